@@ -1,0 +1,58 @@
+"""The typed records that flow through tfdet. Every package may import this module.
+
+Conventions (docs/decisions.md gives the reasons):
+- B images in a batch, G ground-truth slots, P proposals, R sampled RoIs, D detections, A anchors per cell.
+- Boxes are `[x1, y1, x2, y2]`, float32. Unless a field says otherwise their unit is a pixel of the network input
+  (the resized image); with the legacy convention of the zoo x2 and y2 are inclusive: width = x2 - x1 + 1.
+- Classes are int32 in 0..C-1. A padded slot, or background, is -1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Example(NamedTuple):
+    """One decoded image with its ground truth, in pixels of the stored image."""
+
+    image: tf.Tensor  # uint8 [H, W, 3], RGB
+    image_id: tf.Tensor  # int64 []
+    boxes: tf.Tensor  # float32 [G, 4], inclusive corners (SimpleDet utils/generate_roidb.py: x2 = x1 + w - 1)
+    classes: tf.Tensor  # int32 [G]
+
+
+class Batch(NamedTuple):
+    """What one replica receives for one step."""
+
+    images: tf.Tensor  # uint8 [B, H, W, 3], RGB, content at the top left of the canvas, zeros elsewhere
+    image_info: tf.Tensor  # float32 [B, 3]: height and width of the resized content, scale = resized / original
+    boxes: tf.Tensor  # float32 [B, G, 4], padded with -1
+    classes: tf.Tensor  # int32 [B, G], padded with -1
+    image_ids: tf.Tensor  # int64 [B]
+
+
+class Proposals(NamedTuple):
+    """Region proposals, best first. Missing ones are zero boxes with score 0, as in SimpleDet."""
+
+    boxes: tf.Tensor  # float32 [B, P, 4]
+    scores: tf.Tensor  # float32 [B, P]
+
+
+class RoiSamples(NamedTuple):
+    """RoIs drawn for training the second stage: foreground first, then background."""
+
+    boxes: tf.Tensor  # float32 [B, R, 4]
+    classes: tf.Tensor  # int32 [B, R], 0..C-1, background -1
+    box_targets: tf.Tensor  # float32 [B, R, 4], encoded and divided by std; zeros where background
+    matched: tf.Tensor  # int32 [B, R], index of the ground-truth box of the best IoU, -1 where there is none
+
+
+class Detections(NamedTuple):
+    """Final detections, best first, padded to D."""
+
+    boxes: tf.Tensor  # float32 [B, D, 4], pixels of the original image
+    scores: tf.Tensor  # float32 [B, D], 0 where padded
+    classes: tf.Tensor  # int32 [B, D], -1 where padded
+    num_valid: tf.Tensor  # int32 [B]
