@@ -26,7 +26,7 @@ class DetectionModule(tf.Module):
     One image of a batch may have another size than the next (`image_bytes`, `tf_example`): each is resized alone, as
     in evaluation, and placed at the top left of the smallest canvas that holds all. One image alone has no padding.
 
-    Outputs of every signature, B images and D detections each (`official/vision/serving/detection.py` names them):
+    Outputs of every signature, B >= 1 images and D detections each (`official/vision/serving/detection.py` names them):
       detection_boxes: float32 [B, D, 4], `[ymin, xmin, ymax, xmax]`, pixels of the original image, edges: the width is
         xmax - xmin. Zeros where padded.
       detection_classes: int32 [B, D], 1..C as in Model Garden, where 0 is the background; 0 where padded.
@@ -92,8 +92,7 @@ class DetectionModule(tf.Module):
                 lambda index, *_: index < count, prepare, (0, resized, infos, sizes), parallel_iterations=16
             )
             infos, sizes = infos.stack(), sizes.stack()
-            # An empty batch has no largest image; a canvas of one pixel keeps the graph valid.
-            canvas = tf.maximum(tf.cast(tf.reduce_max(infos[:, :2], axis=0), tf.int32), 1)
+            canvas = tf.cast(tf.reduce_max(infos[:, :2], axis=0), tf.int32)
 
             def pad(index):
                 image = resized.read(index)
