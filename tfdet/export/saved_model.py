@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet.data.resize import resize_image
+from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.structures import Detections
 
@@ -61,9 +62,9 @@ class DetectionModule(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def tf_example(self, inputs):
         """Detects on serialised `tf.train.Example` records with the feature `image/encoded`, string [B]."""
-        feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
+        feature = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
         return self._detect_each(
-            inputs, lambda record: decode_image(tf.io.parse_single_example(record, feature)["image/encoded"])
+            inputs, lambda record: decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
         )
 
     def _detect_each(self, inputs, decode):
@@ -113,7 +114,12 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
       uint8 [H, W, 3], RGB.
     """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    # decode_image has no choice of DCT, and its fast one is not that of the input pipeline.
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: decode_rgb(encoded),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
     return tf.ensure_shape(image, [None, None, 3])
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfdet.data.images import read_image
+from tfdet.data.manifest import Manifest
+from tfdet.data.schema import ENCODED
 from tfdet.export.predictor import Prediction, load_signatures, to_prediction
 from tfdet.export.saved_model import SIGNATURES, decode_image
 
@@ -168,6 +171,32 @@ def synthetic_images(count: int = 2, seed: int = 0) -> list[bytes]:
     return pictures
 
 
+def images_of_records(folder: str, count: int) -> list[bytes]:
+    """The first encoded images of a data set, as they lie in its records.
+
+    Args:
+      folder: the data set.
+      count: how many at most.
+
+    Returns:
+      The images' bytes.
+
+    Raises:
+      UserError: the folder is no data set.
+    """
+    records = tf.data.TFRecordDataset(Manifest.load(folder).shard_paths()).take(count)
+    return [tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records]
+
+
+def encode_files(paths: Sequence[str]) -> list[bytes]:
+    """Image files of any kind, turned upright, as PNG: what the exported model decodes to the same pixels.
+
+    Raises:
+      UserError: an image cannot be read.
+    """
+    return [tf.io.encode_png(read_image(path)).numpy() for path in paths]
+
+
 def _record(encoded: bytes) -> bytes:
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
-    return tf.train.Example(features=tf.train.Features(feature={"image/encoded": feature})).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature={ENCODED: feature})).SerializeToString()
