@@ -135,8 +135,8 @@ def serving_outputs(detections: Detections, sizes: tf.Tensor) -> dict[str, tf.Te
     """
     x1, y1, x2, y2 = tf.unstack(tf.cast(detections.boxes, tf.float32), axis=-1)
     height, width = (tf.cast(sizes[:, axis, None], tf.float32) for axis in (0, 1))
-    # Inclusive corners name the last pixel: its far edge is one further. An enlarged image's last pixel is a fraction of
-    # an original one, so that edge can pass the border by less than a pixel.
+    # Inclusive corners name the last pixel: its far edge is one further. An enlarged image's last pixel is a fraction
+    # of an original one, so that edge can pass the border by less than a pixel.
     boxes = tf.stack([y1, x1, tf.minimum(y2 + 1.0, height), tf.minimum(x2 + 1.0, width)], axis=-1)
     classes = tf.cast(detections.classes, tf.int32)
     real = tf.range(tf.shape(classes)[1])[None] < detections.num_valid[:, None]
