@@ -31,7 +31,7 @@ demo: $(STAMP)
 	@echo "== train (interrupted, the same command continues)"
 	@$(BIN)/tfdet train --gin_file=$(DEMO_CONFIG) --model_dir=$(DEMO_DIR)/run \
 		--train_data=$(DEMO_DIR)/data/train --eval_data=$(DEMO_DIR)/data/val \
-		$(if $(DEMO_STEPS),--gin_param="Trainer.total_steps = $(DEMO_STEPS)")
+		$(if $(DEMO_STEPS),--gin_param="Trainer.steps = $(DEMO_STEPS)")
 	@echo "== evaluate"
 	@$(BIN)/tfdet evaluate --model_dir=$(DEMO_DIR)/run --eval_data=$(DEMO_DIR)/data/val
 	@echo "== export and verify"
