@@ -1,0 +1,73 @@
+# make demo    installs tfdet into .venv, makes a small data set, trains, evaluates, exports, draws detections
+# make test    installs and runs the tests;  make test-slow runs those that train for minutes
+# make lint    ruff;  make clean removes what these made
+#
+# PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
+# DEMO_STEPS=...   training steps of the demo, when not those of gin_configs/demo_shapes.gin
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: demo install test test-slow lint clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_DIR ?= demo
+DEMO_STEPS ?=
+DEMO_CONFIG ?= gin_configs/demo_shapes.gin
+
+SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+# The first that runs, is of a suitable version and can make virtual environments; else the first of a suitable
+# version, so that the message below can say what it lacks.
+find_python = for python in python3.12 python3.11 python3.10 python3; do \
+	if $$python -c '$(SUITABLE)' 2>/dev/null && $$python -c '$(1)' 2>/dev/null; then echo $$python; break; fi; done
+PYTHON ?= $(or $(shell $(call find_python,import ensurepip)),$(shell $(call find_python,pass)))
+
+demo: $(STAMP)
+	@if [ ! -f $(DEMO_DIR)/data/val/manifest.json ]; then \
+		echo "== data set: coloured shapes, written as TFRecords"; \
+		$(BIN)/tfdet make_shapes --output=$(DEMO_DIR)/data; fi
+	@echo "== train (interrupted, the same command continues)"
+	@$(BIN)/tfdet train --gin_file=$(DEMO_CONFIG) --model_dir=$(DEMO_DIR)/run \
+		--train_data=$(DEMO_DIR)/data/train --eval_data=$(DEMO_DIR)/data/val \
+		$(if $(DEMO_STEPS),--gin_param="Trainer.total_steps = $(DEMO_STEPS)")
+	@echo "== evaluate"
+	@$(BIN)/tfdet evaluate --model_dir=$(DEMO_DIR)/run --eval_data=$(DEMO_DIR)/data/val
+	@echo "== export and verify"
+	@$(BIN)/tfdet export --model_dir=$(DEMO_DIR)/run --output=$(DEMO_DIR)/saved_model
+	@echo "== predict"
+	@$(BIN)/tfdet predict --saved_model=$(DEMO_DIR)/saved_model --output=$(DEMO_DIR)/pictures $(DEMO_DIR)/data/pictures
+	@echo
+	@echo "detections drawn:  $$(ls -d $(CURDIR)/$(DEMO_DIR)/pictures/*.* | grep -v json | head -1)"
+	@echo "the run's curves:  $(BIN)/tensorboard --logdir=$(DEMO_DIR)/run"
+
+install: $(STAMP)
+
+$(STAMP): setup.py pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "tfdet needs Python 3.10, 3.11 or 3.12 and found none." >&2; \
+		echo "Debian, Ubuntu: sudo apt install python3 python3-venv. Or name one: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; fi
+	@$(PYTHON) -c '$(SUITABLE)' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 || echo absent); tfdet needs 3.10, 3.11 or 3.12: make PYTHON=..." >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[test]'
+	touch $@
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) $(DEMO_DIR) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""Installs tfdet: `pip install -e .` for work on the source, `pip install .` for use; both give the `tfdet` command.
+
+The gin files stand in `gin_configs/` beside the package and are installed as `tfdet/gin_configs/`.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "tfdet/__init__.py").read_text(), re.MULTILINE).group(1)
+
+setup(
+    name="tfdet",
+    version=VERSION,
+    description="Object detection on TensorFlow and Keras: SimpleDet's model zoo, rebuilt exactly",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs"],
+    package_dir={"tfdet.gin_configs": "gin_configs"},
+    package_data={"tfdet.gin_configs": ["*.gin", "base/*.gin"]},
+    python_requires=">=3.10,<3.13",
+    install_requires=[
+        "tensorflow~=2.20.0",  # tf-models-official 2.20 wants exactly this series
+        "keras>=3.10,<4",
+        "tf-models-official~=2.20.0",  # orbit, the TFRecord schema and its tools
+        "gin-config>=0.5,<0.6",  # tfdet/config reads gin's registry, which is not public
+        "numpy>=1.26,<3",
+        "Pillow>=10",
+        "pycocotools>=2.0.7",
+        "rich>=13",
+    ],
+    extras_require={
+        "cuda": ["tensorflow[and-cuda]~=2.20.0"],
+        "test": ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.100", "ruff>=0.6"],
+    },
+    entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdet.backbones import ResNetV1, ResNetV1Stage
+
+
+def built(depth, num_stages=4, **kwargs):
+    backbone = ResNetV1(depth, num_stages=num_stages, **kwargs)
+    backbone(tf.zeros([1, 64, 64, 3]))
+    return backbone
+
+
+@pytest.mark.parametrize("depth,arguments,statistics", [(50, 159, 106), (101, 312, 208)])
+def test_tensor_counts_equal_those_of_simpledet(depth, arguments, statistics):
+    """SimpleDet's checkpoints of v1-50 and v1-101: `arg` and `aux` entries of the backbone."""
+    backbone = built(depth, width=0.125)
+    assert len(backbone.trainable_variables) == arguments
+    assert len(backbone.non_trainable_variables) == statistics
+
+
+def test_full_width_channels():
+    shapes = {w.path: tuple(w.shape) for w in built(50).weights}
+    assert shapes["backbone/conv0/kernel"] == (7, 7, 3, 64)
+    assert shapes["backbone/stage1/unit1/sc/kernel"] == (1, 1, 64, 256)
+    assert shapes["backbone/stage3/unit1/conv2/kernel"] == (3, 3, 256, 256)
+    assert shapes["backbone/stage4/unit3/conv3/kernel"] == (1, 1, 512, 2048)
+
+
+def test_feature_sizes_of_the_zoo_canvas():
+    # Channels do not matter for sizes; the narrowest net runs the real canvas in a second.
+    features = ResNetV1(18, num_stages=4, width=1 / 16)(tf.zeros([1, 800, 1333, 3]))
+    assert [tuple(f.shape[1:3]) for f in features] == [(200, 334), (100, 167), (50, 84), (25, 42)]
+
+
+def test_stride_sits_on_the_first_convolution():
+    stage = ResNetV1Stage(50, 2, 2, "frozen", width=0.125)
+    stage(tf.zeros([1, 8, 8, 4]))
+    assert stage.units[0].conv1.strides == (2, 2) and stage.units[0].conv2.strides == (1, 1)
+    assert stage.units[1].conv1.strides == (1, 1)
+
+
+def test_features_are_after_relu_and_depend_on_training_only_through_bn():
+    backbone = built(50, width=0.125)
+    x = tf.constant(np.random.default_rng(0).normal(size=(1, 64, 64, 3)), tf.float32)
+    testing, training = backbone(x), backbone(x, training=True)
+    for a, b in zip(testing, training, strict=True):
+        assert float(tf.reduce_min(a)) >= 0.0 and float(tf.reduce_max(a)) > 0.0
+        np.testing.assert_array_equal(a, b)
+
+
+def test_refuses_an_unknown_depth():
+    with pytest.raises(ValueError, match="depth=34"):
+        ResNetV1(34)

@@ -1,0 +1,51 @@
+"""Shared by all tests: 8 virtual CPU devices, no GPU, a guard against hanging, float32 after every test."""
+
+import os
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import faulthandler  # noqa: E402
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+NUM_VIRTUAL_CPUS = 8
+HANG_SECONDS = 600  # longer than any test may take on a busy machine
+
+tf.config.set_logical_device_configuration(  # before anything runs on a device
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * NUM_VIRTUAL_CPUS
+)
+
+
+@pytest.fixture(params=[1, 2, 8], ids=lambda count: f"replicas{count}")
+def strategy(request) -> tf.distribute.MirroredStrategy:
+    """MirroredStrategy over 1, 2 and 8 virtual devices. Do not make a tf.data iterator under it: with 8 replicas the
+    end of such an iterator can stall; `per_replica` hands out batches without one."""
+    return mirrored(request.param)
+
+
+@pytest.fixture
+def two_replicas() -> tf.distribute.MirroredStrategy:
+    """MirroredStrategy over 2 virtual devices."""
+    return mirrored(2)
+
+
+@pytest.fixture(autouse=True)
+def clean_tensorflow():
+    """The state every test starts from and leaves behind."""
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+    keras.mixed_precision.set_global_policy("float32")
+    keras.utils.set_random_seed(0)
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+    keras.backend.clear_session()
+    faulthandler.cancel_dump_traceback_later()
+
+
+def mirrored(num_replicas: int) -> tf.distribute.MirroredStrategy:
+    """Strategies of several sizes live in one process only without collective ops."""
+    devices = [f"/cpu:{index}" for index in range(num_replicas)]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())

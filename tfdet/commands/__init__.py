@@ -1,0 +1,142 @@
+"""The `tfdet` command: one subcommand for every module of this package.
+
+A command is a module with `add_arguments(parser)` and `run(args) -> int`, whose docstring begins with the line that
+`tfdet --help` shows. Heavy imports stand inside `run`, so that `--help` answers at once. Modules whose name begins
+with an underscore, and `flags`, are no commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import errno
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from tfdet import __version__
+from tfdet.config import explain, original_exception
+from tfdet.config.files import did_you_mean
+from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
+
+EXIT_KEYBOARD = 130  # Ctrl-C in a command that had nothing to save (128 + SIGINT, as shells have it)
+_NOT_COMMANDS = ("flags",)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+# TensorFlow writes files itself, and reports these by text alone.
+_DISK_MESSAGES = ("No space left on device", "Disk quota exceeded", "Permission denied", "Read-only file system")
+
+
+def command_names() -> list[str]:
+    """The commands there are, sorted by name, found without importing them."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in names if not name.startswith("_") and name not in _NOT_COMMANDS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `tfdet COMMAND ...`.
+
+    Args:
+      argv: the command's name and its arguments; default `sys.argv[1:]`.
+
+    Returns:
+      The exit code: the command's own, or one of tfdet/errors.py. Errors that a person can put right are one line
+      on stderr; any other exception is left to Python, with its traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        print("tfdet: interrupted", file=sys.stderr)
+        return EXIT_KEYBOARD
+    except BrokenPipeError:  # `tfdet ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as error:
+        line = one_line(error)
+        if line is None:
+            raise
+        print(f"tfdet: error: {line}", file=sys.stderr)
+        return EXIT_DIVERGED if isinstance(error, DivergedError) else EXIT_USER_ERROR
+
+
+def one_line(error: Exception) -> str | None:
+    """What to tell a person about an exception.
+
+    Args:
+      error: what left a command.
+
+    Returns:
+      One line for a UserError, a parameter without a value, and a disk that is full, read-only or not permitted;
+      None for anything else, which is a defect of the program.
+    """
+    original = original_exception(error)
+    missing = explain(error)
+    if isinstance(original, UserError):
+        return " ".join(str(original).split("\n"))
+    if missing is not None:
+        return str(missing)
+    if isinstance(original, OSError) and original.errno in _DISK_ERRORS:
+        paths = [str(path) for path in (original.filename, original.filename2) if path is not None]
+        return f"{' -> '.join(paths) or 'writing a file'}: {original.strerror}. {_advice(original.strerror)}"
+    if type(original).__module__.startswith("tensorflow"):
+        for message in _DISK_MESSAGES:
+            if message in str(original):
+                return f"{str(original).splitlines()[0]} {_advice(message)}"
+    return None
+
+
+def _advice(message: str) -> str:
+    if "space" in message or "quota" in message:
+        return "Free some space, or choose another folder; the same command continues."
+    return "Choose a folder that you may write to, or change its permissions."
+
+
+def _main(arguments: list[str]) -> int:
+    names = command_names()
+    if not arguments or arguments[0].startswith("-"):
+        _top_parser(names).parse_args(arguments)
+        _top_parser(names).print_help()
+        return EXIT_OK if arguments else EXIT_USER_ERROR
+    name = arguments[0].replace("-", "_")
+    if name not in names:
+        raise UserError(f"no command {arguments[0]!r}.{did_you_mean(name, names)} Commands: {', '.join(names)}.")
+    # Keras reads this once, when it is first imported; a ~/.keras/keras.json may say something else.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors of TensorFlow's C++ part
+    module = importlib.import_module(f"{__name__}.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"tfdet {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(arguments[1:])) or EXIT_OK
+
+
+def _top_parser(names: list[str]) -> argparse.ArgumentParser:
+    width = max([len(name) for name in names], default=0)
+    lines = "\n".join(f"  {name:<{width}}  {_summary(name)}" for name in names)
+    parser = argparse.ArgumentParser(
+        prog="tfdet",
+        usage="tfdet COMMAND [--help] [...]",
+        description="Object detection on TensorFlow and Keras.",
+        epilog=f"commands:\n{lines}\n\n`tfdet COMMAND --help` shows the flags of one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tfdet {__version__}")
+    return parser
+
+
+def _summary(name: str) -> str:
+    """The first line of a command's docstring, read from its source so that nothing is imported."""
+    spec = importlib.util.find_spec(f"{__name__}.{name}")
+    try:
+        with open(spec.origin, encoding="utf-8") as file:
+            text = ast.get_docstring(ast.parse(file.read())) or ""
+    except (OSError, SyntaxError):
+        return "(cannot be read)"
+    return text.partition("\n")[0]

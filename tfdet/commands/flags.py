@@ -1,0 +1,94 @@
+"""Flags that several commands share, and the configuration they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+from pathlib import Path
+
+from tfdet import config
+from tfdet.errors import UserError
+
+# Left out when configurables are registered: they register nothing, and some are scripts.
+_NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds `--gin_file` and `--gin_param`, both repeatable: `args.gin_file`, `args.gin_param` are lists of str."""
+    parser.add_argument(
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="gin file, as a path or as a name in gin_configs; may be given several times, later ones override",
+    )
+    parser.add_argument(
+        "--gin_param",
+        action="append",
+        default=[],
+        metavar="BINDING",
+        help="overrides one parameter, such as \"Trainer.steps = 100\"; may be given several times",
+    )
+
+
+def add_model_dir(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds `--model_dir`: the folder of a run (`args.model_dir`, str or None)."""
+    parser.add_argument(
+        "--model_dir",
+        required=required,
+        metavar="FOLDER",
+        help="folder of the run: checkpoints, configuration, event files for TensorBoard",
+    )
+
+
+def add_train_data(parser: argparse.ArgumentParser) -> None:
+    """Adds `--train_data`: sets TrainInput.data_dir (`args.train_data`, str or None)."""
+    parser.add_argument("--train_data", metavar="FOLDER", help="data set to train on: sets TrainInput.data_dir")
+
+
+def add_eval_data(parser: argparse.ArgumentParser) -> None:
+    """Adds `--eval_data`: sets EvalInput.data_dir (`args.eval_data`, str or None)."""
+    parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
+
+
+def configure(args: argparse.Namespace, from_run: bool = False) -> None:
+    """Reads the configuration that the flags of a command name.
+
+    Imports all of tfdet, because a gin file names parts of any package.
+
+    Args:
+      args: parsed flags: `gin_file` and `gin_param`, and where the command has them `model_dir`, `train_data`,
+        `eval_data`.
+      from_run: without `--gin_file`, take the configuration that training left in `model_dir`.
+
+    Raises:
+      UserError: no gin file is named or found, or `tfdet.config.parse` refuses something.
+    """
+    files = list(args.gin_file)
+    model_dir = getattr(args, "model_dir", None)
+    if not files and from_run and model_dir:
+        written = Path(model_dir) / "config.gin"
+        if not written.is_file():
+            raise UserError(f"{written} not found: give --gin_file, or the --model_dir of a training run.")
+        files = [str(written)]
+    if not files and not args.gin_param:
+        raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
+    params = list(args.gin_param)
+    for flag, parameter in (("train_data", "TrainInput.data_dir"), ("eval_data", "EvalInput.data_dir")):
+        folder = getattr(args, flag, None)
+        if folder:
+            if not Path(folder).is_dir():
+                raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
+            params.append(f"{parameter} = {folder!r}")
+    register_all()
+    config.parse(files, params)
+
+
+def register_all() -> None:
+    """Imports every module of tfdet except the commands, so that all configurables are known to gin."""
+    import tfdet
+
+    for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
+        if not module.name.startswith(_NOT_CONFIGURABLE):
+            importlib.import_module(module.name)

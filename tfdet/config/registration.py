@@ -1,0 +1,170 @@
+"""What can be configured: the `configurable` decorator, gin's registry seen from outside, and gin's exceptions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+
+import gin
+
+from tfdet.errors import UserError
+
+_CODE_SCOPES: set[str] = set()  # scopes that code opens itself, with gin.config_scope
+
+
+def configurable(name_or_target: str | Callable | None = None, **options) -> Callable:
+    """Makes the parameters of a function or of a constructor settable from gin files.
+
+    Does what `gin.configurable` does, and keeps the constructor's signature visible: Keras 3 inspects it in
+    `Operation.__new__` and fails with IndexError on a layer or model that gin alone has wrapped.
+
+        @configurable
+        class ResNetV1(keras.Model): ...
+
+        @configurable("sgd")
+        def build_sgd(learning_rate: float = 0.01): ...
+
+    Args:
+      name_or_target: the function or class, or the name to give it in gin files (default: its own name).
+      **options: `module`, `allowlist`, `denylist` of `gin.configurable`.
+
+    Returns:
+      The decorated function or class (the same class, its constructor wrapped), or a decorator.
+    """
+    if name_or_target is not None and not isinstance(name_or_target, str):
+        return configurable(None)(name_or_target)
+
+    def decorate(target):
+        if not inspect.isclass(target):
+            return gin.configurable(name_or_target, **options)(target)
+        signature = inspect.signature(target.__init__)
+        decorated = gin.configurable(name_or_target, **options)(target)
+        # A class with __new__ alone has object's slot wrapper here, which takes no attributes.
+        if inspect.isfunction(decorated.__dict__.get("__init__")):
+            decorated.__init__.__signature__ = signature
+        return decorated
+
+    return decorate
+
+
+def declare_scope(name: str) -> str:
+    """Says that code opens the gin scope `name` itself (`with gin.config_scope(name)`).
+
+    Scopes that gin files use through `@scope/Name()` need no declaration; any other scope in a binding is refused.
+
+    Args:
+      name: the scope, parts separated by "/".
+
+    Returns:
+      The name, so that a module can write `_SCOPE = declare_scope("stage2")`.
+    """
+    _CODE_SCOPES.add(name)
+    return name
+
+
+def code_scopes() -> set[str]:
+    """The scopes announced by `declare_scope`."""
+    return set(_CODE_SCOPES)
+
+
+def matching_selectors(name: str) -> list[str]:
+    """The complete selectors (`module.Name`) of the configurables that `name` can mean.
+
+    Args:
+      name: a configurable's name, with as much of its module in front as wanted.
+
+    Returns:
+      Complete selectors: none if unknown, several if ambiguous.
+    """
+    return list(gin.config._REGISTRY.matching_selectors(name))
+
+
+def known_names() -> list[str]:
+    """The shortest unambiguous name of every configurable, gin's own (macro, constant, singleton) left out."""
+    registry = gin.config._REGISTRY
+    return sorted(registry.minimal_selector(key) for key, _ in registry.items() if not key.startswith("gin."))
+
+
+def minimal_name(selector: str) -> str:
+    """The shortest unambiguous name of the configurable with this complete selector."""
+    return gin.config._REGISTRY.minimal_selector(selector)
+
+
+def entry(selector: str):
+    """gin's record of a configurable (`wrapped`, `allowlist`, `denylist`, ...) for a complete selector."""
+    return gin.config._REGISTRY[selector]
+
+
+def constructor(selector: str) -> Callable:
+    """The plain function behind a configurable: the function itself, or the class's `__init__` (or `__new__`)."""
+    target = entry(selector).wrapped
+    if inspect.isclass(target):
+        target = gin.config._find_class_construction_fn(target)
+    return inspect.unwrap(target)
+
+
+def parameters(selector: str) -> dict[str, inspect.Parameter]:
+    """The parameters of a configurable that a gin file may set, by name.
+
+    Args:
+      selector: complete selector.
+
+    Returns:
+      Name to parameter; `self`, `*args` and what an allowlist or denylist excludes are left out. A `**kwargs`
+      stays, under its own name, with kind VAR_KEYWORD.
+    """
+    record = entry(selector)
+    found = dict(inspect.signature(constructor(selector)).parameters)
+    if inspect.isclass(record.wrapped):
+        found.pop(next(iter(found), None), None)
+    return {
+        name: parameter
+        for name, parameter in found.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY)
+        and not (record.allowlist and name not in record.allowlist)
+        and not (record.denylist and name in record.denylist)
+    }
+
+
+def original_exception(error: BaseException) -> BaseException:
+    """The exception that was raised, without the proxies gin puts around it.
+
+    gin re-raises whatever leaves a configurable as a proxy of the same class with its own lines added to the message
+    and without the attributes of built-in exceptions (`OSError.errno` is None). The original is its context.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      The innermost original; `error` itself where gin had no part in it.
+    """
+    while "augment_exception_message_and_reraise" in getattr(type(error).__str__, "__qualname__", ""):
+        if error.__context__ is None:
+            break
+        error = error.__context__
+    return error
+
+
+def explain(error: BaseException) -> UserError | None:
+    """Turns gin's way of saying "this parameter has no value" into an error for people.
+
+    Args:
+      error: an exception that left a configurable.
+
+    Returns:
+      A UserError naming the parameter, or None when the exception is about something else.
+    """
+    text = str(error)
+    required = re.search(r"Required bindings for `(.+?)` not provided in config: \[(.+?)\]", text)
+    if required:
+        name, missing = required.groups()
+    else:
+        unbound = re.search(r"No values supplied by Gin or caller for arguments: \[(.+?)\]", text)
+        place = re.search(r"In call to configurable '(.+?)'", text)
+        if not (isinstance(error, TypeError) and unbound and place and "missing" in text.splitlines()[0]):
+            return None
+        name, missing = place.group(1), unbound.group(1)
+    names = [part.strip(" '\"") for part in missing.split(",")]
+    listed = ", ".join(f"{name}.{part}" for part in names)
+    return UserError(f"{listed} has no value: set it in a gin file or with --gin_param=\"{name}.{names[0]} = ...\"")

@@ -1,0 +1,75 @@
+"""Predictions of the second stage -> final detections (SimpleDet detection_test.py; operator_cxx decodebbox.cc)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.ops.box_coding import decode
+from tfdet.ops.boxes import clip_to_image
+from tfdet.ops.nms import multiclass_nms
+from tfdet.structures import Detections
+
+
+@configurable
+class PostProcess:
+    """Decodes, scales to the original image and suppresses per class.
+
+    Args:
+        score_threshold: scores must exceed it.
+        iou_threshold: NMS drops a box that overlaps a better one of its class by more.
+        max_detections: D, kept per image over all classes.
+        box_std: standard deviations the box targets were divided by.
+    """
+
+    def __init__(
+        self,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.5,
+        max_detections: int = 100,
+        box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
+    ):
+        self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
+        self.box_std = tuple(box_std)
+
+    def decode(self, rois: tf.Tensor, deltas: tf.Tensor, image_info: tf.Tensor, class_agnostic: bool) -> tf.Tensor:
+        """Boxes of every class slot, clipped to the image, in pixels of the network input.
+
+        Args:
+            rois: float32 [B, R, 4].
+            deltas: float32 [B, R, 8 or 4 (1 + C)].
+            image_info: float32 [B, 3].
+
+        Returns: float32 [B, R, 1, 4] when class-agnostic (the last four channels count), else [B, R, 1 + C, 4].
+        """
+        shape = tf.shape(deltas)
+        slots = tf.reshape(deltas, [shape[0], shape[1], deltas.shape[-1] // 4, 4])
+        if class_agnostic:
+            slots = slots[:, :, -1:]
+        boxes = decode(rois[:, :, None], slots, mean=(0.0, 0.0, 0.0, 0.0), std=self.box_std)
+        slot_count = boxes.shape[2]
+        flat = tf.reshape(boxes, [shape[0], shape[1] * slot_count, 4])
+        return tf.reshape(clip_to_image(flat, image_info), [shape[0], shape[1], slot_count, 4])
+
+    def __call__(
+        self,
+        rois: tf.Tensor,
+        cls_logits: tf.Tensor,
+        deltas: tf.Tensor,
+        image_info: tf.Tensor,
+        class_agnostic: bool,
+    ) -> Detections:
+        """Args: rois [B, R, 4]; cls_logits [B, R, 1 + C], background first; deltas as in `decode`."""
+        boxes = self.decode(rois, deltas, image_info, class_agnostic)
+        if not class_agnostic:
+            boxes = boxes[:, :, 1:]
+        scores = tf.nn.softmax(cls_logits)[:, :, 1:]
+        # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
+        boxes = boxes / image_info[:, 2][:, None, None, None]
+        return multiclass_nms(
+            boxes,
+            scores,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )

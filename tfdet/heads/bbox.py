@@ -1,0 +1,122 @@
+"""Second-stage heads: RoI features -> class logits and box deltas."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfdet.backbones.resnet_v1 import ResNetV1Stage
+from tfdet.config import configurable
+
+
+class BoxPredictor(keras.layers.Layer):
+    """The two output layers that every box head ends in (SimpleDet symbol/builder.py: BboxHead).
+
+    Args:
+        num_classes: C, without background.
+        class_agnostic: True predicts one box a RoI, in 8 channels of which the last 4 count, as SimpleDet stores them;
+            False one a class, 4 * (1 + C) channels, background first.
+
+    Call: [N, F] -> (cls_logits float32 [N, 1 + C], background first; deltas float32 [N, 8 or 4 (1 + C)]).
+    """
+
+    def __init__(self, num_classes: int, class_agnostic: bool, name: str = "predictor"):
+        super().__init__(name=name)
+        outputs = 8 if class_agnostic else 4 * (1 + num_classes)
+        # Float32 whatever the policy, as SimpleDet's fp16 rows have it.
+        self.cls = keras.layers.Dense(
+            1 + num_classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype="float32", name="cls"
+        )
+        self.box = keras.layers.Dense(
+            outputs, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), dtype="float32", name="box"
+        )
+
+    def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        features = tf.cast(features, tf.float32)
+        return self.cls(features), self.box(features)
+
+
+@configurable
+class C5BboxHead(keras.layers.Layer):
+    """Stage 4 at stride 1 on each RoI, then the mean (SimpleDet symbol/builder.py: BboxC5V1Head).
+
+    Args:
+        num_classes: C, without background.
+        depth, norm, width: of the stage, as in `ResNetV1`.
+        class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
+
+    Call: [N, 7, 7, 1024] -> (cls_logits [N, 1 + C], deltas), float32.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        depth: int = 50,
+        norm: str = "frozen",
+        width: float = 1.0,
+        class_agnostic: bool = True,
+        name: str = "bbox_head",
+    ):
+        super().__init__(name=name)
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self._config = {"depth": depth, "norm": norm, "width": width}
+        self.stage4 = ResNetV1Stage(depth, 4, 1, norm, width, name="stage4")
+        self.predictor = BoxPredictor(num_classes, class_agnostic)
+
+    def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        x = self.stage4(roi_features, training=training)
+        return self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
+
+    def get_config(self):
+        return {
+            "num_classes": self.num_classes,
+            "class_agnostic": self.class_agnostic,
+            "name": self.name,
+            **self._config,
+        }
+
+
+@configurable
+class MlpBboxHead(keras.layers.Layer):
+    """Two fully connected layers (SimpleDet models/FPN/builder.py: FPNBbox2fcHead).
+
+    Args:
+        num_classes: C, without background.
+        channels: of both layers.
+        use_bias: True in profile S, False in profile H (its fc layers are 1x1 convolutions without bias).
+        class_agnostic: see `BoxPredictor`; False in the zoo's FPN rows.
+
+    Call: [N, P, P, C] -> (cls_logits [N, 1 + C], deltas), float32. The features are flattened H, W, C; SimpleDet's
+    checkpoints flatten C, H, W, which their weight map mends.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int = 1024,
+        use_bias: bool = True,
+        class_agnostic: bool = False,
+        name: str = "bbox_head",
+    ):
+        super().__init__(name=name)
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self.channels, self.use_bias = channels, use_bias
+        init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
+        fc = {"use_bias": use_bias, "kernel_initializer": init}
+        self.fc1 = keras.layers.Dense(channels, name="fc1", **fc)
+        self.fc2 = keras.layers.Dense(channels, name="fc2", **fc)
+        self.predictor = BoxPredictor(num_classes, class_agnostic)
+
+    def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        del training  # nothing here behaves differently; the argument is part of the heads' common call
+        flat = tf.reshape(roi_features, [-1, roi_features.shape[1] * roi_features.shape[2] * roi_features.shape[3]])
+        return self.predictor(tf.nn.relu(self.fc2(tf.nn.relu(self.fc1(flat)))))
+
+    def get_config(self):
+        return {
+            "num_classes": self.num_classes,
+            "channels": self.channels,
+            "use_bias": self.use_bias,
+            "class_agnostic": self.class_agnostic,
+            "name": self.name,
+        }

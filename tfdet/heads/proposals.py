@@ -1,0 +1,95 @@
+"""Anchors and proposals: what turns RPN outputs into RoIs, with the numbers of each zoo row as arguments."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.heads.rpn import foreground_scores
+from tfdet.ops.anchors import cell_anchors, grid_anchors
+from tfdet.ops.proposals import generate_proposals, merge_levels
+from tfdet.structures import Proposals
+
+
+@configurable
+class AnchorGenerator:
+    """Anchors of every level (SimpleDet core/detection_input.py: AnchorTarget2D).
+
+    Args:
+        strides: of the RPN's feature maps, finest first.
+        scales: anchor side in strides, before the ratio.
+        ratios: height / width. Order within a cell: ratio-major, scale-minor.
+    """
+
+    def __init__(
+        self,
+        strides: tuple[int, ...] = (16,),
+        scales: tuple[float, ...] = (2, 4, 8, 16, 32),
+        ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
+    ):
+        self.strides = tuple(strides)
+        self.cells: list[np.ndarray] = [cell_anchors(s, scales, ratios) for s in self.strides]
+        self.num_anchors = len(scales) * len(ratios)
+
+    def grid(self, features: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Anchors of each map [B, H, W, C] as float32 [H * W * A, 4], row-major, anchor innermost."""
+        return [
+            grid_anchors(cell, stride, tf.shape(x)[1], tf.shape(x)[2])
+            for cell, stride, x in zip(self.cells, self.strides, features, strict=True)
+        ]
+
+
+@configurable
+class ProposalGenerator:
+    """Decodes, sorts and suppresses RPN boxes.
+
+    Args:
+        variant: one name for all levels, or one a level: "v1" (SimpleDet operator_cxx/contrib/proposal.cu, C4 rows),
+            "v3" (proposal_v3.cu; FPN rows of profile S), "symbolic" (mxnext tvm/proposal.py; strides 4 to 16 of
+            profile H).
+        pre_nms_top_n: boxes kept before NMS, per level, (training, testing).
+        post_nms_top_n: boxes kept after NMS per level, and per image over all levels, (training, testing).
+        iou_threshold: of NMS.
+        min_size: smallest side in pixels of the original image; 0 keeps all.
+    """
+
+    def __init__(
+        self,
+        variant: str | tuple[str, ...] = "v1",
+        pre_nms_top_n: tuple[int, int] = (12000, 6000),
+        post_nms_top_n: tuple[int, int] = (2000, 1000),
+        iou_threshold: float = 0.7,
+        min_size: float = 0.0,
+    ):
+        self.variant, self.iou_threshold, self.min_size = variant, iou_threshold, min_size
+        self.pre_nms_top_n, self.post_nms_top_n = tuple(pre_nms_top_n), tuple(post_nms_top_n)
+
+    def __call__(
+        self,
+        rpn_outputs: list[tuple[tf.Tensor, tf.Tensor]],
+        anchors: AnchorGenerator,
+        image_info: tf.Tensor,
+        training: bool,
+    ) -> Proposals:
+        """Proposals of `RpnHead` outputs; no gradient flows back."""
+        variants = (self.variant,) * len(rpn_outputs) if isinstance(self.variant, str) else tuple(self.variant)
+        phase = 0 if training else 1
+        levels = [
+            generate_proposals(
+                foreground_scores(tf.stop_gradient(logits)),
+                tf.stop_gradient(deltas),
+                cell,
+                stride,
+                image_info,
+                pre_nms_top_n=self.pre_nms_top_n[phase],
+                post_nms_top_n=self.post_nms_top_n[phase],
+                iou_threshold=self.iou_threshold,
+                min_size=self.min_size,
+                variant=variant,
+            )
+            for (logits, deltas), cell, stride, variant in zip(
+                rpn_outputs, anchors.cells, anchors.strides, variants, strict=True
+            )
+        ]
+        return levels[0] if len(levels) == 1 else merge_levels(levels, self.post_nms_top_n[phase])

@@ -1,0 +1,49 @@
+"""RoI feature extraction (SimpleDet symbol/builder.py: RoiAlign; models/FPN/builder.py: FPNRoiAlign)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.ops.roi_align import assign_levels, roi_align
+
+
+@configurable
+class RoiExtractor:
+    """RoIAlign on the level that fits each RoI.
+
+    Args:
+        strides: of the levels used, finest first. (16,) for C4; (4, 8, 16, 32) for FPN, whose P6 is left to the RPN.
+        output_size: P, cells a side.
+        mode: "max" is SimpleDet's ROIAlign_v2, the maximum of four samples.
+        level_rule: "thresholds" (profile S: areas of 112, 224, 448) or "log2" (profile H: floor(4 + log2(s/224 + 1e-6))).
+
+    Call: (features finest first, boxes [B, R, 4]) -> float32 [B * R, P, P, C]. No gradient reaches the boxes.
+    """
+
+    def __init__(
+        self,
+        strides: tuple[int, ...] = (16,),
+        output_size: int = 7,
+        mode: str = "max",
+        level_rule: str = "thresholds",
+    ):
+        self.strides, self.output_size, self.mode, self.level_rule = tuple(strides), output_size, mode, level_rule
+
+    def select(self, features: list[tf.Tensor], feature_strides: list[int]) -> list[tf.Tensor]:
+        """The maps of `features` whose strides this extractor pools from."""
+        by_stride = dict(zip(feature_strides, features, strict=True))
+        missing = [s for s in self.strides if s not in by_stride]
+        if missing:
+            raise ValueError(f"Expected RoiExtractor.strides within {sorted(by_stride)}. Received: {self.strides}")
+        return [by_stride[s] for s in self.strides]
+
+    def __call__(self, features: list[tf.Tensor], boxes: tf.Tensor) -> tf.Tensor:
+        boxes = tf.stop_gradient(boxes)
+        if len(self.strides) == 1:
+            levels = tf.zeros(tf.shape(boxes)[:2], tf.int32)
+        else:
+            levels = assign_levels(boxes, self.strides, rule=self.level_rule)
+        pooled = roi_align(features, boxes, levels, self.strides, self.output_size, mode=self.mode)
+        size = self.output_size
+        return tf.reshape(pooled, [-1, size, size, features[0].shape[-1]])

@@ -1,0 +1,58 @@
+"""Region proposal network head (SimpleDet symbol/builder.py: RpnHead; models/FPN/builder.py: FPNRpnHead).
+
+Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, NIPS 2015.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.layers import SymmetricConv2D
+
+
+@configurable
+class RpnHead(keras.layers.Layer):
+    """3x3 convolution with ReLU, then 1x1 convolutions for class logits and box deltas, shared by all levels.
+
+    Args:
+        num_anchors: anchors of a cell, A.
+        channels: of the 3x3 convolution; 512 on C4, 256 on FPN.
+
+    Call: list of [B, H, W, C] -> list of (cls_logits [B, H, W, 2A], deltas [B, H, W, 4A]), float32. Logit channels
+    are the backgrounds of all anchors, then their foregrounds; delta channels are 4a + k.
+    """
+
+    def __init__(self, num_anchors: int, channels: int = 512, name: str = "rpn_head"):
+        super().__init__(name=name)
+        self.num_anchors, self.channels = num_anchors, channels
+        init = keras.initializers.RandomNormal(stddev=0.01)
+        self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")
+        # SimpleDet casts to float32 after the shared convolution: scores and boxes never live in half precision.
+        one_by_one = {"use_bias": True, "kernel_initializer": init, "dtype": "float32"}
+        self.cls = SymmetricConv2D(2 * num_anchors, 1, name="cls", **one_by_one)
+        self.box = SymmetricConv2D(4 * num_anchors, 1, name="box", **one_by_one)
+
+    def call(self, features: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        outputs = []
+        for x in features:
+            x = tf.cast(tf.nn.relu(self.conv(x)), tf.float32)
+            outputs.append((self.cls(x), self.box(x)))
+        return outputs
+
+    def get_config(self):
+        return {"num_anchors": self.num_anchors, "channels": self.channels, "name": self.name}
+
+
+def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:
+    """[B, H, W, 2A] of `RpnHead` -> [B, H, W, A, 2], last axis (background, foreground)."""
+    shape = tf.shape(cls_logits)
+    anchors = cls_logits.shape[-1] // 2
+    blocks = tf.reshape(cls_logits, [shape[0], shape[1], shape[2], 2, anchors])
+    return tf.transpose(blocks, [0, 1, 2, 4, 3])
+
+
+def foreground_scores(cls_logits: tf.Tensor) -> tf.Tensor:
+    """Softmax probability of the foreground, [B, H, W, 2A] -> [B, H, W, A]."""
+    return tf.nn.softmax(split_logits(cls_logits))[..., 1]

@@ -1,0 +1,6 @@
+"""Building blocks that backbones, necks and heads share."""
+
+from tfdet.layers.conv import SymmetricConv2D
+from tfdet.layers.normalization import BN_EPSILON, BatchNorm
+
+__all__ = ["BN_EPSILON", "BatchNorm", "SymmetricConv2D"]

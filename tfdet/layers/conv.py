@@ -1,0 +1,61 @@
+"""Convolution with MXNet's padding."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class SymmetricConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` that pads both sides alike, as MXNet, Caffe and PyTorch do.
+
+    TensorFlow's "same" puts the odd pixel of a strided convolution at the bottom right, which shifts the result by
+    one input pixel; a checkpoint trained with symmetric padding then computes something else.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: odd integer.
+        strides: integer stride of both axes.
+        dilation_rate: integer dilation of both axes.
+        use_bias: convolutions of SimpleDet's backbones have none.
+        kernel_initializer: default N(0, sqrt(2 / fan_in)), SimpleDet's global initialiser
+            (detection_train.py: Xavier gaussian, factor "in", magnitude 2).
+        **kwargs: passed on to `keras.layers.Conv2D` (name, dtype, activation, bias_initializer).
+
+    Shapes: [B, H, W, C] -> [B, floor((H + 2p - d(k-1) - 1)/s) + 1, ..., filters] with p = ((k - 1) d + 1) // 2.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        dilation_rate: int = 1,
+        use_bias: bool = False,
+        kernel_initializer: str | keras.initializers.Initializer | None = None,
+        **kwargs,
+    ):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"Expected an odd kernel_size. Received: kernel_size={kernel_size}")
+        super().__init__(
+            filters,
+            kernel_size,
+            strides=strides,
+            dilation_rate=dilation_rate,
+            # At stride 1 "same" is symmetric for odd kernels, and needs no copy of the input.
+            padding="same" if strides == 1 else "valid",
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer
+            or keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal"),
+            **kwargs,
+        )
+        self._pad = ((kernel_size - 1) * dilation_rate + 1) // 2 if strides > 1 else 0
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if self._pad:
+            inputs = tf.pad(inputs, [[0, 0], [self._pad] * 2, [self._pad] * 2, [0, 0]])
+        return super().call(inputs)
+
+    def compute_output_shape(self, input_shape):
+        grown = tuple(n if n is None else n + 2 * self._pad for n in input_shape[1:3])
+        return super().compute_output_shape((input_shape[0], *grown, input_shape[3]))

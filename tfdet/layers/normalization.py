@@ -1,0 +1,99 @@
+"""Batch normalisation in the three forms that SimpleDet's zoo uses."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+BN_EPSILON = 1.00001e-5
+"""mxnext's 1e-5 + 1e-10, for every BN of every row (mxnext complicate.py: normalizer_factory)."""
+
+MODES = ("frozen", "local", "sync")
+
+
+class BatchNorm(keras.layers.Layer):
+    """Batch normalisation over the last axis: `(x - mean) / sqrt(var + epsilon) * gamma + beta`.
+
+    Args:
+        mode: where mean and variance come from in training; testing always uses the moving ones.
+            "frozen": the stored moving statistics (mxnext "fixbn"). "local": the batch of this replica ("localbn").
+            "sync": the batches of all replicas together, biased variance (mxnext "syncbn",
+            operator_cxx/contrib/sync_batch_norm-inl.h).
+        momentum: share of the old value kept in a moving statistic.
+        epsilon: added to the variance.
+
+    Weights: gamma, beta (trainable unless frozen by name, as SimpleDet does), moving_mean, moving_variance; all [C],
+    float32 under every precision policy. Statistics are computed in float32; the output has the input's dtype.
+    The moving variance takes the biased variance, as MXNet's SyncBatchNorm does.
+    """
+
+    def __init__(self, mode: str = "frozen", momentum: float = 0.9, epsilon: float = BN_EPSILON, **kwargs):
+        super().__init__(**kwargs)
+        if mode not in MODES:
+            raise ValueError(f"Expected mode to be one of {MODES}. Received: mode={mode!r}")
+        self.mode, self.momentum, self.epsilon = mode, momentum, epsilon
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+
+        def weight(name, initializer, trainable):
+            return self.add_weight(
+                shape=shape,
+                name=name,
+                initializer=initializer,
+                dtype="float32",
+                autocast=False,
+                trainable=trainable,
+                # Replicas of "local" see different batches; a checkpoint holds the mean of their statistics.
+                aggregation="none" if trainable else "mean",
+            )
+
+        self.gamma = weight("gamma", "ones", True)
+        self.beta = weight("beta", "zeros", True)
+        self.moving_mean = weight("moving_mean", "zeros", False)
+        self.moving_variance = weight("moving_variance", "ones", False)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training or self.mode == "frozen":
+            return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
+        if self.mode == "local" or tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+            empty = tf.zeros([0])
+            outputs, mean, unbiased = self._fused(inputs, empty, empty, is_training=True)
+            count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+            self._update(mean, unbiased * (count - 1.0) / count)
+            return outputs
+        mean, variance = self._global_moments(tf.cast(inputs, tf.float32))
+        self._update(mean, variance)
+        scale = self.gamma.value * tf.math.rsqrt(variance + self.epsilon)
+        outputs = tf.cast(inputs, tf.float32) * scale + (self.beta.value - mean * scale)
+        return tf.cast(outputs, inputs.dtype)
+
+    def _fused(self, inputs, mean, variance, is_training):
+        # The fused kernel takes half-precision inputs with float32 parameters, which is what MXNet computes.
+        return tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(mean),
+            tf.convert_to_tensor(variance),
+            epsilon=self.epsilon,
+            is_training=is_training,
+        )
+
+    @staticmethod
+    def _global_moments(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean over replicas of E[x] and E[x^2]: replicas hold batches of one size, as SimpleDet's GPUs do."""
+        mean, square = tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.MEAN,
+            [tf.reduce_mean(inputs, [0, 1, 2]), tf.reduce_mean(tf.square(inputs), [0, 1, 2])],
+        )
+        return mean, tf.maximum(square - tf.square(mean), 0.0)
+
+    def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            # An overflow in a skipped mixed-precision step must not leave an infinity here for good.
+            batch = tf.where(tf.math.is_finite(batch), batch, tf.convert_to_tensor(moving))
+            moving.assign(moving * self.momentum + tf.stop_gradient(batch) * (1.0 - self.momentum))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape

@@ -1,0 +1,5 @@
+"""Necks: backbone features -> pyramid."""
+
+from tfdet.necks.fpn import FPN
+
+__all__ = ["FPN"]

@@ -1,0 +1,53 @@
+"""Feature pyramid network as SimpleDet builds it (models/FPN/builder.py: FPNNeck).
+
+Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.layers import SymmetricConv2D
+
+
+@configurable
+class FPN(keras.layers.Layer):
+    """Laterals 1x1, top-down sums of nearest-neighbour upsampled maps, 3x3 on each, and a subsampled P6.
+
+    Args:
+        channels: channels of every output.
+
+    Call: [c2, c3, c4, c5] -> [p2, p3, p4, p5, p6], strides 4 to 64, each [B, ceil(H/s), ceil(W/s), channels]. The
+    sums are of the maps before their 3x3. P6 takes every second pixel of P5 and serves the RPN alone.
+    """
+
+    strides = [4, 8, 16, 32, 64]
+
+    def __init__(self, channels: int = 256, name: str = "neck"):
+        super().__init__(name=name)
+        self.channels = channels
+        init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
+        conv = {"use_bias": True, "kernel_initializer": init}
+        self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(2, 6)]
+        self.outputs_ = [SymmetricConv2D(channels, 3, name=f"p{i}_conv", **conv) for i in range(2, 6)]
+
+    def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+        if len(inputs) != len(self.laterals):
+            raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
+        sums = [lateral(x) for lateral, x in zip(self.laterals, inputs, strict=True)]
+        for i in reversed(range(len(sums) - 1)):
+            sums[i] += _upsample_to(sums[i + 1], sums[i])
+        outputs = [conv(x) for conv, x in zip(self.outputs_, sums, strict=True)]
+        return [*outputs, outputs[-1][:, ::2, ::2]]
+
+    def get_config(self):
+        return {"channels": self.channels, "name": self.name}
+
+
+def _upsample_to(top: tf.Tensor, lateral: tf.Tensor) -> tf.Tensor:
+    """Doubles [B, h, w, C] and crops at the top left; resizing straight to an odd size would shift pixels."""
+    doubled = tf.image.resize(top, tf.shape(top)[1:3] * 2, method="nearest")
+    size = tf.shape(lateral)
+    return doubled[:, : size[1], : size[2]]

@@ -1,0 +1,108 @@
+"""Where RoIAlign takes its samples: positions along one axis, and the two pixels around each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+_SMALLEST_STEP = 0.01  # of a feature pixel; SimpleDet's loops advance at least by this
+
+
+class AxisSamples(NamedTuple):
+    """Samples along y or x, S a bin, P bins a RoI."""
+
+    low: tf.Tensor  # int32 [B, R, P, S], the pixel before the sample
+    high: tf.Tensor  # int32 [B, R, P, S], the pixel after it
+    weight: tf.Tensor  # float32 [B, R, P, S], share of `high`
+    valid: tf.Tensor  # bool [B, R, P, S]
+
+
+def max_samples(begin, end, scale, size, bins: int) -> AxisSamples:
+    """The samples of SimpleDet's ROIAlign_v2 along one axis: the thirds of every bin clamped to the map.
+
+    SimpleDet loops from `start + step` while `position <= end - step + 0.01`, with `step` a third of the bin, and
+    advances by at least 0.01. That is two samples, or three where the step rounds to 0.01; the comparison is made in
+    float64, as there, so that the same bins have three.
+
+    Args:
+        begin: float32 [B, R], x1 or y1 in pixels of the network input.
+        end: float32 [B, R], x2 or y2.
+        scale: float32 [B, R], feature pixels per network pixel.
+        size: int32 [B, R], width or height of the feature map.
+        bins: bins a side, P.
+
+    Returns:
+        AxisSamples with S = 3, none valid where the bin is empty.
+
+    Source: SimpleDet operator_cxx/contrib/roi_align_v2-inl.h, ROIAlignForwardKernel_v2.
+    """
+    begin, end = begin * scale, end * scale
+    length = _divide(end - begin, bins)[..., None]
+    last = tf.cast(size - 1, tf.float32)[..., None]
+    index = tf.range(bins, dtype=tf.float32)
+    lower = tf.clip_by_value(index * length + begin[..., None], 0.0, last)
+    upper = tf.clip_by_value((index + 1.0) * length + begin[..., None], 0.0, last)
+    step = _divide(upper - lower, 3)
+    advance = tf.maximum(step, _SMALLEST_STEP)
+    first = _add(lower, step)
+    second = _add(first, advance)
+    position = tf.stack([first, second, _add(second, advance)], axis=-1)
+    limit = tf.cast(upper - step, tf.float64) + _SMALLEST_STEP
+    valid = (tf.cast(position, tf.float64) <= limit[..., None]) & (upper > lower)[..., None]
+
+    position = tf.where(valid, position, 0.0)  # a NaN must not become a pixel index
+    border = (size - 1)[..., None, None]
+    low = tf.clip_by_value(tf.cast(tf.floor(position), tf.int32), 0, border)
+    high = tf.clip_by_value(tf.cast(tf.math.ceil(position), tf.int32), 0, border)
+    weight = tf.where(low == high, 0.5, position - tf.cast(low, tf.float32))
+    return AxisSamples(low, high, weight, valid)
+
+
+def average_samples(begin, end, scale, size, bins: int, per_bin: int, aligned: bool) -> AxisSamples:
+    """The samples of Detectron's RoIAlign along one axis: evenly spaced, outside the map worth nothing.
+
+    Args:
+        begin: float32 [B, R], x1 or y1 in pixels of the network input.
+        end: float32 [B, R], x2 or y2.
+        scale: float32 [B, R], feature pixels per network pixel.
+        size: int32 [B, R], width or height of the feature map.
+        bins: bins a side, P.
+        per_bin: samples a side of a bin, S, at least 1.
+        aligned: shift by half a pixel, and no smallest RoI of one feature pixel.
+
+    Returns:
+        AxisSamples with S = per_bin.
+
+    Source: Detectron2 layers/csrc/ROIAlign/ROIAlign_cpu.cpp; torchvision ops/cpu/roi_align_kernel.cpp.
+    """
+    begin, end = begin * scale, end * scale
+    if aligned:
+        begin, end = begin - 0.5, end - 0.5
+    length = end - begin
+    length = (length if aligned else tf.maximum(length, 1.0))[..., None, None] / bins
+    index = tf.range(bins, dtype=tf.float32)[:, None]
+    offset = (tf.range(per_bin, dtype=tf.float32) + 0.5) / per_bin
+    position = begin[..., None, None] + index * length + offset * length
+    extent = tf.cast(size, tf.float32)[..., None, None]
+    valid = (position >= -1.0) & (position <= extent)
+    position = tf.clip_by_value(tf.where(valid, position, 0.0), 0.0, extent - 1.0)
+    border = (size - 1)[..., None, None]
+    low = tf.minimum(tf.cast(tf.floor(position), tf.int32), border)
+    high = tf.minimum(low + 1, border)
+    return AxisSamples(low, high, position - tf.cast(low, tf.float32), valid)
+
+
+# TensorFlow's graph optimizer turns a division by a constant into a product with its rounded reciprocal, and a chain
+# of additions into one in another order. Each moves samples by some 1e-6 pixels against eager execution, so that a
+# compiled step and a check by hand would differ. In float64 those errors are rounded away, and the casts break chains.
+
+
+def _divide(values: tf.Tensor, by: int) -> tf.Tensor:
+    """`values / by` in float32, rounded once."""
+    return tf.cast(tf.cast(values, tf.float64) / by, tf.float32)
+
+
+def _add(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """`a + b` in float32, rounded once."""
+    return tf.cast(tf.cast(a, tf.float64) + tf.cast(b, tf.float64), tf.float32)

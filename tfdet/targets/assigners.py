@@ -1,0 +1,96 @@
+"""The target functions with the numbers of a zoo row bound to them, for gin files."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.structures import RoiSamples
+from tfdet.targets.roi import roi_targets
+from tfdet.targets.rpn import RpnTargets, rpn_targets
+
+
+@configurable
+class RpnTargetAssigner:
+    """Anchor labels and box targets (SimpleDet core/detection_input.py: AnchorTarget2D).
+
+    Args:
+        batch_per_image: anchors sampled an image, jointly over all levels.
+        fg_fraction: largest share of foreground.
+        positive_iou: IoU from which an anchor is foreground.
+        negative_iou: IoU below which it is background.
+    """
+
+    def __init__(
+        self,
+        batch_per_image: int = 256,
+        fg_fraction: float = 0.5,
+        positive_iou: float = 0.7,
+        negative_iou: float = 0.3,
+    ):
+        self.batch_per_image, self.fg_fraction = batch_per_image, fg_fraction
+        self.positive_iou, self.negative_iou = positive_iou, negative_iou
+
+    def __call__(
+        self, anchors: tf.Tensor, image_info: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+    ) -> RpnTargets:
+        """See `tfdet.targets.rpn.rpn_targets`."""
+        return rpn_targets(
+            anchors,
+            image_info,
+            boxes,
+            classes,
+            seed,
+            batch_per_image=self.batch_per_image,
+            fg_fraction=self.fg_fraction,
+            positive_iou=self.positive_iou,
+            negative_iou=self.negative_iou,
+        )
+
+
+@configurable
+class RoiTargetSampler:
+    """RoI sampling and box targets (SimpleDet operator_cxx/proposal_target.cc).
+
+    Args:
+        num_rois: sampled an image.
+        fg_fraction: largest share of foreground.
+        fg_threshold: IoU from which a RoI is foreground.
+        bg_high, bg_low: a RoI with bg_low <= IoU < bg_high is background.
+        append_gt: whether ground-truth boxes join the proposals.
+        box_std: standard deviations the encoded targets are divided by.
+        pad: when too few RoIs qualify: "resize" (profile S) fills with one pass of random negatives and then
+            with the first proposal, "repeat" (profile H) with as many passes as it takes.
+    """
+
+    def __init__(
+        self,
+        num_rois: int = 512,
+        fg_fraction: float = 0.25,
+        fg_threshold: float = 0.5,
+        bg_high: float = 0.5,
+        bg_low: float = 0.0,
+        append_gt: bool = True,
+        box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
+        pad: str = "resize",
+    ):
+        self.num_rois, self.fg_fraction, self.fg_threshold = num_rois, fg_fraction, fg_threshold
+        self.bg_high, self.bg_low, self.append_gt = bg_high, bg_low, append_gt
+        self.box_std, self.pad = tuple(box_std), pad
+
+    def __call__(self, proposals: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> RoiSamples:
+        """See `tfdet.targets.roi.roi_targets`."""
+        return roi_targets(
+            proposals,
+            boxes,
+            classes,
+            seed,
+            num_rois=self.num_rois,
+            fg_fraction=self.fg_fraction,
+            fg_threshold=self.fg_threshold,
+            bg_high=self.bg_high,
+            bg_low=self.bg_low,
+            append_gt=self.append_gt,
+            box_std=self.box_std,
+            pad=self.pad,
+        )

@@ -1,0 +1,247 @@
+"""Saving and restoring: everything a run needs to continue, and detectors out of a run.
+
+A checkpoint maps names to tensors; the names are the Keras paths of the variables, not positions in an object graph,
+so that what is missing or has another shape can be named, and a detector restores however it was put together.
+It is read whole, checksums included, before the first variable changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.train.optimizer import MomentumSGD
+from tfdet.train.run_dir import RunDirectory
+from tfdet.train.step import StepState
+
+_logger = logging.getLogger("tfdet")
+_PREFIX = "ckpt"
+
+
+class CheckpointStore:
+    """The checkpoints of a training run.
+
+    Holds the detector, the momenta, the loss scale, the step counters, the seed, the total batch and the class count.
+    Make it under the scope of the strategy.
+
+    Args:
+        run: the files of the run.
+        detector: Keras model with `num_classes`.
+        optimizer: over the trained variables.
+        state: the counters.
+        seed: of the run.
+        total_batch: images per update over all replicas.
+        keep: how many of the newest checkpoints stay.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        detector,
+        optimizer: MomentumSGD,
+        state: StepState,
+        seed: int,
+        total_batch: int,
+        keep: int = 5,
+    ):
+        def constant(value: int) -> tf.Variable:
+            return tf.Variable(value, dtype=tf.int64, trainable=False)
+
+        self._run = run
+        self._facts = {"seed": seed, "total_batch": total_batch, "num_classes": detector.num_classes}
+        self._detector = detector
+        self._progress = {
+            "global_step": state.global_step,
+            "skipped_steps": state.skipped_steps,
+            "consecutive_skips": state.consecutive_skips,
+            "loss_scale": optimizer.loss_scale.scale,
+            "loss_scale_good_steps": optimizer.loss_scale.good_steps,
+        }
+        self._momenta = optimizer.momenta
+        self._scale_mode = optimizer.loss_scale.mode
+        checkpoint = tf.train.Checkpoint(
+            detector=_variables_by_path(detector),
+            momenta=dict(self._momenta),
+            progress=dict(self._progress),
+            facts={name: constant(value) for name, value in self._facts.items()},
+        )
+        self._newest = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), keep, checkpoint_name=_PREFIX)
+        self._best = tf.train.CheckpointManager(checkpoint, str(run.best), 1, checkpoint_name=_PREFIX)
+        self.saved_step: int | None = None
+
+    def save(self, step: int) -> None:
+        """Writes `checkpoints/ckpt-<step>`, then drops the oldest beyond `keep`.
+
+        Raises:
+            UserError: the disk is full or cannot be written; older checkpoints are as they were.
+        """
+        if step != self.saved_step:
+            self._save(self._newest, step)
+            self.saved_step = step
+
+    def save_best(self, step: int) -> None:
+        """Writes `best/ckpt-<step>` in place of the best one so far."""
+        self._save(self._best, step)
+
+    def _save(self, manager: tf.train.CheckpointManager, step: int) -> None:
+        try:
+            manager.save(checkpoint_number=step, check_interval=False)
+        except (tf.errors.OpError, OSError) as error:
+            self._run.remove_leftovers()
+            reason = str(getattr(error, "message", error)).splitlines()[0]
+            raise UserError(
+                f"Cannot write the checkpoint of step {step} to {manager.directory} ({reason}): free space or choose "
+                "another --model_dir; the same command continues from the last checkpoint"
+            ) from None
+
+    def restore(self) -> int | None:
+        """Restores the newest usable checkpoint into every variable of the run.
+
+        Differences of seed, total batch or trained variables are one warning line each.
+
+        Returns:
+            The step, or None where there is no checkpoint.
+
+        Raises:
+            UserError: the checkpoint belongs to another detector, or none is usable.
+        """
+        self._run.remove_leftovers()
+        if not _steps(self._run.checkpoints):
+            return None
+        step, tensors = _read_newest(self._run.checkpoints)
+        _assign_detector(self._detector, tensors, self._run.checkpoints / f"{_PREFIX}-{step}")
+        progress = dict(self._progress)
+        if self._scale_mode != "dynamic":  # the scale is then an option of the run, not a part of its state
+            del progress["loss_scale"], progress["loss_scale_good_steps"]
+        for name, variable in progress.items():
+            variable.assign(tensors[_key("progress", name)])
+        for name in ("seed", "total_batch"):
+            saved = int(tensors[_key("facts", name)])
+            if saved != self._facts[name]:
+                _logger.warning(
+                    "the checkpoint of step %d was trained with %s %d, this run has %d",
+                    step, name.replace("_", " "), saved, self._facts[name],
+                )  # fmt: skip
+        fresh = []
+        for path, variable in self._momenta.items():
+            saved = tensors.get(_key("momenta", path))
+            if saved is None:
+                fresh.append(path)
+            else:
+                variable.assign(saved)
+        if fresh:
+            _logger.warning(
+                "%d trained variables were frozen in the checkpoint of step %d and start without momentum, first %s",
+                len(fresh), step, fresh[0],
+            )  # fmt: skip
+        self.saved_step = step
+        return step
+
+
+def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | None = None) -> int:
+    """Loads the weights of a training run into a detector of the same configuration.
+
+    Args:
+        detector: Keras model with `num_classes`, already built.
+        model_dir: the run's directory.
+        step: of the checkpoint; None for the newest usable, "best" for that of the best evaluation.
+
+    Returns:
+        The step of the checkpoint.
+
+    Raises:
+        UserError: no such checkpoint, a damaged one, or one of another detector or class count.
+    """
+    run = RunDirectory(model_dir)
+    folder = run.best if step == "best" else run.checkpoints
+    steps = _steps(folder)
+    if not steps:
+        raise UserError(f"No checkpoint in {folder}: give the --model_dir of a training run")
+    if step is None or step == "best":
+        step, tensors = _read_newest(folder)
+    else:
+        if step not in steps:
+            raise UserError(f"No checkpoint of step {step} in {folder}. There are: {', '.join(map(str, steps))}")
+        tensors = _read(folder, int(step))
+        if tensors is None:
+            raise UserError(f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}")
+    _assign_detector(detector, tensors, folder / f"{_PREFIX}-{step}")
+    return int(step)
+
+
+def latest_step(model_dir: str | os.PathLike) -> int | None:
+    """The step of the newest checkpoint of a run, None where there is none."""
+    steps = _steps(RunDirectory(model_dir).checkpoints)
+    return steps[-1] if steps else None
+
+
+def _variables_by_path(detector) -> dict[str, tf.Variable]:
+    by_path = {}
+    for variable in detector.variables:
+        if variable.path in by_path:
+            raise ValueError(f"Two variables of the detector share the path {variable.path}: name the layers apart")
+        by_path[variable.path] = variable.value
+    return by_path
+
+
+def _key(group: str, name: str) -> str:
+    """The name of a variable inside the checkpoint file; TensorFlow escapes dots and slashes of dict keys."""
+    return f"{group}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints, ascending. The index is written last, so it marks a complete one."""
+    names = [path.stem.removeprefix(f"{_PREFIX}-") for path in folder.glob(f"{_PREFIX}-*.index")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _read_newest(folder: Path) -> tuple[int, Mapping[str, np.ndarray]]:
+    for step in reversed(_steps(folder)):
+        tensors = _read(folder, step)
+        if tensors is not None:
+            return step, tensors
+        _logger.warning("the checkpoint of step %d in %s is damaged; trying an older one", step, folder)
+    raise UserError(f"Every checkpoint in {folder} is damaged: delete the folder to start again")
+
+
+def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
+    """Every tensor of a checkpoint, or None where a file of it is missing, cut short or corrupt."""
+    try:
+        reader = tf.train.load_checkpoint(str(folder / f"{_PREFIX}-{step}"))
+        keys = [key for key in reader.get_variable_to_shape_map() if key.endswith("VARIABLE_VALUE")]
+        tensors = {key: reader.get_tensor(key) for key in keys}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError):
+        return None
+    return tensors if _key("progress", "global_step") in tensors else None
+
+
+def _assign_detector(detector, tensors: Mapping[str, np.ndarray], source: Path) -> None:
+    trained_for = int(tensors[_key("facts", "num_classes")])
+    if trained_for != detector.num_classes:
+        raise UserError(
+            f"The checkpoint {source} was trained for {trained_for} classes but the data set gives the detector "
+            f"{detector.num_classes}: use the data set it was trained on, or another --model_dir"
+        )
+    variables = _variables_by_path(detector)
+    hint = "use the gin file of that run (config.gin in its directory), or another --model_dir"
+    missing = [path for path in variables if _key("detector", path) not in tensors]
+    if missing:
+        raise UserError(
+            f"The checkpoint {source} lacks {len(missing)} of the detector's {len(variables)} variables, first "
+            f"{missing[0]}: {hint}"
+        )
+    for path, variable in variables.items():
+        saved = tensors[_key("detector", path)].shape
+        if saved != tuple(variable.shape):
+            raise UserError(
+                f"The checkpoint {source} holds {path} with shape {list(saved)} but the detector's is "
+                f"{list(variable.shape)}: {hint}"
+            )
+    for path, variable in variables.items():
+        variable.assign(tensors[_key("detector", path)])

@@ -1,0 +1,57 @@
+"""What a training run tells whoever watches it. The loop knows no console and no TensorBoard, only this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The figures of the steps since the last report. Losses and norms are means over those steps."""
+
+    step: int  # steps done
+    total_steps: int
+    losses: Mapping[str, float]  # every loss by name; means over replicas
+    total: float  # sum of the losses
+    learning_rate: float  # of the last step
+    gradient_norm: float  # global L2 norm of the mean gradient, unscaled, before the clip
+    loss_scale: float  # of the last step; 1 where there is none
+    skipped_steps: int  # since the start of the run
+    images_per_second: float | None  # None while the only step measured is the one that was traced
+    data_wait: float | None  # share of the time spent waiting for the input, 0..1
+    seconds_left: float | None
+    gpu_memory_peak: int | None  # bytes; None without GPUs
+
+
+class Observer:
+    """Receives the events of a run in this order; every method does nothing here."""
+
+    def started(self, table: Mapping[str, str]) -> None:
+        """Before the first step. Args: table, the start-up table's rows."""
+
+    def first_step(self, seconds: float) -> None:
+        """After the first step. Args: seconds since `train` was called, tracing included."""
+
+    def configured(self, operative_config: str) -> None:
+        """Once the first step ran, so that everything configurable was called. Args: operative gin configuration."""
+
+    def traced(self, graph: tf.Graph) -> None:
+        """Only where `Trainer.graph` asks for it. Args: graph of the training step."""
+
+    def progressed(self, progress: Progress) -> None:
+        """After every `Trainer.log_every` steps."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """After every evaluation."""
+
+    def noted(self, text: str) -> None:
+        """Something happened that a person wants to know: a checkpoint, the best so far, a stop."""
+
+    def warned(self, text: str) -> None:
+        """Something is not as it should be, but training goes on."""
+
+    def closed(self) -> None:
+        """At the end, also after an error."""

@@ -1,0 +1,147 @@
+"""SGD with momentum exactly as SimpleDet (MXNet) applies it, safe under MirroredStrategy and float16.
+
+One update, with the gradients g_r of R replicas, each already normalised on its replica:
+
+    g = mean_r(g_r) / loss scale        the all-reduce comes first ...
+    finite = all(isfinite(g))           ... so that every replica takes the same decision
+    g = clip(g, -c, c)                  element by element, before the weight decay
+    m = momentum * m - lr * (g + decay * w)
+    w = w + m                           the learning rate is inside the buffer
+
+Where the result is not finite, neither m nor w moves, on any replica.
+
+Why not `keras.optimizers`: the `LossScaleOptimizer` of Keras 3 looks at the gradients of replica 0 before the
+all-reduce, so an infinity on another replica writes NaN into every weight; its `clipvalue` too acts before the
+all-reduce; and its SGD has no decay of gradients after the clip.
+
+Source: SimpleDet core/detection_module.py and detection_train.py; MXNet `SGD` with momentum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.train.precision import LossScale
+
+
+class MomentumSGD(tf.Module):
+    """The update above over a fixed list of variables.
+
+    Make it under the scope of the strategy: the momenta are mirrored as the variables are.
+
+    Args:
+        variables: the Keras variables to train, float32; their `path`s are unique.
+        loss_scale: the scale that `losses` were multiplied by before differentiation.
+        momentum: in [0, 1).
+        weight_decay: not negative.
+        decayed: last parts of the paths of variables that are decayed; all others, biases and betas, are not.
+        clip: positive limit of the absolute value of a gradient's element, or None.
+
+    Attributes:
+        momenta: dict from variable path to the momentum, float32 of the variable's shape.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        loss_scale: LossScale,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        decayed: Sequence[str] = ("kernel", "gamma"),
+        clip: float | None = None,
+    ):
+        super().__init__(name="optimizer")
+        if not 0 <= momentum < 1:
+            raise UserError(f"Trainer.momentum must be in [0, 1). Received: {momentum}")
+        if weight_decay < 0:
+            raise UserError(f"Trainer.weight_decay must not be negative. Received: {weight_decay}")
+        if clip is not None and not clip > 0:
+            raise UserError(f"Trainer.clip must be a positive number, or None. Received: {clip}")
+        self.variables_to_train = list(variables)
+        self.loss_scale = loss_scale
+        self.momentum = float(momentum)
+        self.weight_decay = float(weight_decay)
+        self.clip = None if clip is None else float(clip)
+        self.is_decayed = [variable.path.rsplit("/", 1)[-1] in decayed for variable in self.variables_to_train]
+        self.momenta = {
+            variable.path: tf.Variable(
+                tf.zeros(variable.shape, tf.float32),
+                trainable=False,
+                name="momentum",
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            for variable in self.variables_to_train
+        }
+
+    def reduce(self, gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
+        """Mean over replicas of the unscaled gradients; call it in the replica context.
+
+        Args:
+            gradients: of `loss * loss_scale`, one for each variable.
+
+        Returns:
+            Gradients of the loss, float32, the same on every replica.
+
+        Raises:
+            UserError: a variable on which no loss depends.
+        """
+        pairs = zip(self.variables_to_train, gradients, strict=True)
+        orphans = [variable.path for variable, gradient in pairs if gradient is None]
+        if orphans:
+            raise UserError(
+                f"No loss depends on {len(orphans)} trained variable(s), the first is {orphans[0]}: "
+                "freeze them with Trainer.frozen or use them in the losses"
+            )
+        gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) for gradient in gradients]
+        context = tf.distribute.get_replica_context()
+        reduced = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        scale = self.loss_scale.scale.read_value()
+        return [gradient / scale for gradient in reduced]
+
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, finite: tf.Tensor) -> None:
+        """Updates variables and momenta where `finite`; call it in the replica context.
+
+        Args:
+            gradients: what `reduce` returned.
+            learning_rate: float32 scalar.
+            finite: bool scalar, the same on every replica.
+        """
+        targets, values = [], []
+        for variable, gradient, decayed in zip(self.variables_to_train, gradients, self.is_decayed, strict=True):
+            weight = tf.convert_to_tensor(variable.value)
+            momentum_variable = self.momenta[variable.path]
+            old_momentum = tf.convert_to_tensor(momentum_variable)
+            if self.clip is not None:
+                gradient = tf.clip_by_value(gradient, -self.clip, self.clip)
+            if decayed and self.weight_decay:
+                gradient += self.weight_decay * weight
+            new_momentum = self.momentum * old_momentum - learning_rate * gradient
+            targets += [momentum_variable, variable.value]
+            values += [
+                tf.where(finite, new_momentum, old_momentum),
+                tf.where(finite, weight + new_momentum, weight),
+            ]
+        assign_on_replicas(targets, values)
+
+
+def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Bool scalar: no element of any tensor is infinite or NaN."""
+    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors]))
+
+
+def assign_on_replicas(targets: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
+    """Assigns to each replica's copy of every variable the value that this replica computed.
+
+    Call it in the replica context. All variables cross over in one merge call, since each merge call makes the
+    replicas wait for each other while the step is traced.
+    """
+
+    def assign(strategy, values):
+        for target, value in zip(targets, values, strict=True):
+            strategy.extended.update(target, lambda copy, new: copy.assign(new), args=(value,))
+
+    tf.distribute.get_replica_context().merge_call(assign, args=(list(values),))

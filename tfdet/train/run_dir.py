@@ -1,0 +1,101 @@
+"""The files of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tfdet.errors import UserError
+
+
+class RunDirectory:
+    """Names the files below a model directory; writes whole files or none.
+
+        checkpoints/            ckpt-<step>.*, the newest few
+        best/                   the checkpoint of the best evaluation; best.json says which and how good
+        train/, eval/           TensorBoard event files
+        config.gin              every binding of the run; parses again
+        operative_config.gin    the values that were really used, defaults included
+        manifest.json           the training set's: class names and category ids for evaluation and export
+
+    Args:
+        path: the model directory. Nothing is created until `create`.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path).expanduser()
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
+        self.train_events = self.path / "train"
+        self.eval_events = self.path / "eval"
+        self.config = self.path / "config.gin"
+        self.operative_config = self.path / "operative_config.gin"
+        self.manifest = self.path / "manifest.json"
+        self.best_note = self.path / "best.json"
+
+    def create(self) -> None:
+        """Makes the folders and proves that files can be written there.
+
+        Raises:
+            UserError: a folder cannot be made or written.
+        """
+        try:
+            for folder in (self.checkpoints, self.train_events):
+                folder.mkdir(parents=True, exist_ok=True)
+                # Permission bits say little (root ignores them, a file system may be read-only): write a file.
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(b"probe")
+        except OSError as error:
+            raise UserError(
+                f"The model directory {self.path} cannot be written ({error.strerror}): "
+                "choose another --model_dir or free it"
+            ) from None
+
+    def write_config(self, text: str) -> None:
+        """Writes `config.gin`. Args: text, what `gin.config_str()` returns."""
+        self._write(self.config, text)
+
+    def write_operative_config(self, text: str) -> None:
+        """Writes `operative_config.gin`. Args: text, what `gin.operative_config_str()` returns."""
+        self._write(self.operative_config, text)
+
+    def copy_manifest(self, data_dir: str | os.PathLike) -> None:
+        """Copies the manifest of the training set."""
+        source = Path(data_dir).expanduser() / "manifest.json"
+        try:
+            text = source.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"Cannot read {source} ({error.strerror}): is it a converted data set?") from None
+        self._write(self.manifest, text)
+
+    def note_best(self, step: int, metric: str, value: float) -> None:
+        """Writes `best.json`."""
+        self._write(self.best_note, json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
+
+    def read_best(self) -> dict | None:
+        """What `note_best` wrote, with the keys step, metric and value; None where nothing readable is there."""
+        try:
+            note = json.loads(self.best_note.read_text(encoding="utf-8"))
+            return {"step": int(note["step"]), "metric": str(note["metric"]), "value": float(note["value"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed run left half-written: temporary files and folders of a checkpoint."""
+        for folder in (self.checkpoints, self.best):
+            for leftover in folder.glob("*_temp*") if folder.is_dir() else ():
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.path.glob("*.writing"):
+            leftover.unlink(missing_ok=True)
+
+    def _write(self, path: Path, text: str) -> None:
+        temporary = path.with_name(path.name + ".writing")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            raise UserError(f"Cannot write {path} ({error.strerror}): free space or choose another --model_dir") from None

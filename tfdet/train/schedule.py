@@ -1,0 +1,108 @@
+"""The learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import gin
+import tensorflow as tf
+
+from tfdet.errors import UserError
+
+
+class LearningRate:
+    """A schedule made concrete for one total batch: warm-up, then a step function.
+
+    For update n (the first update is n = 1), with the base rate b and W warm-up steps:
+    n <= W: `b0 + (b - b0) * n / W`; later `b * factor ** (number of boundaries below n)`.
+    Source: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`.
+    """
+
+    def __init__(self, base: float, warmup_from: float, warmup_steps: int, boundaries: tuple[int, ...], factor: float):
+        self.base = base
+        self.warmup_from = warmup_from
+        self.warmup_steps = warmup_steps
+        self.boundaries = boundaries
+        self.factor = factor
+
+    def __call__(self, update: tf.Tensor | int) -> tf.Tensor:
+        """Args: update, integer scalar, 1-based. Returns: the learning rate, float32 scalar."""
+        n = tf.cast(update, tf.float64)
+        rate = tf.constant(self.base, tf.float64)
+        for boundary in self.boundaries:
+            rate = tf.where(n > boundary, rate * self.factor, rate)
+        if self.warmup_steps:
+            ramp = self.warmup_from + (self.base - self.warmup_from) * n / self.warmup_steps
+            rate = tf.where(n <= self.warmup_steps, ramp, rate)
+        return tf.cast(rate, tf.float32)
+
+
+@gin.configurable
+class Schedule:
+    """SimpleDet's recipe: stated for a reference batch, scaled to the total batch of the run.
+
+    With the total batch B (images per update over all replicas) and the reference batch R:
+    base rate = base_lr * B / R, decay steps = decay_steps * R // B and, where `scale_warmup` says so,
+    warm-up steps = warmup_steps * R // B. The FPN and Retina rows keep 500 warm-up steps at any batch.
+
+    Args:
+        base_lr: learning rate at the reference batch.
+        reference_batch: images per update of the recipe; SimpleDet's is 16 (8 GPUs x 2). `None` scales nothing.
+        warmup_steps: length of the linear warm-up at the reference batch; 0 for none.
+        warmup_from: start of the warm-up as a fraction of the base rate: 0 for C4 rows, 1/3 for FPN rows.
+        scale_warmup: whether the warm-up grows as the batch shrinks.
+        decay_steps: updates after which the rate is multiplied by `decay_factor`, at the reference batch.
+        decay_factor: what a decay multiplies the rate by.
+
+    Raises:
+        UserError: a value outside its range.
+
+    Source: SimpleDet config/faster_r50v1c4_c5_512roi_1x.py, `OptimizeParam`.
+    """
+
+    def __init__(
+        self,
+        base_lr: float = 0.02,
+        reference_batch: int | None = 16,
+        warmup_steps: int = 750,
+        warmup_from: float = 0.0,
+        scale_warmup: bool = True,
+        decay_steps: tuple[int, ...] = (60000, 80000),
+        decay_factor: float = 0.1,
+    ):
+        if not base_lr > 0:
+            raise UserError(f"Schedule.base_lr must be above 0. Received: {base_lr}")
+        if reference_batch is not None and reference_batch < 1:
+            raise UserError(f"Schedule.reference_batch must be at least 1, or None. Received: {reference_batch}")
+        if warmup_steps < 0:
+            raise UserError(f"Schedule.warmup_steps must not be negative. Received: {warmup_steps}")
+        if list(decay_steps) != sorted(set(decay_steps)):
+            raise UserError(f"Schedule.decay_steps must increase. Received: {tuple(decay_steps)}")
+        self.base_lr = float(base_lr)
+        self.reference_batch = reference_batch
+        self.warmup_steps = int(warmup_steps)
+        self.warmup_from = float(warmup_from)
+        self.scale_warmup = scale_warmup
+        self.decay_steps = tuple(int(step) for step in decay_steps)
+        self.decay_factor = float(decay_factor)
+
+    def for_batch(self, total_batch: int) -> LearningRate:
+        """The learning rate of a run with `total_batch` images per update over all replicas."""
+        reference = self.reference_batch or total_batch
+        base = self.base_lr * total_batch / reference
+        warmup = self.warmup_steps * reference // total_batch if self.scale_warmup else self.warmup_steps
+        boundaries = tuple(step * reference // total_batch for step in self.decay_steps)
+        return LearningRate(base, base * self.warmup_from, warmup, boundaries, self.decay_factor)
+
+    def describe(self, total_batch: int) -> dict[str, str]:
+        """The formula and its result, as rows of the start-up table."""
+        rate = self.for_batch(total_batch)
+        scaled = self.reference_batch is not None
+        formula = f" = {self.base_lr:g} x {total_batch} / {self.reference_batch}" if scaled else ""
+        warmup = "none"
+        if rate.warmup_steps:
+            warmup = f"{rate.warmup_steps} steps from {rate.warmup_from:.6g}"
+            if scaled and self.scale_warmup:
+                warmup += f" ({self.warmup_steps} x {self.reference_batch} // {total_batch})"
+        decay = "none"
+        if rate.boundaries:
+            decay = f"x {rate.factor:g} after " + ", ".join(str(step) for step in rate.boundaries)
+        return {"learning rate": f"{rate.base:.6g}{formula}", "warm-up": warmup, "decay": decay}

@@ -1,0 +1,123 @@
+"""One training step over all replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfdet.structures import Batch
+from tfdet.train.optimizer import MomentumSGD, all_finite, assign_on_replicas
+
+
+class StepState(tf.Module):
+    """The counters of a run. Make it under the scope of the strategy.
+
+    Attributes:
+        global_step: int64, steps done, skipped ones included. The learning rate, the random seed and the data
+            position are functions of it, so it is the whole of a run's position.
+        skipped_steps: int64, steps whose update was not finite.
+        consecutive_skips: int64, those of them since the last good step.
+    """
+
+    def __init__(self):
+        super().__init__(name="state")
+
+        def counter(name: str) -> tf.Variable:
+            first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+            return tf.Variable(0, dtype=tf.int64, trainable=False, name=name, aggregation=first)
+
+        self.global_step = counter("global_step")
+        self.skipped_steps = counter("skipped_steps")
+        self.consecutive_skips = counter("consecutive_skips")
+
+
+class TrainStep:
+    """Losses, gradients and update of one batch per replica, traced once.
+
+    The metrics are means over replicas, equal to what one device would report that averages the losses and the
+    gradients of the same per-replica batches.
+
+    Args:
+        strategy: the strategy under whose scope the other arguments were made.
+        detector: has `losses(batch, seed) -> dict[str, float32 scalar]` and Keras variables.
+        optimizer: over the variables to train.
+        learning_rate: from the 1-based update number to the rate.
+        state: the counters.
+        seed: of the run; the seed of a replica's step is folded from (seed, step, replica).
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        detector,
+        optimizer: MomentumSGD,
+        learning_rate: Callable[[tf.Tensor], tf.Tensor],
+        state: StepState,
+        seed: int,
+    ):
+        self._strategy = strategy
+        self._detector = detector
+        self._optimizer = optimizer
+        self._learning_rate = learning_rate
+        self._state = state
+        self._seed = seed
+        # The moving statistics of normalisation layers: they move in the forward pass, before anybody knows
+        # whether the step is finite, and have to be put back where it is not.
+        self._statistics = [variable.value for variable in detector.non_trainable_variables if variable.dtype == "float32"]
+        self.traces = 0
+
+    def compile(self, element_spec) -> tf.types.experimental.PolymorphicFunction:
+        """The step as a graph for batches of `element_spec`: the spec of a distributed iterator's elements.
+
+        No AutoGraph: layers do not have it either, and a `losses` method should not depend on who calls it.
+        """
+        return tf.function(self._all_replicas, input_signature=[element_spec], autograph=False)
+
+    def _all_replicas(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Returns float32 scalars: every loss, "total", "gradient_norm", "learning_rate", "loss_scale" (the one that
+        this step used), and "finite" (bool)."""
+        self.traces += 1  # runs while tracing only
+        scale = tf.identity(self._optimizer.loss_scale.scale)
+        per_replica = self._strategy.run(self._one_replica, args=(batch,))
+        metrics = {name: self._strategy.experimental_local_results(value)[0] for name, value in per_replica.items()}
+        finite = metrics["finite"]
+        state = self._state
+        bad = tf.cast(tf.logical_not(finite), tf.int64)
+        state.skipped_steps.assign_add(bad)
+        state.consecutive_skips.assign(bad * (state.consecutive_skips + bad))
+        self._optimizer.loss_scale.update(finite)
+        state.global_step.assign_add(1)
+        return metrics | {"loss_scale": scale}
+
+    def _one_replica(self, batch: Batch) -> dict[str, tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        step = self._state.global_step.read_value()
+        seed = tf.constant([self._seed, 0], tf.int32)
+        for position in (tf.cast(step, tf.int32), tf.cast(context.replica_id_in_sync_group, tf.int32)):
+            seed = tf.random.experimental.stateless_fold_in(seed, position)
+
+        statistics = [tf.identity(variable) for variable in self._statistics]
+        variables = [variable.value for variable in self._optimizer.variables_to_train]
+        # Only what is trained is watched: no gradient is traced below frozen layers.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            losses = {name: tf.cast(value, tf.float32) for name, value in self._detector.losses(batch, seed).items()}
+            total = tf.add_n(list(losses.values()))
+            scaled = total * self._optimizer.loss_scale.scale
+        gradients = self._optimizer.reduce(tape.gradient(scaled, variables))
+
+        values = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stack([*losses.values(), total]))
+        finite = all_finite([*gradients, values])
+        learning_rate = self._learning_rate(step + 1)
+        self._optimizer.apply(gradients, learning_rate, finite)
+        if statistics:
+            moved = [tf.convert_to_tensor(variable) for variable in self._statistics]
+            kept = [tf.where(finite, new, old) for new, old in zip(moved, statistics, strict=True)]
+            assign_on_replicas(self._statistics, kept)
+        metrics = dict(zip([*losses, "total"], tf.unstack(values), strict=True))
+        return metrics | {
+            "gradient_norm": tf.linalg.global_norm(gradients),
+            "learning_rate": learning_rate,
+            "finite": finite,
+        }

@@ -1,0 +1,60 @@
+"""SIGTERM and SIGINT end a run between two steps instead of in the middle of one."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+class Stopped(Exception):
+    """A signal asked the run to end. Not an error: the state is saved and the exit code says so."""
+
+
+class StopSignals:
+    """While entered, the first SIGTERM or SIGINT only sets `requested`; a second one interrupts at once.
+
+    Outside the main thread Python allows no handlers, and `requested` then stays None.
+
+    Attributes:
+        requested: name of the signal received, or None.
+    """
+
+    def __init__(self):
+        self.requested: str | None = None
+        self._interruptible = False
+        self._previous = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal was received."""
+        if self.requested:
+            raise Stopped(self.requested)
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """For work that changes no state, such as an evaluation: a signal ends it at once, by `Stopped`."""
+        self._interruptible = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._interruptible = False
+
+    def _receive(self, number: int, frame) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = signal.Signals(number).name
+        if self._interruptible:
+            raise Stopped(self.requested)
