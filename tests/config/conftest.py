@@ -26,3 +26,8 @@ def refused():
         return message
 
     return parse
+
+
+@pytest.fixture(autouse=True)
+def clean_tensorflow():
+    """Nothing to clean: these tests leave no state in TensorFlow, and cleaning it costs more than most of them."""

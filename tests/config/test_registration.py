@@ -175,7 +175,8 @@ def test_own_files_may_include_shipped_ones(shipped, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, near", [("fastr_car.gin", "faster_car.gin"), ("gin_configs/faster_cr.gin", "faster_car.gin"), ("engin", "engine")]
+    "name, near",
+    [("fastr_car.gin", "faster_car.gin"), ("gin_configs/faster_cr.gin", "faster_car.gin"), ("engin", "engine")],
 )
 def test_missing_files_name_the_nearest(shipped, name, near):
     with pytest.raises(UserError, match=f"{name!r} not found .* Did you mean .*{near}"):

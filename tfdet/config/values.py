@@ -89,7 +89,7 @@ def expected_type(selector: str, parameter: inspect.Parameter) -> Any:
     if default is parameter.empty or default is None or type(default) not in _LITERALS:
         return Any
     # Nobody wrote a type: a default of 0 may well stand for a float.
-    return typing.Optional[float if type(default) is int else type(default)]
+    return (float if type(default) is int else type(default)) | None
 
 
 def mismatch(value: Any, expected: Any) -> str | None:
