@@ -115,7 +115,7 @@ def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool)
         boxes = tf.pad(item.boxes, [[0, missing], [0, 0]], constant_values=-1.0)
         return item._replace(boxes=boxes, classes=tf.pad(item.classes, [[0, missing]], constant_values=-1))
 
-    dataset = dataset.map(one_slot_at_least, deterministic=True)
+    dataset = dataset.map(one_slot_at_least)
     shapes = Batch([None, None, 3], [3], [None, 4], [None], [])
     padding = Batch(
         tf.constant(0, tf.uint8), tf.constant(0.0), tf.constant(-1.0), tf.constant(-1), tf.constant(-1, tf.int64)

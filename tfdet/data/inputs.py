@@ -118,7 +118,7 @@ class TrainInput:
             pipelines, pipeline = input_context.num_input_pipelines, input_context.input_pipeline_id
         if num_replicas % pipelines:
             raise UserError(f"{num_replicas} replicas cannot be shared out evenly over {pipelines} workers")
-        steps = self.steps_per_epoch(num_replicas)
+        steps, start_step = self.steps_per_epoch(num_replicas), int(start_step)
         share = num_replicas // pipelines * self.images_per_replica
         table = record_table(self.manifest, self._index)
 
