@@ -75,9 +75,7 @@ def test_classes_keep_their_own_figures_whatever_the_order_of_their_ids():
 
 def test_shifted_box_counts_up_to_its_iou():
     # 100x100 moved by 20: IoU = 80 / 120 = .667, right at thresholds .50, .55, .60, .65 of ten.
-    result, _ = evaluate(
-        truth(annotation(1, [0, 0, 100, 100])), [1, 2], detections([([20, 0, 119, 99], 0, 0.9)], [])
-    )
+    result, _ = evaluate(truth(annotation(1, [0, 0, 100, 100])), [1, 2], detections([([20, 0, 119, 99], 0, 0.9)], []))
     assert result.metrics["AP"] == pytest.approx(0.4)
     assert result.metrics["AP50"] == pytest.approx(1.0)
     assert result.metrics["AP75"] == 0.0

@@ -1,5 +1,6 @@
 """The exported model: outputs, sizes, and life without tfdet."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,11 +9,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
+from tfdet.data.schema import decode_rgb
 from tfdet.errors import UserError
 from tfdet.export.predictor import SavedModelPredictor, load_signatures
-from tfdet.export.saved_model import export, read_labels, serving_outputs
+from tfdet.export.saved_model import decode_image, export, read_labels, serving_outputs
 from tfdet.structures import Detections
 
 # (height, width, boxes): enlarged, reduced, and one without anything.
@@ -85,6 +88,23 @@ def test_gray_and_alpha_images_are_read(signatures):
     alpha = np.concatenate([picture(*PICTURES[1]), np.full([192, 128, 1], 9, np.uint8)], axis=2)
     outputs = signatures["image_bytes"](tf.constant([tf.io.encode_png(alpha).numpy()]))
     assert outputs["num_detections"].numpy().tolist() == [2]
+
+
+def test_other_formats_are_read(signatures):
+    image = picture(*PICTURES[1])
+    for kind in ("BMP", "GIF"):
+        buffer = io.BytesIO()
+        frames = {"save_all": True, "append_images": [Image.fromarray(image[::-1])]} if kind == "GIF" else {}
+        Image.fromarray(image).save(buffer, kind, **frames)
+        outputs = signatures["image_bytes"](tf.constant([buffer.getvalue()]))
+        np.testing.assert_allclose(outputs["detection_boxes"][0, 0], [30, 20, 150, 100], atol=2.1, err_msg=kind)
+
+
+def test_jpeg_is_decoded_as_in_the_input_pipeline():
+    noise = np.random.default_rng(0).integers(0, 256, [64, 64, 3]).astype(np.uint8)
+    encoded = tf.io.encode_jpeg(noise, quality=80)
+    np.testing.assert_array_equal(decode_image(encoded), decode_rgb(encoded))
+    assert np.any(decode_image(encoded) != tf.io.decode_image(encoded)), "the case tells the two apart"
 
 
 def test_edges_never_pass_the_image():

@@ -1,5 +1,6 @@
 """A detector and an input small enough to train in a test, with the interfaces of the real ones."""
 
+import time
 from types import SimpleNamespace
 
 import keras
@@ -50,7 +51,9 @@ class FakeDetector(keras.Model):
         cross = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=tf.repeat(logits[:, None], tf.shape(labels)[1], axis=1)
         )
-        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(tf.reduce_mean(x, axis=-1)[:, None], tf.float32)
+        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(
+            tf.reduce_mean(x, axis=-1)[:, None], tf.float32
+        )
         return {
             "cls": tf.reduce_sum(valid * cross) / count,
             "box": tf.reduce_sum(valid * tf.square(boxes)) / count,
@@ -60,11 +63,15 @@ class FakeDetector(keras.Model):
 class FakeInput:
     """The interface of `TrainInput`: batches are a function of (seed, index of the element)."""
 
-    def __init__(self, images_per_replica=2, num_images=16, num_classes=3, stop_after=None):
+    def __init__(self, images_per_replica=2, num_images=16, num_classes=3, stop_after=None, delay=0.0):
         self.images_per_replica = images_per_replica
         self.stop_after = stop_after
+        self.delay = delay
         self.manifest = SimpleNamespace(
-            name="fake", classes=[f"class {i}" for i in range(num_classes)], num_images=num_images, num_boxes=40
+            name="fake",
+            classes=[f"class {i}" for i in range(num_classes)],
+            num_images=num_images,
+            num_boxes=40,
         )
 
     def steps_per_epoch(self, num_replicas):
@@ -82,7 +89,10 @@ class FakeInput:
         def generate():
             element = start_step * num_replicas
             while self.stop_after is None or element < self.stop_after * num_replicas:
-                yield make_batch(element, self.images_per_replica, seed, wide=(element // num_replicas) % 2 == 0)
+                time.sleep(self.delay)
+                yield make_batch(
+                    element, self.images_per_replica, seed, wide=(element // num_replicas) % 2 == 0
+                )
                 element += 1
 
         return tf.data.Dataset.from_generator(generate, output_signature=spec)

@@ -79,16 +79,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _images(args: argparse.Namespace) -> tuple[list[bytes], str]:
     """Encoded images for the check, and in words where they come from."""
-    import gin
-
     from tfdet.errors import UserError
+    from tfdet.evaluate import restore
     from tfdet.export import verify
     from tfdet.export.image_files import find_images
 
     if args.images:
         return verify.encode_files(find_images(args.images)[: args.num_images]), "the images given"
-    try:
-        folder = gin.query_parameter("EvalInput.data_dir")
-        return verify.images_of_records(folder, args.num_images), f"images of {folder}"
-    except (ValueError, UserError):  # not bound, or the data set is elsewhere by now
-        return verify.synthetic_images(args.num_images), "drawn images"
+    folder = restore.evaluation_folder()
+    if folder:
+        try:
+            return verify.images_of_records(folder, args.num_images), f"images of {folder}"
+        except UserError:  # by now the data set is elsewhere; the export does not need it
+            if args.eval_data:
+                raise
+    return verify.synthetic_images(args.num_images), "drawn images"

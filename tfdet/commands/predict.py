@@ -14,7 +14,7 @@ from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, folder, or pattern such as 'in/**/*.jpg'")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, folder, or pattern like 'in/**/*.jpg'")
     flags.add_model_dir(parser, required=False)
     parser.add_argument("--saved_model", metavar="FOLDER", help="an exported model, in place of --model_dir")
     flags.add_config(parser)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import math
 import multiprocessing
 import os
@@ -68,7 +69,7 @@ def convert(
     num_workers = _cpu_count() if num_workers is None else num_workers
     shard_starts = {round(number * len(images) / num_shards) for number in range(num_shards)}
     with DatasetWriter(folder, name, annotations.categories, source, num_shards, overwrite) as writer:
-        with _progress(console, len(images)) as advance:
+        with progress_bar(console, len(images), "converting images") as advance:
             for position, record in enumerate(_prepared(images, num_workers)):
                 if position in shard_starts:
                     writer.start_shard()
@@ -112,32 +113,32 @@ def _prepared(images, num_workers: int):
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-class _progress:
-    """A rich progress bar as a context manager that gives a function to call after each image."""
+@contextlib.contextmanager
+def progress_bar(console, total: int, label: str):
+    """A rich progress bar.
 
-    def __init__(self, console, total: int):
-        self._console, self._total = console, total
-        self._bar = None
+    Args:
+        console: a `rich.console.Console`; None shows nothing.
+        total: number of steps.
+        label: what is going on.
 
-    def __enter__(self):
-        if self._console is None:
-            return lambda: None
-        from rich import progress
+    Yields:
+        A function to call after each step.
+    """
+    if console is None:
+        yield lambda: None
+        return
+    from rich import progress
 
-        columns = (
-            progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[rate]}"), progress.TimeRemainingColumn(),
-        )  # fmt: skip
-        self._bar = progress.Progress(*columns, console=self._console)
-        self._bar.start()
-        task = self._bar.add_task("converting", total=self._total, rate="")
+    columns = (
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"), progress.TimeRemainingColumn(),
+    )  # fmt: skip
+    with progress.Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=total, rate="")
 
         def advance():
-            speed = self._bar.tasks[0].speed
-            self._bar.update(task, advance=1, rate=f"{speed:.0f} img/s" if speed else "")
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=1, rate=f"{speed:.0f}/s" if speed else "")
 
-        return advance
-
-    def __exit__(self, *unused):
-        if self._bar is not None:
-            self._bar.stop()
+        yield advance

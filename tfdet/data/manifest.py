@@ -80,8 +80,10 @@ class RecordIndex:
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the arrays to an npz file."""
-        with open(path, "wb") as file:
+        temporary = path.with_name(path.name + ".tmp")
+        with open(temporary, "wb") as file:
             np.savez(file, **{name: getattr(self, name) for name in _COLUMNS})
+        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: pathlib.Path) -> RecordIndex:

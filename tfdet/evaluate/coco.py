@@ -186,9 +186,7 @@ class CocoEvaluator:
         coco.dataset = {
             "images": [self._images[number] for number in self._seen],
             "annotations": annotations,
-            "categories": [
-                {"id": number, "name": name} for number, name in zip(self._category_ids, self._classes)
-            ],
+            "categories": [{"id": number, "name": name} for number, name in zip(self._category_ids, self._classes)],
         }
         coco.createIndex()
         return coco

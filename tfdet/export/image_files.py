@@ -36,5 +36,7 @@ def find_images(inputs: Sequence[str]) -> list[str]:
             found = [path for path in sorted(glob.glob(entry, recursive=True)) if os.path.isfile(path)]
         paths.update(dict.fromkeys(found))
     if not paths:
-        raise UserError(f"no image found in {', '.join(map(str, inputs))}: give image files, folders of them or patterns")
+        raise UserError(
+            f"no image found in {', '.join(map(str, inputs))}: give image files, folders of them or patterns"
+        )
     return list(paths)

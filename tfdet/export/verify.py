@@ -34,9 +34,7 @@ class Difference:
 
     def passed(self, box_tolerance: float = BOX_TOLERANCE, score_tolerance: float = SCORE_TOLERANCE) -> bool:
         """Whether all detections have a partner within the tolerances."""
-        return (
-            self.missing == 0 and self.extra == 0 and self.box <= box_tolerance and self.score <= score_tolerance
-        )
+        return self.missing == 0 and self.extra == 0 and self.box <= box_tolerance and self.score <= score_tolerance
 
 
 def verify(
@@ -185,7 +183,9 @@ def images_of_records(folder: str, count: int) -> list[bytes]:
       UserError: the folder is no data set.
     """
     records = tf.data.TFRecordDataset(Manifest.load(folder).shard_paths()).take(count)
-    return [tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records]
+    return [
+        tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records
+    ]
 
 
 def encode_files(paths: Sequence[str]) -> list[bytes]:

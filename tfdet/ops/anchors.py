@@ -55,7 +55,9 @@ def cell_anchors(
     half_w = 0.5 * (np.outer(widths, scales).ravel() - 1)
     half_h = 0.5 * (np.outer(heights, scales).ravel() - 1)
     centre = 0.5 * (stride - 1)
-    return np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], axis=1).astype(np.float32)
+    return np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], axis=1).astype(
+        np.float32
+    )
 
 
 def grid_anchors(cell, stride, height, width) -> tf.Tensor:

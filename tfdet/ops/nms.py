@@ -120,7 +120,9 @@ def multiclass_nms(
             fn_output_signature=(tf.TensorSpec([max_detections], tf.int32), tf.TensorSpec([], tf.int32)),
         )
         kept = tf.range(max_detections) < counts[:, None]
-        kept_scores = tf.where(kept, tf.gather(by_class, indices, batch_dims=1), -np.inf)
+        # One more box, so that the padding of `indices` can be gathered when there is no box at all.
+        kept_scores = tf.gather(tf.pad(by_class, [[0, 0], [0, 1]]), indices, batch_dims=1)
+        kept_scores = tf.where(kept, kept_scores, -np.inf)
 
         # Over all classes. One more row of candidates keeps the top-k valid when there is no class at all.
         kept_scores = tf.reshape(kept_scores, [batch, num_classes * max_detections])
@@ -147,7 +149,9 @@ def multiclass_nms(
 def _threshold(iou_threshold: float, inclusive: bool) -> float:
     """The threshold for a kernel that suppresses strictly above it."""
     if not 0.0 <= iou_threshold <= 1.0 or (inclusive and iou_threshold == 0.0):
-        raise UserError(f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}")
+        raise UserError(
+            f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}"
+        )
     threshold = np.float32(iou_threshold)
     return float(np.nextafter(threshold, np.float32(-1.0)) if inclusive else threshold)
 

@@ -82,8 +82,12 @@ def roi_align(
         y = max_samples(boxes[..., 1], boxes[..., 3], scales, heights, output_size)
         x = max_samples(boxes[..., 0], boxes[..., 2], scales, widths, output_size)
     else:
-        y = average_samples(boxes[..., 1], boxes[..., 3], scales, heights, output_size, sampling_ratio, aligned)
-        x = average_samples(boxes[..., 0], boxes[..., 2], scales, widths, output_size, sampling_ratio, aligned)
+        y = average_samples(
+            boxes[..., 1], boxes[..., 3], scales, heights, output_size, sampling_ratio, aligned
+        )
+        x = average_samples(
+            boxes[..., 0], boxes[..., 2], scales, widths, output_size, sampling_ratio, aligned
+        )
 
     flat = [tf.reshape(tf.cast(f, tf.float32), [-1, channels]) for f in features]
     flat = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
@@ -121,7 +125,9 @@ def assign_levels(
     """
     finest = int(strides[0]).bit_length() - 1
     if [2 ** (finest + i) for i in range(len(strides))] != [int(s) for s in strides]:
-        raise UserError(f"assign_levels: strides must be powers of two that double. Received: {tuple(strides)}")
+        raise UserError(
+            f"assign_levels: strides must be powers of two that double. Received: {tuple(strides)}"
+        )
     x1, y1, x2, y2 = tf.unstack(to_float32(boxes), 4, axis=-1)
     size = tf.sqrt(tf.maximum((x2 - x1 + 1.0) * (y2 - y1 + 1.0), 0.0))
     if rule == "thresholds":
@@ -151,7 +157,11 @@ def _pool_max(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples) 
             winner = tf.where(better, tf.cast(sample, tf.uint8), winner)
             return sample + 1, tf.where(better, value, best), winner
 
-        start = (tf.constant(0), tf.fill(shape, flat.dtype.min), tf.fill(shape, tf.constant(_NO_WINNER, tf.uint8)))
+        start = (
+            tf.constant(0),
+            tf.fill(shape, flat.dtype.min),
+            tf.fill(shape, tf.constant(_NO_WINNER, tf.uint8)),
+        )
         _, best, winner = tf.while_loop(
             lambda sample, *_: sample < side * side, body, start, parallel_iterations=1, maximum_iterations=9
         )
@@ -179,7 +189,10 @@ def _pool_average(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSampl
             return sample + 1, total + tf.where(valid[..., None], _interpolate(flat, corners), 0.0)
 
         _, total = tf.while_loop(
-            lambda sample, _: sample < side * side, body, (tf.constant(0), tf.zeros(shape)), parallel_iterations=1
+            lambda sample, _: sample < side * side,
+            body,
+            (tf.constant(0), tf.zeros(shape)),
+            parallel_iterations=1,
         )
 
         def grad(upstream):

@@ -61,8 +61,8 @@ def draw_detections(
     """Draws detections, and ground truth where it is given.
 
     Lines and letters grow with the picture, from 160 pixels to several thousand. The best detection is drawn last, on
-    top. A label sits above its box, or inside where there is no room; ground truth has a white-edged dashed line and its
-    name below the box.
+    top. A label sits above its box, or inside where there is no room; ground truth has a white-edged dashed line and
+    its name below the box.
 
     Args:
       image: uint8 [H, W, 3], RGB. It is not changed.

@@ -29,9 +29,7 @@ class Summary:
     images_per_second: float = 0.0
 
 
-def predict_files(
-    predictor: Any, files: Sequence[str], output: str, score_threshold: float, console: Any
-) -> Summary:
+def predict_files(predictor: Any, files: Sequence[str], output: str, score_threshold: float, console: Any) -> Summary:
     """Detects on each file; what cannot be read is named on the console and skipped.
 
     The json file holds `images` (id, file_name, width, height, picture), `categories` and `annotations`: COCO's format
@@ -74,7 +72,13 @@ def predict_files(
             save_picture(drawn, picture)
             height, width = image.shape[:2]
             images.append(
-                {"id": number, "file_name": path, "width": width, "height": height, "picture": os.path.basename(picture)}
+                {
+                    "id": number,
+                    "file_name": path,
+                    "width": width,
+                    "height": height,
+                    "picture": os.path.basename(picture),
+                }
             )
             for box, kind, score in zip(found.coco_boxes().tolist(), found.classes.tolist(), found.scores.tolist()):
                 kinds[kind] = _describe(predictor, kind)

@@ -83,7 +83,8 @@ def roi_targets(
 
     fg_seed, bg_seed, pad_seed = split_seed(seed, 3)
     max_foreground = int(num_rois * fg_fraction)
-    foreground = random_subset(foreground, tf.fill(tf.shape(valid)[:1], max_foreground), fg_seed, max_foreground)
+    limit = tf.fill(tf.shape(valid)[:1], max_foreground)
+    foreground = random_subset(foreground, limit, fg_seed, max_foreground)
     num_foreground = tf.reduce_sum(tf.cast(foreground, tf.int32), axis=1)
     background = random_subset(background & ~foreground, num_rois - num_foreground, bg_seed, num_rois)
     num_drawn = num_foreground + tf.reduce_sum(tf.cast(background, tf.int32), axis=1)
@@ -95,7 +96,9 @@ def roi_targets(
     is_foreground = row < num_foreground[:, None]
 
     rois = tf.gather(candidates, picked, batch_dims=1)
-    matched = tf.where(tf.gather(valid, picked, batch_dims=1), tf.gather(matches.index, picked, batch_dims=1), -1)
+    matched = tf.where(
+        tf.gather(valid, picked, batch_dims=1), tf.gather(matches.index, picked, batch_dims=1), -1
+    )
     # Slot 0 stands for "no ground truth": index -1.
     own_boxes = tf.gather(tf.pad(boxes, [[0, 0], [1, 0], [0, 0]]), matched + 1, batch_dims=1)
     own_classes = tf.gather(tf.pad(classes, [[0, 0], [1, 0]], constant_values=-1), matched + 1, batch_dims=1)

@@ -75,7 +75,10 @@ def rpn_targets(
     labels, matched_boxes = tf.map_fn(
         label_image,
         (image_info, boxes, classes),
-        fn_output_signature=(tf.TensorSpec(anchors.shape[:1], tf.int32), tf.TensorSpec(anchors.shape, tf.float32)),
+        fn_output_signature=(
+            tf.TensorSpec(anchors.shape[:1], tf.int32),
+            tf.TensorSpec(anchors.shape, tf.float32),
+        ),
         parallel_iterations=1,
     )
     labels = _draw(labels, seed, batch_per_image, int(fg_fraction * batch_per_image))
@@ -88,11 +91,14 @@ def _inside(anchors: tf.Tensor, info: tf.Tensor, border: float) -> tf.Tensor:
     return (x1 >= -border) & (y1 >= -border) & (x2 < info[1] + border) & (y2 < info[0] + border)
 
 
-def _label(anchors, inside, gt_boxes, positive_iou: float, negative_iou: float) -> tuple[tf.Tensor, tf.Tensor]:
+def _label(
+    anchors, inside, gt_boxes, positive_iou: float, negative_iou: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Labels int32 [N] before the draw, and the index int32 [N] of the best box, -1 where there is none."""
-    # An anchor outside the image takes no part: shrunk to a far point it neither is nor hides the nearest one.
+    # An anchor outside the image takes no part: moved far away it neither is nor hides the nearest one.
+    anchors = tf.where(inside[:, None], anchors, NOWHERE)
     matches, nearest = match_with_ties(
-        tf.where(inside[:, None], anchors, NOWHERE)[None], gt_boxes[None], tf.ones_like(gt_boxes[None, :, 0], tf.bool)
+        anchors[None], gt_boxes[None], tf.ones_like(gt_boxes[None, :, 0], tf.bool)
     )
     iou, nearest = matches.iou[0], nearest[0]
     labels = tf.where(iou < negative_iou, BACKGROUND, IGNORED)
@@ -103,7 +109,8 @@ def _label(anchors, inside, gt_boxes, positive_iou: float, negative_iou: float) 
 def _draw(labels: tf.Tensor, seed, total: int, max_foreground: int) -> tf.Tensor:
     fg_seed, bg_seed = split_seed(seed, 2)
     foreground, background = labels == FOREGROUND, labels == BACKGROUND
-    foreground = random_subset(foreground, tf.fill(tf.shape(labels)[:1], max_foreground), fg_seed, max_foreground)
+    limit = tf.fill(tf.shape(labels)[:1], max_foreground)
+    foreground = random_subset(foreground, limit, fg_seed, max_foreground)
     room = total - tf.reduce_sum(tf.cast(foreground, tf.int32), axis=1)
     background = random_subset(background, room, bg_seed, total)
     return tf.where(foreground, FOREGROUND, tf.where(background, BACKGROUND, IGNORED))
