@@ -90,7 +90,8 @@ def test_samples_are_where_simpledet_found_its_maxima(golden):
     samples = max_samples(
         z["rois"][..., 0], z["rois"][..., 2], tf.fill(shape, 1 / 16), tf.fill(shape, z["data"].shape[-1]), 7
     )
-    position = np.where(samples.valid, samples.low + np.where(samples.low == samples.high, 0, samples.weight), -9)
+    low, high, weight, valid = (t.numpy() for t in samples)
+    position = np.where(valid, low + np.where(low == high, 0, weight), -9)
     won = z["maxidx_x"][..., None]  # [B, R, C, P, P, 1]; -1 where the bin is empty
     near = np.abs(won - position[:, :, None, None, :, :]).min(axis=-1)
     assert (won >= 0).any()
