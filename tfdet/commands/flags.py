@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from pathlib import Path
 
 from tfdet import config
@@ -86,9 +88,16 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
 
 
 def register_all() -> None:
-    """Imports every module of tfdet except the commands, so that all configurables are known to gin."""
+    """Imports every module of tfdet that registers something, so that all configurables are known to gin.
+
+    Modules whose source does not speak of a configurable are left alone: some cost seconds (orbit), and no
+    command needs them all.
+    """
     import tfdet
 
     for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
-        if not module.name.startswith(_NOT_CONFIGURABLE):
+        if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
+            continue
+        loader = importlib.util.find_spec(module.name).loader
+        if module.ispkg or "configurable" in (loader.get_source(module.name) or "configurable"):
             importlib.import_module(module.name)
