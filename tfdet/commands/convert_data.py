@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--categories", metavar="FILE",
         help="with --voc or --from_records: the classes, a COCO json or a text file with one name a line",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="DATA_DIR", help="data set folder to make")
+    parser.add_argument("--out", "--output", metavar="DATA_DIR", help="data set folder to make")
     parser.add_argument("--name", help="name of the data set (default: the name of the folder)")
     parser.add_argument("--num_shards", type=int, help="number of record files (default: one for every 512 images)")
     parser.add_argument("--num_workers", type=int, help="worker processes (default: the CPUs; 0: none)")

@@ -7,12 +7,16 @@ import pathlib
 import re
 
 DESCRIPTION = "Draw a synthetic detection data set (circles, squares, triangles) as TFRecords."
+_NUM_PICTURES = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.description = DESCRIPTION
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to make; gets FOLDER/train, FOLDER/val")
+    parser.add_argument(
+        "--out", "--output", required=True, metavar="FOLDER",
+        help="folder to make: the data sets FOLDER/train and FOLDER/val, and FOLDER/pictures, some of val as files",
+    )  # fmt: skip
     parser.add_argument("--train_images", type=int, default=400, help="training images (default: %(default)s)")
     parser.add_argument("--val_images", type=int, default=100, help="validation images (default: %(default)s)")
     parser.add_argument("--size", default="128x160", metavar="HxW", help="image size in pixels (default: %(default)s)")
@@ -55,4 +59,12 @@ def run(args: argparse.Namespace) -> int:
         if report.problems:
             report.print_summary(console)
         print_manifest(manifest, console)
+    _write_pictures(annotations.images, pathlib.Path(args.out) / "pictures")
     return EXIT_OK
+
+
+def _write_pictures(images, folder: pathlib.Path) -> None:
+    """Writes the first validation images as files, to try prediction on."""
+    folder.mkdir(exist_ok=True)
+    for image in images[:_NUM_PICTURES]:
+        (folder / image.file_name).write_bytes(image.encoded)

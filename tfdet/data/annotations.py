@@ -154,5 +154,5 @@ def judge_box(item: ObjectAnnotation, height: int, width: int) -> BoxVerdict:
         xmin, ymin, xmax, ymax = np.array([[item.x], [item.y], [right], [bottom]], np.float32) / size[:, None]
         _, valid = inclusive_boxes(xmin, ymin, xmax, ymax, height, width, np.array([item.area], np.float32))
         if not valid[0]:
-            return BoxVerdict(True, TOO_SMALL, f"{shown} area={item.area:g}: kept for evaluation, not a training target")
+            return BoxVerdict(True, TOO_SMALL, f"{shown} area={item.area:g}: counts in evaluation, not in training")
     return BoxVerdict(True)

@@ -42,7 +42,7 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     return Example(image, image_id, boxes, classes)
 
 
-def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tensor, clip: str = "canvas") -> Batch:
+def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tensor, profile: str = "S") -> Batch:
     """Resizes an example as SimpleDet does and mirrors it when asked.
 
     The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
@@ -53,8 +53,8 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
         example: a decoded image.
         short_side, long_side: as in `resize.resized_size`.
         flip: bool [], mirror left to right.
-        clip: where boxes are clipped after scaling: "canvas" to [0, long] x [0, short] of the orientation, as the
-            SimpleDet release of the zoo does; "content" to [0, w' - 1] x [0, h' - 1], as later revisions do.
+        profile: where boxes are clipped after scaling: "S", the SimpleDet release of the zoo, to the canvas,
+            [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1].
 
     Returns:
         A `Batch` without the batch axis and without padding.
@@ -63,7 +63,7 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
     image, info = resize_image(image, short_side, long_side)
     height, width = info[0], info[1]
     boxes = example.boxes * info[2]
-    if clip == "canvas":
+    if profile == "S":
         shape = tf.shape(example.image)
         canvas = canvas_size(shape[0] >= shape[1], short_side, long_side)
         limit_y, limit_x = tf.cast(canvas[0], tf.float32), tf.cast(canvas[1], tf.float32)

@@ -45,7 +45,8 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
                 }
             )
     categories = [{"id": i, "name": name} for i, name in zip(manifest.category_ids, manifest.classes, strict=True)]
-    return {"info": {"description": manifest.name}, "images": images, "annotations": annotations, "categories": categories}
+    info = {"description": manifest.name}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
 
 
 def image_files(manifest: Manifest, index: RecordIndex) -> dict[int, str]:

@@ -177,8 +177,10 @@ def _transpose(image: Image.Image) -> Image.Image:
 
 
 def _describe_mode(image: Image.Image) -> str:
-    names = {"L": "grey", "1": "black and white", "P": "palette", "CMYK": "CMYK", "LA": "grey with alpha", "I": "16-bit"}
-    names.update({"RGBA": "RGB with alpha", "PA": "palette with alpha"})
+    names = {
+        "1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "palette", "PA": "palette with alpha",
+        "RGBA": "RGB with alpha", "I": "16-bit grey",
+    }  # fmt: skip
     return "16-bit grey" if image.mode in _SIXTEEN_BIT_MODES else names.get(image.mode, image.mode)
 
 

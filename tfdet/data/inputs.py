@@ -18,7 +18,7 @@ from tfdet.errors import UserError
 from tfdet.structures import Batch
 
 _ORDERS = ("landscape_first", "mixed")
-_CLIPS = ("canvas", "content")
+_PROFILES = ("S", "H")
 _LAST_STEP = 2**62
 
 
@@ -37,7 +37,7 @@ class TrainInput:
         flip: the epoch holds a mirrored copy of every image.
         order: "landscape_first": all landscape batches of an epoch, then all portrait ones, as SimpleDet; "mixed": in
             random order.
-        clip: "canvas" or "content", see `example.fit_example`.
+        profile: "S" or "H", the clipping of boxes: see `example.fit_example`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready for each replica.
 
@@ -53,7 +53,7 @@ class TrainInput:
         images_per_replica: int = 2,
         flip: bool = True,
         order: str = "landscape_first",
-        clip: str = "canvas",
+        profile: str = "S",
         num_parallel_calls: int | None = None,
         prefetch: int = 2,
     ):
@@ -62,12 +62,12 @@ class TrainInput:
             raise UserError(f"TrainInput.images_per_replica must be at least 1. Received: {images_per_replica}")
         if order not in _ORDERS:
             raise UserError(f"TrainInput.order must be one of {_ORDERS}. Received: {order!r}")
-        if clip not in _CLIPS:
-            raise UserError(f"TrainInput.clip must be one of {_CLIPS}. Received: {clip!r}")
+        if profile not in _PROFILES:
+            raise UserError(f"TrainInput.profile must be one of {_PROFILES}. Received: {profile!r}")
         self.manifest = Manifest.load(data_dir)
         self.short_side, self.long_side = short_side, long_side
         self.images_per_replica = images_per_replica
-        self.flip, self.order, self.clip = flip, order, clip
+        self.flip, self.order, self.profile = flip, order, profile
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
@@ -133,7 +133,7 @@ class TrainInput:
             row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
             serialized = read_serialized(table, row)
             example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
-            item = fit_example(example, self.short_side, self.long_side, flip, self.clip)
+            item = fit_example(example, self.short_side, self.long_side, flip, self.profile)
             return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side))
 
         epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)

@@ -152,14 +152,14 @@ class Manifest:
         Raises:
             UserError: the folder or manifest is missing or damaged, or a shard is missing or was changed.
         """
-        folder = pathlib.Path(folder)
+        folder = pathlib.Path(folder).expanduser()
         path = folder / MANIFEST_FILE
         if not folder.is_dir():
             raise UserError(f"data set folder {folder} does not exist; make one with scripts/convert_data.py")
         if not path.is_file():
             hint = "make the data set with scripts/convert_data.py"
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
-                hint = f"for records made elsewhere run scripts/convert_data.py --from_records '{folder}/*' --out {folder}"
+                hint = f"for records made elsewhere: scripts/convert_data.py --from_records '{folder}/*' --out {folder}"
             raise UserError(f"{folder} is not a data set: it has no {MANIFEST_FILE}; {hint}")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -171,7 +171,7 @@ class Manifest:
             names = [field.name for field in dataclasses.fields(cls) if field.name not in ("folder", "shards")]
             manifest = cls(folder=folder, shards=shards, **{name: content[name] for name in names})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); convert the data set again") from None
+            raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); convert the data again") from None
         if not manifest.num_images or not shards:
             raise UserError(f"data set {folder} holds no records")
         if check_shards:

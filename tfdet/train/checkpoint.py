@@ -225,8 +225,7 @@ def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
     """Every tensor of a checkpoint, or None where a file of it is missing, cut short or corrupt."""
     try:
         reader = tf.train.load_checkpoint(str(folder / f"{_PREFIX}-{step}"))
-        keys = [key for key in reader.get_variable_to_shape_map() if key.endswith("VARIABLE_VALUE")]
-        tensors = {key: reader.get_tensor(key) for key in keys}
+        tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError):
         return None
     return tensors if _key("progress", "global_step") in tensors else None
