@@ -12,6 +12,7 @@ from pathlib import Path
 from tfdet import config
 from tfdet.errors import UserError
 
+DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
 # Left out when configurables are registered: they register nothing, and some are scripts.
 _NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")
 
@@ -77,7 +78,7 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
     if not files and not args.gin_param:
         raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
     params = list(args.gin_param)
-    for flag, parameter in (("train_data", "TrainInput.data_dir"), ("eval_data", "EvalInput.data_dir")):
+    for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
         if folder:
             if not Path(folder).is_dir():
