@@ -39,7 +39,7 @@ demo: $(STAMP)
 	@$(BIN)/tfdet export --model_dir=$(DEMO_DIR)/run --eval_data=$(DEMO_DIR)/data/val --output=$(DEMO_DIR)/saved_model
 	@echo "== predict"
 	@mkdir -p $(DEMO_DIR)/images
-	@$(BIN)/python -c 'import sys; from tfdet.export.verify import images_of_records as read; \
+	@TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -c 'import sys; from tfdet.export.verify import images_of_records as read; \
 		[open(f"{sys.argv[2]}/{i}.jpg", "wb").write(data) for i, data in enumerate(read(sys.argv[1], 8))]' \
 		$(DEMO_DIR)/data/val $(DEMO_DIR)/images
 	@$(BIN)/tfdet predict --saved_model=$(DEMO_DIR)/saved_model --output=$(DEMO_DIR)/pictures $(DEMO_DIR)/images

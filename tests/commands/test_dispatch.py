@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import gin
 import pytest
 
 from tfdet import commands, config
@@ -139,6 +140,20 @@ def test_a_parameter_without_value_is_named():
     with pytest.raises(TypeError) as caught:
         build_stage()
     assert commands.one_line(caught.value).startswith("build_stage.width has no value: set it in a gin file")
+
+
+def test_an_input_without_data_names_the_flag():
+    @config.configurable(module="tests.dispatch")
+    class TrainInput:
+        def __init__(self, data_dir):
+            pass
+
+    try:
+        with pytest.raises(TypeError) as caught:
+            TrainInput()
+        assert commands.one_line(caught.value).endswith("or give --train_data")
+    finally:  # the name must stay unambiguous for other tests
+        gin.config._REGISTRY.pop("tests.dispatch.TrainInput")
 
 
 def test_tensorflows_own_file_errors_are_one_line():

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from tfdet import __version__
+from tfdet.commands.flags import DATA_FLAGS
 from tfdet.config import explain, original_exception
 from tfdet.config.files import did_you_mean
 from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
@@ -77,7 +78,8 @@ def one_line(error: Exception) -> str | None:
     if isinstance(original, UserError):
         return " ".join(str(original).split("\n"))
     if missing is not None:
-        return str(missing)
+        flag = next((flag for flag, parameter in DATA_FLAGS.items() if str(missing).startswith(f"{parameter} ")), None)
+        return f"{missing}, or give --{flag}" if flag else str(missing)
     if isinstance(original, OSError) and original.errno in _DISK_ERRORS:
         paths = [str(path) for path in (original.filename, original.filename2) if path is not None]
         return f"{' -> '.join(paths) or 'writing a file'}: {original.strerror}. {_advice(original.strerror)}"

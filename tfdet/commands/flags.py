@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from pathlib import Path
 
 from tfdet import config
 from tfdet.errors import UserError
 
+DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
 # Left out when configurables are registered: they register nothing, and some are scripts.
 _NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")
 
@@ -75,7 +78,7 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
     if not files and not args.gin_param:
         raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
     params = list(args.gin_param)
-    for flag, parameter in (("train_data", "TrainInput.data_dir"), ("eval_data", "EvalInput.data_dir")):
+    for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
         if folder:
             if not Path(folder).is_dir():
@@ -86,9 +89,16 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
 
 
 def register_all() -> None:
-    """Imports every module of tfdet except the commands, so that all configurables are known to gin."""
+    """Imports every module of tfdet that registers something, so that all configurables are known to gin.
+
+    Modules whose source does not speak of a configurable are left alone: some cost seconds (orbit), and no
+    command needs them all.
+    """
     import tfdet
 
     for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
-        if not module.name.startswith(_NOT_CONFIGURABLE):
+        if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
+            continue
+        loader = importlib.util.find_spec(module.name).loader
+        if module.ispkg or "configurable" in (loader.get_source(module.name) or "configurable"):
             importlib.import_module(module.name)
