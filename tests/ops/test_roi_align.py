@@ -268,3 +268,19 @@ def test_bad_arguments_are_named():
         assign_levels(boxes, (4, 16))
     with pytest.raises(UserError, match="rule.*linear"):
         assign_levels(boxes, STRIDES, rule="linear")
+
+
+def test_the_gradient_is_the_same_bit_for_bit_every_time():
+    rng = np.random.default_rng(2)
+    features = tf.constant(rng.normal(size=(1, 6, 6, 4)), tf.float32)
+    corner = rng.uniform(0, 40, (1, 200, 2))
+    boxes = tf.constant(np.concatenate([corner, corner + 40], axis=-1), tf.float32)
+
+    @tf.function
+    def gradient(features):
+        pooled = one_level(features, boxes, 16, 7)
+        return tf.gradients(tf.square(pooled), features)[0]
+
+    first = gradient(features).numpy()
+    for _ in range(3):
+        np.testing.assert_array_equal(gradient(features), first)
