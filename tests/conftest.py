@@ -20,17 +20,19 @@ tf.config.set_logical_device_configuration(  # before anything runs on a device
 )
 
 
+@pytest.fixture
+def mirrored():
+    """Makes a MirroredStrategy over so many virtual devices.
+
+    Do not make a tf.data iterator under one of 8 replicas: its end can stall.
+    """
+    return _mirrored
+
+
 @pytest.fixture(params=[1, 2, 8], ids=lambda count: f"replicas{count}")
 def strategy(request) -> tf.distribute.MirroredStrategy:
-    """MirroredStrategy over 1, 2 and 8 virtual devices. Do not make a tf.data iterator under it: with 8 replicas the
-    end of such an iterator can stall; `per_replica` hands out batches without one."""
-    return mirrored(request.param)
-
-
-@pytest.fixture
-def two_replicas() -> tf.distribute.MirroredStrategy:
-    """MirroredStrategy over 2 virtual devices."""
-    return mirrored(2)
+    """MirroredStrategy over 1, 2 and 8 virtual devices, one after the other."""
+    return _mirrored(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,7 @@ def clean_tensorflow():
     faulthandler.cancel_dump_traceback_later()
 
 
-def mirrored(num_replicas: int) -> tf.distribute.MirroredStrategy:
-    """Strategies of several sizes live in one process only without collective ops."""
+def _mirrored(num_replicas: int) -> tf.distribute.MirroredStrategy:
+    # Strategies of several sizes live in one process only without collective ops.
     devices = [f"/cpu:{index}" for index in range(num_replicas)]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())

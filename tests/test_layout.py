@@ -111,6 +111,11 @@ def test_files_are_short():
     assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
 
 
+def test_every_folder_is_a_package():
+    """Without __init__.py a folder is neither installed by setup.py nor found by `register_all`."""
+    assert not [relative(path) for path in {path.parent for path in MODULES} if not (path / "__init__.py").is_file()]
+
+
 def test_names_say_what_is_in_a_file():
     wrong = [relative(path) for path in PYTHON_FILES if FORBIDDEN_NAMES & {path.stem, path.parent.name}]
     assert not wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,15 @@ class Car:
 def build_garage(size: int, height: float = 2.5):
     """A function with a parameter that has no default."""
     return size, height
+
+
+@config.configurable
+@dataclass(frozen=True)
+class Journey:
+    """A data class."""
+
+    kilometres: int | None = None
+    stops: tuple[str, ...] = ()
 
 
 @config.configurable(denylist=["secret"])

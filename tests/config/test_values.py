@@ -38,6 +38,8 @@ from tfdet import config
         ("Car.make_wheel = 'Engine'", "expected a function or class such as @Name, got the str 'Engine'."),
         ("Car.engine = @Engine", "expected Engine, got the class itself. Write @Engine()."),
         ("Car.seats = 'five'", "expected a float, got the str 'five'."),
+        ("Journey.kilometres = 'far'", "expected an int, got the str 'far'."),
+        ("Journey.stops = ('a', 3)", "expected a text in quotes, got the int 3."),
         ("Car.colour = 3", "expected a text in quotes, got the int 3."),
     ],
 )
@@ -69,6 +71,8 @@ def test_wrong_types(refused, binding, expected):
         "Car.seats = 4.5",
         "Car.seats = None",
         "Car.owner = [1, 'anything']",
+        "Journey.kilometres = None",
+        "Journey.stops = ['a', 'b']",
         "build_anything.x = 'anything'",
         "Car.doors = %gin.REQUIRED",
     ],

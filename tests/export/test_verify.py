@@ -48,7 +48,7 @@ def test_table_shows_tolerance_and_outcome(exported, predictor, images):
     good = verify(predictor, str(exported), images[:1])
     assert "boxes 0.05 px, scores 0.001" in text(good) and text(good).count("equal") == 3
     wrong = [type(entry)(**{**vars(entry), "missing": 1}) for entry in good]
-    assert text(wrong).count("DIFFERENT") == 3
+    assert text(wrong).count("DIFFERS") == 3
 
 
 def prediction(*rows):

@@ -17,17 +17,13 @@ def reference_nms(boxes, scores, threshold, inclusive=False, convention="legacy_
     while order:
         best = order.pop(0)
         kept.append(best)
-        order = [
-            i for i in order if not (iou[best, i] >= threshold if inclusive else iou[best, i] > threshold)
-        ]
+        order = [i for i in order if not (iou[best, i] >= threshold if inclusive else iou[best, i] > threshold)]
     return kept
 
 
 def random_boxes(rng, *shape, size=100):
     corner = rng.uniform(0, size, (*shape, 2))
-    return np.concatenate([corner, corner + rng.uniform(1, size / 2, (*shape, 2))], axis=-1).astype(
-        np.float32
-    )
+    return np.concatenate([corner, corner + rng.uniform(1, size / 2, (*shape, 2))], axis=-1).astype(np.float32)
 
 
 @pytest.mark.parametrize(("threshold", "key"), [(0.5, "nms_0_5"), (0.3, "nms_0_3")])
@@ -120,9 +116,7 @@ def test_multiclass_equals_the_plain_reference(shared_boxes, max_detections):
         np.testing.assert_array_equal(result.classes[image, :count], [e[1] for e in expected])
         np.testing.assert_array_equal(result.boxes[image, :count], [e[3] for e in expected])
         assert (result.classes.numpy()[image, count:] == -1).all()
-        assert (result.boxes.numpy()[image, count:] == 0).all() and (
-            result.scores.numpy()[image, count:] == 0
-        ).all()
+        assert (result.boxes.numpy()[image, count:] == 0).all() and (result.scores.numpy()[image, count:] == 0).all()
 
 
 def test_multiclass_never_returns_what_is_not_a_number():

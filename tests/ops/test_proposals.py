@@ -68,8 +68,7 @@ def test_symbolic_equals_simpledet(golden, inputs, outputs, threshold):
 def test_merge_equals_simpledet(golden):
     z = golden("get_top_proposal")
     split = [
-        Proposals(tf.constant(z["bbox"][:, s]), tf.constant(z["score"][:, s, 0]))
-        for s in (slice(0, 7), slice(7, 50))
+        Proposals(tf.constant(z["bbox"][:, s]), tf.constant(z["score"][:, s, 0])) for s in (slice(0, 7), slice(7, 50))
     ]
     result = merge_levels(split, int(z["top_n"]))
     np.testing.assert_array_equal(result.boxes, z["out_bbox"])

@@ -1,5 +1,6 @@
 """A detector and an input small enough to train in a test, with the interfaces of the real ones."""
 
+import time
 from types import SimpleNamespace
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 from tfdet.structures import Batch
 
 SIZE = 6
+PERIOD = 50  # elements after which the fake input comes round again
 
 
 class FakeDetector(keras.Model):
@@ -17,22 +19,22 @@ class FakeDetector(keras.Model):
     Per-replica normaliser: each loss divides by the number of boxes on the replica, as a detector's losses do.
     """
 
-    def __init__(self, num_classes=3, normalization="frozen", poison=None):
+    def __init__(self, num_classes=3, normalization="frozen", poison=None, width=4, head="fc"):
         super().__init__(name="fake_detector")
         self.num_classes = num_classes
         self.poison = poison  # image id whose presence makes the features infinite
-        self.conv = keras.layers.Conv2D(4, 3, name="conv")
+        self.conv = keras.layers.Conv2D(width, 3, name="conv")
         self.bn = keras.layers.BatchNormalization(name="bn", synchronized=normalization == "sync")
         self.normalization = normalization
-        self.fc = keras.layers.Dense(num_classes, name="fc")
+        self.fc = keras.layers.Dense(num_classes, name=head)
         self.build((None, None, None, 3))
 
     def build(self, input_shape):
         with keras.name_scope("backbone"):
             self.conv.build((None, None, None, 3))
-            self.bn.build((None, None, None, 4))
+            self.bn.build((None, None, None, self.conv.filters))
         with keras.name_scope("head"):
-            self.fc.build((None, 4))
+            self.fc.build((None, self.conv.filters))
         self.built = True
 
     def losses(self, batch, seed):
@@ -50,7 +52,9 @@ class FakeDetector(keras.Model):
         cross = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=tf.repeat(logits[:, None], tf.shape(labels)[1], axis=1)
         )
-        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(tf.reduce_mean(x, axis=-1)[:, None], tf.float32)
+        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(
+            tf.reduce_mean(x, axis=-1)[:, None], tf.float32
+        )
         return {
             "cls": tf.reduce_sum(valid * cross) / count,
             "box": tf.reduce_sum(valid * tf.square(boxes)) / count,
@@ -60,32 +64,54 @@ class FakeDetector(keras.Model):
 class FakeInput:
     """The interface of `TrainInput`: batches are a function of (seed, index of the element)."""
 
-    def __init__(self, images_per_replica=2, num_images=16, num_classes=3, stop_after=None):
+    def __init__(self, images_per_replica=2, num_images=16, num_classes=3, stop_after=None, delay=0.0):
         self.images_per_replica = images_per_replica
         self.stop_after = stop_after
+        self.delay = delay
         self.manifest = SimpleNamespace(
-            name="fake", classes=[f"class {i}" for i in range(num_classes)], num_images=num_images, num_boxes=40
+            name="fake",
+            classes=[f"class {i}" for i in range(num_classes)],
+            num_images=num_images,
+            num_boxes=40,
         )
 
     def steps_per_epoch(self, num_replicas):
         return self.manifest.num_images // (self.images_per_replica * num_replicas)
 
     def dataset(self, num_replicas, start_step=0, seed=0, input_context=None):
+        b = self.images_per_replica
         spec = Batch(
-            tf.TensorSpec([self.images_per_replica, None, None, 3], tf.uint8),
-            tf.TensorSpec([self.images_per_replica, 3], tf.float32),
-            tf.TensorSpec([self.images_per_replica, 4, 4], tf.float32),
-            tf.TensorSpec([self.images_per_replica, 4], tf.int32),
-            tf.TensorSpec([self.images_per_replica], tf.int64),
+            tf.TensorSpec([b, None, None, 3], tf.uint8),
+            tf.TensorSpec([b, 3], tf.float32),
+            tf.TensorSpec([b, 4, 4], tf.float32),
+            tf.TensorSpec([b, 4], tf.int32),
+            tf.TensorSpec([b], tf.int64),
         )
 
-        def generate():
-            element = start_step * num_replicas
-            while self.stop_after is None or element < self.stop_after * num_replicas:
-                yield make_batch(element, self.images_per_replica, seed, wide=(element // num_replicas) % 2 == 0)
-                element += 1
+        # TensorFlow operations only: Python inside the pipeline stalls the end of its iterator.
+        tables = [
+            [
+                tf.constant(np.stack(column))
+                for column in zip(*[make_batch(e, b, seed, wide) for e in range(PERIOD)])
+            ]
+            for wide in (False, True)
+        ]
 
-        return tf.data.Dataset.from_generator(generate, output_signature=spec)
+        def element(index):
+            fields = tf.cond(
+                (index // num_replicas) % 2 == 0,
+                lambda: [column[index % PERIOD] for column in tables[1]],
+                lambda: [column[index % PERIOD] for column in tables[0]],
+            )
+            batch = Batch(*fields[:4], image_ids=index * b + tf.range(b, dtype=tf.int64))
+            if self.delay:
+                batch = tf.py_function(
+                    lambda *fields: time.sleep(self.delay) or fields, batch, [f.dtype for f in batch]
+                )
+            return Batch(*[tf.ensure_shape(field, s.shape) for field, s in zip(batch, spec, strict=True)])
+
+        last = np.iinfo(np.int64).max if self.stop_after is None else self.stop_after * num_replicas
+        return tf.data.Dataset.range(start_step * num_replicas, last).map(element, deterministic=True)
 
 
 def make_batch(element, images_per_replica=2, seed=0, wide=False):

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the figures."""
     from rich.console import Console
+    from rich.markup import escape
 
     from tfdet.errors import UserError
     from tfdet.evaluate import coco, restore
@@ -48,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
     flags.configure(args, from_run=True)
     from tfdet.data.inputs import EvalInput
 
-    console = Console()
+    console = Console(soft_wrap=True)
     eval_input = EvalInput()
     trained = restore.restore(args.model_dir, checkpoint)
     console.print(
-        f"checkpoint of step {trained.step} on {eval_input.manifest.name}: "
+        f"checkpoint of step {trained.step} on {escape(eval_input.manifest.name)}: "
         f"{eval_input.manifest.num_images} images, {len(eval_input.manifest.classes)} classes, one device"
     )
     if len(trained.classes) == len(eval_input.manifest.classes) and trained.classes != eval_input.manifest.classes:
@@ -70,10 +71,12 @@ def run(args: argparse.Namespace) -> int:
     console.print(result.line())
     if args.output:
         coco.write_json(result.detections, args.output)
-        console.print(f"{len(result.detections)} detections written to {args.output}")
+        console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
     if args.pictures:
         _write_pictures(result.samples, eval_input.manifest.classes, args.pictures)
-        console.print(f"{len(result.samples)} pictures (truth left, detections right) written to {args.pictures}")
+        console.print(
+            f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
+        )
     return EXIT_OK
 
 

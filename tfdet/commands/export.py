@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports and verifies."""
     from rich.console import Console
+    from rich.markup import escape
 
     from tfdet.errors import UserError
     from tfdet.evaluate import restore
@@ -48,13 +49,13 @@ def run(args: argparse.Namespace) -> int:
     saved_model.check_target(args.output)
     checkpoint = restore.parse_checkpoint(args.checkpoint)
     flags.configure(args, from_run=True)
-    console = Console()
+    console = Console(soft_wrap=True)
     images, origin = _images(args)
     sides = restore.evaluation_sides()
     trained = restore.restore(args.model_dir, checkpoint)
     saved_model.export(trained.detector, args.output, *sides, trained.classes, trained.category_ids)
     console.print(
-        f"checkpoint of step {trained.step} written to {args.output}: signatures "
+        f"checkpoint of step {trained.step} written to {escape(args.output)}: signatures "
         f"{', '.join(saved_model.SIGNATURES)} (image_bytes is also serving_default), short side {sides[0]}, "
         f"long side at most {sides[1]}",
         highlight=False,
@@ -65,30 +66,34 @@ def run(args: argparse.Namespace) -> int:
     differences = verify.verify(predictor, args.output, images, box_tolerance, score_tolerance)
     console.print(verify.table(differences, box_tolerance, score_tolerance))
     if not all(entry.passed(box_tolerance, score_tolerance) for entry in differences):
-        console.print(f"[red]the export in {args.output} does NOT find what the checkpoint finds: do not use it")
+        console.print(
+            f"[red]the export in {escape(args.output)} does NOT find what the checkpoint finds: do not use it"
+        )
         return EXIT_CHECK_FAILED
     if not differences[0].num_detections:
         console.print(
-            f"[yellow]warning: nothing was compared, for there is no detection on {origin}: "
+            f"[yellow]warning: nothing was compared, for there is no detection on {escape(origin)}: "
             "give images with objects by --images"
         )
     else:
-        console.print(f"the export finds what the checkpoint finds on {origin}")
+        console.print(f"the export finds what the checkpoint finds on {escape(origin)}")
     return EXIT_OK
 
 
 def _images(args: argparse.Namespace) -> tuple[list[bytes], str]:
     """Encoded images for the check, and in words where they come from."""
-    import gin
-
     from tfdet.errors import UserError
+    from tfdet.evaluate import restore
     from tfdet.export import verify
     from tfdet.export.image_files import find_images
 
     if args.images:
         return verify.encode_files(find_images(args.images)[: args.num_images]), "the images given"
-    try:
-        folder = gin.query_parameter("EvalInput.data_dir")
-        return verify.images_of_records(folder, args.num_images), f"images of {folder}"
-    except (ValueError, UserError):  # not bound, or the data set is elsewhere by now
-        return verify.synthetic_images(args.num_images), "drawn images"
+    folder = restore.evaluation_folder()
+    if folder:
+        try:
+            return verify.images_of_records(folder, args.num_images), f"images of {folder}"
+        except UserError:  # by now the data set is elsewhere; the export does not need it
+            if args.eval_data:
+                raise
+    return verify.synthetic_images(args.num_images), "drawn images"

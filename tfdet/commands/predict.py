@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predicts and writes."""
     from rich.console import Console
+    from rich.markup import escape
 
     from tfdet.errors import UserError
     from tfdet.export.image_files import find_images
@@ -44,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.score_threshold <= 1:
         raise UserError(f"--score_threshold {args.score_threshold} must be from 0 to 1")
     files = find_images(args.images)
-    console = Console()
+    console = Console(soft_wrap=True)
     summary = predict_files(_predictor(args), files, args.output, args.score_threshold, console)
     console.print(
         f"{summary.num_images} images, {summary.num_detections} detections from {100 * args.score_threshold:.0f}% up, "
-        f"{summary.images_per_second:.1f} img/s: pictures and {summary.json_file} written",
+        f"{summary.images_per_second:.1f} img/s: pictures and {escape(summary.json_file)} written",
         highlight=False,
     )
     if summary.failed:

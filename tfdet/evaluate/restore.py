@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import gin
 
-from tfdet.config import explain
 from tfdet.errors import UserError
 
 
@@ -59,18 +58,15 @@ def evaluation_sides() -> tuple[int, int]:
     """
     from tfdet.data.inputs import EvalInput
 
-    return tuple(_bound_or_default(EvalInput, name) for name in ("short_side", "long_side"))
+    defaults = inspect.signature(EvalInput).parameters
+    bound = gin.get_bindings("EvalInput")  # macros resolved
+    short_side, long_side = (int(bound.get(name, defaults[name].default)) for name in ("short_side", "long_side"))
+    return short_side, long_side
 
 
-def _bound_or_default(configurable: Any, parameter: str) -> int:
-    try:
-        return int(gin.query_parameter(f"{configurable.__name__}.{parameter}"))
-    except ValueError as error:  # not bound
-        # gin wraps the constructor; its signature is that of the class underneath.
-        default = inspect.signature(configurable).parameters[parameter].default
-        if default is inspect.Parameter.empty:
-            raise (explain(error) or UserError(f"{configurable.__name__}.{parameter} is not set")) from error
-        return int(default)
+def evaluation_folder() -> str | None:
+    """The data set that the configuration evaluates on (`EvalInput.data_dir`), None where it names none."""
+    return gin.get_bindings("EvalInput").get("data_dir")
 
 
 def parse_checkpoint(text: str | None) -> int | str | None:

@@ -61,6 +61,7 @@ def class_table(per_class: list[ClassResult], title: str = "per class, %") -> Ta
     Returns:
       A `rich.table.Table`.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -68,5 +69,7 @@ def class_table(per_class: list[ClassResult], title: str = "per class, %") -> Ta
     for name in ("id", "boxes", "AP", "AP50"):
         table.add_column(name, justify="right")
     for entry in sorted(per_class, key=lambda entry: (-entry.ap, entry.name)):
-        table.add_row(entry.name, str(entry.category_id), str(entry.num_boxes), percent(entry.ap), percent(entry.ap50))
+        table.add_row(
+            escape(entry.name), str(entry.category_id), str(entry.num_boxes), percent(entry.ap), percent(entry.ap50)
+        )
     return table

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdet.data.resize import resize_image
+from tfdet.data.resize import pad_to_canvas, resize_image
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.structures import Detections
@@ -67,9 +67,19 @@ class DetectionModule(tf.Module):
             inputs, lambda record: decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
         )
 
-    def _detect_each(self, inputs, decode):
-        images, image_info, sizes = self._prepare(inputs, decode)
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None, 3], tf.uint8),
+            tf.TensorSpec([None, 3], tf.float32),
+            tf.TensorSpec([None, 2], tf.int32),
+        ]
+    )
+    def _detect(self, images, image_info, sizes):
+        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
         return serving_outputs(self.detector.detect(images, image_info), sizes)
+
+    def _detect_each(self, inputs, decode):
+        return self._detect(*self._prepare(inputs, decode))
 
     def _prepare(self, inputs, decode):
         """Resizes each image and pads them to one canvas: uint8 [B, H, W, 3], float32 [B, 3], int32 [B, 2]."""
@@ -95,13 +105,11 @@ class DetectionModule(tf.Module):
             infos, sizes = infos.stack(), sizes.stack()
             canvas = tf.cast(tf.reduce_max(infos[:, :2], axis=0), tf.int32)
 
-            def pad(index):
-                image = resized.read(index)
-                missing = canvas - tf.shape(image)[:2]
-                return tf.pad(image, [[0, missing[0]], [0, missing[1]], [0, 0]])
-
-            spec = tf.TensorSpec([None, None, 3], tf.uint8)
-            images = tf.map_fn(pad, tf.range(count), fn_output_signature=spec)
+            images = tf.map_fn(
+                lambda index: pad_to_canvas(resized.read(index), canvas[0], canvas[1]),
+                tf.range(count),
+                fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
+            )
         return images, infos, sizes
 
 

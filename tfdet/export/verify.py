@@ -126,11 +126,11 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
     from rich.table import Table
 
     result = Table(
-        title=f"checkpoint against export (tolerance: boxes {box_tolerance:g} px, scores {score_tolerance:g})",
+        title=f"checkpoint and export (tolerance: boxes {box_tolerance:g} px, scores {score_tolerance:g})",
         title_justify="left",
     )
-    result.add_column("signature")
-    for name in ("images", "detections", "missing", "extra", "box, px", "score"):
+    result.add_column("signature", no_wrap=True)
+    for name in ("images", "found", "missing", "extra", "box, px", "score"):
         result.add_column(name, justify="right")
     result.add_column("")
     for entry in differences:
@@ -141,7 +141,7 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
             *(str(number) for number in numbers),
             f"{entry.box:.2g}",
             f"{entry.score:.2g}",
-            "[green]equal" if passed else "[red]DIFFERENT",
+            "[green]equal" if passed else "[red]DIFFERS",
         )
     return result
 

@@ -28,9 +28,7 @@ def bbox_losses(
     Source: SimpleDet symbol/builder.py, BboxHead.get_loss.
     """
     slot = samples.classes + 1  # background 0
-    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=slot, logits=tf.cast(cls_logits, tf.float32)
-    )
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=slot, logits=tf.cast(cls_logits, tf.float32))
     count = tf.maximum(tf.cast(tf.size(slot), tf.float32), 1.0)
 
     if class_agnostic:

@@ -14,9 +14,7 @@ def _round_half_up(values: np.ndarray) -> np.ndarray:
     return np.floor(values + 0.5)
 
 
-def cell_anchors(
-    stride: int, scales: Sequence[float], ratios: Sequence[float], rounding: str = "numpy"
-) -> np.ndarray:
+def cell_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float], rounding: str = "numpy") -> np.ndarray:
     """The anchors of the cell at the top left of a feature map.
 
     The base box is `stride` pixels wide and high. Each ratio (height / width) keeps its area, with sides rounded to
@@ -55,9 +53,7 @@ def cell_anchors(
     half_w = 0.5 * (np.outer(widths, scales).ravel() - 1)
     half_h = 0.5 * (np.outer(heights, scales).ravel() - 1)
     centre = 0.5 * (stride - 1)
-    return np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], axis=1).astype(
-        np.float32
-    )
+    return np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], axis=1).astype(np.float32)
 
 
 def grid_anchors(cell, stride, height, width) -> tf.Tensor:

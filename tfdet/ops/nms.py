@@ -106,9 +106,7 @@ def multiclass_nms(
         batch, num_boxes, num_classes = shape[0], shape[1], shape[2]
         box_sets = tf.shape(boxes)[2]  # 1 or C
         by_class = tf.reshape(tf.transpose(scores, [0, 2, 1]), [batch * num_classes, num_boxes])
-        edges = tf.reshape(
-            tf.transpose(_as_edges(boxes, convention), [0, 2, 1, 3]), [batch * box_sets, num_boxes, 4]
-        )
+        edges = tf.reshape(tf.transpose(_as_edges(boxes, convention), [0, 2, 1, 3]), [batch * box_sets, num_boxes, 4])
 
         def one_class(index):
             box_set = index // num_classes * box_sets + tf.minimum(index % num_classes, box_sets - 1)
@@ -149,9 +147,7 @@ def multiclass_nms(
 def _threshold(iou_threshold: float, inclusive: bool) -> float:
     """The threshold for a kernel that suppresses strictly above it."""
     if not 0.0 <= iou_threshold <= 1.0 or (inclusive and iou_threshold == 0.0):
-        raise UserError(
-            f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}"
-        )
+        raise UserError(f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}")
     threshold = np.float32(iou_threshold)
     return float(np.nextafter(threshold, np.float32(-1.0)) if inclusive else threshold)
 

@@ -82,12 +82,8 @@ def roi_align(
         y = max_samples(boxes[..., 1], boxes[..., 3], scales, heights, output_size)
         x = max_samples(boxes[..., 0], boxes[..., 2], scales, widths, output_size)
     else:
-        y = average_samples(
-            boxes[..., 1], boxes[..., 3], scales, heights, output_size, sampling_ratio, aligned
-        )
-        x = average_samples(
-            boxes[..., 0], boxes[..., 2], scales, widths, output_size, sampling_ratio, aligned
-        )
+        y = average_samples(boxes[..., 1], boxes[..., 3], scales, heights, output_size, sampling_ratio, aligned)
+        x = average_samples(boxes[..., 0], boxes[..., 2], scales, widths, output_size, sampling_ratio, aligned)
 
     flat = [tf.reshape(tf.cast(f, tf.float32), [-1, channels]) for f in features]
     flat = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
@@ -125,9 +121,7 @@ def assign_levels(
     """
     finest = int(strides[0]).bit_length() - 1
     if [2 ** (finest + i) for i in range(len(strides))] != [int(s) for s in strides]:
-        raise UserError(
-            f"assign_levels: strides must be powers of two that double. Received: {tuple(strides)}"
-        )
+        raise UserError(f"assign_levels: strides must be powers of two that double. Received: {tuple(strides)}")
     x1, y1, x2, y2 = tf.unstack(to_float32(boxes), 4, axis=-1)
     size = tf.sqrt(tf.maximum((x2 - x1 + 1.0) * (y2 - y1 + 1.0), 0.0))
     if rule == "thresholds":

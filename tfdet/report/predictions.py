@@ -58,7 +58,7 @@ def predict_files(predictor: Any, files: Sequence[str], output: str, score_thres
             try:
                 image = read_image(path)
             except UserError as error:
-                console.print(f"[yellow]skipped: [/yellow]{error}", highlight=False, soft_wrap=True)
+                console.print(f"skipped: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
                 summary.failed.append(path)
                 advance()
                 continue

@@ -96,9 +96,7 @@ def roi_targets(
     is_foreground = row < num_foreground[:, None]
 
     rois = tf.gather(candidates, picked, batch_dims=1)
-    matched = tf.where(
-        tf.gather(valid, picked, batch_dims=1), tf.gather(matches.index, picked, batch_dims=1), -1
-    )
+    matched = tf.where(tf.gather(valid, picked, batch_dims=1), tf.gather(matches.index, picked, batch_dims=1), -1)
     # Slot 0 stands for "no ground truth": index -1.
     own_boxes = tf.gather(tf.pad(boxes, [[0, 0], [1, 0], [0, 0]]), matched + 1, batch_dims=1)
     own_classes = tf.gather(tf.pad(classes, [[0, 0], [1, 0]], constant_values=-1), matched + 1, batch_dims=1)

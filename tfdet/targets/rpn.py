@@ -91,15 +91,11 @@ def _inside(anchors: tf.Tensor, info: tf.Tensor, border: float) -> tf.Tensor:
     return (x1 >= -border) & (y1 >= -border) & (x2 < info[1] + border) & (y2 < info[0] + border)
 
 
-def _label(
-    anchors, inside, gt_boxes, positive_iou: float, negative_iou: float
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _label(anchors, inside, gt_boxes, positive_iou: float, negative_iou: float) -> tuple[tf.Tensor, tf.Tensor]:
     """Labels int32 [N] before the draw, and the index int32 [N] of the best box, -1 where there is none."""
     # An anchor outside the image takes no part: moved far away it neither is nor hides the nearest one.
     anchors = tf.where(inside[:, None], anchors, NOWHERE)
-    matches, nearest = match_with_ties(
-        anchors[None], gt_boxes[None], tf.ones_like(gt_boxes[None, :, 0], tf.bool)
-    )
+    matches, nearest = match_with_ties(anchors[None], gt_boxes[None], tf.ones_like(gt_boxes[None, :, 0], tf.bool))
     iou, nearest = matches.iou[0], nearest[0]
     labels = tf.where(iou < negative_iou, BACKGROUND, IGNORED)
     labels = tf.where(nearest | (iou >= positive_iou), FOREGROUND, labels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ class CheckpointStore:
         seed: of the run.
         total_batch: images per update over all replicas.
         keep: how many of the newest checkpoints stay.
+        warn: receives one line about each thing that does not fit but is no error.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class CheckpointStore:
         seed: int,
         total_batch: int,
         keep: int = 5,
+        warn: Callable[[str], None] = _logger.warning,
     ):
         def constant(value: int) -> tf.Variable:
             return tf.Variable(value, dtype=tf.int64, trainable=False)
 
         self._run = run
+        self._warn = warn
         self._facts = {"seed": seed, "total_batch": total_batch, "num_classes": detector.num_classes}
         self._detector = detector
         self._progress = {
@@ -71,7 +74,9 @@ class CheckpointStore:
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
         )
-        self._newest = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), keep, checkpoint_name=_PREFIX)
+        self._newest = tf.train.CheckpointManager(
+            checkpoint, str(run.checkpoints), keep, checkpoint_name=_PREFIX
+        )
         self._best = tf.train.CheckpointManager(checkpoint, str(run.best), 1, checkpoint_name=_PREFIX)
         self.saved_step: int | None = None
 
@@ -114,7 +119,7 @@ class CheckpointStore:
         self._run.remove_leftovers()
         if not _steps(self._run.checkpoints):
             return None
-        step, tensors = _read_newest(self._run.checkpoints)
+        step, tensors = _read_newest(self._run.checkpoints, self._warn)
         _assign_detector(self._detector, tensors, self._run.checkpoints / f"{_PREFIX}-{step}")
         progress = dict(self._progress)
         if self._scale_mode != "dynamic":  # the scale is then an option of the run, not a part of its state
@@ -124,10 +129,10 @@ class CheckpointStore:
         for name in ("seed", "total_batch"):
             saved = int(tensors[_key("facts", name)])
             if saved != self._facts[name]:
-                _logger.warning(
-                    "the checkpoint of step %d was trained with %s %d, this run has %d",
-                    step, name.replace("_", " "), saved, self._facts[name],
-                )  # fmt: skip
+                self._warn(
+                    f"the checkpoint of step {step} was trained with {name.replace('_', ' ')} {saved}, "
+                    f"this run has {self._facts[name]}"
+                )
         fresh = []
         for path, variable in self._momenta.items():
             saved = tensors.get(_key("momenta", path))
@@ -136,10 +141,10 @@ class CheckpointStore:
             else:
                 variable.assign(saved)
         if fresh:
-            _logger.warning(
-                "%d trained variables were frozen in the checkpoint of step %d and start without momentum, first %s",
-                len(fresh), step, fresh[0],
-            )  # fmt: skip
+            self._warn(
+                f"{len(fresh)} trained variable(s), first {fresh[0]}, were frozen in the checkpoint of step {step} and "
+                "start without momentum"
+            )
         self.saved_step = step
         return step
 
@@ -164,13 +169,17 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
     if not steps:
         raise UserError(f"No checkpoint in {folder}: give the --model_dir of a training run")
     if step is None or step == "best":
-        step, tensors = _read_newest(folder)
+        step, tensors = _read_newest(folder, _logger.warning)
     else:
         if step not in steps:
-            raise UserError(f"No checkpoint of step {step} in {folder}. There are: {', '.join(map(str, steps))}")
+            raise UserError(
+                f"No checkpoint of step {step} in {folder}. There are: {', '.join(map(str, steps))}"
+            )
         tensors = _read(folder, int(step))
         if tensors is None:
-            raise UserError(f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}")
+            raise UserError(
+                f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}"
+            )
     _assign_detector(detector, tensors, folder / f"{_PREFIX}-{step}")
     return int(step)
 
@@ -185,7 +194,9 @@ def _variables_by_path(detector) -> dict[str, tf.Variable]:
     by_path = {}
     for variable in detector.variables:
         if variable.path in by_path:
-            raise ValueError(f"Two variables of the detector share the path {variable.path}: name the layers apart")
+            raise ValueError(
+                f"Two variables of the detector share the path {variable.path}: name the layers apart"
+            )
         by_path[variable.path] = variable.value
     return by_path
 
@@ -201,12 +212,12 @@ def _steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def _read_newest(folder: Path) -> tuple[int, Mapping[str, np.ndarray]]:
+def _read_newest(folder: Path, warn: Callable[[str], None]) -> tuple[int, Mapping[str, np.ndarray]]:
     for step in reversed(_steps(folder)):
         tensors = _read(folder, step)
         if tensors is not None:
             return step, tensors
-        _logger.warning("the checkpoint of step %d in %s is damaged; trying an older one", step, folder)
+        warn(f"the checkpoint of step {step} in {folder} is damaged; trying an older one")
     raise UserError(f"Every checkpoint in {folder} is damaged: delete the folder to start again")
 
 
@@ -214,8 +225,7 @@ def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
     """Every tensor of a checkpoint, or None where a file of it is missing, cut short or corrupt."""
     try:
         reader = tf.train.load_checkpoint(str(folder / f"{_PREFIX}-{step}"))
-        keys = [key for key in reader.get_variable_to_shape_map() if key.endswith("VARIABLE_VALUE")]
-        tensors = {key: reader.get_tensor(key) for key in keys}
+        tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError):
         return None
     return tensors if _key("progress", "global_step") in tensors else None

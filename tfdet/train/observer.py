@@ -33,7 +33,7 @@ class Observer:
         """Before the first step. Args: table, the start-up table's rows."""
 
     def first_step(self, seconds: float) -> None:
-        """After the first step. Args: seconds since `train` was called, tracing included."""
+        """After the first step. Args: seconds since the start of the program, tracing included."""
 
     def configured(self, operative_config: str) -> None:
         """Once the first step ran, so that everything configurable was called. Args: operative gin configuration."""

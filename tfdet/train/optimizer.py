@@ -66,7 +66,9 @@ class MomentumSGD(tf.Module):
         self.momentum = float(momentum)
         self.weight_decay = float(weight_decay)
         self.clip = None if clip is None else float(clip)
-        self.is_decayed = [variable.path.rsplit("/", 1)[-1] in decayed for variable in self.variables_to_train]
+        self.is_decayed = [
+            variable.path.rsplit("/", 1)[-1] in decayed for variable in self.variables_to_train
+        ]
         self.momenta = {
             variable.path: tf.Variable(
                 tf.zeros(variable.shape, tf.float32),
@@ -111,7 +113,9 @@ class MomentumSGD(tf.Module):
             finite: bool scalar, the same on every replica.
         """
         targets, values = [], []
-        for variable, gradient, decayed in zip(self.variables_to_train, gradients, self.is_decayed, strict=True):
+        for variable, gradient, decayed in zip(
+            self.variables_to_train, gradients, self.is_decayed, strict=True
+        ):
             weight = tf.convert_to_tensor(variable.value)
             momentum_variable = self.momenta[variable.path]
             old_momentum = tf.convert_to_tensor(momentum_variable)

@@ -98,4 +98,6 @@ class RunDirectory:
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, path)
         except OSError as error:
-            raise UserError(f"Cannot write {path} ({error.strerror}): free space or choose another --model_dir") from None
+            raise UserError(
+                f"Cannot write {path} ({error.strerror}): free space or choose another --model_dir"
+            ) from None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gin
 import tensorflow as tf
 
+from tfdet.config import configurable
 from tfdet.errors import UserError
 
 
@@ -16,7 +16,9 @@ class LearningRate:
     Source: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`.
     """
 
-    def __init__(self, base: float, warmup_from: float, warmup_steps: int, boundaries: tuple[int, ...], factor: float):
+    def __init__(
+        self, base: float, warmup_from: float, warmup_steps: int, boundaries: tuple[int, ...], factor: float
+    ):
         self.base = base
         self.warmup_from = warmup_from
         self.warmup_steps = warmup_steps
@@ -35,7 +37,7 @@ class LearningRate:
         return tf.cast(rate, tf.float32)
 
 
-@gin.configurable
+@configurable
 class Schedule:
     """SimpleDet's recipe: stated for a reference batch, scaled to the total batch of the run.
 
@@ -71,7 +73,9 @@ class Schedule:
         if not base_lr > 0:
             raise UserError(f"Schedule.base_lr must be above 0. Received: {base_lr}")
         if reference_batch is not None and reference_batch < 1:
-            raise UserError(f"Schedule.reference_batch must be at least 1, or None. Received: {reference_batch}")
+            raise UserError(
+                f"Schedule.reference_batch must be at least 1, or None. Received: {reference_batch}"
+            )
         if warmup_steps < 0:
             raise UserError(f"Schedule.warmup_steps must not be negative. Received: {warmup_steps}")
         if list(decay_steps) != sorted(set(decay_steps)):
@@ -87,7 +91,7 @@ class Schedule:
     def for_batch(self, total_batch: int) -> LearningRate:
         """The learning rate of a run with `total_batch` images per update over all replicas."""
         reference = self.reference_batch or total_batch
-        base = self.base_lr * total_batch / reference
+        base = self.base_lr * (total_batch / reference)
         warmup = self.warmup_steps * reference // total_batch if self.scale_warmup else self.warmup_steps
         boundaries = tuple(step * reference // total_batch for step in self.decay_steps)
         return LearningRate(base, base * self.warmup_from, warmup, boundaries, self.decay_factor)

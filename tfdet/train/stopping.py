@@ -8,8 +8,11 @@ import threading
 from collections.abc import Iterator
 
 
-class Stopped(Exception):
-    """A signal asked the run to end. Not an error: the state is saved and the exit code says so."""
+class Stopped(BaseException):
+    """A signal asked the run to end. Not an error: the state is saved and the exit code says so.
+
+    Like KeyboardInterrupt no `Exception`, so that no handler of errors on the way takes it for one.
+    """
 
 
 class StopSignals:

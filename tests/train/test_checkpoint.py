@@ -1,0 +1,269 @@
+"""Saving, restoring, and what is said about checkpoints that do not fit or are damaged."""
+
+import resource
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from fakes import FakeDetector
+
+from tfdet.errors import UserError
+from tfdet.train.checkpoint import CheckpointStore, latest_step, restore_detector
+from tfdet.train.optimizer import MomentumSGD
+from tfdet.train.precision import LossScale
+from tfdet.train.run_dir import RunDirectory
+from tfdet.train.step import StepState
+
+
+class Saved:
+    """A detector with its optimizer and store, all values distinct, in the scope of a strategy if there is one."""
+
+    def __init__(
+        self, folder, keep=5, fill=0.0, mode="dynamic", trained=None, seed=7, total_batch=4, **detector
+    ):
+        self.warnings = []
+        self.detector = FakeDetector(**detector)
+        self.optimizer = MomentumSGD(self.detector.trainable_variables[:trained], LossScale(mode))
+        self.state = StepState()
+        run = RunDirectory(folder)
+        run.create()
+        self.store = CheckpointStore(
+            run, self.detector, self.optimizer, self.state, seed, total_batch, keep, self.warnings.append
+        )
+        self.fill(fill)
+
+    def fill(self, start):
+        for index, variable in enumerate(self.tensors()):
+            variable.assign(np.full(variable.shape, start + index, variable.dtype.as_numpy_dtype))
+
+    def tensors(self):
+        state, scale = self.state, self.optimizer.loss_scale
+        return [
+            *[variable.value for variable in self.detector.variables],
+            *self.optimizer.momenta.values(),
+            *(state.global_step, state.skipped_steps, state.consecutive_skips, scale.scale, scale.good_steps),
+        ]
+
+    def values(self):
+        return [variable.numpy() for variable in self.tensors()]
+
+
+def assert_equal(left, right):
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_everything_comes_back(tmp_path):
+    first = Saved(tmp_path, fill=10.0)
+    first.store.save(5)
+    second = Saved(tmp_path, fill=100.0)
+    assert second.store.restore() == 5
+    assert_equal(first.values(), second.values())
+    assert second.warnings == []
+
+
+def test_a_new_run_has_nothing_to_restore(tmp_path):
+    saved = Saved(tmp_path)
+    before = saved.values()
+    assert saved.store.restore() is None and latest_step(tmp_path) is None
+    assert_equal(before, saved.values())
+
+
+def test_a_run_on_two_replicas_continues_on_one(tmp_path, mirrored):
+    with mirrored(2).scope():
+        first = Saved(tmp_path, fill=10.0, total_batch=4)
+    first.store.save(5)
+    second = Saved(tmp_path, total_batch=2)
+    assert second.store.restore() == 5
+    assert_equal(first.values(), second.values())
+    assert len(second.warnings) == 1 and "total batch 4, this run has 2" in second.warnings[0]
+
+
+def test_another_seed_is_warned_about(tmp_path):
+    Saved(tmp_path, seed=7).store.save(1)
+    second = Saved(tmp_path, seed=8)
+    second.store.restore()
+    assert "seed 7, this run has 8" in second.warnings[0]
+
+
+def test_variables_thawed_later_start_without_momentum(tmp_path):
+    Saved(tmp_path, trained=2, fill=10.0).store.save(1)
+    second = Saved(tmp_path)
+    for momentum in second.optimizer.momenta.values():
+        momentum.assign(np.zeros(momentum.shape))
+    second.store.restore()
+    momenta = [np.max(momentum.numpy()) for momentum in second.optimizer.momenta.values()]
+    assert np.count_nonzero(momenta) == 2
+    assert "4 trained variable(s)" in second.warnings[0]
+
+
+def test_a_fixed_scale_is_an_option_and_not_restored(tmp_path):
+    Saved(tmp_path, fill=10.0).store.save(1)
+    second = Saved(tmp_path, mode=128.0)
+    second.optimizer.loss_scale.scale.assign(128.0)
+    second.store.restore()
+    assert second.optimizer.loss_scale.scale.numpy() == 128
+
+
+def test_the_newest_few_stay_also_over_restarts(tmp_path):
+    first = Saved(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        first.store.save(step)
+    second = Saved(tmp_path, keep=2)
+    second.store.restore()
+    second.store.save(4)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("*.index"))
+    assert names == ["ckpt-3.index", "ckpt-4.index"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "no data", "empty index"])
+def test_a_damaged_newest_checkpoint_gives_way_to_an_older_one(tmp_path, damage):
+    first = Saved(tmp_path, fill=10.0)
+    first.store.save(1)
+    older = first.values()
+    first.fill(50.0)
+    first.store.save(2)
+    data = tmp_path / "checkpoints" / "ckpt-2.data-00000-of-00001"
+    if damage == "cut":
+        data.write_bytes(data.read_bytes()[:100])
+    elif damage == "flip":
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        data.write_bytes(content)
+    elif damage == "no data":
+        data.unlink()
+    else:
+        (tmp_path / "checkpoints" / "ckpt-2.index").write_bytes(b"")
+    second = Saved(tmp_path)
+    assert second.store.restore() == 1
+    assert_equal(older, second.values())
+    assert "step 2" in second.warnings[0] and "damaged" in second.warnings[0]
+    with pytest.raises(UserError, match="step 2 .* is damaged"):
+        restore_detector(second.detector, tmp_path, step=2)
+
+
+def test_nothing_usable_is_an_error_and_changes_nothing(tmp_path):
+    Saved(tmp_path).store.save(1)
+    (tmp_path / "checkpoints" / "ckpt-1.data-00000-of-00001").write_bytes(b"")
+    second = Saved(tmp_path, fill=3.0)
+    before = second.values()
+    with pytest.raises(UserError, match="Every checkpoint in .* is damaged"):
+        second.store.restore()
+    assert_equal(before, second.values())
+
+
+def test_leftovers_of_a_killed_save_are_removed(tmp_path):
+    saved = Saved(tmp_path, fill=10.0)
+    saved.store.save(1)
+    leftover = tmp_path / "checkpoints" / "ckpt-2_temp"
+    leftover.mkdir()
+    (leftover / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
+    (tmp_path / "config.gin.writing").write_text("half")
+    assert Saved(tmp_path).store.restore() == 1
+    assert not leftover.exists() and not (tmp_path / "config.gin.writing").exists()
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_older_checkpoint(tmp_path):
+    saved = Saved(tmp_path, num_classes=200_000)  # 4 MB with its momenta
+    saved.store.save(1)
+    # A limit on file sizes fails a write as a full disk does.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+        with pytest.raises(UserError, match="Cannot write the checkpoint of step 2") as error:
+            saved.store.save(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "\n" not in str(error.value)
+    assert Saved(tmp_path, num_classes=200_000).store.restore() == 1
+
+
+class TestRestoreDetector:
+    def test_weights_come_back(self, tmp_path):
+        saved = Saved(tmp_path, fill=10.0)
+        saved.store.save(5)
+        expected = saved.detector.get_weights()
+        saved.fill(50.0)
+        saved.store.save(6)
+        detector = FakeDetector()
+        assert restore_detector(detector, tmp_path, step=5) == 5
+        assert_equal(expected, detector.get_weights())
+        assert restore_detector(detector, str(tmp_path)) == 6
+        assert_equal(saved.detector.get_weights(), detector.get_weights())
+
+    def test_the_best(self, tmp_path):
+        saved = Saved(tmp_path, fill=10.0)
+        for step in (3, 4):
+            saved.store.save_best(step)
+        detector = FakeDetector()
+        assert restore_detector(detector, tmp_path, step="best") == 4
+        assert [path.name for path in (tmp_path / "best").glob("*.index")] == ["ckpt-4.index"]
+
+    def test_no_checkpoint(self, tmp_path):
+        for step in (None, 3, "best"):
+            with pytest.raises(UserError, match="No checkpoint in"):
+                restore_detector(FakeDetector(), tmp_path / "nowhere", step)
+
+    def test_no_such_step(self, tmp_path):
+        Saved(tmp_path).store.save(3)
+        with pytest.raises(UserError, match="No checkpoint of step 4 .* There are: 3"):
+            restore_detector(FakeDetector(), tmp_path, 4)
+
+    def test_another_class_count(self, tmp_path):
+        Saved(tmp_path).store.save(3)
+        detector = FakeDetector(num_classes=5)
+        before = detector.get_weights()
+        with pytest.raises(UserError, match="trained for 3 classes .* 5"):
+            restore_detector(detector, tmp_path)
+        assert_equal(before, detector.get_weights())
+
+    def test_another_shape_and_missing_variables(self, tmp_path):
+        Saved(tmp_path).store.save(3)
+        wider = FakeDetector(width=8)
+        with pytest.raises(UserError, match=r"conv/kernel with shape \[3, 3, 3, 4\] .* \[3, 3, 3, 8\]"):
+            restore_detector(wider, tmp_path)
+        other = FakeDetector(head="other")
+        with pytest.raises(UserError, match="lacks 2 of the detector's 8 variables, first .*other/kernel"):
+            restore_detector(other, tmp_path)
+
+
+class TestRunDirectory:
+    @pytest.mark.parametrize("place", ["file", "/proc/tfdet"])
+    def test_a_folder_that_cannot_be_written_is_named(self, tmp_path, place):
+        (tmp_path / "file").write_text("in the way")
+        folder = tmp_path / place
+        with pytest.raises(UserError, match=f"{folder.name} cannot be written .* --model_dir"):
+            RunDirectory(folder).create()
+
+    def test_texts_are_replaced_whole(self, tmp_path):
+        run = RunDirectory(tmp_path)
+        run.write_config("a = 1\n")
+        run.write_config("a = 2\n")
+        assert run.config.read_text() == "a = 2\n"
+        assert [path.name for path in tmp_path.iterdir()] == ["config.gin"]
+
+    def test_a_text_that_cannot_be_written_is_an_error(self, tmp_path):
+        run = RunDirectory(tmp_path / "gone")
+        with pytest.raises(UserError, match="Cannot write .*config.gin"):
+            run.write_config("a = 1\n")
+
+    def test_the_manifest_is_copied(self, tmp_path):
+        (tmp_path / "data").mkdir()
+        run = RunDirectory(tmp_path)
+        with pytest.raises(UserError, match="manifest.json"):
+            run.copy_manifest(tmp_path / "data")
+        (tmp_path / "data" / "manifest.json").write_text('{"classes": []}')
+        run.copy_manifest(tmp_path / "data")
+        assert run.manifest.read_text() == '{"classes": []}'
+
+    def test_the_best_is_noted(self, tmp_path):
+        run = RunDirectory(tmp_path)
+        assert run.read_best() is None
+        run.note_best(7, "AP", 0.25)
+        assert run.read_best() == {"step": 7, "metric": "AP", "value": 0.25}
+        shutil.copy(run.best_note, tmp_path / "copy")
+        run.best_note.write_text("{")
+        assert run.read_best() is None

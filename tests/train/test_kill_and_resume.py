@@ -1,0 +1,76 @@
+"""A run of 2 replicas that is stopped and killed ends with the bits of one that is left alone."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.errors import EXIT_INTERRUPTED
+from tfdet.train.checkpoint import latest_step
+
+PROGRAM = Path(__file__).with_name("run_fake.py")
+STEPS = 24
+TIMEOUT = 200
+
+
+def start(folder, delay):
+    command = [sys.executable, "-u", PROGRAM, folder, str(STEPS), "2", str(delay)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def signal_after(folder, text, number):
+    """Starts the program, sends the signal once a line with `text` was printed, returns (exit code, output)."""
+    process = start(folder, delay=0.1)
+    output = ""
+    try:
+        for line in process.stdout:
+            output += line
+            if text in line:
+                process.send_signal(number)
+                break
+        output += process.communicate(timeout=TIMEOUT)[0]
+    finally:
+        process.kill()
+    return process.returncode, output
+
+
+def finish(folder):
+    process = start(folder, delay=0)
+    try:
+        output = process.communicate(timeout=TIMEOUT)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    return output
+
+
+def tensors(folder):
+    reader = tf.train.load_checkpoint(str(folder / "checkpoints" / f"ckpt-{STEPS}"))
+    keys = [key for key in reader.get_variable_to_shape_map() if key.endswith("VARIABLE_VALUE")]
+    return {key: reader.get_tensor(key) for key in keys if "save_counter" not in key}
+
+
+def test_stopped_killed_and_continued(tmp_path):
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+
+    code, output = signal_after(parts, "step 4/", signal.SIGTERM)
+    assert code == EXIT_INTERRUPTED, output
+    stopped_at = latest_step(parts)
+    assert 4 <= stopped_at < STEPS and f"stopped by SIGTERM at step {stopped_at}" in output
+
+    code, output = signal_after(parts, "step 14/", signal.SIGKILL)
+    assert code == -signal.SIGKILL, output
+    assert f"checkpoint of step {stopped_at}" in output
+    killed_after = latest_step(parts)
+    assert 12 <= killed_after < STEPS  # at most checkpoint_every steps are lost
+
+    output = finish(parts)
+    assert f"checkpoint of step {killed_after}" in output and f"step {STEPS}/{STEPS}" in output
+    finish(whole)
+    expected, got = tensors(whole), tensors(parts)
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, got[name], err_msg=name)

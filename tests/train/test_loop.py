@@ -1,0 +1,298 @@
+"""The loop on one replica: resuming, stopping, diverging, evaluating, reporting."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from fakes import FakeDetector, FakeInput
+
+from tfdet.errors import DivergedError, UserError
+from tfdet.train.checkpoint import latest_step, restore_detector
+from tfdet.train.loop import Trainer, train
+from tfdet.train.observer import Observer
+from tfdet.train.schedule import Schedule
+
+SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))  # for batches of 2: decay after 512
+
+
+class Recorder(Observer):
+    """Keeps every event as (name, arguments)."""
+
+    def __init__(self):
+        self.events = []
+        for name in (
+            "started",
+            "first_step",
+            "configured",
+            "traced",
+            "progressed",
+            "evaluated",
+            "noted",
+            "warned",
+            "closed",
+        ):
+            setattr(self, name, lambda *args, name=name: self.events.append((name, args)))
+
+    def named(self, name):
+        return [args for event, args in self.events if event == name]
+
+    def losses(self):
+        return {progress.step: progress.total for (progress,) in self.named("progressed")}
+
+
+def run(
+    folder, steps, train_input=None, poison=None, observer=None, evaluate=None, load_weights=None, **options
+):
+    """Trains a fresh detector and returns (result, detector, recorder)."""
+    options = {"log_every": 1, "checkpoint_every": 5, "replicas": 1} | options
+    trainer = Trainer(steps=steps, **options)
+    strategy = trainer.prepare()
+    with strategy.scope():
+        detector = FakeDetector(poison=poison, normalization="sync")
+    observer = observer or Recorder()
+    result = train(
+        detector,
+        train_input or FakeInput(),
+        strategy,
+        folder,
+        trainer,
+        SCHEDULE,
+        load_weights=load_weights,
+        evaluate=evaluate,
+        observers=[observer],
+    )
+    return result, detector, observer
+
+
+def all_tensors(folder):
+    """Every tensor of the newest checkpoint, momenta and counters included."""
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(os.path.join(folder, "checkpoints")))
+    keys = [
+        key
+        for key in reader.get_variable_to_shape_map()
+        if "save_counter" not in key and "_CHECKPOINT" not in key
+    ]
+    return {key: reader.get_tensor(key) for key in keys}
+
+
+def test_ten_steps_equal_five_and_five_bit_for_bit(tmp_path):
+    _, _, whole = run(tmp_path / "whole", 10)
+    _, _, first = run(tmp_path / "parts", 5)
+    result, _, second = run(tmp_path / "parts", 10)
+    assert result.step == 10
+    assert {**first.losses(), **second.losses()} == whole.losses()
+    assert sorted(second.losses()) == [6, 7, 8, 9, 10]
+    whole_tensors, part_tensors = all_tensors(tmp_path / "whole"), all_tensors(tmp_path / "parts")
+    assert whole_tensors.keys() == part_tensors.keys() and len(whole_tensors) > 15
+    for name, value in whole_tensors.items():
+        np.testing.assert_array_equal(value, part_tensors[name], err_msg=name)
+    assert second.named("started")[0][0]["start"] == "checkpoint of step 5"
+
+
+def test_another_seed_is_another_run(tmp_path):
+    _, _, first = run(tmp_path / "a", 3, seed=0)
+    _, _, second = run(tmp_path / "b", 3, seed=1)
+    assert first.losses() != second.losses()
+
+
+def test_a_finished_run_does_nothing_more(tmp_path):
+    run(tmp_path, 3)
+    result, _, events = run(tmp_path, 3)
+    assert result.step == 3 and events.losses() == {}
+    assert "raise Trainer.steps" in events.named("noted")[0][0]
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_weights(tmp_path):
+    observer = Recorder()
+    with pytest.raises(DivergedError) as error:  # image 15 is in the batch of step 8
+        run(tmp_path, 20, poison=15, observer=observer, log_every=4, checkpoint_every=6)
+    message = str(error.value)
+    assert message.startswith("Step 8: the loss is not finite (cls nan, box nan")
+    assert "checkpoint is that of step 6" in message and "\n" not in message
+    assert latest_step(tmp_path) == 6
+    assert observer.events[-1][0] == "closed"
+    detector = FakeDetector()
+    restore_detector(detector, tmp_path)
+    assert all(np.isfinite(weight).all() for weight in detector.get_weights())
+    run(tmp_path, 10)  # the same directory continues once the reason is gone
+    assert latest_step(tmp_path) == 10
+
+
+def test_float16_skips_an_overflow_and_goes_on(tmp_path):
+    _, detector, events = run(tmp_path, 10, poison=7, precision="mixed_float16", log_every=5)
+    last = events.named("progressed")[-1][0]
+    assert (last.skipped_steps, last.loss_scale) == (1, 2**14)
+    assert np.isfinite(last.total)
+    assert all(np.isfinite(weight).all() for weight in detector.get_weights())
+
+
+def test_float16_that_always_overflows_diverges(tmp_path):
+    class Poisoned(FakeInput):
+        def dataset(self, *args, **kwargs):
+            return super().dataset(*args, **kwargs).map(lambda *b: b[:4] + (tf.zeros_like(b[4]),))
+
+    with pytest.raises(
+        DivergedError, match=r"Step 20: the loss is not finite after 20 skipped updates in a row"
+    ):
+        run(tmp_path, 40, Poisoned(), poison=0, precision="mixed_float16", log_every=1)
+    assert latest_step(tmp_path) == 15
+
+
+def test_an_input_that_ends_or_fails_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="The training input ended"):
+        run(tmp_path / "a", 9, FakeInput(stop_after=3))
+
+    class Corrupt(FakeInput):
+        def dataset(self, *args, **kwargs):
+            def check(*batch):
+                with tf.control_dependencies(
+                    [tf.debugging.assert_less(batch[4], tf.constant(6, tf.int64), "bad record")]
+                ):
+                    return tuple(tf.identity(field) for field in batch)
+
+            return super().dataset(*args, **kwargs).map(lambda *batch: type(batch[0]) and check(*batch))
+
+    with pytest.raises(UserError, match="The training input failed: .*bad record"):
+        run(tmp_path / "b", 9, Corrupt())
+
+
+def test_sigterm_saves_and_the_run_continues(tmp_path):
+    class Stopper(Recorder):
+        def __init__(self):
+            super().__init__()
+            self.progressed = self.stop
+
+        def stop(self, progress):
+            self.events.append(("progressed", (progress,)))
+            if progress.step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    result, _, events = run(tmp_path / "parts", 8, observer=Stopper())
+    assert (result.step, result.stopped_by) == (3, "SIGTERM")
+    assert latest_step(tmp_path / "parts") == 3
+    assert "the same command continues" in events.named("noted")[-1][0]
+    assert signal.getsignal(signal.SIGTERM) is handler
+    run(tmp_path / "parts", 8)
+    run(tmp_path / "whole", 8)
+    whole, parts = all_tensors(tmp_path / "whole"), all_tensors(tmp_path / "parts")
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, parts[name], err_msg=name)
+
+
+def test_a_signal_ends_an_evaluation_at_once(tmp_path):
+    def evaluate(step):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the evaluation went on")
+
+    result, _, _ = run(tmp_path, 8, evaluate=evaluate, evaluate_every=2)
+    assert (result.step, result.stopped_by) == (2, "SIGINT")
+    assert latest_step(tmp_path) == 2
+
+
+def test_evaluations_come_in_time_and_the_best_is_kept(tmp_path):
+    quality = {4: 0.3, 8: 0.2, 10: 0.1}
+    called = []
+
+    def evaluate(step):
+        called.append((step, latest_step(tmp_path)))
+        return {"AP": quality[step], "AP50": 0.9}
+
+    result, _, events = run(tmp_path, 10, evaluate=evaluate, evaluate_every=4, checkpoint_every=7)
+    assert called == [(4, 4), (8, 8), (10, 10)]  # the checkpoint is there before
+    assert result.metrics == {"AP": 0.1, "AP50": 0.9}
+    assert [step for step, _ in events.named("evaluated")] == [4, 8, 10]
+    assert restore_detector(FakeDetector(), tmp_path, "best") == 4
+    assert '"step": 4' in (tmp_path / "best.json").read_text()
+
+
+def test_the_table_and_the_figures(tmp_path, capfd):
+    _, _, events = run(
+        tmp_path, 7, log_every=3, frozen=("conv", "beta"), precision="mixed_float16", loss_scale=128.0
+    )
+    (table,) = events.named("started")[0]
+    assert table["batch"] == "2 images = 1 replica(s) x 2"
+    assert table["precision"] == "mixed_float16, loss scale 128"
+    assert table["data set"] == "fake: 16 images, 40 boxes, 3 classes"
+    assert table["parameters trained"] == "19 in 3 tensors"  # gamma 4, fc 12 + 3
+    assert table["parameters frozen"] == "124 in 5 tensors"  # conv 108 + 4, beta 4, statistics 8
+    assert table["learning rate"] == "0.0625 = 0.5 x 2 / 16"
+    assert table["model directory"] == str(tmp_path) and table["devices"] == "CPU:0"
+    steps = [progress for (progress,) in events.named("progressed")]
+    assert [progress.step for progress in steps] == [1, 3, 5, 6, 7]
+    assert steps[0].images_per_second is None and steps[-1].images_per_second > 0
+    assert all(0 <= progress.data_wait <= 1 for progress in steps[1:])
+    assert steps[-1].seconds_left == 0 and steps[1].seconds_left > 0
+    for progress in steps:
+        assert progress.total == pytest.approx(sum(progress.losses.values()), abs=1e-5)
+        assert sorted(progress.losses) == ["box", "cls"] and progress.loss_scale == 128
+        assert progress.learning_rate == pytest.approx(0.0625 * min(1, progress.step / 32), rel=1e-6)
+    assert events.named("first_step")[0][0] > 0
+    assert (tmp_path / "operative_config.gin").read_text() == events.named("configured")[0][0]
+    assert events.named("warned") == []
+    assert "train | step" not in capfd.readouterr().out  # orbit's own lines
+
+
+def test_frozen_variables_do_not_move(tmp_path):
+    trainer = Trainer(replicas=1)
+    with trainer.prepare().scope():
+        before = {
+            variable.path: variable.numpy() for variable in FakeDetector(normalization="sync").variables
+        }
+    _, detector, _ = run(tmp_path, 3, frozen=("backbone/conv", "gamma"))
+    moved = {
+        v.path.split("/", 1)[1] for v in detector.variables if not np.array_equal(v.numpy(), before[v.path])
+    }
+    assert moved == {
+        f"{name}"
+        for name in (
+            "backbone/bn/beta",
+            "backbone/bn/moving_mean",
+            "backbone/bn/moving_variance",
+            "head/fc/kernel",
+            "head/fc/bias",
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    "frozen, message", [(("gama",), "'gama'.*mean 'gamma'"), (("detector",), "freezes every")]
+)
+def test_a_frozen_string_that_cannot_be_meant(tmp_path, frozen, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, 3, frozen=frozen)
+
+
+def test_initial_weights_are_read_once(tmp_path):
+    loaded = []
+
+    def load(detector, path):
+        loaded.append(path)
+        return f"{path}: 8 tensors"
+
+    _, _, events = run(tmp_path, 2, load_weights=load, init_weights="r50.params")
+    assert events.named("started")[0][0]["start"] == "r50.params: 8 tensors"
+    run(tmp_path, 4, load_weights=load, init_weights="r50.params")
+    assert loaded == ["r50.params"]
+
+
+def test_epochs_give_the_steps():
+    assert Trainer(epochs=1.5).total_steps(8) == 12
+    assert Trainer(epochs=1.5, steps=7).total_steps(8) == 7
+
+
+def test_the_graph_is_told_on_request(tmp_path):
+    _, _, events = run(tmp_path / "a", 1, graph=True)
+    assert isinstance(events.named("traced")[0][0], tf.Graph)
+    _, _, events = run(tmp_path / "b", 1)
+    assert events.named("traced") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["steps", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"]
+)
+def test_values_outside_their_range_are_named(name):
+    with pytest.raises(UserError, match=f"Trainer.{name} must be at least 1"):
+        Trainer(**{name: 0})

@@ -1,0 +1,149 @@
+"""The update rule and the loss scale, number by number."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.train.optimizer import MomentumSGD
+from tfdet.train.precision import LossScale, set_policy
+
+
+def make_variables(*names):
+    """Float32 vectors of two elements with the given last parts of their paths."""
+    with keras.name_scope("layer"):
+        return [keras.Variable(np.float32([2.0, -3.0]), name=name) for name in names]
+
+
+def apply(optimizer, gradients, learning_rate=0.5, finite=True):
+    reduced = optimizer.reduce([tf.constant(gradient, tf.float32) for gradient in gradients])
+    optimizer.apply(reduced, tf.constant(learning_rate), tf.constant(finite))
+
+
+def test_two_updates_with_decay_and_momentum():
+    (kernel,) = variables = make_variables("kernel")
+    optimizer = MomentumSGD(variables, LossScale(None), momentum=0.9, weight_decay=0.1)
+    apply(optimizer, [[1.0, 2.0]], learning_rate=0.5)
+    # m = -0.5 * (g + 0.1 w) = -0.5 * [1.2, 1.7]
+    np.testing.assert_allclose(optimizer.momenta["layer/kernel"], [-0.6, -0.85], rtol=1e-6)
+    np.testing.assert_allclose(kernel.numpy(), [1.4, -3.85], rtol=1e-6)
+    apply(optimizer, [[0.0, 0.0]], learning_rate=0.05)
+    # the rate is inside the buffer: the old momentum keeps the old rate
+    momentum = np.float32([0.9 * -0.6 - 0.05 * 0.14, 0.9 * -0.85 + 0.05 * 0.385])
+    np.testing.assert_allclose(optimizer.momenta["layer/kernel"], momentum, rtol=1e-6)
+    np.testing.assert_allclose(kernel.numpy(), np.float32([1.4, -3.85]) + momentum, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, decays", [("kernel", True), ("gamma", True), ("bias", False), ("beta", False)]
+)
+def test_decay_where_it_applies(name, decays):
+    (variable,) = variables = make_variables(name)
+    apply(MomentumSGD(variables, LossScale(None), weight_decay=0.1), [[0.0, 0.0]], learning_rate=1.0)
+    np.testing.assert_allclose(variable.numpy(), [1.8, -2.7] if decays else [2.0, -3.0], rtol=1e-6)
+
+
+def test_clip_acts_on_elements_before_the_decay():
+    (kernel,) = variables = make_variables("kernel")
+    optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, weight_decay=1.0, clip=5.0)
+    apply(optimizer, [[100.0, -1.0]], learning_rate=1.0)
+    np.testing.assert_allclose(kernel.numpy(), [2.0 - (5.0 + 2.0), -3.0 - (-1.0 - 3.0)], rtol=1e-6)
+
+
+def test_clip_acts_after_the_mean_over_replicas(mirrored):
+    strategy = mirrored(2)
+    with strategy.scope():
+        variables = make_variables("bias")
+        optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, weight_decay=0.0, clip=5.0)
+
+    @tf.function
+    def step():
+        def replica():
+            index = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+            gradient = tf.stack([10.0 - 18.0 * index, 40.0 * index])  # [10, 0] and [-8, 40]
+            reduced = optimizer.reduce([gradient])
+            optimizer.apply(reduced, tf.constant(1.0), tf.constant(True))
+
+        strategy.run(replica)
+
+    step()
+    # means 1 and 20; clipped 1 and 5. Clipped on each replica they would be 0 and 2.5.
+    for copy in strategy.experimental_local_results(variables[0].value):
+        np.testing.assert_allclose(copy.numpy(), [2.0 - 1.0, -3.0 - 5.0], rtol=1e-6)
+
+
+def test_gradients_are_unscaled():
+    (bias,) = variables = make_variables("bias")
+    optimizer = MomentumSGD(variables, LossScale(128.0), momentum=0.0, clip=5.0)
+    apply(optimizer, [[128.0, 1280.0]], learning_rate=1.0)
+    np.testing.assert_allclose(bias.numpy(), [1.0, -8.0], rtol=1e-6)
+
+
+def test_an_update_that_is_not_finite_changes_nothing():
+    variables = make_variables("kernel", "bias")
+    optimizer = MomentumSGD(variables, LossScale(None))
+    apply(optimizer, [[1.0, 1.0], [1.0, 1.0]])
+    weights = [variable.numpy() for variable in variables]
+    momenta = [momentum.numpy() for momentum in optimizer.momenta.values()]
+    apply(optimizer, [[np.nan, np.inf], [1.0, 1.0]], finite=False)
+    np.testing.assert_array_equal([variable.numpy() for variable in variables], weights)
+    np.testing.assert_array_equal([momentum.numpy() for momentum in optimizer.momenta.values()], momenta)
+
+
+def test_a_variable_without_gradient_is_named():
+    optimizer = MomentumSGD(make_variables("kernel", "bias"), LossScale(None))
+    with pytest.raises(UserError, match="layer/bias"):
+        optimizer.reduce([tf.zeros([2]), None])
+
+
+@pytest.mark.parametrize("name, value", [("momentum", 1.0), ("weight_decay", -1.0), ("clip", 0.0)])
+def test_values_outside_their_range_are_named(name, value):
+    with pytest.raises(UserError, match=f"Trainer.{name}"):
+        MomentumSGD([], LossScale(None), **{name: value})
+
+
+def test_dynamic_scale_halves_and_doubles():
+    scale = LossScale("dynamic")
+    assert float(scale.scale) == 2**15
+    scale.update(tf.constant(False))
+    assert (float(scale.scale), int(scale.good_steps)) == (2**14, 0)
+    scale.good_steps.assign(1998)
+    scale.update(tf.constant(True))
+    assert (float(scale.scale), int(scale.good_steps)) == (2**14, 1999)
+    scale.update(tf.constant(True))
+    assert (float(scale.scale), int(scale.good_steps)) == (2**15, 0)
+    scale.good_steps.assign(1500)
+    scale.update(tf.constant(False))
+    assert (float(scale.scale), int(scale.good_steps)) == (2**14, 0)
+
+
+def test_dynamic_scale_stays_finite():
+    scale = LossScale("dynamic")
+    scale.scale.assign(2.0**24)
+    scale.good_steps.assign(1999)
+    scale.update(tf.constant(True))
+    assert float(scale.scale) == 2**24
+
+
+def test_fixed_scale_never_moves():
+    scale = LossScale(128)
+    for finite in (False, True):
+        scale.update(tf.constant(finite))
+    assert float(scale.scale) == 128
+
+
+def test_what_counts_as_divergence():
+    dynamic, fixed = LossScale("dynamic"), LossScale(128)
+    assert not dynamic.exhausted(99, 2.0) and dynamic.exhausted(100, 2.0)
+    assert not dynamic.exhausted(1, 1 / 16) and dynamic.exhausted(1, 1 / 32)
+    assert not fixed.exhausted(99, 128.0) and fixed.exhausted(100, 128.0)
+    assert dynamic.tolerates_overflow and fixed.tolerates_overflow and not LossScale(None).tolerates_overflow
+
+
+@pytest.mark.parametrize("mode", ["static", 0, -1.0])
+def test_unknown_scale_and_policy_are_refused(mode):
+    with pytest.raises(UserError, match="Trainer.loss_scale"):
+        LossScale(mode)
+    with pytest.raises(UserError, match="Trainer.precision"):
+        set_policy("float16")

@@ -1,0 +1,73 @@
+"""The learning rate against SimpleDet's values."""
+
+import pytest
+
+from tfdet.errors import UserError
+from tfdet.train.schedule import Schedule
+
+C4 = Schedule(base_lr=0.02, warmup_steps=750, decay_steps=(60000, 80000))
+FPN = Schedule(base_lr=0.02, warmup_steps=500, warmup_from=1 / 3, scale_warmup=False)
+
+
+@pytest.mark.parametrize(
+    "update, expected",
+    [
+        (1, 0.02 / 750),
+        (375, 0.01),
+        (750, 0.02),
+        (751, 0.02),
+        (60000, 0.02),
+        (60001, 0.002),
+        (80000, 0.002),
+        (80001, 2e-4),
+    ],
+)
+def test_c4_row_at_the_reference_batch(update, expected):
+    assert float(C4.for_batch(16)(update)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "update, expected", [(1, 0.02 / 3 + 0.04 / 3 / 500), (250, 0.04 / 3), (500, 0.02), (501, 0.02)]
+)
+def test_fpn_row_at_the_reference_batch(update, expected):
+    assert float(FPN.for_batch(16)(update)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_smaller_batch_lowers_the_rate_and_lengthens_the_schedule():
+    rate = C4.for_batch(2)
+    assert (rate.base, rate.warmup_steps, rate.boundaries) == (0.0025, 6000, (480000, 640000))
+    assert float(rate(3000)) == pytest.approx(0.00125, rel=1e-6)
+    assert float(rate(480001)) == pytest.approx(0.00025, rel=1e-6)
+
+
+def test_steps_are_divided_towards_zero():
+    assert C4.for_batch(6).warmup_steps == 750 * 16 // 6 == 2000
+    assert C4.for_batch(7).boundaries == (137142, 182857)
+
+
+def test_fpn_warm_up_keeps_its_length():
+    rate = FPN.for_batch(4)
+    assert rate.warmup_steps == 500
+    assert float(rate(500)) == pytest.approx(0.005, rel=1e-6)
+    assert float(rate(1)) == pytest.approx(0.005 / 3 + 0.01 / 3 / 500, rel=1e-6)
+
+
+def test_no_reference_batch_scales_nothing():
+    rate = Schedule(base_lr=0.1, reference_batch=None, warmup_steps=10, decay_steps=(100,)).for_batch(3)
+    assert (rate.base, rate.warmup_steps, rate.boundaries) == (0.1, 10, (100,))
+
+
+def test_the_formula_is_shown_with_its_result():
+    table = C4.describe(4)
+    assert table["learning rate"] == "0.005 = 0.02 x 4 / 16"
+    assert table["warm-up"] == "3000 steps from 0 (750 x 16 // 4)"
+    assert table["decay"] == "x 0.1 after 240000, 320000"
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("base_lr", 0.0), ("reference_batch", 0), ("warmup_steps", -1), ("decay_steps", (20, 10))],
+)
+def test_values_outside_their_range_are_named(name, value):
+    with pytest.raises(UserError, match=f"Schedule.{name}"):
+        Schedule(**{name: value})

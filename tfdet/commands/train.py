@@ -1,0 +1,102 @@
+"""Train a detector, or continue a training run: the same command does both."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from tfdet.commands import flags
+from tfdet.errors import EXIT_INTERRUPTED, EXIT_OK
+
+_NUM_PICTURES = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    flags.add_config(parser)
+    flags.add_model_dir(parser)
+    flags.add_train_data(parser)
+    flags.add_eval_data(parser)
+    parser.add_argument(
+        "--no_eval", action="store_true", help="do not evaluate, whatever the configuration says"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains. Exit code 75 after SIGTERM or SIGINT: the state is saved, and the same command continues."""
+    start_time = time.perf_counter()
+    flags.configure(args)
+
+    from tfdet import config, weights
+    from tfdet.data.inputs import EvalInput, TrainInput
+    from tfdet.detectors import build_detector
+    from tfdet.report.console import ConsoleReport
+    from tfdet.report.tensorboard import TensorBoardReport
+    from tfdet.train.loop import Trainer, train
+    from tfdet.train.run_dir import RunDirectory
+    from tfdet.train.schedule import Schedule
+
+    trainer, schedule = Trainer(), Schedule()
+    files = RunDirectory(args.model_dir)
+    files.create()
+    strategy = trainer.prepare()
+    train_input = TrainInput()
+    eval_input = None if args.no_eval else EvalInput()
+    with strategy.scope():
+        detector = build_detector(num_classes=len(train_input.manifest.classes))
+    config.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+    files.write_config(config.config_str())
+    files.copy_manifest(train_input.manifest.folder)
+
+    console = ConsoleReport()
+    evaluation = eval_input and _Evaluation(detector, eval_input, files, console.console)
+    result = train(
+        detector,
+        train_input,
+        strategy,
+        args.model_dir,
+        trainer,
+        schedule,
+        load_weights=lambda detector, path: weights.load(detector, path).summary(),
+        evaluate=evaluation,
+        observers=[console, TensorBoardReport(files.train_events)],
+        start_time=start_time,
+    )
+    return EXIT_INTERRUPTED if result.stopped_by else EXIT_OK
+
+
+class _Evaluation:
+    """Evaluates at a step and writes scalars and pictures to `eval/` of the run."""
+
+    def __init__(self, detector, eval_input, files, console):
+        from tfdet.evaluate.run import detect_function
+        from tfdet.report.tensorboard import EventWriter
+
+        self._detector, self._input, self._console = detector, eval_input, console
+        self._detect = detect_function(detector)  # traced once for all evaluations
+        self._events = EventWriter(files.eval_events)
+
+    def __call__(self, step: int) -> dict[str, float]:
+        from tfdet.evaluate.run import evaluate
+        from tfdet.report.drawing import draw_detections
+
+        result = evaluate(
+            self._detector, self._input, num_samples=_NUM_PICTURES, detect=self._detect, console=self._console
+        )
+        names = self._input.manifest.classes
+        scalars = result.scalars()
+        self._events.scalars(step, scalars)
+        for index, sample in enumerate(result.samples):
+            picture = draw_detections(
+                sample.image,
+                sample.boxes,
+                sample.classes,
+                sample.scores,
+                names,
+                score_threshold=0.3,
+                gt_boxes=sample.gt_boxes,
+                gt_classes=sample.gt_classes,
+            )
+            self._events.images(step, f"detections/{index}", picture[None])
+        self._events.flush()
+        return scalars

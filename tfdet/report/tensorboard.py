@@ -1,0 +1,107 @@
+"""Event files for TensorBoard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.train.observer import Observer, Progress
+
+
+class EventWriter:
+    """Writes scalars, text, pictures and graphs to one folder; the event file appears with the first of them.
+
+    Args:
+        folder: such as `RunDirectory.train_events`.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self._folder = str(folder)
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Args: step, of all values; values, by tag; a `/` in a tag makes a group."""
+        with self._open().as_default(step=step):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Args: text, shown as it is, in a fixed-width font."""
+        block = "\n".join("    " + line for line in text.splitlines())  # Markdown's code block
+        with self._open().as_default(step=step):
+            tf.summary.text(tag, block)
+
+    def images(self, step: int, tag: str, images: np.ndarray) -> None:
+        """Args: images, uint8 [N, H, W, 3], RGB; one slider for each."""
+        with self._open().as_default(step=step):
+            tf.summary.image(tag, images, max_outputs=len(images))
+
+    def graph(self, graph: tf.Graph) -> None:
+        """Args: graph, shown in the tab Graphs."""
+        with self._open().as_default(step=0):
+            tf.summary.graph(graph)
+
+    def flush(self) -> None:
+        """Makes everything written so far visible to TensorBoard."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the event file; a later write begins another."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _open(self) -> tf.summary.SummaryWriter:
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(self._folder)
+        return self._writer
+
+
+class TensorBoardReport(Observer):
+    """Writes every figure of a run to `train/` of its directory.
+
+    Args:
+        folder: for the event files.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self._events = EventWriter(folder)
+
+    def started(self, table: Mapping[str, str]) -> None:
+        width = max(len(name) for name in table)
+        self._events.text(0, "run", "\n".join(f"{name:<{width}}  {value}" for name, value in table.items()))
+
+    def configured(self, operative_config: str) -> None:
+        self._events.text(0, "operative_config", operative_config)
+        self._events.flush()
+
+    def traced(self, graph: tf.Graph) -> None:
+        self._events.graph(graph)
+
+    def progressed(self, progress: Progress) -> None:
+        self._events.scalars(progress.step, scalars_of(progress))
+        self._events.flush()
+
+    def closed(self) -> None:
+        self._events.close()
+
+
+def scalars_of(progress: Progress) -> dict[str, float]:
+    """The tags and values of one report; figures that do not exist are left out."""
+    values = {f"loss/{name}": value for name, value in progress.losses.items()}
+    values |= {
+        "loss/total": progress.total,
+        "optimizer/learning_rate": progress.learning_rate,
+        "optimizer/loss_scale": progress.loss_scale,
+        "optimizer/skipped_steps": progress.skipped_steps,
+        "optimizer/gradient_norm": progress.gradient_norm,
+        "speed/images_per_second": progress.images_per_second,
+        "speed/data_wait_share": progress.data_wait,
+    }
+    if progress.gpu_memory_peak is not None:
+        values["memory/gpu_peak_gib"] = progress.gpu_memory_peak / 2**30
+    return {tag: value for tag, value in values.items() if value is not None}

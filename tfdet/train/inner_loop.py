@@ -1,0 +1,104 @@
+"""The inner loop that orbit's Controller calls: a few steps between two looks at the figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import orbit
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.train.step import TrainStep
+from tfdet.train.stopping import StopSignals
+
+
+class InnerLoop(orbit.AbstractTrainer):
+    """Runs steps one after the other in Python, so that waiting for data is measured and a signal ends it.
+
+    The metrics of a step stay on the device until the end of a call: the host waits once a call, not once a step.
+
+    Args:
+        step: the training step.
+        iterator: endless distributed iterator of per-replica batches.
+        stop: asked after every step.
+        warn: told when the step is traced again.
+        on_first_step: called once the first step is done.
+    """
+
+    def __init__(
+        self,
+        step: TrainStep,
+        iterator: Iterator,
+        stop: StopSignals,
+        warn: Callable[[str], None],
+        on_first_step: Callable[[], None],
+    ):
+        super().__init__(name="inner_loop")
+        self._step = step
+        self._run_step = step.compile(iterator.element_spec)
+        self._iterator = iterator
+        self._stop = stop
+        self._warn = warn
+        self._on_first_step = on_first_step
+        self._first = True
+        self._traces_reported = 1
+        self.metrics: dict[str, np.ndarray] = {}  # of the last call: one element a step
+        self.seconds = 0.0  # the last call took
+        self.wait_seconds = 0.0  # of them waiting for data
+
+    @property
+    def graph(self) -> tf.Graph:
+        """The graph of the training step."""
+        return self._run_step.get_concrete_function().graph
+
+    def train(self, num_steps: tf.Tensor) -> None:
+        """Runs `num_steps` steps, or fewer where a signal came; `metrics` and the times then hold their figures.
+
+        Raises:
+            UserError: the input ended or failed, or the device's memory is full.
+        """
+        outputs, waited, start = [], 0.0, time.perf_counter()
+        for _ in range(int(num_steps)):
+            before = time.perf_counter()
+            batch = self._next_batch()
+            waited += time.perf_counter() - before
+            outputs.append(self._do_step(batch))
+            if self._first:
+                self._first = False
+                outputs[-1]["finite"].numpy()  # wait for the device
+                self._on_first_step()
+            if self._stop.requested:
+                break
+        self.metrics = {name: np.stack([output[name].numpy() for output in outputs]) for name in outputs[0]}
+        self.seconds = time.perf_counter() - start
+        self.wait_seconds = waited
+        if self._step.traces > self._traces_reported:
+            self._traces_reported = self._step.traces
+            self._warn(f"the training step was traced {self._step.traces} times: a shape or dtype changes")
+
+    def _next_batch(self):
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            raise UserError(
+                "The training input ended, but it must repeat for ever: it holds no usable image"
+            ) from None
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"The training input failed: {_first_line(error)}. Check or convert the data again"
+            ) from error
+
+    def _do_step(self, batch) -> dict[str, tf.Tensor]:
+        try:
+            return self._run_step(batch)
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                f"Out of memory in the training step ({_first_line(error)}): lower TrainInput.images_per_replica or "
+                "the image size, or use Trainer.precision = 'mixed_float16' on a GPU"
+            ) from error
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    return str(error.message).strip().splitlines()[0].removesuffix(".")

@@ -1,0 +1,51 @@
+"""Which variables of a detector are trained."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+
+import keras
+
+from tfdet.errors import UserError
+
+
+def select_trained(detector, frozen: Sequence[str]) -> list[keras.Variable]:
+    """The trainable variables whose path holds none of the strings: SimpleDet's rule of frozen parameters.
+
+    Args:
+        detector: Keras model.
+        frozen: parts of variable paths, such as `backbone/stage1` or `gamma`.
+
+    Raises:
+        UserError: a string is in no path, or nothing is left to train.
+
+    Source: SimpleDet core/detection_module.py, `fixed_param`.
+    """
+    paths = [variable.path for variable in detector.variables]
+    for part in frozen:
+        if not any(part in path for path in paths):
+            words = sorted({word for path in paths for word in path.split("/")})
+            near = difflib.get_close_matches(part.rsplit("/", 1)[-1], words, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise UserError(f"Trainer.frozen: no variable of the detector has '{part}' in its path{hint}")
+    trained = [v for v in detector.trainable_variables if not any(part in v.path for part in frozen)]
+    if not trained:
+        raise UserError("Trainer.frozen freezes every variable of the detector: nothing is left to train")
+    return trained
+
+
+def describe(detector, trained: Sequence[keras.Variable]) -> dict[str, str]:
+    """Counts of parameters, as rows of the start-up table."""
+
+    def count(variables) -> str:
+        return f"{sum(math.prod(variable.shape) for variable in variables):,} in {len(variables)} tensors"
+
+    names = {variable.path for variable in trained}
+    return {
+        "parameters trained": count(trained),
+        "parameters frozen": count(
+            [variable for variable in detector.variables if variable.path not in names]
+        ),
+    }
