@@ -14,6 +14,8 @@ from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, Obj
 from tfdet.data.convert import convert
 from tfdet.data.problems import ProblemReport
 
+CATEGORIES = (Category(3, "cat"), Category(7, "dog"))
+
 
 def jpeg(height: int, width: int, seed: int = 0, mode: str = "RGB", **options) -> bytes:
     """A smooth random picture as JPEG bytes."""
@@ -75,7 +77,7 @@ def make_coco(tmp_path):
     return lambda name, *arguments: CocoBuilder(tmp_path / name, *arguments)
 
 
-def write_set(folder, sizes, boxes=None, num_shards: int = 2, categories=(Category(3, "cat"), Category(7, "dog"))):
+def write_set(folder, sizes, boxes=None, num_shards: int = 2):
     """Writes a data set of random images.
 
     Args:
@@ -91,7 +93,7 @@ def write_set(folder, sizes, boxes=None, num_shards: int = 2, categories=(Catego
         encoded = jpeg(height, width, number)
         images.append(ImageAnnotation(image_id, f"{image_id}.jpg", None, height, width, objects, encoded))
     return convert(
-        AnnotationSet(list(categories), images), folder, "tiny", "test", ProblemReport(), num_shards, num_workers=0
+        AnnotationSet(list(CATEGORIES), images), folder, "tiny", "test", ProblemReport(), num_shards, num_workers=0
     )
 
 

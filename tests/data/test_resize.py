@@ -76,7 +76,8 @@ def test_uses_the_exact_scale_and_not_the_ratio_of_sizes():
 
 
 def test_works_in_a_graph_with_unknown_size():
-    function = tf.function(lambda image: resize_image(image, 40, 60), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    signature = [tf.TensorSpec([None, None, 3], tf.uint8)]
+    function = tf.function(lambda image: resize_image(image, 40, 60), input_signature=signature)
     for size in ((20, 30), (33, 21)):
         image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
         np.testing.assert_array_equal(function(image)[0], resize_image(tf.constant(image), 40, 60)[0])

@@ -118,7 +118,7 @@ def _attach(images, content, categories, annotation_file, report: ProblemReport)
             )  # fmt: skip
             continue
         category_id = entry.get("category_id")
-        if category_id not in categories:
+        if not isinstance(category_id, int) or category_id not in categories:
             report.add(
                 "unknown category", image.file_name, image.image_id,
                 f"{label} has category id {category_id!r}, which {annotation_file.name} does not define", "left out",

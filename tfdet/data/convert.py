@@ -68,7 +68,7 @@ def convert(
         raise UserError(f"--num_shards {num_shards} must lie between 1 and the number of images, {len(images)}")
     num_workers = _cpu_count() if num_workers is None else num_workers
     shard_starts = {round(number * len(images) / num_shards) for number in range(num_shards)}
-    with DatasetWriter(folder, name, annotations.categories, source, num_shards, overwrite) as writer:
+    with DatasetWriter(folder, name, annotations.categories, source, overwrite) as writer:
         with progress_bar(console, len(images), "converting images") as advance:
             for position, record in enumerate(_prepared(images, num_workers)):
                 if position in shard_starts:

@@ -76,6 +76,8 @@ def manifest_from_records(
     if strict and report.has_problems:
         raise StrictError
     categories = categories or [Category(number, found[number]) for number in sorted(found)]
+    if not categories:
+        raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
     builder = ManifestBuilder(name, categories, f"records: {pattern}")
     for row in rows:
         builder.add(*row)

@@ -99,17 +99,15 @@ class DatasetWriter:
         name: name of the data set; the shards begin with it.
         categories: the classes, in order.
         source: where the data comes from, in words.
-        num_shards: number of shards.
         overwrite: replace a data set that is there already.
 
     Raises:
         UserError: the folder exists, or cannot be written.
     """
 
-    def __init__(self, folder, name: str, categories: list[Category], source: str, num_shards: int, overwrite=False):
+    def __init__(self, folder, name: str, categories: list[Category], source: str, overwrite=False):
         self.folder = pathlib.Path(folder).absolute()
         self.overwrite = overwrite
-        self.num_shards = num_shards
         self._builder = ManifestBuilder(name, categories, source)
         self._class_names = {category.id: category.name for category in categories}
         self._writer = None

@@ -1,0 +1,114 @@
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from tfdet.commands import convert_data
+from tfdet.data.inputs import EvalInput, TrainInput
+from tfdet.data.manifest import Manifest
+from tfdet.data.schema import serialize_example
+from tfdet.errors import UserError
+
+# TF Model Garden's own writer, in a process of its own: it defines absl flags and brings tf_keras along.
+OFFICIAL = """
+import sys
+from absl import flags
+from official.vision.data import create_coco_tf_record as official
+images, annotations, prefix = sys.argv[1:]
+flags.FLAGS(["prog", "--num_processes=0"])
+official._create_tf_record_from_coco_annotations(
+    annotations, [images], prefix, 2, object_annotations_file=annotations, include_masks=False)
+"""
+
+
+def scan(*flags):
+    parser = argparse.ArgumentParser()
+    convert_data.add_arguments(parser)
+    return convert_data.run(parser.parse_args(["--from_records", *map(str, flags)]))
+
+
+def test_reads_what_model_garden_writes(coco, make_jpeg, tmp_path):
+    coco.image(1).box(1, (5, 5, 20, 20.5)).box(1, (0, 0, 60, 40), 7, iscrowd=1)
+    coco.image(2, 50, 40).box(2, (5.25, 5, 20, 20), 7)
+    coco.image(3).image(4, encoded=make_jpeg(40, 60, mode="L")).box(4, (1, 2, 3, 4))
+    path, images = coco.write()
+    command = [sys.executable, "-c", OFFICIAL, str(images), str(path), str(tmp_path / "rec")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+
+    out = tmp_path / "set"
+    assert scan(tmp_path / "rec-*", "--out", out, "--categories", path) == 0
+    manifest = Manifest.load(out)
+    assert (manifest.classes, manifest.category_ids, manifest.boxes_per_class) == (["cat", "dog"], [3, 7], [2, 1])
+    assert (manifest.num_images, manifest.num_crowd, manifest.num_images_without_boxes) == (4, 1, 1)
+    assert (manifest.num_trainable_landscape, manifest.num_trainable_portrait) == (2, 1)
+    truth = EvalInput(out).ground_truth()
+    assert sorted((a["image_id"], *a["bbox"], a["category_id"], a["iscrowd"]) for a in truth["annotations"]) == [
+        (1, 0, 0, 60, 40, 7, 1), (1, 5, 5, 20, 20.5, 3, 0), (2, 5.25, 5, 20, 20, 7, 0), (4, 1, 2, 3, 4, 3, 0),
+    ]  # fmt: skip
+    train = TrainInput(out, short_side=20, long_side=30, images_per_replica=1)
+    ids = {int(batch.image_ids[0]) for batch in train.dataset(1).take(6)}
+    assert ids == {1, 2, 4}
+
+
+@pytest.fixture
+def records(tmp_path, make_jpeg):
+    """Writes one file of records: records(list of (encoded, image id, height, width))."""
+
+    def write(rows, name="other.tfrecord"):
+        path = tmp_path / name
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for encoded, image_id, height, width in rows:
+                writer.write(serialize_example(encoded, "jpeg", height, width, "a.jpg", image_id, [], {}))
+        return path
+
+    return write
+
+
+def test_bad_records_are_named_and_left_out(records, make_jpeg, tmp_path):
+    good = make_jpeg(40, 60)
+    path = records(
+        [(good, 1, 40, 60), (b"nonsense", 2, 40, 60), (good, 1, 40, 60), (good, 4, 60, 40), (good, "name", 40, 60)]
+    )
+    out = tmp_path / "out"
+    assert scan(path, "--out", out, "--categories", names(tmp_path)) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["problems"] == {"undecodable image": 1, "duplicate image id": 1, "image size differs": 1}
+    assert report["notes"] == {"image id replaced": 1, "image without annotation": 2}
+    manifest = Manifest.load(out)
+    assert manifest.num_images == 2
+    assert [int(batch.image_ids[0]) for batch in EvalInput(out, 20, 30).dataset()] == [1, 2]
+    assert scan(path, "--out", tmp_path / "strict", "--strict") == 1
+    assert not (tmp_path / "strict").exists()
+
+
+def names(folder):
+    path = folder / "names.txt"
+    path.write_text("cat\n")
+    return path
+
+
+def test_a_damaged_file_is_read_up_to_the_damage(records, make_jpeg, tmp_path):
+    path = records([(make_jpeg(40, 60), number, 40, 60) for number in range(3)])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert scan(path, "--out", tmp_path / "out", "--categories", names(tmp_path)) == 0
+    assert Manifest.load(tmp_path / "out").num_images == 1
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["problems"] == {"corrupt record": 1}
+    assert str(path) in report["findings"][-1]["file"] or str(path) in str(report["findings"])
+
+
+def test_the_folder_of_the_records_can_become_the_data_set(records, make_jpeg, tmp_path):
+    path = records([(make_jpeg(40, 60), 1, 40, 60)])
+    assert scan(tmp_path / "*.tfrecord", "--out", tmp_path, "--categories", names(tmp_path)) == 0
+    assert Manifest.load(tmp_path).shards[0].file == path.name
+    with pytest.raises(UserError, match="--overwrite"):
+        scan(tmp_path / "*.tfrecord", "--out", tmp_path)
+    with pytest.raises(UserError, match="give --categories"):
+        scan(tmp_path / "*.tfrecord", "--out", tmp_path / "y")
+    with pytest.raises(UserError, match="no file matches"):
+        scan(tmp_path / "*.nothing", "--out", tmp_path / "x")
