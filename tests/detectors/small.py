@@ -9,15 +9,15 @@ from tfdet.heads import C5BboxHead, MlpBboxHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.necks import FPN
 from tfdet.structures import Batch
-from tfdet.targets.assigners import RoiTargets, RpnTargets
+from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
 
 def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth: int = 18) -> TwoStageDetector:
     """A detector of a few thousand parameters; `trunk` is "c4" or "fpn"."""
     width = 1 / 16
     common = {
-        "rpn_targets": RpnTargets(batch_per_image=32),
-        "roi_targets": RoiTargets(num_rois=16),
+        "rpn_targets": RpnTargetAssigner(batch_per_image=32),
+        "roi_targets": RoiTargetSampler(num_rois=16),
         "postprocess": PostProcess(max_detections=10),
     }
     if trunk == "c4":

@@ -82,14 +82,14 @@ def expected_type(selector: str, parameter: inspect.Parameter) -> Any:
         try:
             annotation = eval(annotation, registration.constructor(selector).__globals__)  # noqa: S307
         except Exception:  # a name that exists for type checkers only
-            annotation = parameter.empty
+            return Any
     if annotation is not parameter.empty:
         return annotation
     default = parameter.default
     if default is parameter.empty or default is None or type(default) not in _LITERALS:
         return Any
     # Nobody wrote a type: a default of 0 may well stand for a float.
-    return typing.Optional[float if type(default) is int else type(default)]
+    return (float if type(default) is int else type(default)) | None
 
 
 def mismatch(value: Any, expected: Any) -> str | None:
@@ -145,7 +145,7 @@ def _scalar_mismatch(value: Any, plain: type) -> str | None:
     if plain.__module__.partition(".")[0] in ("tfdet", "keras") and type(value) in _LITERALS:
         if issubclass(plain, _LITERALS):  # an enumeration over str, a named tuple
             return None
-        return _wrong(f"a {plain.__name__}: a reference such as @Name()", value)
+        return _wrong(f"{plain.__name__}: a reference such as @Name()", value)
     return None
 
 
@@ -176,7 +176,7 @@ def _reference_mismatch(reference: Any, plain: type) -> str | None:
             return _wrong(_describe(plain), reference)
         needs_instance = is_class and issubclass(target, plain) and plain not in (object, type)
         if needs_instance and plain is not collections.abc.Callable:
-            return f"expected a {plain.__name__}, got the class itself. Write {reference!r}()."
+            return f"expected {plain.__name__}, got the class itself. Write {reference!r}()."
         return None
     if is_class and plain in (bool, int, float, str) and not issubclass(target, plain):
         return f"expected {_describe(plain)}, got an instance of {target.__name__}."

@@ -14,9 +14,10 @@ from tfdet.detectors.preprocess import normalize_images
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
-from tfdet.losses import bbox_losses, rpn_losses
+from tfdet.losses.bbox import bbox_losses
+from tfdet.losses.rpn import rpn_losses
 from tfdet.structures import Batch, Detections, Proposals
-from tfdet.targets.assigners import RoiTargets, RpnTargets
+from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
 """RGB means that SimpleDet's ResNet-v1 rows subtract (config/*.py: NormParam)."""
@@ -63,8 +64,8 @@ class TwoStageDetector(keras.Model):
         anchors: AnchorGenerator,
         proposals: ProposalGenerator,
         roi_extractor: RoiExtractor,
-        rpn_targets: RpnTargets,
-        roi_targets: RoiTargets,
+        rpn_targets: RpnTargetAssigner,
+        roi_targets: RoiTargetSampler,
         postprocess: PostProcess,
         neck: keras.layers.Layer | None = None,
         pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,

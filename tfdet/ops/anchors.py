@@ -14,9 +14,7 @@ def _round_half_up(values: np.ndarray) -> np.ndarray:
     return np.floor(values + 0.5)
 
 
-def cell_anchors(
-    stride: int, scales: Sequence[float], ratios: Sequence[float], rounding: str = "numpy"
-) -> np.ndarray:
+def cell_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float], rounding: str = "numpy") -> np.ndarray:
     """The anchors of the cell at the top left of a feature map.
 
     The base box is `stride` pixels wide and high. Each ratio (height / width) keeps its area, with sides rounded to

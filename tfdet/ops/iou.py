@@ -20,7 +20,8 @@ def pairwise_iou(a, b, convention: str = LEGACY) -> tf.Tensor:
     Returns:
         float32 [B, N, M] in [0, 1]; 0 where a box has no area; NaN only where a coordinate is NaN.
 
-    Source: SimpleDet operator_py/cython/bbox.pyx, bbox_overlaps_cython (the order of the operations is kept).
+    Source: SimpleDet operator_cxx/proposal_target.cc, BBoxOverlap, whose order of operations is kept;
+    operator_py/cython/bbox.pyx agrees with it but for the last bit.
     """
     a, b = to_float32(a, b)
     extra = extra_pixel(convention)

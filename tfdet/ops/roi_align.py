@@ -151,7 +151,11 @@ def _pool_max(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples) 
             winner = tf.where(better, tf.cast(sample, tf.uint8), winner)
             return sample + 1, tf.where(better, value, best), winner
 
-        start = (tf.constant(0), tf.fill(shape, flat.dtype.min), tf.fill(shape, tf.constant(_NO_WINNER, tf.uint8)))
+        start = (
+            tf.constant(0),
+            tf.fill(shape, flat.dtype.min),
+            tf.fill(shape, tf.constant(_NO_WINNER, tf.uint8)),
+        )
         _, best, winner = tf.while_loop(
             lambda sample, *_: sample < side * side, body, start, parallel_iterations=1, maximum_iterations=9
         )
@@ -179,7 +183,10 @@ def _pool_average(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSampl
             return sample + 1, total + tf.where(valid[..., None], _interpolate(flat, corners), 0.0)
 
         _, total = tf.while_loop(
-            lambda sample, _: sample < side * side, body, (tf.constant(0), tf.zeros(shape)), parallel_iterations=1
+            lambda sample, _: sample < side * side,
+            body,
+            (tf.constant(0), tf.zeros(shape)),
+            parallel_iterations=1,
         )
 
         def grad(upstream):

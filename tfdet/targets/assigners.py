@@ -7,33 +7,33 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.structures import RoiSamples
 from tfdet.targets.roi import roi_targets
-from tfdet.targets.rpn import rpn_targets
+from tfdet.targets.rpn import RpnTargets, rpn_targets
 
 
 @configurable
-class RpnTargets:
+class RpnTargetAssigner:
     """Anchor labels and box targets (SimpleDet core/detection_input.py: AnchorTarget2D).
 
     Args:
         batch_per_image: anchors sampled an image, jointly over all levels.
         fg_fraction: largest share of foreground.
-        fg_threshold: IoU from which an anchor is foreground.
-        bg_threshold: IoU below which it is background.
+        positive_iou: IoU from which an anchor is foreground.
+        negative_iou: IoU below which it is background.
     """
 
     def __init__(
         self,
         batch_per_image: int = 256,
         fg_fraction: float = 0.5,
-        fg_threshold: float = 0.7,
-        bg_threshold: float = 0.3,
+        positive_iou: float = 0.7,
+        negative_iou: float = 0.3,
     ):
         self.batch_per_image, self.fg_fraction = batch_per_image, fg_fraction
-        self.fg_threshold, self.bg_threshold = fg_threshold, bg_threshold
+        self.positive_iou, self.negative_iou = positive_iou, negative_iou
 
     def __call__(
         self, anchors: tf.Tensor, image_info: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> RpnTargets:
         """See `tfdet.targets.rpn.rpn_targets`."""
         return rpn_targets(
             anchors,
@@ -43,13 +43,13 @@ class RpnTargets:
             seed,
             batch_per_image=self.batch_per_image,
             fg_fraction=self.fg_fraction,
-            fg_threshold=self.fg_threshold,
-            bg_threshold=self.bg_threshold,
+            positive_iou=self.positive_iou,
+            negative_iou=self.negative_iou,
         )
 
 
 @configurable
-class RoiTargets:
+class RoiTargetSampler:
     """RoI sampling and box targets (SimpleDet operator_cxx/proposal_target.cc).
 
     Args:
@@ -59,8 +59,8 @@ class RoiTargets:
         bg_high, bg_low: a RoI with bg_low <= IoU < bg_high is background.
         append_gt: whether ground-truth boxes join the proposals.
         box_std: standard deviations the encoded targets are divided by.
-        pad: when too few RoIs qualify: "once" (profile S) fills with one pass of random negatives, "repeat"
-            (profile H) with as many passes as it takes.
+        pad: when too few RoIs qualify: "resize" (profile S) fills with one pass of random negatives and then
+            with the first proposal, "repeat" (profile H) with as many passes as it takes.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RoiTargets:
         bg_low: float = 0.0,
         append_gt: bool = True,
         box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
-        pad: str = "once",
+        pad: str = "resize",
     ):
         self.num_rois, self.fg_fraction, self.fg_threshold = num_rois, fg_fraction, fg_threshold
         self.bg_high, self.bg_low, self.append_gt = bg_high, bg_low, append_gt

@@ -22,12 +22,13 @@ from tfdet.heads import C5BboxHead, MlpBboxHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.rpn import foreground_scores
 from tfdet.necks import FPN
-from tfdet.targets.assigners import RoiTargets, RpnTargets
+from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.weights.load import assign_arrays, family_rules
 from tfdet.weights.mxnet_params import read_params
 
 _ROW = re.compile(r"faster_r(?P<depth>50|101)v1(?P<trunk>c4|_fpn)")
 _FULL_STEM = 64
+_PROPOSAL_SETS = ("proposal", "get_top_proposal: reshape5")
 
 
 class MapError(NamedTuple):
@@ -75,7 +76,7 @@ def build_like(golden: Golden) -> TwoStageDetector:
     num_classes = weights["arg:bbox_cls_logit_weight"].shape[0] - 1
     pre_nms = re.search(r"else \\?d\+ -> pre_nms_top_n = .* else (\d+)", " ".join(golden.meta.get("substitutions", [])))
     top_n = {"pre_nms_top_n": (12000, int(pre_nms[1]) if pre_nms else 6000)}
-    common = {"rpn_targets": RpnTargets(), "roi_targets": RoiTargets(), "postprocess": PostProcess()}
+    common = {"rpn_targets": RpnTargetAssigner(), "roi_targets": RoiTargetSampler(), "postprocess": PostProcess()}
     if match["trunk"] == "c4":
         rpn_channels = weights["arg:rpn_conv_3x3_weight"].shape[0]
         detector = TwoStageDetector(
@@ -131,9 +132,21 @@ def _compare(name: str, ours: np.ndarray, reference: np.ndarray) -> MapError:
     if ours.size != reference.size:
         return MapError(name, reference.shape, float("inf"))
     ours = ours.reshape(reference.shape).astype(np.float64)
+    if name in _PROPOSAL_SETS:
+        ours = _in_order_of(reference[0], ours[0])[None]
     scale = np.abs(reference).max() or 1.0
     difference = np.abs(ours - reference).max() / scale
     return MapError(name, reference.shape, float(difference) if np.isfinite(difference) else float("inf"))
+
+
+def _in_order_of(reference: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """Each row of `reference` [P, 4] gets the nearest row of `ours` not taken yet: near ties may swap places."""
+    left, ordered = list(range(len(ours))), []
+    for row in reference:
+        nearest = min(left, key=lambda i: np.abs(ours[i] - row).max())
+        left.remove(nearest)
+        ordered.append(ours[nearest])
+    return np.stack(ordered)
 
 
 def _nchw(x: tf.Tensor) -> tf.Tensor:
@@ -152,7 +165,6 @@ def _compute(detector: TwoStageDetector, golden: Golden) -> dict[str, tf.Tensor]
     outputs = {"pool0": _nchw(detector.backbone.stem(inputs))}
     for i, x in enumerate(detector.backbone(inputs)):
         outputs[f"stage{i + 1}_unit{len(detector.backbone.stages[i].units)}_relu"] = _nchw(x)
-    outputs |= {"HEAD2:im_info": image_info}
     if detector.neck is None:
         outputs |= _c4_outputs(detector, golden, first, image_info)
     else:

@@ -1,0 +1,85 @@
+"""The flags that commands share, and the configuration they lead to."""
+
+from __future__ import annotations
+
+import argparse
+
+import gin
+import pytest
+
+from tests.config.parts import Car
+from tfdet import config
+from tfdet.commands import flags
+from tfdet.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def empty_configuration():
+    """No bindings before or after a test."""
+    config.parse()
+    yield
+    config.parse()
+
+
+@pytest.fixture
+def inputs(monkeypatch):
+    """Stand-ins for the input classes in gin's registry, and no import of the whole package."""
+    monkeypatch.setattr(flags, "register_all", lambda: None)
+    for name in ("TrainInput", "EvalInput"):
+        if not gin.config._REGISTRY.matching_selectors(name):
+            config.configurable(name, module="tests.inputs")(lambda data_dir: data_dir)
+
+
+def parsed(*argv: str) -> argparse.Namespace:
+    """The arguments of a command with every shared flag."""
+    parser = argparse.ArgumentParser()
+    flags.add_config(parser)
+    flags.add_model_dir(parser, required=False)
+    flags.add_train_data(parser)
+    flags.add_eval_data(parser)
+    return parser.parse_args(argv)
+
+
+def test_files_and_parameters_may_be_repeated(tmp_path, inputs):
+    for number in (1, 2):
+        (tmp_path / f"{number}.gin").write_text(f"Car.doors = {number}\nCar.seats = {number}\n")
+    args = parsed(
+        f"--gin_file={tmp_path}/1.gin", "--gin_file", f"{tmp_path}/2.gin", "--gin_param=Car.name='a'",
+        "--gin_param", "Car.seats = 9",
+    )  # fmt: skip
+    flags.configure(args)
+    assert (Car().doors, Car().seats, Car().name) == (2, 9, "a")
+
+
+def test_data_flags_set_the_inputs_whatever_the_folder_is_called(tmp_path, inputs):
+    folder = tmp_path / "it's \"data\""
+    folder.mkdir()
+    flags.configure(parsed("--gin_param=Car.doors = 2", f"--train_data={folder}", f"--eval_data={folder}"))
+    assert gin.query_parameter("TrainInput.data_dir") == gin.query_parameter("EvalInput.data_dir") == str(folder)
+
+
+def test_data_folder_that_is_none(tmp_path, inputs):
+    with pytest.raises(UserError, match="--eval_data: .*nothing is not a folder"):
+        flags.configure(parsed("--gin_param=Car.doors = 2", f"--eval_data={tmp_path}/nothing"))
+
+
+def test_the_configuration_of_a_run_is_taken_from_its_folder(tmp_path, inputs):
+    (tmp_path / "config.gin").write_text("Car.doors = 7\n")
+    flags.configure(parsed(f"--model_dir={tmp_path}"), from_run=True)
+    assert Car().doors == 7
+    (tmp_path / "mine.gin").write_text("Car.doors = 8\n")
+    flags.configure(parsed(f"--model_dir={tmp_path}", f"--gin_file={tmp_path}/mine.gin"), from_run=True)
+    assert Car().doors == 8
+
+
+def test_no_configuration_at_all(tmp_path, inputs):
+    with pytest.raises(UserError, match="--gin_file is missing"):
+        flags.configure(parsed(f"--model_dir={tmp_path}"))
+    with pytest.raises(UserError, match="config.gin not found"):
+        flags.configure(parsed(f"--model_dir={tmp_path}"), from_run=True)
+
+
+def test_register_all_makes_the_parts_of_every_package_known():
+    flags.register_all()
+    for name in ("build_detector", "ResNetV1", "FPN"):
+        assert gin.config._REGISTRY.matching_selectors(name), name

@@ -1,0 +1,61 @@
+"""Every gin file that is shipped: it parses, and building its detector reads all that concerns the model."""
+
+from __future__ import annotations
+
+import gin
+import pytest
+
+from tfdet import config
+from tfdet.commands.flags import register_all
+from tfdet.config.usage import unread_bindings
+
+FOLDER = config.gin_configs_folder()
+FILES = sorted(FOLDER.glob("*.gin"))
+ZOO = [path for path in FILES if path.name.startswith("faster_")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_parses_and_every_model_binding_is_read(path):
+    register_all()
+    # The widths do not matter to what is read, and a full ResNet-101 takes a minute to build.
+    narrow = ["WIDTH = 0.125"] if "%WIDTH" in _text_with_includes(path) else []
+    config.parse([str(path)], narrow)
+    gin.get_configurable("build_detector")(num_classes=3)
+    left = unread_bindings(["tfdet.train", "tfdet.data"])
+    assert not left, f"no part of the detector reads {left}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_begins_with_its_command(path):
+    comment = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
+    assert any("train" in line and path.name in line for line in comment), f"{path.name}: say the command first"
+
+
+@pytest.mark.parametrize("path", ZOO, ids=lambda path: path.name)
+def test_zoo_files_say_what_to_expect_and_where_the_figure_is_from(path):
+    comment = path.read_text().split("\n\n")[0]
+    assert "AP" in comment and "SimpleDet" in comment
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_its_configuration_as_text_is_the_same(path):
+    register_all()
+    config.parse([str(path)])
+    text = config.config_str()
+    config.parse([], [text])
+    assert config.config_str() == text
+
+
+def test_the_files_that_the_readme_names_are_there():
+    readme = (FOLDER.parent / "README.md").read_text() if (FOLDER.parent / "README.md").is_file() else ""
+    named = {word.split("gin_configs/")[1] for word in readme.replace("`", " ").split() if "gin_configs/" in word}
+    missing = {name for name in named if name.endswith(".gin") and not (FOLDER / name).is_file()}
+    assert not missing
+
+
+def _text_with_includes(path) -> str:
+    text = path.read_text()
+    for line in text.splitlines():
+        if line.startswith("include"):
+            text += _text_with_includes(config.find_gin_file(line.split("'")[1], path))
+    return text

@@ -1,0 +1,26 @@
+"""One exported model for all tests of the folder: writing it takes seconds."""
+
+import pytest
+
+from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector
+from tfdet.export.predictor import CheckpointPredictor
+from tfdet.export.saved_model import export
+
+SIDES = 64, 128
+
+
+@pytest.fixture(scope="session")
+def detector():
+    return ColorDetector()
+
+
+@pytest.fixture(scope="session")
+def exported(detector, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "model"
+    export(detector, folder, *SIDES, CLASSES, CATEGORY_IDS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def predictor(detector):
+    return CheckpointPredictor(detector, *SIDES, CLASSES, CATEGORY_IDS)

@@ -1,0 +1,38 @@
+"""Real two-stage detectors through the export: every operator of theirs must live in a SavedModel."""
+
+import pytest
+import tensorflow as tf
+
+from tests.fakes import picture
+from tfdet import config
+from tfdet.commands.flags import register_all
+from tfdet.detectors.two_stage import build_detector
+from tfdet.export.predictor import CheckpointPredictor
+from tfdet.export.saved_model import export
+from tfdet.export.verify import verify
+
+SMALL = [
+    "DEPTH = 18",
+    "WIDTH = 0.125",
+    "ProposalGenerator.pre_nms_top_n = (200, 100)",
+    "ProposalGenerator.post_nms_top_n = (50, 30)",
+    # The weights are random: with the usual threshold nothing would be found, and nothing compared.
+    "PostProcess.score_threshold = 0.2",
+    "PostProcess.max_detections = 20",
+]
+
+
+@pytest.mark.parametrize("family", ["base/faster_c4.gin", "base/faster_fpn.gin"])
+def test_export_finds_what_the_detector_finds(family, tmp_path):
+    register_all()
+    config.parse([family], SMALL)
+    detector = build_detector(num_classes=3)
+    images = [
+        tf.io.encode_jpeg(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
+        tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),
+    ]
+    folder = tmp_path / "model"
+    export(detector, folder, 96, 128, ["a", "b", "c"], [1, 2, 3])
+    for entry in verify(CheckpointPredictor(detector, 96, 128, ["a", "b", "c"], [1, 2, 3]), str(folder), images):
+        assert entry.passed(), entry
+        assert entry.num_detections >= 10

@@ -1,0 +1,94 @@
+"""The check of an export: passes on the same model, fails on each kind of difference."""
+
+import io
+
+import numpy as np
+import pytest
+import rich.console
+import tensorflow as tf
+
+from tests.export.conftest import SIDES
+from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
+from tfdet.export.predictor import CheckpointPredictor, Prediction, SavedModelPredictor
+from tfdet.export.verify import BOX_TOLERANCE, SCORE_TOLERANCE, compare, synthetic_images, table, verify
+
+
+@pytest.fixture(scope="module")
+def images():
+    jpeg = tf.io.encode_jpeg(picture(150, 200, {0: (20, 30, 120, 100), 2: (130, 5, 190, 80)}, noise_seed=1)).numpy()
+    return [jpeg, *synthetic_images()]
+
+
+def test_same_model_passes_with_all_signatures(predictor, exported, images):
+    differences = verify(predictor, str(exported), images)
+    assert [entry.signature for entry in differences] == ["image_bytes", "image_tensor", "tf_example"]
+    for entry in differences:
+        assert entry.passed() and entry.num_images == 3 and entry.num_detections >= 5
+
+
+def test_other_weights_fail(exported, images):
+    other = ColorDetector()
+    other.mix.kernel.assign(other.mix.kernel * 0.99)
+    differences = verify(CheckpointPredictor(other, *SIDES, CLASSES, CATEGORY_IDS), str(exported), images)
+    assert not any(entry.passed() for entry in differences)
+    assert all(entry.score > SCORE_TOLERANCE for entry in differences)
+
+
+def test_another_resize_fails(detector, exported, images):
+    other = CheckpointPredictor(detector, 60, 128, CLASSES, CATEGORY_IDS)
+    assert not any(entry.passed() for entry in verify(other, str(exported), images))
+
+
+def test_table_shows_tolerance_and_outcome(exported, predictor, images):
+    def text(part):
+        console = rich.console.Console(file=io.StringIO(), width=120)
+        console.print(table(part, BOX_TOLERANCE, SCORE_TOLERANCE))
+        return console.file.getvalue()
+
+    good = verify(predictor, str(exported), images[:1])
+    assert "boxes 0.05 px, scores 0.001" in text(good) and text(good).count("equal") == 3
+    wrong = [type(entry)(**{**vars(entry), "missing": 1}) for entry in good]
+    assert text(wrong).count("DIFFERS") == 3
+
+
+def prediction(*rows):
+    boxes = np.array([row[0] for row in rows], np.float32).reshape(-1, 4)
+    return Prediction(boxes, np.array([row[1] for row in rows], int), np.array([row[2] for row in rows], np.float32))
+
+
+A, B = ([0, 0, 10, 10], 0, 0.9), ([20, 20, 40, 40], 0, 0.9)
+
+
+def test_pairs_do_not_depend_on_the_order_of_equal_scores():
+    assert compare(prediction(A, B), prediction(B, A), 0.05, 1e-3) == (0, 0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([A], (1, 0, 0.0, 0.0)),
+        ([A, B, B], (0, 1, 0.0, 0.0)),
+        ([A, (B[0], 1, 0.9)], (1, 1, 0.0, 0.0)),
+        ([A, ([20, 20, 40, 43], 0, 0.9)], (0, 0, 3.0, 0.0)),
+        ([A, (B[0], 0, 0.4)], (0, 0, 0.0, pytest.approx(0.5))),
+        ([A, (B[0], 0, float("nan"))], (0, 0, float("inf"), float("inf"))),
+    ],
+)
+def test_each_kind_of_difference_is_seen(found, expected):
+    assert compare(prediction(A, B), prediction(*found), 0.05, 1e-3) == expected
+
+
+def test_checkpoint_and_saved_model_predict_alike(predictor, exported):
+    image = picture(150, 200, {0: (20, 30, 120, 100), 1: (130, 5, 190, 80)})
+    one, other = predictor(image), SavedModelPredictor(exported)(image)
+    assert one.classes.tolist() == [0, 1]
+    for left, right in zip(one, other):
+        np.testing.assert_allclose(left, right, atol=1e-4)
+    np.testing.assert_allclose(one.coco_boxes()[0], [20, 30, 101, 71], atol=3.5)
+    np.testing.assert_allclose(one.drawing_boxes()[0], [20, 30, 120, 100], atol=3.5)
+    assert SavedModelPredictor(exported).classes == CLASSES
+
+
+def test_synthetic_images_are_the_same_each_time():
+    assert synthetic_images(3) == synthetic_images(3)
+    assert len({tf.io.decode_image(image).shape[0] for image in synthetic_images(2)}) == 2

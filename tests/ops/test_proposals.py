@@ -1,0 +1,135 @@
+"""Proposals against SimpleDet's three operators."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.ops.anchors import cell_anchors
+from tfdet.ops.proposals import generate_proposals, merge_levels
+from tfdet.structures import Proposals
+
+
+def nhwc(maps):
+    return maps.transpose(0, 2, 3, 1)
+
+
+def assert_same(result, rois, score):
+    np.testing.assert_array_equal(result.scores, score[..., 0])
+    np.testing.assert_allclose(result.boxes, rois, atol=1e-4)  # exp() differs in its last bit
+
+
+@pytest.mark.parametrize("min_size", [0, 16])
+@pytest.mark.parametrize(
+    ("variant", "key", "post", "threshold"),
+    [
+        ("v1", "proposal_gpu", 100, 0.7),
+        ("v1", "proposal_gpu_pad", 500, 0.3),
+        ("v3", "proposal_v3_gpu", 100, 0.7),
+    ],
+)
+def test_equals_simpledet(golden, min_size, variant, key, post, threshold):
+    z = golden("proposal")
+    result = generate_proposals(
+        nhwc(z["fg_prob"]),
+        nhwc(z["bbox_pred"]),
+        cell_anchors(16, z["scales"], z["ratios"]),
+        16,
+        z["im_info"],
+        600,
+        post,
+        threshold,
+        min_size,
+        variant,
+    )
+    assert_same(result, z[f"minsize{min_size}_{key}_rois"], z[f"minsize{min_size}_{key}_score"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "threshold"), [("b1_", "b1_", 0.7), ("", "thr7_", 0.7), ("", "thr2_", 0.2)]
+)
+def test_symbolic_equals_simpledet(golden, inputs, outputs, threshold):
+    z = golden("proposal_symbolic")
+    np.testing.assert_array_equal(cell_anchors(8, [8], [0.5, 1, 2]), z["cell_anchors"])
+    result = generate_proposals(
+        nhwc(z[f"{inputs}fg_prob"]),
+        nhwc(z[f"{inputs}bbox_pred"]),
+        z["cell_anchors"],
+        8,
+        z[f"{inputs}im_info"],
+        300,
+        100,
+        threshold,
+        variant="symbolic",
+    )
+    assert_same(result, z[f"{outputs}rois"], z[f"{outputs}score"])
+
+
+def test_merge_equals_simpledet(golden):
+    z = golden("get_top_proposal")
+    split = [
+        Proposals(tf.constant(z["bbox"][:, s]), tf.constant(z["score"][:, s, 0])) for s in (slice(0, 7), slice(7, 50))
+    ]
+    result = merge_levels(split, int(z["top_n"]))
+    np.testing.assert_array_equal(result.boxes, z["out_bbox"])
+    np.testing.assert_array_equal(result.scores, z["out_score"][..., 0])
+
+
+def test_merge_pads_with_missing_proposals():
+    level = Proposals(tf.constant([[[1.0, 2, 3, 4]]]), tf.constant([[0.3]]))
+    result = merge_levels([level, level], 4)
+    np.testing.assert_array_equal(result.scores, np.float32([[0.3, 0.3, 0, 0]]))
+    np.testing.assert_array_equal(result.boxes[0, 2:], np.zeros([2, 4]))
+
+
+def simple(scores, deltas=None, info=((32, 48, 1),), **options):
+    scores = np.asarray(scores, np.float32).reshape(1, 2, 3, 1)
+    deltas = np.zeros([1, 2, 3, 4], np.float32) if deltas is None else deltas
+    cell = np.array([[0, 0, 15, 15]], np.float32)
+    return generate_proposals(scores, deltas, cell, 16, np.float32(info), 6, 6, **options)
+
+
+def test_cells_outside_the_image_come_last_in_v1_and_not_at_all_special_in_v3():
+    scores, info = [0.1, 0.2, 0.9, 0.3, 0.4, 0.8], ((32, 47, 1),)  # 47 / 16: two live columns
+    # Clipped to the image the last column is 15 wide: no overlap with its neighbours either way.
+    np.testing.assert_allclose(simple(scores, info=info).scores[0], [0.4, 0.3, 0.2, 0.1, -1, -1], rtol=1e-6)
+    v3 = simple(scores, info=info, variant="v3").scores[0]
+    np.testing.assert_allclose(v3, [0.9, 0.8, 0.4, 0.3, 0.2, 0.1], rtol=1e-6)
+    symbolic = simple(scores, info=info, variant="symbolic").scores[0]
+    np.testing.assert_allclose(symbolic, [0.4, 0.3, 0.2, 0.1, -1, -1], rtol=1e-6)
+
+
+def test_equal_scores_keep_the_order_of_cells():
+    result = simple([0.5] * 6)
+    np.testing.assert_array_equal(result.boxes[0, :, 0], [0, 16, 32, 0, 16, 32])
+    np.testing.assert_array_equal(result.boxes[0, :, 1], [0, 0, 0, 16, 16, 16])
+
+
+@pytest.mark.parametrize("variant", ["v1", "v3", "symbolic"])
+def test_what_is_not_a_number_is_never_proposed(variant):
+    deltas = np.zeros([1, 2, 3, 4], np.float32)
+    deltas[0, 0, 1, 2] = np.nan
+    result = simple([0.1, 0.9, np.nan, 0.3, 0.4, 0.5], deltas, variant=variant)
+    np.testing.assert_allclose(result.scores[0, :4], [0.5, 0.4, 0.3, 0.1], rtol=1e-6)
+    missing = -1 if variant == "symbolic" else 0
+    np.testing.assert_array_equal(result.scores[0, 4:], [missing] * 2)
+    np.testing.assert_array_equal(result.boxes[0, 4:], np.full([2, 4], missing))
+
+
+def test_all_scores_missing_gives_all_zero_rows():
+    result = simple([np.nan] * 6)
+    assert not np.any(result.boxes) and not np.any(result.scores)
+
+
+def test_no_gradient_flows_through():
+    scores, deltas = tf.random.uniform([1, 2, 3, 1]), tf.zeros([1, 2, 3, 4])
+    with tf.GradientTape() as tape:
+        tape.watch([scores, deltas])
+        result = generate_proposals(scores, deltas, [[0.0, 0, 15, 15]], 16, [[32.0, 48, 1]], 6, 6)
+        total = tf.reduce_sum(result.boxes) + tf.reduce_sum(result.scores)
+    assert tape.gradient(total, [scores, deltas]) == [None, None]
+
+
+def test_an_unknown_variant_is_named():
+    with pytest.raises(UserError, match="variant.*v2"):
+        simple([0.5] * 6, variant="v2")

@@ -1,0 +1,104 @@
+"""Drawn pictures: the right colour at the right pixels, at small and large sizes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfdet.report.drawing import class_color, draw_detections, draw_samples
+
+
+def gray(height=160, width=160):
+    return np.full([height, width, 3], 128, np.uint8)
+
+
+def where(picture, color):
+    """Rows and columns of the pixels of exactly this colour."""
+    return np.nonzero(np.all(picture == np.array(color, np.uint8), axis=-1))
+
+
+@pytest.mark.parametrize("size", [160, 1333])
+def test_box_lies_on_its_pixels(size):
+    box = np.array([0.25, 0.5, 0.75, 0.9]) * size
+    picture = draw_detections(gray(size, size), [box], [2], [0.87], ["a", "b", "c"])
+    left, top, right, bottom = np.round(box).astype(int)
+    color = class_color(2)
+    for row, column in [(top, left), (top, right), (bottom, left), (bottom, right)]:
+        assert tuple(picture[row, column]) == color
+    rows, columns = where(picture, color)
+    assert rows.max() == bottom and columns.max() == right and columns.min() == left
+    assert rows.min() < top - 8, "the label stands above the box"
+    assert tuple(picture[(top + bottom) // 2, (left + right) // 2]) == (128, 128, 128)
+
+
+def test_threshold_padding_and_bad_boxes_draw_nothing():
+    boxes = np.array([[10, 10, 60, 60], [10, 10, 60, 60], [np.nan, 0, 5, 5], [50, 50, 40, 40]], np.float32)
+    picture = draw_detections(gray(), boxes, [0, -1, 0, 0], [0.2, 0.9, 0.9, 0.9], score_threshold=0.3)
+    np.testing.assert_array_equal(picture, gray())
+
+
+def test_best_detection_is_on_top_and_the_image_is_not_changed():
+    image = gray()
+    boxes = np.tile(np.array([[40.0, 40, 100, 100]]), [2, 1])
+    picture = draw_detections(image, boxes, [0, 1], [0.9, 0.5])
+    assert tuple(picture[70, 40]) == class_color(0)
+    picture = draw_detections(image, boxes, [0, 1], [0.5, 0.9])
+    assert tuple(picture[70, 40]) == class_color(1)
+    np.testing.assert_array_equal(image, gray())
+
+
+def test_ground_truth_is_dashed():
+    picture = draw_detections(gray(), np.zeros([0, 4]), [], gt_boxes=[[20, 30, 120, 100]], gt_classes=[1])
+    edge = picture[60:95, 20]
+    colored = np.all(edge == class_color(1), axis=-1)
+    white = np.all(edge == 255, axis=-1)
+    assert colored.any() and white.any() and np.all(colored | white)
+    padded = draw_detections(gray(), np.zeros([0, 4]), [], gt_boxes=[[20, 30, 120, 100]], gt_classes=[-1])
+    np.testing.assert_array_equal(padded, gray())
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 159, 159], [-50, -50, 300, 300], [150, 0, 159, 5], [0, 155, 3, 159], [20, 20, 20, 20]]
+)
+def test_labels_stay_inside_the_picture(box):
+    picture = draw_detections(gray(), [box], [0], [0.5], ["a long class name"])
+    rows, columns = where(picture, class_color(0))
+    # A label is some 10 rows high and, with this name, more than half the picture wide.
+    assert rows.max() - rows.min() >= 9 and columns.max() - columns.min() > 80
+    assert (picture.max(-1) < 60).sum() > 50, "letters are there"
+
+
+def test_tiny_picture_and_names_beyond_the_list():
+    assert draw_detections(gray(1, 1), [[0, 0, 0, 0]], [40], [1.0], ["a"]).shape == (1, 1, 3)
+    assert draw_detections(gray(), [[5, 5, 50, 50]], [1], [1.0], ["żółw", "名前"]).shape == (160, 160, 3)
+
+
+def test_colors_of_80_classes_repeat_late():
+    colors = [class_color(index) for index in range(80)]
+    assert len(set(colors)) == 36 and len(set(colors[:36])) == 36
+    assert all(0 <= part <= 255 for color in colors for part in color)
+
+
+def test_wrong_image_is_refused():
+    with pytest.raises(ValueError, match="float32"):
+        draw_detections(np.zeros([4, 4, 3], np.float32), [], [])
+
+
+@dataclasses.dataclass
+class Sample:
+    image: np.ndarray
+    gt_boxes: np.ndarray
+    gt_classes: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+def test_samples_show_truth_left_and_detections_right_at_a_smaller_size():
+    box = np.array([[200.0, 400, 600, 800]])
+    sample = Sample(gray(1000, 1600), box, np.array([0]), box, np.array([1]), np.array([0.9]))
+    (picture,) = draw_samples([sample], ["a", "b"], max_side=800)
+    assert picture.shape == (500, 800 + 4 + 800, 3)
+    assert where(picture, class_color(0))[1].max() <= 301
+    right = where(picture, class_color(1))[1]
+    assert right.min() == 804 + 100 and right.max() == 804 + 300

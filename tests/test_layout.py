@@ -1,0 +1,158 @@
+"""The layout of the package: which way imports go, how long files are, what is called what, what is documented."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "tfdet"
+
+# From left to right; a module imports only from its own group's earlier members, its own package, and the left.
+ORDER = [
+    ["errors", "structures", "ops"],
+    ["config"],
+    ["data"],
+    ["layers", "backbones", "necks", "heads", "targets", "losses"],
+    ["detectors"],
+    ["weights"],
+    ["train"],
+    ["evaluate", "export", "report"],
+    ["bench"],
+    ["commands"],
+]
+# Below a module's first line these are imported where they are used: each costs seconds, or is not needed by all.
+LATE = {"official", "matplotlib", "pandas", "pycocotools", "orbit", "tf_keras"}
+FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
+MAX_LINES = 400
+# Documented by Keras; a docstring of one's own is wanted only where there is more to say.
+KERAS_METHODS = {"build", "call", "get_config", "compute_output_shape"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in MODULES}
+PYTHON_FILES = [*MODULES, *sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+
+
+def relative(path: Path) -> str:
+    """A path from the project's root."""
+    return str(path.relative_to(ROOT))
+
+
+def package_of(path: Path) -> str:
+    """`heads` for tfdet/heads/rpn.py, `errors` for tfdet/errors.py, an empty text for tfdet/__init__.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "" if parts[0].startswith("__") else parts[0]
+
+
+def imports_of(tree: ast.Module, everywhere: bool) -> list[tuple[str, int]]:
+    """Names of the imported modules with their lines: of the whole file, or of what importing the file runs."""
+    found = []
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+        if everywhere or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def rank(package: str) -> tuple[int, int]:
+    """The place of a package in ORDER."""
+    for group, members in enumerate(ORDER):
+        if package in members:
+            return group, members.index(package)
+    raise AssertionError(f"tfdet.{package} has no place in ORDER")
+
+
+def allowed(importer: str, imported: str) -> bool:
+    """Whether one package may import another."""
+    if imported == importer or imported in ("", "__version__"):
+        return True
+    return rank(imported) < rank(importer)
+
+
+def test_the_rule_itself():
+    assert allowed("heads", "ops") and allowed("heads", "layers") and allowed("commands", "train")
+    assert not allowed("ops", "heads") and not allowed("layers", "heads") and not allowed("train", "commands")
+    tree = ast.parse("import a\nclass B:\n    import c\n    def f(self):\n        from d import e\n")
+    assert sorted(name for name, _ in imports_of(tree, everywhere=True)) == ["a", "c", "d.e"]
+    assert sorted(name for name, _ in imports_of(tree, everywhere=False)) == ["a", "c"]
+
+
+def test_imports_go_from_right_to_left():
+    wrong = []
+    for path in MODULES:
+        importer = package_of(path)
+        for name, line in imports_of(TREES[path], everywhere=True) if importer else ():
+            parts = name.split(".")
+            if parts[0] == "tfdet" and len(parts) > 1 and not allowed(importer, parts[1]):
+                wrong.append(f"{relative(path)}:{line}: {importer} may not import {name}")
+    assert not wrong
+
+
+def test_heavy_packages_are_imported_where_they_are_used():
+    wrong = []
+    for path in MODULES:
+        for name, line in imports_of(TREES[path], everywhere=False):
+            if name.split(".")[0] in LATE:
+                wrong.append(f"{relative(path)}:{line}: import {name} inside the function")
+        for name, line in imports_of(TREES[path], everywhere=True):
+            if name.split(".")[0] == "tf_keras":
+                wrong.append(f"{relative(path)}:{line}: Keras 3 is `import keras`")
+    assert not wrong
+
+
+def test_files_are_short():
+    lengths = {relative(path): len(path.read_text().splitlines()) for path in PYTHON_FILES}
+    assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
+
+
+def test_every_folder_is_a_package():
+    """Without __init__.py a folder is neither installed by setup.py nor found by `register_all`."""
+    assert not [relative(path) for path in {path.parent for path in MODULES} if not (path / "__init__.py").is_file()]
+
+
+def test_names_say_what_is_in_a_file():
+    wrong = [relative(path) for path in PYTHON_FILES if FORBIDDEN_NAMES & {path.stem, path.parent.name}]
+    assert not wrong
+
+
+def test_everything_public_is_documented():
+    wrong = []
+    for path in MODULES:
+        tree = TREES[path]
+        if tree.body and not ast.get_docstring(tree):
+            wrong.append(f"{relative(path)}: the module")
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+        for owner in [tree, *classes]:
+            for node in owner.body:
+                if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    continue
+                known_to_keras = owner is not tree and node.name in KERAS_METHODS
+                if not node.name.startswith("_") and not known_to_keras and not ast.get_docstring(node):
+                    wrong.append(f"{relative(path)}:{node.lineno}: {node.name}")
+    assert not wrong
+
+
+def test_bazel_files_are_starlark_and_their_globs_match():
+    text = (ROOT / "BUILD").read_text()
+    for file in ("BUILD", "WORKSPACE", "MODULE.bazel", "bazel/BUILD", "bazel/python.bzl"):
+        ast.parse((ROOT / file).read_text())
+    patterns = [
+        element.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "glob"
+        for element in node.args[0].elts
+    ]
+    assert len(patterns) >= 3
+    for pattern in patterns:
+        assert next(ROOT.glob(pattern), None), f"BUILD: nothing matches {pattern}; Bazel 8 refuses an empty glob"
+
+
+def test_versions_agree():
+    version = next(line for line in (PACKAGE / "__init__.py").read_text().splitlines() if "__version__" in line)
+    assert version.split('"')[1] in (ROOT / "MODULE.bazel").read_text()

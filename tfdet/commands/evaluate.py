@@ -1,0 +1,87 @@
+"""Measure a trained detector with COCO's box metrics.
+
+The run's folder gives the configuration and the class names; --gin_param changes single values, such as
+"PostProcess.score_threshold = 0.001". Evaluation runs on one device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from tfdet.commands import flags
+from tfdet.errors import EXIT_OK
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    flags.add_model_dir(parser)
+    flags.add_config(parser)
+    flags.add_eval_data(parser)
+    parser.add_argument(
+        "--checkpoint", metavar="STEP", help='step of the checkpoint, or "best"; default: the newest one'
+    )
+    parser.add_argument("--max_images", type=int, metavar="N", help="measure the first N images alone")
+    parser.add_argument("--output", metavar="FILE", help="write the detections to this file, in COCO's result format")
+    parser.add_argument(
+        "--annotations",
+        metavar="FILE",
+        help="measure against this COCO json, whose ids must be the data set's; default: the data set's own boxes",
+    )
+    parser.add_argument("--pictures", metavar="FOLDER", help="draw some images with truth and detections, as PNG")
+    parser.add_argument("--num_pictures", type=int, default=8, metavar="N", help="how many (default 8)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates and prints the figures."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from tfdet.errors import UserError
+    from tfdet.evaluate import coco, restore
+    from tfdet.evaluate.run import evaluate
+    from tfdet.evaluate.tables import class_table, metrics_table
+
+    if args.max_images is not None and args.max_images < 1:
+        raise UserError(f"--max_images {args.max_images} must be at least 1")
+    checkpoint = restore.parse_checkpoint(args.checkpoint)
+    ground_truth = coco.load_annotations(args.annotations) if args.annotations else None
+    flags.configure(args, from_run=True)
+    from tfdet.data.inputs import EvalInput
+
+    console = Console(soft_wrap=True)
+    eval_input = EvalInput()
+    trained = restore.restore(args.model_dir, checkpoint)
+    console.print(
+        f"checkpoint of step {trained.step} on {escape(eval_input.manifest.name)}: "
+        f"{eval_input.manifest.num_images} images, {len(eval_input.manifest.classes)} classes, one device"
+    )
+    if len(trained.classes) == len(eval_input.manifest.classes) and trained.classes != eval_input.manifest.classes:
+        console.print("[yellow]warning: the classes of this data set are not those of training, or in another order")
+    result = evaluate(
+        trained.detector,
+        eval_input,
+        max_images=args.max_images,
+        num_samples=args.num_pictures if args.pictures else 0,
+        ground_truth=ground_truth,
+        console=console,
+    )
+    console.print(class_table(result.per_class))
+    console.print(metrics_table(result.metrics))
+    console.print(result.line())
+    if args.output:
+        coco.write_json(result.detections, args.output)
+        console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
+    if args.pictures:
+        _write_pictures(result.samples, eval_input.manifest.classes, args.pictures)
+        console.print(
+            f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
+        )
+    return EXIT_OK
+
+
+def _write_pictures(samples, classes, folder: str) -> None:
+    from tfdet.report.drawing import draw_samples, save_picture
+
+    for sample, image in zip(samples, draw_samples(samples, classes)):
+        save_picture(image, os.path.join(folder, f"{sample.image_id}.png"))

@@ -1,0 +1,72 @@
+"""Find objects on images, and write annotated pictures and a json file.
+
+Takes image files, folders and patterns, and a training run (--model_dir) or an exported model (--saved_model).
+An image that cannot be read is named and skipped; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from tfdet.commands import flags
+from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, folder, or pattern like 'in/**/*.jpg'")
+    flags.add_model_dir(parser, required=False)
+    parser.add_argument("--saved_model", metavar="FOLDER", help="an exported model, in place of --model_dir")
+    flags.add_config(parser)
+    parser.add_argument(
+        "--checkpoint", metavar="STEP", help='with --model_dir: step of the checkpoint, or "best"; default: the newest'
+    )
+    parser.add_argument(
+        "--output", default="predictions", metavar="FOLDER", help="folder for the results (default: predictions)"
+    )
+    parser.add_argument(
+        "--score_threshold", type=float, default=0.3, metavar="X", help="leave out detections below it (default 0.3)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts and writes."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from tfdet.errors import UserError
+    from tfdet.export.image_files import find_images
+    from tfdet.report.predictions import predict_files
+
+    if bool(args.model_dir) == bool(args.saved_model):
+        raise UserError("give one of --model_dir (a training run) and --saved_model (an exported model)")
+    if args.saved_model and (args.gin_file or args.gin_param or args.checkpoint):
+        raise UserError("--saved_model holds its own configuration: leave out --gin_file, --gin_param and --checkpoint")
+    if not 0 <= args.score_threshold <= 1:
+        raise UserError(f"--score_threshold {args.score_threshold} must be from 0 to 1")
+    files = find_images(args.images)
+    console = Console(soft_wrap=True)
+    summary = predict_files(_predictor(args), files, args.output, args.score_threshold, console)
+    console.print(
+        f"{summary.num_images} images, {summary.num_detections} detections from {100 * args.score_threshold:.0f}% up, "
+        f"{summary.images_per_second:.1f} img/s: pictures and {escape(summary.json_file)} written",
+        highlight=False,
+    )
+    if summary.failed:
+        console.print(f"[red]{len(summary.failed)} of {len(files)} images could not be read (named above)")
+        return EXIT_CHECK_FAILED
+    return EXIT_OK
+
+
+def _predictor(args: argparse.Namespace):
+    from tfdet.evaluate import restore
+    from tfdet.export import predictor
+
+    if args.saved_model:
+        return predictor.SavedModelPredictor(args.saved_model)
+    checkpoint = restore.parse_checkpoint(args.checkpoint)
+    flags.configure(args, from_run=True)
+    trained = restore.restore(args.model_dir, checkpoint)
+    return predictor.CheckpointPredictor(
+        trained.detector, *restore.evaluation_sides(), trained.classes, trained.category_ids
+    )

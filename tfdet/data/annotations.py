@@ -1,0 +1,158 @@
+"""What an annotation source hands to the converter, and SimpleDet's rule for which boxes count.
+
+No TensorFlow here: conversion workers import this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """One class: its id in the annotation files and its name."""
+
+    id: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectAnnotation:
+    """One annotated object.
+
+    Attributes:
+        x, y, width, height: box in pixels of the annotated image, as COCO writes it (continuous, top-left corner).
+        category_id: a category id of the set.
+        area: area of the object in pixels (COCO: of its mask; otherwise width * height).
+        is_crowd: a region of many objects: never a training target, ignored by evaluation.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    category_id: int
+    area: float
+    is_crowd: bool = False
+
+
+@dataclasses.dataclass
+class ImageAnnotation:
+    """One image and its objects.
+
+    Attributes:
+        image_id: integer id, unique in the set.
+        file_name: the name that the annotation gives.
+        path: the image file; None when `encoded` holds the image itself.
+        height, width: size that the boxes refer to, in pixels; 0 when the annotation does not say.
+        objects: the annotated objects.
+        encoded: image bytes, for images that exist in memory only.
+    """
+
+    image_id: int
+    file_name: str
+    path: pathlib.Path | None
+    height: int
+    width: int
+    objects: list[ObjectAnnotation] = dataclasses.field(default_factory=list)
+    encoded: bytes | None = None
+
+
+@dataclasses.dataclass
+class AnnotationSet:
+    """Everything read from the annotation files of one data set, in their order."""
+
+    categories: list[Category]
+    images: list[ImageAnnotation]
+
+
+# What can be wrong with the annotations of one object.
+DEGENERATE = "degenerate box"
+OUTSIDE = "box outside the image"
+PARTLY_OUTSIDE = "box partly outside the image"
+TOO_SMALL = "box without a whole pixel"
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxVerdict:
+    """What becomes of one box: whether the record keeps it, and what is wrong with it (None: nothing)."""
+
+    keep: bool
+    problem: str | None = None
+    reason: str = ""
+
+
+def inclusive_boxes(
+    xmin: np.ndarray, ymin: np.ndarray, xmax: np.ndarray, ymax: np.ndarray, height: int, width: int, area: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """SimpleDet's rule from normalised corners to training boxes, in numpy (`schema.training_boxes` is the graph twin).
+
+    Source: SimpleDet utils/generate_roidb.py: x1 = max(0, x), x2 = min(W - 1, x1 + max(0, w - 1)), the same for y; a
+    box counts when area > 0, x2 >= x1 and y2 >= y1. Computed in float32 from the float32 values of the record, so
+    that the counts in the manifest are those that the pipeline finds.
+
+    Args:
+        xmin, ymin, xmax, ymax: float32 [G], corners divided by the image size.
+        height, width: image size in pixels.
+        area: float32 [G], area of the object in pixels.
+
+    Returns:
+        boxes float32 [G, 4] `[x1, y1, x2, y2]` in pixels, inclusive corners; valid bool [G].
+    """
+    one, zero = np.float32(1), np.float32(0)
+
+    def side(low, high, size):
+        size = np.float32(size)
+        start = np.asarray(low, np.float32) * size
+        extent = (np.asarray(high, np.float32) - np.asarray(low, np.float32)) * size
+        first = np.maximum(zero, start)
+        return first, np.minimum(size - one, first + np.maximum(zero, extent - one))
+
+    x1, x2 = side(xmin, xmax, width)
+    y1, y2 = side(ymin, ymax, height)
+    valid = (np.asarray(area, np.float32) > 0) & (x2 >= x1) & (y2 >= y1)
+    return np.stack([x1, y1, x2, y2], axis=-1).astype(np.float32), valid
+
+
+def judge_box(item: ObjectAnnotation, height: int, width: int) -> BoxVerdict:
+    """Decides what becomes of one annotated box.
+
+    A box without extent and area, or wholly outside the image, cannot be a target or be matched: the record leaves it
+    out. A box over the border stays as annotated (reading clips it by SimpleDet's rule) and is reported when it goes
+    over by more than one pixel; below that it is the rounding of the annotation tool. Boxes that the rule will not use
+    for training stay too, because evaluation counts them.
+
+    Args:
+        item: the object.
+        height, width: size of the image in pixels.
+
+    Returns:
+        The verdict.
+    """
+    values = (item.x, item.y, item.width, item.height, item.area)
+    shown = f"x={item.x:g} y={item.y:g} width={item.width:g} height={item.height:g}"
+    if not all(math.isfinite(value) for value in values):
+        return BoxVerdict(False, DEGENERATE, f"{shown} area={item.area:g} is not finite")
+    if item.width < 0 or item.height < 0:
+        return BoxVerdict(False, DEGENERATE, f"{shown} has a negative side")
+    if item.width == 0 or item.height == 0:
+        # SimpleDet trains on such a box, one pixel wide, when its area is positive.
+        if item.area > 0:
+            return BoxVerdict(True, DEGENERATE, f"{shown} has a side of 0 but area {item.area:g}: used as one pixel")
+        return BoxVerdict(False, DEGENERATE, f"{shown} has no extent")
+    right, bottom = item.x + item.width, item.y + item.height
+    if item.x >= width or item.y >= height or right <= 0 or bottom <= 0:
+        return BoxVerdict(False, OUTSIDE, f"{shown} lies outside the image of {width}x{height}")
+    if item.x < -1 or item.y < -1 or right > width + 1 or bottom > height + 1:
+        return BoxVerdict(True, PARTLY_OUTSIDE, f"{shown} goes over the border of {width}x{height}: clipped on reading")
+    if not item.is_crowd:
+        size = np.array([width, height, width, height], np.float32)
+        xmin, ymin, xmax, ymax = np.array([[item.x], [item.y], [right], [bottom]], np.float32) / size[:, None]
+        _, valid = inclusive_boxes(xmin, ymin, xmax, ymax, height, width, np.array([item.area], np.float32))
+        if not valid[0]:
+            return BoxVerdict(True, TOO_SMALL, f"{shown} area={item.area:g}: counts in evaluation, not in training")
+    return BoxVerdict(True)

@@ -1,0 +1,135 @@
+"""The data set doctor: says which record of which shard is broken, where TensorFlow's errors do not."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import pathlib
+import re
+
+import tensorflow as tf
+
+from tfdet.data.convert import progress_bar
+from tfdet.data.example import UNKNOWN_CATEGORY, WRONG_SIZE
+from tfdet.data.manifest import Manifest, RecordIndex, file_sha256
+from tfdet.data.problems import Problem
+from tfdet.data.records import read_serialized, record_table
+from tfdet.data.schema import decode_rgb, parse_record
+from tfdet.data.writer import first_line
+from tfdet.errors import UserError
+
+_RESTORE = "restore the shard or convert the data set again"
+
+
+def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
+    """Reads a whole data set as training would: shards, checksums of records, schema, image decoding, categories.
+
+    Args:
+        data_dir: the data set folder.
+        checksums: also compare the SHA-256 of every shard with the manifest.
+        console: a `rich.console.Console` for a progress bar, or None.
+
+    Returns:
+        What is wrong, in the order of the data; empty when the data set is whole.
+
+    Raises:
+        UserError: the manifest or index cannot be read at all.
+    """
+    manifest = Manifest.load(data_dir, check_shards=False)
+    index = manifest.load_index()
+    problems = _check_files(manifest, checksums)
+    missing = {number for number, path in enumerate(manifest.shard_paths()) if not os.path.isfile(path)}
+    check = _RecordCheck(manifest, index)
+    rows = [row for row in range(len(index.shard)) if int(index.shard[row]) not in missing]
+    with progress_bar(console, len(rows), "checking records") as advance:
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for problem in pool.map(check, rows):
+                advance()
+                if problem is not None:
+                    problems.append(problem)
+    return problems
+
+
+def explain_pipeline_error(error: Exception, data_dir) -> UserError:
+    """Turns an error that a pipeline raised into one that names the shard, the record and the image.
+
+    Args:
+        error: tf.errors.OpError from iterating over a dataset of `inputs.py`.
+        data_dir: the data set folder of that pipeline.
+
+    Returns:
+        The error to raise. Finding the record reads the data set once.
+    """
+    message = getattr(error, "message", str(error))
+    for known in (UNKNOWN_CATEGORY, WRONG_SIZE):
+        match = re.search(r"image id -?\d+ " + re.escape(known) + r": [^'\"\n]*", message)
+        if match:
+            return UserError(f"data set {data_dir}: {match.group(0).strip()}; convert the data set again")
+    try:
+        problems = diagnose(data_dir)
+    except UserError as broken:
+        return broken
+    if not problems:
+        return UserError(
+            f"reading data set {data_dir} failed ({first_line(error)}), but every record of it reads well now: "
+            "was the disk or network away, or is the memory full?"
+        )
+    more = f" (and {len(problems) - 1} more, see scripts/convert_data.py --check {data_dir})" if problems[1:] else ""
+    return UserError(f"broken data: {problems[0]}{more}")
+
+
+def _check_files(manifest: Manifest, checksums: bool) -> list[Problem]:
+    problems = []
+    for shard in manifest.shards:
+        path = manifest.folder / shard.file
+        if not path.is_file():
+            problems.append(Problem("missing shard", str(path), None, "does not exist", _RESTORE))
+        elif path.stat().st_size != shard.bytes:
+            reason = f"has {path.stat().st_size} bytes, the manifest says {shard.bytes}"
+            problems.append(Problem("changed shard", str(path), None, reason, _RESTORE))
+        elif checksums and file_sha256(path) != shard.sha256:
+            problems.append(Problem("changed shard", str(path), None, "its SHA-256 is not the manifest's", _RESTORE))
+    return problems
+
+
+class _RecordCheck:
+    """Checks single records; called from several threads."""
+
+    def __init__(self, manifest: Manifest, index: RecordIndex):
+        self._manifest, self._index = manifest, index
+        table = record_table(manifest, index)
+        self._read = tf.function(
+            lambda row: read_serialized(table, row), input_signature=[tf.TensorSpec([], tf.int64)], autograph=False
+        )
+        self._parse = tf.function(parse_record, input_signature=[tf.TensorSpec([], tf.string)])
+        self._known = set(manifest.category_ids)
+
+    def __call__(self, row: int) -> Problem | None:
+        index = self._index
+        shard = pathlib.Path(self._manifest.shard_paths()[int(index.shard[row])])
+        place = f"{shard} record at byte {int(index.offset[row])}"
+        image_id = int(index.image_id[row])
+
+        def problem(kind, reason):
+            return Problem(kind, place, image_id, reason, _RESTORE)
+
+        try:
+            serialized = self._read(tf.constant(row, tf.int64))
+        except tf.errors.OpError as error:
+            return problem("corrupt record", first_line(error))
+        try:
+            record = self._parse(serialized)
+        except tf.errors.OpError as error:
+            return problem("unreadable record", first_line(error))
+        name = record.filename.numpy().decode(errors="replace")
+        try:
+            shape = tuple(decode_rgb(record.encoded).shape)
+        except tf.errors.OpError as error:
+            return problem("undecodable image", f"{name}: {first_line(error)}")
+        expected = (int(index.height[row]), int(index.width[row]), 3)
+        if shape != expected:
+            return problem("image size differs", f"{name} is {shape[1]}x{shape[0]}, not {expected[1]}x{expected[0]}")
+        unknown = sorted(set(record.labels.numpy().tolist()) - self._known)
+        if unknown:
+            return problem("unknown category", f"{name} has category id {unknown[0]}, not in the manifest")
+        return None

@@ -1,0 +1,123 @@
+"""Serialized record -> decoded `Example` -> resized, flipped, padded: the work done on each image, in graph ops."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdet.data.resize import pad_to_canvas, resize_image
+from tfdet.data.schema import decode_rgb, parse_record, training_boxes
+from tfdet.structures import Batch, Example
+
+UNKNOWN_CATEGORY = "has a category id that the manifest does not list"
+WRONG_SIZE = "decodes to a size that does not fit its canvas"
+
+
+def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: list[int]) -> Example:
+    """Decodes one record.
+
+    Args:
+        serialized: string [], a tf.train.Example of the detection schema.
+        image_id: int64 [], from the record index.
+        category_ids: original category ids; class k of the result is category_ids[k].
+
+    Returns:
+        The image with the boxes that training uses.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the image does not decode, or a category id is unknown (the message names the
+            image id), when the op runs.
+    """
+    record = parse_record(serialized)
+    image = decode_rgb(record.encoded)
+    shape = tf.shape(image)
+    boxes, labels = training_boxes(record, shape[0], shape[1])
+    same = labels[:, None] == tf.constant(category_ids, tf.int64)[None, :]
+    known = tf.reduce_any(same, axis=1)
+    message = tf.strings.format(
+        "image id {} " + UNKNOWN_CATEGORY + ": {}", (image_id, tf.boolean_mask(labels, ~known)), summarize=5
+    )
+    check = tf.debugging.Assert(tf.reduce_all(known), [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        classes = tf.argmax(same, axis=1, output_type=tf.int32)
+    return Example(image, image_id, boxes, classes)
+
+
+def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tensor, profile: str = "S") -> Batch:
+    """Resizes an example as SimpleDet does and mirrors it when asked.
+
+    The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
+    equals mirroring afterwards up to rounding where the scaled width is not whole. Boxes follow SimpleDet: times scale,
+    clipped, then mirrored in the resized image: x1' = (w' - 1) - x2.
+
+    Args:
+        example: a decoded image.
+        short_side, long_side: as in `resize.resized_size`.
+        flip: bool [], mirror left to right.
+        profile: where boxes are clipped after scaling: "S", the SimpleDet release of the zoo, to the canvas,
+            [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1].
+
+    Returns:
+        A `Batch` without the batch axis and without padding.
+    """
+    image = tf.cond(flip, lambda: tf.reverse(example.image, axis=[1]), lambda: example.image)
+    image, info = resize_image(image, short_side, long_side)
+    height, width = info[0], info[1]
+    boxes = example.boxes * info[2]
+    if profile == "S":
+        shape = tf.shape(example.image)
+        canvas = canvas_size(shape[0] >= shape[1], short_side, long_side)
+        limit_y, limit_x = tf.cast(canvas[0], tf.float32), tf.cast(canvas[1], tf.float32)
+    else:
+        limit_y, limit_x = height - 1.0, width - 1.0
+    x1, y1, x2, y2 = tf.unstack(tf.maximum(0.0, boxes), axis=-1)
+    x1, x2 = tf.minimum(x1, limit_x), tf.minimum(x2, limit_x)
+    y1, y2 = tf.minimum(y1, limit_y), tf.minimum(y2, limit_y)
+    x1, x2 = tf.cond(flip, lambda: ((width - 1.0) - x2, (width - 1.0) - x1), lambda: (x1, x2))
+    return Batch(image, info, tf.stack([x1, y1, x2, y2], axis=-1), example.classes, example.image_id)
+
+
+def canvas_size(portrait: tf.Tensor, short_side: int, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width (int32 []) of the canvas of an orientation."""
+    high, low = tf.constant(long_side, tf.int32), tf.constant(short_side, tf.int32)
+    return tf.where(portrait, high, low), tf.where(portrait, low, high)
+
+
+def put_on_canvas(item: Batch, height: tf.Tensor, width: tf.Tensor) -> Batch:
+    """Pads the image of an item (without batch axis) to a canvas.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the image is larger (its record lies about its size), when the op runs.
+    """
+    shape = tf.shape(item.images)
+    fits = (shape[0] <= height) & (shape[1] <= width)
+    message = tf.strings.format("image id {} " + WRONG_SIZE + ": {}", (item.image_ids, shape))
+    check = tf.debugging.Assert(fits, [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return item._replace(images=pad_to_canvas(item.images, height, width))
+
+
+def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
+    """Batches items, boxes (and images of unequal size) padded to the largest of the batch.
+
+    An image without boxes gets one padded slot, so that the axis of boxes is never empty.
+
+    Args:
+        dataset: of `Batch` without batch axis.
+        batch_size: images in a batch.
+        drop_remainder: leave out an incomplete last batch.
+
+    Returns:
+        A dataset of `Batch`.
+    """
+
+    def one_slot_at_least(item: Batch) -> Batch:
+        missing = tf.maximum(0, 1 - tf.shape(item.boxes)[0])
+        boxes = tf.pad(item.boxes, [[0, missing], [0, 0]], constant_values=-1.0)
+        return item._replace(boxes=boxes, classes=tf.pad(item.classes, [[0, missing]], constant_values=-1))
+
+    dataset = dataset.map(one_slot_at_least)
+    shapes = Batch([None, None, 3], [3], [None, 4], [None], [])
+    padding = Batch(
+        tf.constant(0, tf.uint8), tf.constant(0.0), tf.constant(-1.0), tf.constant(-1), tf.constant(-1, tf.int64)
+    )
+    return dataset.padded_batch(batch_size, shapes, padding, drop_remainder=drop_remainder)

@@ -1,0 +1,201 @@
+"""Image files as people have them -> 8-bit RGB. PIL only: conversion workers import this module without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tfdet.errors import UserError
+
+_ORIENTATION_TAG = 0x0112
+_JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
+_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+class ImageError(Exception):
+    """The image cannot be used; the message says why, without the file name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedImage:
+    """An encoded image that every reader of the records can decode to 8-bit RGB.
+
+    Attributes:
+        encoded: the bytes of the file.
+        format: "jpeg" or "png".
+        height, width: in pixels, after rotation.
+        changes: what was done to the original, in words; empty when `encoded` is the original file, byte for byte.
+    """
+
+    encoded: bytes
+    format: str
+    height: int
+    width: int
+    changes: tuple[str, ...] = ()
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads an image file of any kind that PIL knows, turned upright by its EXIF orientation.
+
+    Args:
+        path: the file.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        UserError: the file is missing or cannot be decoded.
+    """
+    try:
+        with open(path, "rb") as file:
+            encoded = file.read()
+    except OSError as error:
+        raise UserError(f"cannot read image {path}: {error.strerror}") from None
+    try:
+        return decode_image(encoded)
+    except ImageError as error:
+        raise UserError(f"cannot decode image {path}: {error}") from None
+
+
+def decode_image(encoded: bytes) -> np.ndarray:
+    """Decodes image bytes to upright RGB.
+
+    Args:
+        encoded: the bytes of an image file.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        ImageError: the bytes are not an image, or end too early.
+    """
+    image = _open(encoded)
+    return np.array(_to_rgb(_transpose(image)))
+
+
+def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: int = 0) -> PreparedImage:
+    """Checks that an image decodes and makes it 8-bit RGB for the records.
+
+    EXIF rotation: boxes refer to the size that the annotation gives. When the picture turned upright has that size, it
+    is turned (and what is stored needs no EXIF); when only the picture as stored has it, the annotator's tool did not
+    turn it, and neither do we. Turning by 180 degrees and mirroring leave the size alone: then the upright picture is
+    taken, which is what annotation tools, browsers and cv2.imread (SimpleDet) show.
+
+    A JPEG or PNG that is 8-bit RGB already keeps its bytes. A changed JPEG is stored as JPEG of quality 95 without
+    chroma subsampling, anything else as PNG, which loses nothing.
+
+    Args:
+        encoded: the bytes of the image file.
+        annotated_height, annotated_width: size in pixels that the boxes refer to; 0 when unknown.
+
+    Returns:
+        The image to store.
+
+    Raises:
+        ImageError: undecodable or truncated, or its size is not the annotated one either way.
+    """
+    image = _open(encoded)
+    upright = _transpose(image)
+    annotated = (annotated_width, annotated_height)
+    if 0 in annotated or upright.size == annotated:
+        chosen = upright
+    elif image.size == annotated:
+        chosen = image
+    else:
+        raise ImageError(
+            f"is {image.width}x{image.height} but the annotation says {annotated_width}x{annotated_height}"
+        )
+    changes = []
+    if chosen is not image:
+        changes.append("rotated by its EXIF orientation")
+    plain_png = image.format == "PNG" and _png_bit_depth(encoded) == 8 and "transparency" not in image.info
+    if chosen.mode != "RGB":
+        changes.append(f"converted from {_describe_mode(chosen)} to RGB")
+    elif image.format == "PNG" and not plain_png:
+        changes.append("converted from 16-bit or transparent RGB to 8-bit RGB")
+    elif image.format not in (*_JPEG_FORMATS, "PNG"):
+        changes.append(f"converted from {image.format}")
+    if not changes:
+        return PreparedImage(encoded, "png" if image.format == "PNG" else "jpeg", image.height, image.width)
+    stored, buffer = _to_rgb(chosen), io.BytesIO()
+    if image.format in _JPEG_FORMATS:
+        stored.save(buffer, format="JPEG", quality=95, subsampling=0)
+        kind = "jpeg"
+    else:
+        stored.save(buffer, format="PNG")
+        kind = "png"
+    return PreparedImage(buffer.getvalue(), kind, stored.height, stored.width, tuple(changes))
+
+
+def image_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width from the header alone, not rotated (as TensorFlow decodes it).
+
+    Raises:
+        ImageError: the header is not that of an image.
+    """
+    return _guarded(lambda: Image.open(io.BytesIO(encoded)).size)[::-1]
+
+
+def _guarded(function):
+    """PIL's decoders raise nearly anything on broken input (OSError, SyntaxError, ValueError, struct.error, ...)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function()
+    except Image.UnidentifiedImageError:
+        raise ImageError("is not an image of a known kind") from None
+    except Exception as error:
+        raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+def _open(encoded: bytes) -> Image.Image:
+    if not encoded:
+        raise ImageError("is empty")
+
+    def load():
+        image = Image.open(io.BytesIO(encoded))
+        image.load()
+        return image
+
+    return _guarded(load)
+
+
+def _transpose(image: Image.Image) -> Image.Image:
+    """The image turned upright; the same object when there is nothing to turn."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a broken EXIF block does not make the picture unusable
+        return image
+    if orientation not in range(2, 9):
+        return image
+    return _guarded(lambda: ImageOps.exif_transpose(image))
+
+
+def _describe_mode(image: Image.Image) -> str:
+    names = {
+        "1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "palette", "PA": "palette with alpha",
+        "RGBA": "RGB with alpha", "I": "16-bit grey",
+    }  # fmt: skip
+    return "16-bit grey" if image.mode in _SIXTEEN_BIT_MODES else names.get(image.mode, image.mode)
+
+
+def _png_bit_depth(encoded: bytes) -> int:
+    return encoded[24] if len(encoded) > 24 else 0  # IHDR: signature 8, length 4, type 4, width 4, height 4, depth
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; alpha is dropped and 16 bits keep their high byte, as cv2.imread(IMREAD_COLOR) does."""
+    if image.mode == "RGB":
+        return image
+    if image.mode in _SIXTEEN_BIT_MODES or image.mode == "I":
+        values = np.asarray(image).astype(np.int64)
+        values = values >> 8 if image.mode != "I" or values.max(initial=0) > 255 else values
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("has floating-point pixels, whose range is unknown; store it with 8 or 16 bits")
+    return _guarded(lambda: image.convert("RGB"))

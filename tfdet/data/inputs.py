@@ -1,0 +1,245 @@
+"""The input pipelines: shards, index and manifest -> tf.data.Dataset of `Batch`.
+
+An epoch of training is a permutation of record numbers, computed from (seed, epoch) alone. Records are then read where
+the index says, decoded and resized in parallel, in order. So the batch of any step is a pure function of (seed, step):
+no shuffle buffer, and a run resumes at any step at once.
+"""
+
+from __future__ import annotations
+
+import gin
+import tensorflow as tf
+
+from tfdet.data.example import batch_items, canvas_size, decode_example, fit_example, put_on_canvas
+from tfdet.data.ground_truth import coco_ground_truth, image_files
+from tfdet.data.manifest import Manifest
+from tfdet.data.records import read_serialized, record_table
+from tfdet.errors import UserError
+from tfdet.structures import Batch
+
+_ORDERS = ("landscape_first", "mixed")
+_PROFILES = ("S", "H")
+_LAST_STEP = 2**62
+
+
+@gin.configurable
+class TrainInput:
+    """Batches for training: each image that has a box, and its mirrored copy, once an epoch.
+
+    Source: SimpleDet core/detection_input.py (Loader, AnchorLoader, SequentialLoader). Landscape and portrait images
+    (height >= width) never share a batch: each orientation is shuffled, cut into global batches of
+    replicas * images_per_replica images, and the remainder dropped, in each epoch anew.
+
+    Args:
+        data_dir: data set folder with a manifest.
+        short_side, long_side: as in `resize.resized_size`; also the two canvases, short x long and long x short.
+        images_per_replica: images in the batch of one replica, > 0.
+        flip: the epoch holds a mirrored copy of every image.
+        order: "landscape_first": all landscape batches of an epoch, then all portrait ones, as SimpleDet; "mixed": in
+            random order.
+        profile: "S" or "H", the clipping of boxes: see `example.fit_example`.
+        num_parallel_calls: images worked on at once; None lets tf.data choose.
+        prefetch: batches kept ready for each replica.
+
+    Raises:
+        UserError: the data set is missing, changed or has no image with a box; an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        data_dir,
+        short_side: int = 800,
+        long_side: int = 1200,
+        images_per_replica: int = 2,
+        flip: bool = True,
+        order: str = "landscape_first",
+        profile: str = "S",
+        num_parallel_calls: int | None = None,
+        prefetch: int = 2,
+    ):
+        _check_sides(short_side, long_side)
+        if images_per_replica < 1:
+            raise UserError(f"TrainInput.images_per_replica must be at least 1. Received: {images_per_replica}")
+        if order not in _ORDERS:
+            raise UserError(f"TrainInput.order must be one of {_ORDERS}. Received: {order!r}")
+        if profile not in _PROFILES:
+            raise UserError(f"TrainInput.profile must be one of {_PROFILES}. Received: {profile!r}")
+        self.manifest = Manifest.load(data_dir)
+        self.short_side, self.long_side = short_side, long_side
+        self.images_per_replica = images_per_replica
+        self.flip, self.order, self.profile = flip, order, profile
+        self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
+        self.prefetch = prefetch
+        self._index = self.manifest.load_index()
+        usable = self._index.is_trainable
+        self._landscape = (usable & ~self._index.is_portrait).nonzero()[0]
+        self._portrait = (usable & self._index.is_portrait).nonzero()[0]
+        if not usable.any():
+            raise UserError(f"data set {data_dir} has no image with a box to train on")
+
+    def steps_per_epoch(self, num_replicas: int) -> int:
+        """Steps in one epoch: whole global batches of each orientation.
+
+        Args:
+            num_replicas: replicas in sync, over all workers.
+
+        Raises:
+            UserError: there are fewer images than one global batch.
+        """
+        global_batch = num_replicas * self.images_per_replica
+        copies = 2 if self.flip else 1
+        landscape, portrait = copies * len(self._landscape), copies * len(self._portrait)
+        steps = landscape // global_batch + portrait // global_batch
+        if not steps:
+            raise UserError(
+                f"data set {self.manifest.folder} gives {landscape} landscape and {portrait} portrait images an epoch"
+                f"{' with their mirrored copies' if self.flip else ''}, fewer than one global batch of {global_batch} "
+                f"({num_replicas} replicas x {self.images_per_replica} images); use fewer replicas, a smaller "
+                "TrainInput.images_per_replica or more images"
+            )
+        return steps
+
+    def dataset(self, num_replicas: int = 1, start_step: int = 0, seed: int = 0, input_context=None) -> tf.data.Dataset:
+        """The endless stream of batches.
+
+        Args:
+            num_replicas: replicas in sync, over all workers. Element k * R + r is the batch of replica r at step
+                start_step + k, where R is the number of replicas of this worker; all have the same canvas.
+            start_step: step to begin at; the stream goes on exactly as if all steps before had been taken.
+            seed: decides the order of every epoch.
+            input_context: tf.distribute.InputContext; with several input pipelines each worker gets its own replicas'
+                part of the same global batches.
+
+        Returns:
+            A dataset of `Batch`; images uint8 [B, H, W, 3] where (H, W) is one of the two canvases.
+        """
+        pipelines, pipeline = 1, 0
+        if input_context is not None:
+            pipelines, pipeline = input_context.num_input_pipelines, input_context.input_pipeline_id
+        if num_replicas % pipelines:
+            raise UserError(f"{num_replicas} replicas cannot be shared out evenly over {pipelines} workers")
+        steps, start_step = self.steps_per_epoch(num_replicas), int(start_step)
+        share = num_replicas // pipelines * self.images_per_replica
+        table = record_table(self.manifest, self._index)
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            entries, portrait = self._epoch_batches(number, seed, num_replicas * self.images_per_replica)
+            first = tf.where(number == start_step // steps, start_step % steps, 0)
+            entries = entries[first:, pipeline * share : (pipeline + 1) * share]
+            portrait = tf.repeat(portrait[first:], share)
+            return tf.data.Dataset.from_tensor_slices((tf.reshape(entries, [-1]), portrait))
+
+        def load(entry: tf.Tensor, portrait: tf.Tensor) -> Batch:
+            row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
+            serialized = read_serialized(table, row)
+            example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
+            item = fit_example(example, self.short_side, self.long_side, flip, self.profile)
+            return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side))
+
+        epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)
+        dataset = epochs.flat_map(epoch).map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
+        dataset = batch_items(dataset, self.images_per_replica, drop_remainder=True)
+        return dataset.prefetch(self.prefetch * (num_replicas // pipelines)).with_options(_options())
+
+    def _epoch_batches(self, epoch: tf.Tensor, seed: int, global_batch: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The global batches of one epoch: entries int64 [steps, global_batch], is_portrait bool [steps].
+
+        An entry is a row of the index, or with flipping 2 * row + (1 for the mirrored copy).
+        """
+        groups = []
+        for stream, rows in enumerate((self._landscape, self._portrait)):
+            entries = tf.constant(rows, tf.int64)
+            if self.flip:
+                entries = tf.concat([2 * entries, 2 * entries + 1], axis=0)
+            entries = tf.random.experimental.stateless_shuffle(entries, _shuffle_seed(seed, epoch, stream))
+            whole = entries.shape[0] // global_batch
+            groups.append(tf.reshape(entries[: whole * global_batch], [whole, global_batch]))
+        entries = tf.concat(groups, axis=0)
+        portrait = tf.range(entries.shape[0]) >= groups[0].shape[0]
+        if self.order == "mixed":
+            order = tf.range(entries.shape[0])
+            order = tf.random.experimental.stateless_shuffle(order, _shuffle_seed(seed, epoch, 2))
+            entries, portrait = tf.gather(entries, order), tf.gather(portrait, order)
+        return entries, portrait
+
+
+@gin.configurable
+class EvalInput:
+    """Batches for evaluation: every image once, in the order of the annotations, those without objects included.
+
+    With one image in a batch the canvas is the resized image itself, as SimpleDet tests; larger batches are padded to
+    the largest image of the batch.
+
+    Args:
+        data_dir: data set folder with a manifest.
+        short_side, long_side: as in `resize.resized_size`; SimpleDet tests C4 models at 800/2000, FPN at 800/1333.
+        images_per_batch: images in a batch, > 0.
+        num_parallel_calls: images worked on at once; None lets tf.data choose.
+        prefetch: batches kept ready.
+
+    Raises:
+        UserError: the data set is missing or changed; an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        data_dir,
+        short_side: int = 800,
+        long_side: int = 2000,
+        images_per_batch: int = 1,
+        num_parallel_calls: int | None = None,
+        prefetch: int = 2,
+    ):
+        _check_sides(short_side, long_side)
+        if images_per_batch < 1:
+            raise UserError(f"EvalInput.images_per_batch must be at least 1. Received: {images_per_batch}")
+        self.manifest = Manifest.load(data_dir)
+        self.short_side, self.long_side = short_side, long_side
+        self.images_per_batch = images_per_batch
+        self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
+        self.prefetch = prefetch
+        self._index = self.manifest.load_index()
+
+    def dataset(self) -> tf.data.Dataset:
+        """The finite stream of batches; the last one may be smaller.
+
+        Returns:
+            A dataset of `Batch`; boxes and classes are the ones training would use (no crowds).
+        """
+        table = record_table(self.manifest, self._index)
+
+        def load(row: tf.Tensor) -> Batch:
+            serialized = read_serialized(table, row)
+            example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
+            return fit_example(example, self.short_side, self.long_side, tf.constant(False))
+
+        dataset = tf.data.Dataset.range(self.manifest.num_images)
+        dataset = dataset.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
+        dataset = batch_items(dataset, self.images_per_batch, drop_remainder=False)
+        return dataset.prefetch(self.prefetch).with_options(_options())
+
+    def ground_truth(self) -> dict:
+        """The annotations as a COCO dictionary, in pixels of the original images; see `ground_truth.py`."""
+        return coco_ground_truth(self.manifest, self._index)
+
+    def image_files(self) -> dict[int, str]:
+        """Original file name of every image id."""
+        return image_files(self.manifest, self._index)
+
+
+def _check_sides(short_side: int, long_side: int) -> None:
+    if not 0 < short_side <= long_side:
+        raise UserError(f"short_side and long_side need 0 < short <= long. Received: {short_side}, {long_side}")
+
+
+def _shuffle_seed(seed: int, epoch: tf.Tensor, stream: int) -> tf.Tensor:
+    key = tf.stack([tf.constant(seed, tf.int64), tf.constant(stream, tf.int64)])
+    return tf.random.experimental.stateless_fold_in(key, epoch)
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Batches are shared out here, by global batch; tf.data must not do it again.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options

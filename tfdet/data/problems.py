@@ -1,0 +1,97 @@
+"""The report of a conversion: everything that was left out, changed or noticed, with its file and reason."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One finding.
+
+    Attributes:
+        kind: what it is, in words ("degenerate box", "missing file", ...); findings are counted by it.
+        file: the image or annotation file.
+        image_id: id of the image, None when there is none.
+        reason: what exactly, for a person.
+        action: what the conversion did about it.
+        is_note: worth knowing but nothing wrong with the data (a converted colour space, an image without objects);
+            notes do not make `--strict` fail.
+    """
+
+    kind: str
+    file: str
+    image_id: int | None
+    reason: str
+    action: str
+    is_note: bool = False
+
+    def __str__(self) -> str:
+        image = "" if self.image_id is None else f" (image id {self.image_id})"
+        return f"{self.kind}: {self.file}{image}: {self.reason} -> {self.action}"
+
+
+class ProblemReport:
+    """Collects findings; writes them as json and as a table."""
+
+    def __init__(self):
+        self.problems: list[Problem] = []
+
+    def add(self, kind, file, image_id, reason, action, is_note=False) -> None:
+        """Adds one finding; the arguments are the fields of `Problem`."""
+        self.problems.append(Problem(kind, str(file), image_id, reason, action, is_note))
+
+    def extend(self, problems) -> None:
+        """Adds findings."""
+        self.problems.extend(problems)
+
+    def counts(self, notes: bool = False) -> dict[str, int]:
+        """Number of problems (or of notes) by kind, most frequent first."""
+        return dict(collections.Counter(p.kind for p in self.problems if p.is_note == notes).most_common())
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether anything but notes was found."""
+        return any(not problem.is_note for problem in self.problems)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the report as json: counts by kind, then every finding."""
+        path = pathlib.Path(path)
+        content = {
+            "problems": self.counts(),
+            "notes": self.counts(notes=True),
+            "findings": [dataclasses.asdict(problem) for problem in self.problems],
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+    def print_summary(self, console, shown_per_kind: int = 5) -> None:
+        """Prints a table of the counts with the first findings of each kind.
+
+        Args:
+            console: a `rich.console.Console`.
+            shown_per_kind: how many findings of a kind are named; report.json names all.
+        """
+        from rich.markup import escape
+        from rich.table import Table
+
+        if not self.problems:
+            console.print("Nothing to report: every image and every box was used.")
+            return
+        table = Table(title="Findings", show_lines=True)
+        for heading in ("kind", "count", "first ones"):
+            table.add_column(heading, justify="right" if heading == "count" else "left", overflow="fold")
+        for notes in (False, True):
+            for kind, count in self.counts(notes).items():
+                found = [p for p in self.problems if p.kind == kind and p.is_note == notes][:shown_per_kind]
+                lines = [f"{p.file}: {p.reason} -> {p.action}" for p in found]
+                if count > len(found):
+                    lines.append(f"... and {count - len(found)} more")
+                label = f"{kind} (note)" if notes else kind
+                table.add_row(escape(label), str(count), escape("\n".join(lines)))
+        console.print(table)

@@ -1,0 +1,55 @@
+"""Reads single records of a data set by their place in the index, in graph ops."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfdet.data.manifest import Manifest, RecordIndex
+
+_FRAME_BYTES = 16
+
+
+class RecordTable(NamedTuple):
+    """The record index as tensors, row by row as `RecordIndex`."""
+
+    paths: tf.Tensor  # string [S], the shards
+    shard: tf.Tensor  # int32 [N]
+    offset: tf.Tensor  # int64 [N]
+    length: tf.Tensor  # int64 [N]
+    image_id: tf.Tensor  # int64 [N]
+
+
+def record_table(manifest: Manifest, index: RecordIndex) -> RecordTable:
+    """Makes the table; on the CPU, wherever the caller's default device is."""
+    with tf.device("/cpu:0"):
+        return RecordTable(
+            paths=tf.constant(manifest.shard_paths()),
+            shard=tf.constant(index.shard),
+            offset=tf.constant(index.offset),
+            length=tf.constant(index.length),
+            image_id=tf.constant(index.image_id),
+        )
+
+
+def read_serialized(table: RecordTable, row: tf.Tensor) -> tf.Tensor:
+    """Reads one record; TFRecordDataset checks its two checksums.
+
+    Args:
+        table: the record index.
+        row: int [], row of the index.
+
+    Returns:
+        string [], the serialized example. Corruption is a tf.errors.DataLossError when the op runs.
+    """
+    length = tf.gather(table.length, row)
+    # The raw op is TFRecordDataset with the byte to begin at, which the class does not offer.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=tf.gather(table.paths, tf.gather(table.shard, row))[None],
+        compression_type="",
+        buffer_size=length + _FRAME_BYTES,
+        byte_offsets=tf.gather(table.offset, row)[None],
+    )
+    dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+    return dataset.take(1).get_single_element()

@@ -1,0 +1,225 @@
+"""Writes a data set folder: shards, index and manifest appear all at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.data.annotations import Category, inclusive_boxes
+from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest, RecordIndex, Shard, file_sha256
+from tfdet.data.problems import ProblemReport
+from tfdet.data.schema import serialize_example
+from tfdet.errors import UserError
+
+_FRAME_BYTES = 16  # a TFRecord frame: length 8, its checksum 4, the data, the data's checksum 4
+
+
+class ManifestBuilder:
+    """Counts records into a `Manifest` and a `RecordIndex`."""
+
+    def __init__(self, name: str, categories: list[Category], source: str):
+        self.name = name
+        self.categories = categories
+        self.source = source
+        self._class_of = {category.id: index for index, category in enumerate(categories)}
+        self._rows: list[tuple] = []
+        self._num_crowd = 0
+        self._boxes_per_class = np.zeros(len(categories), np.int64)
+
+    def add(self, shard, offset, length, image_id, height, width, corners, labels, is_crowd, area) -> int:
+        """Adds one record.
+
+        Args:
+            shard: number of the shard.
+            offset, length: where the record begins, and the bytes of its serialized example.
+            image_id: the image's id.
+            height, width: image size in pixels.
+            corners: float32 [4, G], normalised xmin, ymin, xmax, ymax as the record stores them.
+            labels: int [G], category ids.
+            is_crowd: bool [G].
+            area: float32 [G], pixels.
+
+        Returns:
+            The offset of the next record.
+        """
+        _, valid = inclusive_boxes(*corners, height, width, area)
+        valid &= ~np.asarray(is_crowd, bool)
+        self._num_crowd += int(np.sum(is_crowd))
+        for label in np.asarray(labels)[valid]:
+            self._boxes_per_class[self._class_of[int(label)]] += 1
+        self._rows.append((shard, offset, length, image_id, height, width, int(valid.sum())))
+        return offset + length + _FRAME_BYTES
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def finish(self, folder: pathlib.Path, shard_files: list[str]) -> tuple[Manifest, RecordIndex]:
+        """Makes manifest and index; reads every shard once for its checksum.
+
+        Args:
+            folder: the folder that `shard_files` are relative to.
+            shard_files: the shards in order.
+        """
+        index = RecordIndex.from_rows(self._rows)
+        trainable, portrait = index.is_trainable, index.is_portrait
+        shards = [
+            Shard(file, int(np.sum(index.shard == number)), (folder / file).stat().st_size, file_sha256(folder / file))
+            for number, file in enumerate(shard_files)
+        ]
+        manifest = Manifest(
+            folder=folder,
+            name=self.name,
+            classes=[category.name for category in self.categories],
+            category_ids=[category.id for category in self.categories],
+            boxes_per_class=self._boxes_per_class.tolist(),
+            num_images=len(self._rows),
+            num_boxes=int(index.num_boxes.sum()),
+            num_crowd=self._num_crowd,
+            num_images_without_boxes=int(np.sum(~trainable)),
+            num_trainable_landscape=int(np.sum(trainable & ~portrait)),
+            num_trainable_portrait=int(np.sum(trainable & portrait)),
+            shards=shards,
+            source=self.source,
+        )
+        return manifest, index
+
+
+class DatasetWriter:
+    """Context manager that writes a data set into a temporary folder beside the target and renames it at the end.
+
+    Leaving the context without `commit` (an error, `--strict`, Ctrl-C) removes everything that was written.
+
+    Args:
+        folder: the data set folder to make.
+        name: name of the data set; the shards begin with it.
+        categories: the classes, in order.
+        source: where the data comes from, in words.
+        num_shards: number of shards.
+        overwrite: replace a data set that is there already.
+
+    Raises:
+        UserError: the folder exists, or cannot be written.
+    """
+
+    def __init__(self, folder, name: str, categories: list[Category], source: str, num_shards: int, overwrite=False):
+        self.folder = pathlib.Path(folder).absolute()
+        self.overwrite = overwrite
+        self.num_shards = num_shards
+        self._builder = ManifestBuilder(name, categories, source)
+        self._class_names = {category.id: category.name for category in categories}
+        self._writer = None
+        self._shard_files: list[str] = []
+        self._offset = 0
+        check_target(self.folder, overwrite)
+
+    def __enter__(self) -> DatasetWriter:
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.folder.name}.", dir=self.folder.parent))
+            os.chmod(self._temporary, 0o755)
+        except OSError as error:
+            raise UserError(f"cannot write into {self.folder.parent}: {error.strerror}") from None
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            self._close_shard()
+        except tf.errors.OpError:
+            pass  # a full disk was reported by the write already
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def __len__(self) -> int:
+        return len(self._builder)
+
+    def start_shard(self) -> None:
+        """Ends the current shard; the next record opens another."""
+        self._close_shard()
+
+    def add(self, record) -> None:
+        """Writes one `prepare.PreparedRecord` that has an image."""
+        image, objects = record.image, record.objects
+        serialized = serialize_example(
+            image.encoded, image.format, image.height, image.width, record.file_name, record.image_id,
+            objects, self._class_names,
+        )  # fmt: skip
+        try:
+            if self._writer is None:
+                name = f"{self._builder.name}-{len(self._shard_files):05d}.tfrecord"
+                self._shard_files.append(name)
+                self._writer = tf.io.TFRecordWriter(str(self._temporary / name))
+                self._offset = 0
+            self._writer.write(serialized)
+        except (tf.errors.OpError, OSError) as error:
+            raise UserError(f"cannot write into {self._temporary}: {first_line(error)}") from None
+        size = np.array([image.width, image.height, image.width, image.height], np.float64)[:, None]
+        pixels = [(item.x, item.y, item.x + item.width, item.y + item.height) for item in objects]
+        corners = (np.array(pixels, np.float64).reshape(-1, 4).T / size).astype(np.float32)
+        self._offset = self._builder.add(
+            len(self._shard_files) - 1, self._offset, len(serialized), record.image_id, image.height, image.width,
+            corners, [item.category_id for item in objects], [item.is_crowd for item in objects],
+            np.array([item.area for item in objects], np.float32),
+        )  # fmt: skip
+
+    def commit(self, report: ProblemReport) -> Manifest:
+        """Finishes the shards, writes index, manifest and report, and moves the folder to its place.
+
+        Returns:
+            The manifest of the finished data set.
+
+        Raises:
+            UserError: nothing was written, or the folder cannot be written.
+        """
+        if not len(self):
+            raise UserError("no image could be used, so no data set was written; the findings above say why")
+        try:
+            self._close_shard()
+            count = len(self._shard_files)
+            final = [f"{self._builder.name}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
+            for old, new in zip(self._shard_files, final, strict=True):
+                os.replace(self._temporary / old, self._temporary / new)
+            manifest, index = self._builder.finish(self._temporary, final)
+            index.save(self._temporary / INDEX_FILE)
+            report.write(self._temporary / REPORT_FILE)
+            manifest.write()
+            move_into_place(self._temporary, self.folder, self.overwrite)
+        except (tf.errors.OpError, OSError) as error:
+            raise UserError(f"cannot write {self.folder}: {first_line(error)}") from None
+        return Manifest.load(self.folder)
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.close()
+
+
+def check_target(folder: pathlib.Path, overwrite: bool) -> None:
+    """Raises UserError unless `folder` is free, empty, or a data set that may be replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not (folder / MANIFEST_FILE).is_file():
+        raise UserError(f"{folder} exists and is not a data set; choose another --out")
+    if not overwrite:
+        raise UserError(f"{folder} holds a data set already; give --overwrite to replace it, or another --out")
+
+
+def move_into_place(temporary: pathlib.Path, folder: pathlib.Path, overwrite: bool) -> None:
+    """Renames the finished folder to its place; a data set that was there is removed after the rename."""
+    check_target(folder, overwrite)
+    old = None
+    if folder.exists():
+        old = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type when it has none."""
+    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,277 @@
+"""COCO bounding-box metrics through pycocotools, in original image coordinates and original category ids."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfdet.errors import UserError
+
+#: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
+METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+class ClassResult(NamedTuple):
+    """The figures of one class. -1 where the ground truth holds no box of it."""
+
+    name: str
+    category_id: int
+    num_boxes: int  # ground-truth boxes that count: neither crowd nor ignored
+    ap: float  # mean over IoU .50:.05:.95
+    ap50: float
+
+
+class CocoResult(NamedTuple):
+    """What `CocoEvaluator.result` gives."""
+
+    metrics: dict[str, float]  # by METRIC_NAMES; 0..1, or -1 where there is nothing to measure
+    per_class: list[ClassResult]
+
+
+def to_coco_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Turns inclusive corners into COCO boxes.
+
+    Args:
+      boxes: float [N, 4], `[x1, y1, x2, y2]`, x2 and y2 inclusive, pixels of the original image.
+
+    Returns:
+      float64 [N, 4], `[x, y, width, height]` with width = x2 - x1 + 1 (SimpleDet `detection_test.py`).
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1.0], axis=1)
+
+
+def to_records(image_id: int, detections: Any, index: int, category_ids: list[int]) -> list[dict]:
+    """Detections of one image as COCO result records.
+
+    Args:
+      image_id: the id of the image in the ground truth.
+      detections: `Detections` of a batch (arrays or tensors).
+      index: the place of the image in the batch.
+      category_ids: the original category id of each class.
+
+    Returns:
+      A list of `{"image_id", "category_id", "bbox", "score"}`, best first, padded slots left out.
+    """
+    valid = int(detections.num_valid[index])
+    boxes = to_coco_boxes(np.asarray(detections.boxes[index])[:valid])
+    scores = np.asarray(detections.scores[index])[:valid]
+    classes = np.asarray(detections.classes[index])[:valid]
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": int(category_ids[class_index]),
+            # 1/1000 of a pixel is far finer than any threshold sees and halves the file.
+            "bbox": [round(float(value), 3) for value in box],
+            "score": float(score),
+        }
+        for box, score, class_index in zip(boxes, scores, classes)
+        if class_index >= 0
+    ]
+
+
+class CocoEvaluator:
+    """Collects the detections of a data set and computes COCO's twelve figures and the AP of each class.
+
+    Only images that were added are measured: a part of the data set can be evaluated alone.
+
+    Args:
+      ground_truth: a dict of COCO's annotation format: `images`, `annotations` (boxes `[x, y, width, height]` in
+        pixels of the original image, `iscrowd`, `area`) and `categories` with the original ids. It is not changed.
+      manifest: the data set's manifest: `classes` (names) and `category_ids`, both by class index.
+
+    Raises:
+      UserError: the ground truth lacks a category of the manifest.
+    """
+
+    def __init__(self, ground_truth: dict, manifest: Any):
+        self._classes = list(manifest.classes)
+        self._category_ids = [int(category) for category in manifest.category_ids]
+        if len(self._classes) != len(self._category_ids):
+            raise ValueError(
+                f"Expected a category id for each class. Received: classes={len(self._classes)}, "
+                f"category_ids={len(self._category_ids)}"
+            )
+        annotations = ground_truth.get("annotations", [])
+        known = {int(category["id"]) for category in ground_truth.get("categories", [])}
+        absent = [name for name, number in zip(self._classes, self._category_ids) if number not in known]
+        if known and absent:
+            raise UserError(
+                f"the ground truth has no category with the id of {absent[:3]} "
+                f"({len(absent)} of {len(self._classes)} classes): use the annotations that the data set was made from"
+            )
+        self._images = {int(image["id"]): image for image in ground_truth.get("images", [])}
+        self._annotations = [_complete(annotation, number + 1) for number, annotation in enumerate(annotations)]
+        self._seen: dict[int, None] = {}
+        self._records: list[dict] = []
+
+    def add(self, image_ids: Any, detections: Any) -> None:
+        """Adds the detections of a batch.
+
+        Args:
+          image_ids: int64 [B]; negative ids mark padding of the batch and are left out.
+          detections: `Detections`, boxes in pixels of the original image, inclusive corners.
+
+        Raises:
+          UserError: an image is not in the ground truth.
+          ValueError: an image came twice.
+        """
+        detections = type(detections)(*(np.asarray(field) for field in detections))
+        for index, image_id in enumerate(int(number) for number in np.asarray(image_ids).reshape(-1)):
+            if image_id < 0:
+                continue
+            if image_id not in self._images:
+                raise UserError(
+                    f"image id {image_id} of the data set is not in the ground truth: "
+                    "use the annotations that the data set was made from"
+                )
+            if image_id in self._seen:
+                raise ValueError(f"Expected each image once. Received: image_id={image_id} twice")
+            self._seen[image_id] = None
+            self._records.extend(to_records(image_id, detections, index, self._category_ids))
+
+    @property
+    def detections(self) -> list[dict]:
+        """All records added so far, in COCO's result format."""
+        return self._records
+
+    @property
+    def num_images(self) -> int:
+        """The number of images added so far."""
+        return len(self._seen)
+
+    def ground_truth(self) -> list[dict]:
+        """The annotations (completed: id, area, iscrowd) of the images added so far."""
+        return [annotation for annotation in self._annotations if annotation["image_id"] in self._seen]
+
+    def result(self) -> CocoResult:
+        """Computes the figures of what was added.
+
+        Returns:
+          A `CocoResult`; every figure is -1 where there is no ground truth to measure it on, 0 where there is
+          ground truth and no detection.
+        """
+        from pycocotools.cocoeval import COCOeval
+
+        annotations = self.ground_truth()
+        wanted = set(self._category_ids)
+        annotations = [annotation for annotation in annotations if annotation["category_id"] in wanted]
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress and its table
+            evaluation = COCOeval(self._coco(annotations), self._coco(self._result_annotations()), "bbox")
+            evaluation.params.imgIds = sorted(self._seen)
+            evaluation.params.catIds = self._category_ids
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        metrics = {name: float(value) for name, value in zip(METRIC_NAMES, evaluation.stats)}
+        return CocoResult(metrics, self._per_class(evaluation, annotations))
+
+    def _result_annotations(self) -> list[dict]:
+        # COCO.loadRes fails on an empty list; these are the fields that it would add.
+        return [
+            {**record, "id": number + 1, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
+            for number, record in enumerate(self._records)
+        ]
+
+    def _coco(self, annotations: list[dict]):
+        from pycocotools.coco import COCO
+
+        coco = COCO()
+        coco.dataset = {
+            "images": [self._images[number] for number in self._seen],
+            "annotations": annotations,
+            "categories": [{"id": number, "name": name} for number, name in zip(self._category_ids, self._classes)],
+        }
+        coco.createIndex()
+        return coco
+
+    def _per_class(self, evaluation, annotations: list[dict]) -> list[ClassResult]:
+        counts = dict.fromkeys(self._category_ids, 0)
+        for annotation in annotations:
+            counts[annotation["category_id"]] += not annotation["iscrowd"]
+        # precision: [IoU threshold, recall, class, area range, maximum of detections]; all areas, 100 detections.
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]
+        place = {int(number): index for index, number in enumerate(evaluation.params.catIds)}  # COCOeval sorts them
+        return [
+            ClassResult(
+                name,
+                number,
+                counts[number],
+                _mean_of_valid(precision[:, :, place[number]]),
+                _mean_of_valid(precision[:1, :, place[number]]),
+            )
+            for name, number in zip(self._classes, self._category_ids)
+        ]
+
+
+def load_annotations(path: str | os.PathLike) -> dict:
+    """Reads a COCO annotation file.
+
+    Args:
+      path: a json file with `images`, `annotations` and `categories`.
+
+    Returns:
+      The dict.
+
+    Raises:
+      UserError: the file is absent, no json, or lacks one of the three lists.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise UserError(f"cannot read the annotations {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"the annotations {path} are not valid json: {error}") from error
+    lists = ("images", "annotations", "categories")
+    absent = [key for key in lists if not isinstance(content, dict) or key not in content]
+    if absent:
+        raise UserError(f"the annotations {path} have no list {absent[0]!r}: give a COCO instances file")
+    return content
+
+
+def write_json(content: Any, path: str | os.PathLike) -> None:
+    """Writes json to a temporary name beside `path`, then renames it.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = os.fspath(path)
+    temporary = f"{path}.tmp{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+
+
+def _complete(annotation: dict, number: int) -> dict:
+    """A copy with every field that COCOeval reads, and an id of our own.
+
+    COCOeval takes the ground-truth id 0 for "no match", and duplicate ids for one box: files of other tools have both.
+    """
+    box = [float(value) for value in annotation["bbox"]]
+    return {
+        "id": number,
+        "image_id": int(annotation["image_id"]),
+        "category_id": int(annotation["category_id"]),
+        "bbox": box,
+        "area": float(annotation.get("area", math.prod(box[2:]))),
+        "iscrowd": int(annotation.get("iscrowd", 0)),
+    }
+
+
+def _mean_of_valid(values: np.ndarray) -> float:
+    valid = values[values > -1]
+    return float(valid.mean()) if valid.size else -1.0

@@ -1,0 +1,198 @@
+"""Runs a detector over an evaluation input and measures it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.evaluate.coco import ClassResult, CocoEvaluator
+from tfdet.evaluate.tables import percent
+from tfdet.structures import Batch, Detections
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One image of the evaluation with what is there and what was found, all in pixels of `image`."""
+
+    image_id: int
+    image: np.ndarray  # uint8 [H, W, 3], the resized image without its padding
+    gt_boxes: np.ndarray  # float32 [G, 4], inclusive corners
+    gt_classes: np.ndarray  # int32 [G]
+    boxes: np.ndarray  # float32 [D, 4], inclusive corners, best first
+    classes: np.ndarray  # int32 [D]
+    scores: np.ndarray  # float32 [D]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation gives."""
+
+    metrics: dict[str, float]  # COCO's twelve figures by name, 0..1, or -1 where there is nothing to measure
+    per_class: list[ClassResult]
+    detections: list[dict]  # COCO result records: original image coordinates and category ids
+    samples: list[Sample]
+    num_images: int
+    seconds: float  # wall-clock of reading and detecting, without the first batch (which traces the graph)
+    images_per_second: float
+
+    def scalars(self) -> dict[str, float]:
+        """The figures that exist, as TensorBoard scalars: `AP`, ..., `per_class/AP/<name>`, `images_per_second`."""
+        scalars = {name: value for name, value in self.metrics.items() if value >= 0}
+        scalars.update({f"per_class/AP/{entry.name}": entry.ap for entry in self.per_class if entry.ap >= 0})
+        scalars["images_per_second"] = self.images_per_second
+        return scalars
+
+    def line(self) -> str:
+        """One line for a log: `AP 37.1  AP50 58.2 ...` in percent."""
+        figures = "  ".join(f"{name} {percent(self.metrics[name])}" for name in ("AP", "AP50", "AP75", "AR100"))
+        return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s)"
+
+
+DetectFunction = Callable[[tf.Tensor, tf.Tensor], Detections]
+
+
+def detect_function(detector: Any) -> DetectFunction:
+    """Compiles `detector.detect` once for every canvas and batch size.
+
+    Keep the result when the same detector is evaluated many times (evaluation during training): a new one traces
+    again. It reads the detector's variables at each call, so it follows the training.
+
+    Args:
+      detector: a model with `detect(images uint8 [B, H, W, 3], image_info float32 [B, 3]) -> Detections`.
+
+    Returns:
+      The compiled function of `(images, image_info)`.
+    """
+    # Test images keep their own sizes (no canvas): with static shapes nearly every image would trace anew.
+    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)]
+
+    @tf.function(input_signature=signature)
+    def detect(images, image_info):
+        return detector.detect(images, image_info)
+
+    return detect
+
+
+def evaluate(
+    detector: Any,
+    eval_input: Any,
+    max_images: int | None = None,
+    num_samples: int = 8,
+    ground_truth: dict | None = None,
+    detect: DetectFunction | None = None,
+    console: Any = None,
+) -> EvalResult:
+    """Detects on every image of the input and computes COCO's figures.
+
+    It runs on one device: after training on several replicas it reads the first replica's copy of the weights.
+
+    Args:
+      detector: a model with `detect` and `num_classes`.
+      eval_input: an `EvalInput`: `manifest`, `dataset()` of `Batch`, `ground_truth()`.
+      max_images: stop after this many images and measure those alone; None: all.
+      num_samples: images to keep for drawing, spread evenly over the data set, the same at each evaluation.
+      ground_truth: a COCO annotation dict to measure against in place of the input's own; the image and category ids
+        must be those of the data set.
+      detect: the result of `detect_function`, to avoid another trace.
+      console: a `rich.console.Console` for the progress bar, shown on a terminal only; None: no bar.
+
+    Returns:
+      An `EvalResult`.
+
+    Raises:
+      UserError: the data set has no image, its class count is not the detector's, or the ids of `ground_truth` differ.
+    """
+    manifest = eval_input.manifest
+    classes = getattr(detector, "num_classes", len(manifest.classes))
+    if int(classes) != len(manifest.classes):
+        raise UserError(
+            f"the detector has {int(classes)} classes and the data set {manifest.name!r} has {len(manifest.classes)}: "
+            "evaluate on a data set with the classes that it was trained on"
+        )
+    evaluator = CocoEvaluator(ground_truth or eval_input.ground_truth(), manifest)
+    detect = detect or detect_function(detector)
+    total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
+    wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()
+    samples: list[Sample] = []
+    warm_images, start = 0, time.perf_counter()
+    with _progress(console, total) as advance:
+        for batch in eval_input.dataset():
+            if evaluator.num_images >= total:
+                break
+            batch = _first_images(batch, total - evaluator.num_images)
+            found = Detections(*(np.asarray(field) for field in detect(batch.images, batch.image_info)))
+            position = evaluator.num_images
+            evaluator.add(batch.image_ids, found)
+            for index in range(int(batch.images.shape[0])):
+                if position + index in wanted:
+                    samples.append(_sample(batch, found, index))
+            if position == 0:
+                warm_images, start = evaluator.num_images, time.perf_counter()
+            advance(evaluator.num_images)
+    seconds = time.perf_counter() - start
+    timed = evaluator.num_images - warm_images
+    result = evaluator.result()
+    return EvalResult(
+        metrics=result.metrics,
+        per_class=result.per_class,
+        detections=evaluator.detections,
+        samples=samples,
+        num_images=evaluator.num_images,
+        seconds=seconds,
+        images_per_second=timed / seconds if timed and seconds > 0 else 0.0,
+    )
+
+
+def _first_images(batch: Batch, count: int) -> Batch:
+    if int(batch.images.shape[0]) <= count:
+        return batch
+    return Batch(*(field[:count] for field in batch))
+
+
+def _sample(batch: Batch, found: Detections, index: int) -> Sample:
+    height, width, scale = (float(value) for value in np.asarray(batch.image_info[index]))
+    real = np.asarray(batch.classes[index]) >= 0
+    valid = int(found.num_valid[index])
+    return Sample(
+        image_id=int(batch.image_ids[index]),
+        image=np.asarray(batch.images[index])[: int(height), : int(width)],
+        gt_boxes=np.asarray(batch.boxes[index])[real],
+        gt_classes=np.asarray(batch.classes[index])[real],
+        boxes=found.boxes[index][:valid] * np.float32(scale),
+        classes=found.classes[index][:valid],
+        scores=found.scores[index][:valid],
+    )
+
+
+class _progress:
+    """A bar on a terminal, nothing elsewhere: a log file of a long evaluation stays short."""
+
+    def __init__(self, console: Any, total: int):
+        self._console, self._total, self._bar = console, total, None
+
+    def __enter__(self) -> Callable[[int], None]:
+        if self._console is None or not self._console.is_terminal:
+            return lambda done: None
+        from rich import progress
+
+        self._bar = progress.Progress(
+            progress.TextColumn("evaluating"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._bar.start()
+        task = self._bar.add_task("evaluate", total=self._total)
+        return lambda done: self._bar.update(task, completed=done)
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()

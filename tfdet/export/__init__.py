@@ -1,0 +1,1 @@
+"""Writes a detector as a SavedModel that needs TensorFlow alone, and checks what was written."""

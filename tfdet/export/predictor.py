@@ -1,0 +1,122 @@
+"""One call for both forms of a detector: a restored checkpoint and an exported SavedModel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.data.resize import resize_image
+from tfdet.errors import UserError
+from tfdet.evaluate.run import DetectFunction, detect_function
+from tfdet.export.saved_model import SIGNATURES, read_labels, serving_outputs
+
+
+class Prediction(NamedTuple):
+    """The detections of one image, best first."""
+
+    boxes: np.ndarray  # float32 [N, 4], [ymin, xmin, ymax, xmax] edges, pixels of the original image
+    classes: np.ndarray  # int32 [N], 0..C-1
+    scores: np.ndarray  # float32 [N]
+
+    def drawing_boxes(self) -> np.ndarray:
+        """The boxes as `[x1, y1, x2, y2]` inclusive corners, as the program's other parts hold them."""
+        return self.boxes[:, [1, 0, 3, 2]] - np.array([0, 0, 1, 1], np.float32)
+
+    def coco_boxes(self) -> np.ndarray:
+        """The boxes as COCO's `[x, y, width, height]`, float [N, 4]."""
+        return np.concatenate([self.boxes[:, 1::-1], self.boxes[:, 3:1:-1] - self.boxes[:, 1::-1]], axis=1)
+
+
+class CheckpointPredictor:
+    """Detects with a detector as evaluation does: resize outside the graph, then `detect`.
+
+    Args:
+      detector: a model with `detect`, weights restored.
+      short_side: the resized length of an image's shorter side, in pixels.
+      long_side: the most that its longer side may have.
+      classes: class names by class.
+      category_ids: original category ids by class.
+    """
+
+    def __init__(
+        self, detector: Any, short_side: int, long_side: int, classes: Sequence[str], category_ids: Sequence[int]
+    ):
+        self.classes, self.category_ids = list(classes), list(category_ids)
+        self._sides = int(short_side), int(long_side)
+        self._detect: DetectFunction = detect_function(detector)
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """Detects on one image, uint8 [H, W, 3], RGB."""
+        resized, image_info = resize_image(tf.constant(image), *self._sides)
+        detections = self._detect(resized[None], image_info[None])
+        return to_prediction(serving_outputs(detections, tf.constant([image.shape[:2]], tf.int32)))
+
+
+class SavedModelPredictor:
+    """Detects with an exported model, through its `image_tensor` signature.
+
+    Args:
+      folder: the SavedModel.
+
+    Raises:
+      UserError: the folder is no SavedModel, or not one of a detector.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self._signatures = load_signatures(folder)
+        labels = read_labels(folder)
+        self.classes, self.category_ids = labels if labels is not None else ([], [])
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """Detects on one image, uint8 [H, W, 3], RGB."""
+        return to_prediction(self._signatures["image_tensor"](inputs=tf.constant(image[None])))
+
+
+def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
+    """Loads an exported model.
+
+    Args:
+      folder: the SavedModel.
+
+    Returns:
+      The functions `image_bytes`, `image_tensor` and `tf_example`, each called with `inputs=`.
+
+    Raises:
+      UserError: the folder is no SavedModel, or not one of a detector.
+    """
+    folder = os.fspath(folder)
+    if not tf.saved_model.contains_saved_model(folder):
+        raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
+    try:
+        model = tf.saved_model.load(folder)
+    except (OSError, tf.errors.OpError, ValueError) as error:
+        raise UserError(f"cannot load the SavedModel {folder}: {error}".splitlines()[0]) from error
+    absent = [name for name in SIGNATURES if name not in model.signatures]
+    if absent:
+        raise UserError(
+            f"the SavedModel {folder} has no signature {absent[0]!r}: give a folder that the export command wrote"
+        )
+    # The functions alone do not keep the variables alive.
+    return {name: _Signature(model, name) for name in SIGNATURES}
+
+
+class _Signature:
+    def __init__(self, model: Any, name: str):
+        self._model, self._function = model, model.signatures[name]
+
+    def __call__(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._function(inputs=inputs)
+
+
+def to_prediction(outputs: dict[str, Any], index: int = 0) -> Prediction:
+    """One image of the exported model's outputs, padding left out and classes back to 0..C-1."""
+    count = int(outputs["num_detections"][index])
+    return Prediction(
+        np.asarray(outputs["detection_boxes"][index])[:count],
+        np.asarray(outputs["detection_classes"][index])[:count] - 1,
+        np.asarray(outputs["detection_scores"][index])[:count],
+    )

@@ -1,0 +1,245 @@
+"""The exported form of a detector: encoded or decoded images in, Model Garden's detection outputs out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfdet.data.resize import pad_to_canvas, resize_image
+from tfdet.data.schema import ENCODED, decode_rgb
+from tfdet.errors import UserError
+from tfdet.structures import Detections
+
+#: The signatures by name. `serving_default` is `image_bytes` once more.
+SIGNATURES = ("image_bytes", "image_tensor", "tf_example")
+LABELS_FILE = "labels.json"
+_EXTRA = "assets.extra"  # TF Serving's folder for files that come along with a model and are not read by it
+
+
+class DetectionModule(tf.Module):
+    """A detector with decoding and resizing in front, and the outputs of TF Model Garden behind.
+
+    One image of a batch may have another size than the next (`image_bytes`, `tf_example`): each is resized alone, as
+    in evaluation, and placed at the top left of the smallest canvas that holds all. One image alone has no padding.
+
+    Outputs of every signature, B >= 1 images and D detections each (`official/vision/serving/detection.py` names them):
+      detection_boxes: float32 [B, D, 4], `[ymin, xmin, ymax, xmax]`, pixels of the original image, edges: the width is
+        xmax - xmin. Zeros where padded.
+      detection_classes: int32 [B, D], 1..C as in Model Garden, where 0 is the background; 0 where padded.
+      detection_scores: float32 [B, D], best first, 0 where padded.
+      num_detections: int32 [B].
+      image_info: float32 [B, 4, 2], Model Garden's rows (original size, size of the frame that the boxes are given in,
+        scale of that frame, offset), each (y, x). The frame is the original image: sizes equal, scale 1, offset 0.
+        Model Garden gives boxes in the resized image instead, and its clients divide them by row 2: still right here.
+
+    Args:
+      detector: a model with `detect`.
+      short_side: the resized length of an image's shorter side, in pixels.
+      long_side: the most that its longer side may have.
+    """
+
+    def __init__(self, detector: Any, short_side: int, long_side: int):
+        super().__init__(name="detection")
+        self.detector = detector
+        self._short_side = int(short_side)
+        self._long_side = int(long_side)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def image_bytes(self, inputs):
+        """Detects on encoded images (JPEG, PNG, BMP, the first frame of a GIF), string [B]."""
+        return self._detect_each(inputs, decode_image)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
+    def image_tensor(self, inputs):
+        """Detects on decoded RGB images of one size, uint8 [B, H, W, 3]."""
+        return self._detect_each(inputs, lambda image: image)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def tf_example(self, inputs):
+        """Detects on serialised `tf.train.Example` records with the feature `image/encoded`, string [B]."""
+        feature = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
+        return self._detect_each(
+            inputs, lambda record: decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
+        )
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None, 3], tf.uint8),
+            tf.TensorSpec([None, 3], tf.float32),
+            tf.TensorSpec([None, 2], tf.int32),
+        ]
+    )
+    def _detect(self, images, image_info, sizes):
+        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
+        return serving_outputs(self.detector.detect(images, image_info), sizes)
+
+    def _detect_each(self, inputs, decode):
+        return self._detect(*self._prepare(inputs, decode))
+
+    def _prepare(self, inputs, decode):
+        """Resizes each image and pads them to one canvas: uint8 [B, H, W, 3], float32 [B, 3], int32 [B, 2]."""
+        count = tf.shape(inputs)[0]
+        with tf.device("cpu:0"):  # image decoding has no other kernel
+            resized = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, 3])
+            infos = tf.TensorArray(tf.float32, count, element_shape=[3])
+            sizes = tf.TensorArray(tf.int32, count, element_shape=[2])
+
+            def prepare(index, resized, infos, sizes):
+                image = decode(inputs[index])
+                small, info = resize_image(image, self._short_side, self._long_side)
+                return (
+                    index + 1,
+                    resized.write(index, small),
+                    infos.write(index, info),
+                    sizes.write(index, tf.shape(image)[:2]),
+                )
+
+            _, resized, infos, sizes = tf.while_loop(
+                lambda index, *_: index < count, prepare, (0, resized, infos, sizes), parallel_iterations=16
+            )
+            infos, sizes = infos.stack(), sizes.stack()
+            canvas = tf.cast(tf.reduce_max(infos[:, :2], axis=0), tf.int32)
+
+            images = tf.map_fn(
+                lambda index: pad_to_canvas(resized.read(index), canvas[0], canvas[1]),
+                tf.range(count),
+                fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
+            )
+        return images, infos, sizes
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes one image as the input pipeline does; an orientation noted in its EXIF data is not applied.
+
+    Args:
+      encoded: string [], JPEG, PNG, BMP or GIF (its first frame).
+
+    Returns:
+      uint8 [H, W, 3], RGB.
+    """
+    # decode_image has no choice of DCT, and its fast one is not that of the input pipeline.
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: decode_rgb(encoded),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def serving_outputs(detections: Detections, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Detections as the exported model gives them: the one place where they cross to Model Garden's conventions.
+
+    Args:
+      detections: boxes in inclusive corners `[x1, y1, x2, y2]`, pixels of the original image; classes 0..C-1.
+      sizes: int32 [B, 2], height and width of the original images.
+
+    Returns:
+      The dict that `DetectionModule` describes.
+    """
+    x1, y1, x2, y2 = tf.unstack(tf.cast(detections.boxes, tf.float32), axis=-1)
+    height, width = (tf.cast(sizes[:, axis, None], tf.float32) for axis in (0, 1))
+    # Inclusive corners name the last pixel: its far edge is one further. An enlarged image's last pixel is a fraction
+    # of an original one, so that edge can pass the border by less than a pixel.
+    boxes = tf.stack([y1, x1, tf.minimum(y2 + 1.0, height), tf.minimum(x2 + 1.0, width)], axis=-1)
+    classes = tf.cast(detections.classes, tf.int32)
+    real = tf.range(tf.shape(classes)[1])[None] < detections.num_valid[:, None]
+    frame = tf.cast(sizes, tf.float32)
+    return {
+        "detection_boxes": tf.where(real[..., None], boxes, 0.0),
+        "detection_classes": tf.where(real, classes + 1, 0),
+        "detection_scores": tf.where(real, tf.cast(detections.scores, tf.float32), 0.0),
+        "num_detections": tf.cast(detections.num_valid, tf.int32),
+        "image_info": tf.stack([frame, frame, tf.ones_like(frame), tf.zeros_like(frame)], axis=1),
+    }
+
+
+def check_target(output: str | os.PathLike) -> None:
+    """Makes sure that a SavedModel can be written to a folder: absent, or empty.
+
+    Raises:
+      UserError: something is there.
+    """
+    output = os.fspath(output)
+    if os.path.isdir(output) and not os.listdir(output):
+        return
+    if os.path.lexists(output):
+        raise UserError(f"the export folder {output} is not empty: give another --output, or remove it first")
+
+
+def export(
+    detector: Any,
+    output: str | os.PathLike,
+    short_side: int,
+    long_side: int,
+    classes: Sequence[str],
+    category_ids: Sequence[int],
+) -> None:
+    """Writes the detector as a SavedModel, with the class names in `assets.extra/labels.json`.
+
+    Everything is written to a temporary folder beside `output`, which is renamed at the end.
+
+    Args:
+      detector: a model with `detect`, weights restored.
+      output: the folder to write, absent or empty.
+      short_side: the resized length of an image's shorter side, in pixels.
+      long_side: the most that its longer side may have.
+      classes: class names by class.
+      category_ids: original category ids by class.
+
+    Raises:
+      UserError: the folder is not empty or cannot be written.
+    """
+    output = os.path.abspath(os.fspath(output))
+    check_target(output)
+    temporary = f"{output}.tmp{os.getpid()}"
+    module = DetectionModule(detector, short_side, long_side)
+    signatures = {name: getattr(module, name) for name in SIGNATURES}
+    signatures["serving_default"] = module.image_bytes
+    try:
+        os.makedirs(temporary)
+        tf.saved_model.save(module, temporary, signatures=signatures)
+        os.makedirs(os.path.join(temporary, _EXTRA), exist_ok=True)
+        with open(os.path.join(temporary, _EXTRA, LABELS_FILE), "w", encoding="utf-8") as file:
+            json.dump(_labels(classes, category_ids, short_side, long_side), file, indent=1, ensure_ascii=False)
+        if os.path.isdir(output):
+            os.rmdir(output)  # empty: see check_target
+        os.rename(temporary, output)
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"cannot write the export to {output}: {error}".splitlines()[0]) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_labels(folder: str | os.PathLike) -> tuple[list[str], list[int]] | None:
+    """The class names and category ids that an exported model carries.
+
+    Args:
+      folder: a SavedModel.
+
+    Returns:
+      Names and ids by class (0..C-1), or None where the model has no `labels.json`.
+    """
+    try:
+        with open(os.path.join(folder, _EXTRA, LABELS_FILE), encoding="utf-8") as file:
+            entries = sorted(json.load(file)["classes"], key=lambda entry: entry["id"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read {_EXTRA}/{LABELS_FILE} of {folder}: {error}") from error
+    return [entry["name"] for entry in entries], [int(entry["category_id"]) for entry in entries]
+
+
+def _labels(classes: Sequence[str], category_ids: Sequence[int], short_side: int, long_side: int) -> dict:
+    return {
+        "classes": [
+            {"id": number, "name": name, "category_id": int(category)}
+            for number, (name, category) in enumerate(zip(classes, category_ids), 1)
+        ],
+        "short_side": int(short_side),
+        "long_side": int(long_side),
+    }

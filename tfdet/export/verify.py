@@ -1,0 +1,202 @@
+"""Checks that an exported model finds on images what the checkpoint finds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.data.images import read_image
+from tfdet.data.manifest import Manifest
+from tfdet.data.schema import ENCODED
+from tfdet.export.predictor import Prediction, load_signatures, to_prediction
+from tfdet.export.saved_model import SIGNATURES, decode_image
+
+#: A constant folded at another place in the graph changes the last bits of a convolution; these are far above that and
+#: far below anything that a wrong resize, a wrong weight or a swapped coordinate would do.
+BOX_TOLERANCE = 0.05  # pixels of the original image
+SCORE_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How one signature differs from the checkpoint over all images."""
+
+    signature: str
+    num_images: int
+    num_detections: int  # of the checkpoint
+    missing: int  # detections of the checkpoint that the export lacks
+    extra: int  # detections that the export alone has
+    box: float  # largest difference of a coordinate among the pairs, pixels of the original image
+    score: float  # largest difference of a score among the pairs
+
+    def passed(self, box_tolerance: float = BOX_TOLERANCE, score_tolerance: float = SCORE_TOLERANCE) -> bool:
+        """Whether all detections have a partner within the tolerances."""
+        return self.missing == 0 and self.extra == 0 and self.box <= box_tolerance and self.score <= score_tolerance
+
+
+def verify(
+    predictor: Callable[[np.ndarray], Prediction],
+    folder: str,
+    encoded_images: Sequence[bytes],
+    box_tolerance: float = BOX_TOLERANCE,
+    score_tolerance: float = SCORE_TOLERANCE,
+) -> list[Difference]:
+    """Runs the same images through the checkpoint and through each signature of the SavedModel.
+
+    Args:
+      predictor: the checkpoint's way from uint8 [H, W, 3] to a `Prediction` (`CheckpointPredictor`).
+      folder: the SavedModel.
+      encoded_images: JPEG or PNG files' contents.
+      box_tolerance: how far partners may lie apart, in pixels of the original image.
+      score_tolerance: how far their scores may lie apart.
+
+    Returns:
+      A `Difference` for each signature.
+
+    Raises:
+      UserError: the folder is no SavedModel of a detector.
+    """
+    signatures = load_signatures(folder)
+    images = [decode_image(tf.constant(encoded)) for encoded in encoded_images]
+    expected = [predictor(image.numpy()) for image in images]
+    feeds = {
+        "image_bytes": [tf.constant([encoded]) for encoded in encoded_images],
+        "image_tensor": [image[None] for image in images],
+        "tf_example": [tf.constant([_record(encoded)]) for encoded in encoded_images],
+    }
+    differences = []
+    for name in SIGNATURES:
+        found = [to_prediction(signatures[name](feed)) for feed in feeds[name]]
+        pairs = [compare(a, b, box_tolerance, score_tolerance) for a, b in zip(expected, found)]
+        differences.append(
+            Difference(
+                signature=name,
+                num_images=len(images),
+                num_detections=sum(len(prediction.scores) for prediction in expected),
+                missing=sum(pair[0] for pair in pairs),
+                extra=sum(pair[1] for pair in pairs),
+                box=max((pair[2] for pair in pairs), default=0.0),
+                score=max((pair[3] for pair in pairs), default=0.0),
+            )
+        )
+    return differences
+
+
+def compare(
+    expected: Prediction, found: Prediction, box_tolerance: float, score_tolerance: float
+) -> tuple[int, int, float, float]:
+    """Pairs the detections of one image, whatever the order of near-equal scores.
+
+    Args:
+      expected: the checkpoint's detections.
+      found: the export's.
+      box_tolerance: pixels of the original image.
+      score_tolerance: of the scores.
+
+    Returns:
+      The number of expected ones without a partner, of found ones without, and the largest differences of a coordinate
+      and of a score. A detection has a partner when one of its class lies nearest and has not been taken; where none is
+      within the tolerances but the counts of the class agree, the differences say how far apart they are.
+    """
+    free = list(range(len(found.scores)))
+    missing, worst_box, worst_score = 0, 0.0, 0.0
+    for box, kind, score in zip(*expected):
+        candidates = [index for index in free if found.classes[index] == kind]
+        if not candidates:
+            missing += 1
+            continue
+        box_gaps = np.abs(found.boxes[candidates] - box).max(axis=1)
+        score_gaps = np.abs(found.scores[candidates] - score)
+        # In units of the tolerances, so that of two equal boxes the one with the same score is taken.
+        best = int(np.argmin(np.maximum(box_gaps / box_tolerance, score_gaps / score_tolerance)))
+        worst_box = max(worst_box, float(box_gaps[best]))
+        worst_score = max(worst_score, float(score_gaps[best]))
+        free.remove(candidates[best])
+    # NaN compares with nothing: it must not pass as "no difference".
+    if not all(np.isfinite(part).all() for part in (*expected, *found)):
+        worst_box = worst_score = float("inf")
+    return missing, len(free), worst_box, worst_score
+
+
+def table(differences: Sequence[Difference], box_tolerance: float, score_tolerance: float):
+    """The differences as a `rich.table.Table`, with the tolerances in its title."""
+    from rich.table import Table
+
+    result = Table(
+        title=f"checkpoint and export (tolerance: boxes {box_tolerance:g} px, scores {score_tolerance:g})",
+        title_justify="left",
+    )
+    result.add_column("signature", no_wrap=True)
+    for name in ("images", "found", "missing", "extra", "box, px", "score"):
+        result.add_column(name, justify="right")
+    result.add_column("")
+    for entry in differences:
+        passed = entry.passed(box_tolerance, score_tolerance)
+        numbers = (entry.num_images, entry.num_detections, entry.missing, entry.extra)
+        result.add_row(
+            entry.signature,
+            *(str(number) for number in numbers),
+            f"{entry.box:.2g}",
+            f"{entry.score:.2g}",
+            "[green]equal" if passed else "[red]DIFFERS",
+        )
+    return result
+
+
+def synthetic_images(count: int = 2, seed: int = 0) -> list[bytes]:
+    """Encoded pictures for a check without a data set: bright blocks on noise, of several sizes.
+
+    Args:
+      count: how many.
+      seed: the same seed gives the same pictures.
+
+    Returns:
+      PNG files' contents.
+    """
+    rng = np.random.default_rng(seed)
+    pictures = []
+    for index in range(count):
+        height, width = (240, 320) if index % 2 == 0 else (333, 201)
+        image = rng.integers(60, 120, [height, width, 3]).astype(np.uint8)
+        for _ in range(6):
+            top, left = rng.integers(0, height - 40), rng.integers(0, width - 40)
+            rows, columns = rng.integers(20, 120, 2)
+            image[top : top + rows, left : left + columns] = rng.integers(0, 256, 3)
+        pictures.append(tf.io.encode_png(image).numpy())
+    return pictures
+
+
+def images_of_records(folder: str, count: int) -> list[bytes]:
+    """The first encoded images of a data set, as they lie in its records.
+
+    Args:
+      folder: the data set.
+      count: how many at most.
+
+    Returns:
+      The images' bytes.
+
+    Raises:
+      UserError: the folder is no data set.
+    """
+    records = tf.data.TFRecordDataset(Manifest.load(folder).shard_paths()).take(count)
+    return [
+        tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records
+    ]
+
+
+def encode_files(paths: Sequence[str]) -> list[bytes]:
+    """Image files of any kind, turned upright, as PNG: what the exported model decodes to the same pixels.
+
+    Raises:
+      UserError: an image cannot be read.
+    """
+    return [tf.io.encode_png(read_image(path)).numpy() for path in paths]
+
+
+def _record(encoded: bytes) -> bytes:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
+    return tf.train.Example(features=tf.train.Features(feature={ENCODED: feature})).SerializeToString()

@@ -1,0 +1,151 @@
+"""Detects on image files and writes an annotated picture for each and one json file for all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tfdet.data.images import read_image
+from tfdet.errors import UserError
+from tfdet.evaluate.coco import write_json
+from tfdet.export.predictor import Prediction
+from tfdet.report.drawing import draw_detections, save_picture
+
+JSON_FILE = "detections.json"
+
+
+@dataclasses.dataclass
+class Summary:
+    """What was done."""
+
+    json_file: str
+    num_images: int = 0
+    num_detections: int = 0
+    failed: list[str] = dataclasses.field(default_factory=list)
+    images_per_second: float = 0.0
+
+
+def predict_files(predictor: Any, files: Sequence[str], output: str, score_threshold: float, console: Any) -> Summary:
+    """Detects on each file; what cannot be read is named on the console and skipped.
+
+    The json file holds `images` (id, file_name, width, height, picture), `categories` and `annotations`: COCO's format
+    with `score`, `class_name` and `file_name` added to each annotation, boxes `[x, y, width, height]` in pixels of the
+    image turned upright.
+
+    Args:
+      predictor: from uint8 [H, W, 3] to a `Prediction`, with `classes` and `category_ids`.
+      files: paths of images.
+      output: the folder to write to; made where it is absent.
+      score_threshold: detections below it are neither drawn nor written.
+      console: a `rich.console.Console`.
+
+    Returns:
+      A `Summary`.
+
+    Raises:
+      UserError: the output cannot be written, or a picture would replace an input.
+    """
+    pictures = picture_names(files, output)
+    summary = Summary(os.path.join(output, JSON_FILE))
+    images, annotations, kinds = [], [], {}
+    seconds, timed = 0.0, 0
+    with _progress(console, len(files)) as advance:
+        for number, (path, picture) in enumerate(zip(files, pictures), 1):
+            try:
+                image = read_image(path)
+            except UserError as error:
+                console.print(f"skipped: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+                summary.failed.append(path)
+                advance()
+                continue
+            start = time.perf_counter()
+            found = _above(predictor(image), score_threshold)
+            if summary.num_images:  # the first image traces the graph
+                seconds, timed = seconds + time.perf_counter() - start, timed + 1
+            summary.num_images += 1
+            summary.num_detections += len(found.scores)
+            drawn = draw_detections(image, found.drawing_boxes(), found.classes, found.scores, predictor.classes)
+            save_picture(drawn, picture)
+            height, width = image.shape[:2]
+            images.append(
+                {
+                    "id": number,
+                    "file_name": path,
+                    "width": width,
+                    "height": height,
+                    "picture": os.path.basename(picture),
+                }
+            )
+            for box, kind, score in zip(found.coco_boxes().tolist(), found.classes.tolist(), found.scores.tolist()):
+                kinds[kind] = _describe(predictor, kind)
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "file_name": path,
+                        "category_id": kinds[kind]["id"],
+                        "class_name": kinds[kind]["name"],
+                        "bbox": [round(value, 2) for value in box],
+                        "score": round(score, 5),
+                    }
+                )
+            advance()
+    for kind in range(len(predictor.classes)):
+        kinds[kind] = _describe(predictor, kind)
+    categories = [kinds[kind] for kind in sorted(kinds)]
+    write_json({"images": images, "categories": categories, "annotations": annotations}, summary.json_file)
+    summary.images_per_second = timed / seconds if seconds > 0 else 0.0
+    return summary
+
+
+def picture_names(files: Sequence[str], output: str) -> list[str]:
+    """Where the annotated picture of each file goes: its base name, `.png` for PNG files and `.jpg` for all others.
+
+    Two inputs of one base name get `name.jpg` and `name_2.jpg`.
+
+    Raises:
+      UserError: a picture would replace an input.
+    """
+    inputs = {os.path.realpath(path) for path in files}
+    taken: set[str] = set()
+    pictures = []
+    for path in files:
+        stem, extension = os.path.splitext(os.path.basename(path))
+        extension = ".png" if extension.lower() == ".png" else ".jpg"
+        name, count = stem + extension, 1
+        while name.lower() in taken:  # some file systems do not tell upper from lower case
+            count += 1
+            name = f"{stem}_{count}{extension}"
+        taken.add(name.lower())
+        picture = os.path.join(output, name)
+        if os.path.realpath(picture) in inputs:
+            raise UserError(f"the picture {picture} would replace an input: give another --output")
+        pictures.append(picture)
+    return pictures
+
+
+def _above(found: Prediction, threshold: float) -> Prediction:
+    keep = found.scores >= threshold
+    return Prediction(found.boxes[keep], found.classes[keep], found.scores[keep])
+
+
+def _describe(predictor: Any, kind: int) -> dict:
+    if kind < len(predictor.classes):
+        return {"id": int(predictor.category_ids[kind]), "name": predictor.classes[kind]}
+    return {"id": kind + 1, "name": f"class {kind + 1}"}  # a model without labels.json: its own numbers
+
+
+@contextlib.contextmanager
+def _progress(console: Any, total: int):
+    if not console.is_terminal or total < 2:
+        yield lambda: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("predicting", total=total)
+        yield lambda: bar.advance(task)
