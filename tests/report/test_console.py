@@ -33,7 +33,8 @@ def console(terminal):
 
 def test_a_line_holds_every_figure():
     assert progress_line(progress()) == (
-        "step 40/90000 | loss 0.3750 | rpn_cls 0.2500 rpn_box 0.1250 | lr 0.0025 | 12.3 img/s | data wait 7% | 2h 05m left"
+        "step 40/90000 | loss 0.3750 | rpn_cls 0.2500 rpn_box 0.1250 | lr 0.0025 | 12.3 img/s | "
+        "data wait 7% | 2h 05m left"
     )
 
 

@@ -16,7 +16,7 @@ PERIOD = 50  # elements after which the fake input comes round again
 class FakeDetector(keras.Model):
     """Conv, normalisation, dropout drawn from the seed, and a dense layer; regresses the boxes' mean.
 
-    Per-replica normaliser: each loss divides by the number of boxes on the replica, as a detector's losses do.
+    Per-replica normaliser: each loss divides by the number of boxes on the replica.
     """
 
     def __init__(self, num_classes=3, normalization="frozen", poison=None, width=4, head="fc"):
@@ -111,7 +111,10 @@ class FakeInput:
             return Batch(*[tf.ensure_shape(field, s.shape) for field, s in zip(batch, spec, strict=True)])
 
         last = np.iinfo(np.int64).max if self.stop_after is None else self.stop_after * num_replicas
-        return tf.data.Dataset.range(start_step * num_replicas, last).map(element, deterministic=True)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # its thread keeps the end of an iterator waiting for seconds
+        elements = tf.data.Dataset.range(start_step * num_replicas, last)
+        return elements.map(element).with_options(options)
 
 
 def make_batch(element, images_per_replica=2, seed=0, wide=False):

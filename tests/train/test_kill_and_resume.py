@@ -22,7 +22,7 @@ def start(folder, delay):
 
 
 def signal_after(folder, text, number):
-    """Starts the program, sends the signal once a line with `text` was printed, returns (exit code, output)."""
+    """Starts the program, sends the signal at the first line with `text`, returns (exit code, output)."""
     process = start(folder, delay=0.1)
     output = ""
     try:

@@ -131,7 +131,8 @@ def test_float16_skips_an_overflow_and_goes_on(tmp_path):
 def test_float16_that_always_overflows_diverges(tmp_path):
     class Poisoned(FakeInput):
         def dataset(self, *args, **kwargs):
-            return super().dataset(*args, **kwargs).map(lambda *b: b[:4] + (tf.zeros_like(b[4]),))
+            batches = super().dataset(*args, **kwargs)
+            return batches.map(lambda batch: batch._replace(image_ids=tf.zeros_like(batch.image_ids)))
 
     with pytest.raises(
         DivergedError, match=r"Step 20: the loss is not finite after 20 skipped updates in a row"
@@ -146,13 +147,12 @@ def test_an_input_that_ends_or_fails_is_one_line(tmp_path):
 
     class Corrupt(FakeInput):
         def dataset(self, *args, **kwargs):
-            def check(*batch):
-                with tf.control_dependencies(
-                    [tf.debugging.assert_less(batch[4], tf.constant(6, tf.int64), "bad record")]
-                ):
-                    return tuple(tf.identity(field) for field in batch)
+            def check(batch):
+                good = tf.debugging.assert_less(batch.image_ids, tf.constant(6, tf.int64), "bad record")
+                with tf.control_dependencies([good]):
+                    return batch._replace(image_ids=tf.identity(batch.image_ids))
 
-            return super().dataset(*args, **kwargs).map(lambda *batch: type(batch[0]) and check(*batch))
+            return super().dataset(*args, **kwargs).map(check)
 
     with pytest.raises(UserError, match="The training input failed: .*bad record"):
         run(tmp_path / "b", 9, Corrupt())

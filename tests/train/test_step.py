@@ -1,4 +1,4 @@
-"""The distributed step: the same numbers on 1, 2 and 8 replicas, and an overflow that nobody sees on replica 0."""
+"""The distributed step: the same numbers on 1, 2 and 8 replicas; an overflow that replica 0 does not see."""
 
 import keras
 import numpy as np

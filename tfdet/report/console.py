@@ -18,8 +18,8 @@ _LOG_WIDTH = 200  # of a line in a file: long enough that no figure breaks
 class ConsoleReport(Observer):
     """Shows a run on the console.
 
-    On a terminal the last line is renewed in place and all else scrolls above it; into a file or a pipe every report
-    is a line of its own.
+    On a terminal the last line is renewed in place and all else scrolls above it; into a file or a pipe
+    every report is a line of its own.
 
     Args:
         console: where to; by default standard output.

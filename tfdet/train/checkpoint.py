@@ -1,8 +1,8 @@
 """Saving and restoring: everything a run needs to continue, and detectors out of a run.
 
-A checkpoint maps names to tensors; the names are the Keras paths of the variables, not positions in an object graph,
-so that what is missing or has another shape can be named, and a detector restores however it was put together.
-It is read whole, checksums included, before the first variable changes.
+A checkpoint maps names to tensors; the names are the Keras paths of the variables, not positions in an
+object graph, so that what is missing or has another shape can be named, and a detector restores however it
+was put together. It is read whole, checksums included, before the first variable changes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _PREFIX = "ckpt"
 class CheckpointStore:
     """The checkpoints of a training run.
 
-    Holds the detector, the momenta, the loss scale, the step counters, the seed, the total batch and the class count.
-    Make it under the scope of the strategy.
+    Holds the detector, the momenta, the loss scale, the step counters, the seed, the total batch and the
+    class count. Make it under the scope of the strategy.
 
     Args:
         run: the files of the run.
@@ -101,8 +101,8 @@ class CheckpointStore:
             self._run.remove_leftovers()
             reason = str(getattr(error, "message", error)).splitlines()[0]
             raise UserError(
-                f"Cannot write the checkpoint of step {step} to {manager.directory} ({reason}): free space or choose "
-                "another --model_dir; the same command continues from the last checkpoint"
+                f"Cannot write the checkpoint of step {step} to {manager.directory} ({reason}): free space "
+                "or choose another --model_dir; the same command continues from the last checkpoint"
             ) from None
 
     def restore(self) -> int | None:
@@ -142,8 +142,8 @@ class CheckpointStore:
                 variable.assign(saved)
         if fresh:
             self._warn(
-                f"{len(fresh)} trained variable(s), first {fresh[0]}, were frozen in the checkpoint of step {step} and "
-                "start without momentum"
+                f"{len(fresh)} trained variable(s), first {fresh[0]}, were frozen in the checkpoint of step "
+                f"{step} and start without momentum"
             )
         self.saved_step = step
         return step
@@ -235,16 +235,16 @@ def _assign_detector(detector, tensors: Mapping[str, np.ndarray], source: Path) 
     trained_for = int(tensors[_key("facts", "num_classes")])
     if trained_for != detector.num_classes:
         raise UserError(
-            f"The checkpoint {source} was trained for {trained_for} classes but the data set gives the detector "
-            f"{detector.num_classes}: use the data set it was trained on, or another --model_dir"
+            f"The checkpoint {source} was trained for {trained_for} classes but the data set gives the "
+            f"detector {detector.num_classes}: use the data set it was trained on, or another --model_dir"
         )
     variables = _variables_by_path(detector)
     hint = "use the gin file of that run (config.gin in its directory), or another --model_dir"
     missing = [path for path in variables if _key("detector", path) not in tensors]
     if missing:
         raise UserError(
-            f"The checkpoint {source} lacks {len(missing)} of the detector's {len(variables)} variables, first "
-            f"{missing[0]}: {hint}"
+            f"The checkpoint {source} lacks {len(missing)} of the detector's {len(variables)} variables, "
+            f"first {missing[0]}: {hint}"
         )
     for path, variable in variables.items():
         saved = tensors[_key("detector", path)].shape

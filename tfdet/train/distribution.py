@@ -12,8 +12,9 @@ from tfdet.errors import UserError
 def make_strategy(num_replicas: int | None = None) -> tf.distribute.MirroredStrategy:
     """MirroredStrategy over all GPUs or, where there is none, over CPU devices.
 
-    Without GPUs, `num_replicas` above 1 splits the CPU into so many virtual devices: slower than one, yet the way to
-    run an 8-replica recipe, its normalisers and its batch, on any machine. Call it before TensorFlow runs anything.
+    Without GPUs, `num_replicas` above 1 splits the CPU into so many virtual devices: slower than one, yet
+    the way to run an 8-replica recipe, its normalisers and its batch, on any machine. Call it before
+    TensorFlow runs anything.
 
     Args:
         num_replicas: None for every GPU, or one CPU.
@@ -22,8 +23,8 @@ def make_strategy(num_replicas: int | None = None) -> tf.distribute.MirroredStra
         The strategy; `num_replicas_in_sync` says how many replicas it has.
 
     Raises:
-        UserError: more replicas than GPUs, TensorFlow already started with fewer CPU devices, or `TF_CONFIG` asks
-            for several machines.
+        UserError: more replicas than GPUs, TensorFlow already started with fewer CPU devices, or `TF_CONFIG`
+            asks for several machines.
     """
     if os.environ.get("TF_CONFIG"):
         raise UserError(
@@ -81,7 +82,7 @@ def _over_gpus(gpus: list, num_replicas: int | None) -> tf.distribute.MirroredSt
 
 
 def _cpu_devices(wanted: int) -> int:
-    """Number of logical CPU devices, after asking for `wanted` of them where TensorFlow can still be asked."""
+    """Number of logical CPU devices, after asking for `wanted` where TensorFlow can still be asked."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     if wanted > 1 and tf.config.get_logical_device_configuration(cpu) is None:
         try:

@@ -17,7 +17,7 @@ from tfdet.train.stopping import StopSignals
 class InnerLoop(orbit.AbstractTrainer):
     """Runs steps one after the other in Python, so that waiting for data is measured and a signal ends it.
 
-    The metrics of a step stay on the device until the end of a call: the host waits once a call, not once a step.
+    The metrics stay on the device until the end of a call: the host waits once a call, not once a step.
 
     Args:
         step: the training step.
@@ -54,7 +54,7 @@ class InnerLoop(orbit.AbstractTrainer):
         return self._run_step.get_concrete_function().graph
 
     def train(self, num_steps: tf.Tensor) -> None:
-        """Runs `num_steps` steps, or fewer where a signal came; `metrics` and the times then hold their figures.
+        """Runs `num_steps` steps, or fewer where a signal came; `metrics` and the times hold their figures.
 
         Raises:
             UserError: the input ended or failed, or the device's memory is full.
@@ -95,8 +95,9 @@ class InnerLoop(orbit.AbstractTrainer):
             return self._run_step(batch)
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(
-                f"Out of memory in the training step ({_first_line(error)}): lower TrainInput.images_per_replica or "
-                "the image size, or use Trainer.precision = 'mixed_float16' on a GPU"
+                f"Out of memory in the training step ({_first_line(error)}): lower "
+                "TrainInput.images_per_replica or the image size, or use "
+                "Trainer.precision = 'mixed_float16' on a GPU"
             ) from error
 
 

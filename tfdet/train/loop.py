@@ -24,15 +24,16 @@ class Trainer:
     """Hyper-parameters of a run; the learning rate has its own: `Schedule`.
 
     Args:
-        epochs: passes over the training set, each image plain and flipped as the input has it; unless `steps` is set.
+        epochs: passes over the training set, each image plain and flipped as the input has it; unless
+            `steps` is set.
         steps: updates in all, or None.
         replicas: replicas of the detector; None for every GPU, or one CPU. See `distribution.make_strategy`.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
-        loss_scale: with mixed_float16 "dynamic", or a number: SimpleDet's float16 rows have 128. Else not used.
+        loss_scale: with mixed_float16 "dynamic", or a number (SimpleDet's float16 rows: 128); else not used.
         momentum: of the update.
         weight_decay: of the update, for the variables in `decayed`.
         decayed: last parts of the paths of decayed variables. SimpleDet's SyncBN row decays "beta" too.
-        clip: limit of each gradient element, after the mean over replicas and before the decay; None for no limit.
+        clip: limit of each gradient element, after the mean over replicas, before the decay; None for none.
         frozen: parts of the paths of variables that stay as they are.
         init_weights: file with weights to start from; not read when the run continues from a checkpoint.
         seed: of the initial weights, the data order and the sampling.
@@ -41,7 +42,7 @@ class Trainer:
         keep_checkpoints: how many of the newest stay.
         evaluate_every: steps between two evaluations; None for one at the end.
         best_metric: of the evaluation; the checkpoint with the highest value is kept in `best/`.
-        deterministic: makes TensorFlow choose deterministic kernels on a GPU too, and fail where there is none.
+        deterministic: makes TensorFlow choose deterministic kernels, and fail where there is none.
         graph: writes the graph of the step for TensorBoard.
     """
 
@@ -74,7 +75,7 @@ class Trainer:
             raise UserError(f"Trainer.epochs must be above 0. Received: {self.epochs}")
 
     def prepare(self) -> tf.distribute.MirroredStrategy:
-        """Sets seeds, determinism and the dtype policy, and chooses the devices; call it before building a detector.
+        """Sets seeds, determinism and dtype policy, chooses the devices; call it before building a detector.
 
         Returns:
             The strategy under whose scope the detector is built.

@@ -36,7 +36,7 @@ class Observer:
         """After the first step. Args: seconds since the start of the program, tracing included."""
 
     def configured(self, operative_config: str) -> None:
-        """Once the first step ran, so that everything configurable was called. Args: operative gin configuration."""
+        """Once the first step ran and everything was called. Args: operative_config, gin's text."""
 
     def traced(self, graph: tf.Graph) -> None:
         """Only where `Trainer.graph` asks for it. Args: graph of the training step."""

@@ -11,8 +11,8 @@ One update, with the gradients g_r of R replicas, each already normalised on its
 Where the result is not finite, neither m nor w moves, on any replica.
 
 Why not `keras.optimizers`: the `LossScaleOptimizer` of Keras 3 looks at the gradients of replica 0 before the
-all-reduce, so an infinity on another replica writes NaN into every weight; its `clipvalue` too acts before the
-all-reduce; and its SGD has no decay of gradients after the clip.
+all-reduce, so an infinity on another replica writes NaN into every weight; its `clipvalue` too acts before
+the all-reduce; and its SGD has no decay of gradients after the clip.
 
 Source: SimpleDet core/detection_module.py and detection_train.py; MXNet `SGD` with momentum.
 """
@@ -140,8 +140,8 @@ def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 def assign_on_replicas(targets: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
     """Assigns to each replica's copy of every variable the value that this replica computed.
 
-    Call it in the replica context. All variables cross over in one merge call, since each merge call makes the
-    replicas wait for each other while the step is traced.
+    Call it in the replica context. All variables cross over in one merge call, since each merge call makes
+    the replicas wait for each other while the step is traced.
     """
 
     def assign(strategy, values):

@@ -16,7 +16,7 @@ _MAX_CONSECUTIVE_SKIPS = 100
 
 
 def set_policy(name: str) -> None:
-    """Sets the Keras policy of every layer created later. Variables stay float32: they are the master weights.
+    """Sets the Keras policy of layers created later. Variables stay float32: they are the master weights.
 
     Raises:
         UserError: the name is none of `POLICIES`.
@@ -29,7 +29,7 @@ def set_policy(name: str) -> None:
 class LossScale(tf.Module):
     """The factor on the loss that keeps float16 gradients representable, and what an overflow does to it.
 
-    - "dynamic": starts at 2**15, halves when a gradient is not finite, doubles after 2000 good steps in a row.
+    - "dynamic": starts at 2**15, halves on a gradient that is not finite, doubles after 2000 good steps.
     - a number, such as 128 (the float16 rows of SimpleDet): never changes.
     - None: 1, and a gradient that is not finite is no overflow but divergence.
 

@@ -124,7 +124,7 @@ class Run:
                 self._state,
                 self._trainer.seed,
             )
-            # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch itself.
+            # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch.
             dataset = self._strategy.distribute_datasets_from_function(
                 lambda context: self._input.dataset(
                     self._replicas, start_step=self.step, seed=self._trainer.seed, input_context=context
@@ -199,7 +199,7 @@ class Run:
         self.tell("progressed", progress)
 
     def _check_finite(self, before: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Raises where a step since `before` diverged. Its update was left out, so the weights are still good."""
+        """Raises where a step after `before` diverged. Its update was left out: the weights are good."""
         bad = np.flatnonzero(~metrics["finite"])
         scale = self._optimizer.loss_scale
         if not len(bad):
@@ -222,9 +222,9 @@ class Run:
         what = "the loss" if not np.isfinite(metrics["total"][index]) else "the gradient"
         kept = self._store.saved_step
         raise DivergedError(
-            f"Step {before + index + 1}: {what} is not finite {reason and reason + ' '}({terms}); the last good "
-            f"checkpoint is {'that of step ' + str(kept) if kept else 'none yet'}: lower Schedule.base_lr, lengthen "
-            "Schedule.warmup_steps or set Trainer.clip"
+            f"Step {before + index + 1}: {what} is not finite {reason and reason + ' '}({terms}); the last "
+            f"good checkpoint is {'that of step ' + str(kept) if kept else 'none yet'}: lower "
+            "Schedule.base_lr, lengthen Schedule.warmup_steps or set Trainer.clip"
         )
 
     def _save_if_due(self, output) -> None:
@@ -270,11 +270,12 @@ class Run:
             steps += f" = {trainer.epochs:g} epochs x {self._input.steps_per_epoch(replicas)}"
         scale = f", {optimizer.loss_scale.describe()}" if trainer.precision == "mixed_float16" else ""
         clip = "none" if trainer.clip is None else f"{trainer.clip:g} an element"
+        images = f"{data.num_images} images, {data.num_boxes} boxes, {len(data.classes)} classes"
         return {
             "devices": ", ".join(distribution.device_names(self._strategy)),
             "batch": f"{batch} images = {replicas} replica(s) x {per_replica}",
             "precision": trainer.precision + scale,
-            "data set": f"{data.name}: {data.num_images} images, {data.num_boxes} boxes, {len(data.classes)} classes",
+            "data set": f"{data.name}: {images}",
             **variables.describe(self._detector, optimizer.variables_to_train),
             "start": origin,
             **self._schedule.describe(batch),

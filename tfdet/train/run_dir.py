@@ -45,7 +45,7 @@ class RunDirectory:
         try:
             for folder in (self.checkpoints, self.train_events):
                 folder.mkdir(parents=True, exist_ok=True)
-                # Permission bits say little (root ignores them, a file system may be read-only): write a file.
+                # Permission bits say little (root ignores them, disks may be read-only): write a file.
                 with tempfile.TemporaryFile(dir=folder) as probe:
                     probe.write(b"probe")
         except OSError as error:
@@ -76,7 +76,7 @@ class RunDirectory:
         self._write(self.best_note, json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
 
     def read_best(self) -> dict | None:
-        """What `note_best` wrote, with the keys step, metric and value; None where nothing readable is there."""
+        """What `note_best` wrote: the keys step, metric, value; None where nothing readable is there."""
         try:
             note = json.loads(self.best_note.read_text(encoding="utf-8"))
             return {"step": int(note["step"]), "metric": str(note["metric"]), "value": float(note["value"])}

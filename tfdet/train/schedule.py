@@ -47,7 +47,7 @@ class Schedule:
 
     Args:
         base_lr: learning rate at the reference batch.
-        reference_batch: images per update of the recipe; SimpleDet's is 16 (8 GPUs x 2). `None` scales nothing.
+        reference_batch: images per update of the recipe: 16 in SimpleDet (8 GPUs x 2). None scales nothing.
         warmup_steps: length of the linear warm-up at the reference batch; 0 for none.
         warmup_from: start of the warm-up as a fraction of the base rate: 0 for C4 rows, 1/3 for FPN rows.
         scale_warmup: whether the warm-up grows as the batch shrinks.

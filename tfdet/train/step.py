@@ -35,8 +35,8 @@ class StepState(tf.Module):
 class TrainStep:
     """Losses, gradients and update of one batch per replica, traced once.
 
-    The metrics are means over replicas, equal to what one device would report that averages the losses and the
-    gradients of the same per-replica batches.
+    The metrics are means over replicas, equal to what one device would report that averages the losses and
+    the gradients of the same per-replica batches.
 
     Args:
         strategy: the strategy under whose scope the other arguments were made.
@@ -77,8 +77,12 @@ class TrainStep:
         return tf.function(self._all_replicas, input_signature=[element_spec], autograph=False)
 
     def _all_replicas(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Returns float32 scalars: every loss, "total", "gradient_norm", "learning_rate", "loss_scale" (the one that
-        this step used), and "finite" (bool)."""
+        """One step.
+
+        Returns:
+            Float32 scalars: every loss, "total", "gradient_norm", "learning_rate", "loss_scale" (the one that
+            this step used); and "finite", bool.
+        """
         self.traces += 1  # runs while tracing only
         scale = tf.identity(self._optimizer.loss_scale.scale)
         per_replica = self._strategy.run(self._one_replica, args=(batch,))
