@@ -27,7 +27,7 @@ PYTHON ?= $(or $(shell $(call find_python,import ensurepip)),$(shell $(call find
 demo: $(STAMP)
 	@if [ ! -f $(DEMO_DIR)/data/val/manifest.json ]; then \
 		echo "== data set: drawn shapes, written as TFRecords"; \
-		$(BIN)/tfdet make_shapes --out=$(DEMO_DIR)/data --overwrite; fi
+		$(BIN)/tfdet make_shapes --output=$(DEMO_DIR)/data --overwrite; fi
 	@echo "== train (interrupted, make demo continues)"
 	@$(BIN)/tfdet train --gin_file=$(DEMO_CONFIG) --model_dir=$(DEMO_DIR)/run \
 		--train_data=$(DEMO_DIR)/data/train --eval_data=$(DEMO_DIR)/data/val \
@@ -38,11 +38,7 @@ demo: $(STAMP)
 	@rm -rf $(DEMO_DIR)/saved_model
 	@$(BIN)/tfdet export --model_dir=$(DEMO_DIR)/run --eval_data=$(DEMO_DIR)/data/val --output=$(DEMO_DIR)/saved_model
 	@echo "== predict"
-	@mkdir -p $(DEMO_DIR)/images
-	@TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -c 'import sys; from tfdet.export.verify import images_of_records as read; \
-		[open(f"{sys.argv[2]}/{i}.jpg", "wb").write(data) for i, data in enumerate(read(sys.argv[1], 8))]' \
-		$(DEMO_DIR)/data/val $(DEMO_DIR)/images
-	@$(BIN)/tfdet predict --saved_model=$(DEMO_DIR)/saved_model --output=$(DEMO_DIR)/pictures $(DEMO_DIR)/images
+	@$(BIN)/tfdet predict --saved_model=$(DEMO_DIR)/saved_model --output=$(DEMO_DIR)/pictures $(DEMO_DIR)/data/pictures
 	@picture=$$(find $(DEMO_DIR)/pictures -name '*.jpg' -o -name '*.png' | sort | head -1); \
 		if [ -z "$$picture" ]; then echo "no picture in $(DEMO_DIR)/pictures" >&2; exit 1; fi; \
 		echo; echo "a picture with detections:  $(CURDIR)/$$picture"; \

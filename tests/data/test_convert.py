@@ -40,7 +40,7 @@ def messy(coco, make_jpeg):
 
 def test_counts_and_report(messy, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run_convert("--coco", *messy, "--out", out, "--num_shards", 2, "--num_workers", 0, "--name", "messy") == 0
+    assert run_convert("--coco", *messy, "--output", out, "--num_shards", 2, "--num_workers", 0, "--name", "messy") == 0
     manifest = Manifest.load(out)
     assert (manifest.name, manifest.classes, manifest.category_ids) == ("messy", ["cat", "dog"], [3, 7])
     assert (manifest.num_images, manifest.num_images_without_boxes, manifest.num_crowd) == (4, 1, 1)
@@ -64,7 +64,7 @@ def test_counts_and_report(messy, tmp_path, capsys):
 
 
 def test_ground_truth_is_what_was_annotated(messy, tmp_path):
-    run_convert("--coco", *messy, "--out", tmp_path / "out", "--num_workers", 0)
+    run_convert("--coco", *messy, "--output", tmp_path / "out", "--num_workers", 0)
     truth = EvalInput(tmp_path / "out").ground_truth()
     assert [(i["id"], i["height"], i["width"]) for i in truth["images"]] == [
         (1, 40, 60), (2, 50, 40), (5, 40, 60), (6, 40, 60),
@@ -82,14 +82,14 @@ def test_ground_truth_is_what_was_annotated(messy, tmp_path):
 
 def test_strict_writes_nothing(messy, tmp_path, capsys):
     out = tmp_path / "strict" / "out"
-    assert run_convert("--coco", *messy, "--out", out, "--num_workers", 0, "--strict") == 1
+    assert run_convert("--coco", *messy, "--output", out, "--num_workers", 0, "--strict") == 1
     assert "0004.jpg" in capsys.readouterr().out.replace("\n", "")
     assert not list(out.parent.iterdir())
 
 
 def test_strict_accepts_notes(coco, make_jpeg, tmp_path):
     coco.image(1).box(1, (1, 1, 9, 9)).image(2).image(3, encoded=make_jpeg(40, 60, mode="L")).box(3, (1, 1, 9, 9))
-    assert run_convert("--coco", *coco.write(), "--out", tmp_path / "out", "--num_workers", 0, "--strict") == 0
+    assert run_convert("--coco", *coco.write(), "--output", tmp_path / "out", "--num_workers", 0, "--strict") == 0
 
 
 def test_workers_give_the_same_bytes(make_coco, tmp_path):
@@ -112,14 +112,14 @@ def test_workers_do_not_import_tensorflow():
 
 def test_an_existing_data_set_is_not_overwritten_unasked(coco, tmp_path):
     source, out = coco.image(1).box(1, (1, 1, 9, 9)).write(), tmp_path / "out"
-    assert run_convert("--coco", *source, "--out", out, "--num_workers", 0) == 0
+    assert run_convert("--coco", *source, "--output", out, "--num_workers", 0) == 0
     with pytest.raises(UserError, match="--overwrite"):
-        run_convert("--coco", *source, "--out", out, "--num_workers", 0)
-    assert run_convert("--coco", *source, "--out", out, "--num_workers", 0, "--overwrite", "--name", "new") == 0
+        run_convert("--coco", *source, "--output", out, "--num_workers", 0)
+    assert run_convert("--coco", *source, "--output", out, "--num_workers", 0, "--overwrite", "--name", "new") == 0
     assert Manifest.load(out).name == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "out"]
     with pytest.raises(UserError, match="is not a data set"):
-        run_convert("--coco", *source, "--out", tmp_path / "coco", "--overwrite")
+        run_convert("--coco", *source, "--output", tmp_path / "coco", "--overwrite")
 
 
 def test_a_failure_leaves_nothing_behind(coco, tmp_path, monkeypatch):
@@ -137,18 +137,18 @@ def test_a_failure_leaves_nothing_behind(coco, tmp_path, monkeypatch):
 
     monkeypatch.setattr(writer.tf.io, "TFRecordWriter", FullDisk)
     with pytest.raises(UserError, match="No space left on device"):
-        run_convert("--coco", *source, "--out", out, "--num_workers", 0)
+        run_convert("--coco", *source, "--output", out, "--num_workers", 0)
     assert not list(out.parent.iterdir())
 
 
 def test_wrong_flags(coco, tmp_path):
     source = coco.image(1).write()
     for flags, message in (
-        (["--out", tmp_path / "o"], "exactly one of"),
-        (["--coco", *source], "--out"),
-        (["--coco", *source, "--out", tmp_path / "o", "--num_shards", 2], "--num_shards"),
-        (["--coco", *source, "--out", tmp_path / "o", "--num_workers", -1], "--num_workers"),
-        (["--voc", "a", "--voc", "b", "--split", "train", "--out", tmp_path / "o"], "one --split for each"),
+        (["--output", tmp_path / "o"], "exactly one of"),
+        (["--coco", *source], "--output"),
+        (["--coco", *source, "--output", tmp_path / "o", "--num_shards", 2], "--num_shards"),
+        (["--coco", *source, "--output", tmp_path / "o", "--num_workers", -1], "--num_workers"),
+        (["--voc", "a", "--voc", "b", "--split", "train", "--output", tmp_path / "o"], "one --split for each"),
     ):
         with pytest.raises(UserError, match=message):
             run_convert(*flags)
@@ -157,7 +157,7 @@ def test_wrong_flags(coco, tmp_path):
 def test_no_usable_image_is_an_error_that_leaves_nothing(coco, tmp_path):
     source = coco.image(1, encoded=b"missing").write()
     with pytest.raises(UserError, match="no image could be used"):
-        run_convert("--coco", *source, "--out", tmp_path / "made" / "out", "--num_workers", 0)
+        run_convert("--coco", *source, "--output", tmp_path / "made" / "out", "--num_workers", 0)
     assert not list((tmp_path / "made").iterdir())
 
 
@@ -172,7 +172,7 @@ def test_make_shapes(tmp_path):
     make_shapes.add_arguments(parser)
     flags = ["--train_images", "12", "--val_images", "6", "--size", "64x96", "--seed", "3"]
     for name in ("a", "b"):
-        assert make_shapes.run(parser.parse_args(["--out", str(tmp_path / name), *flags])) == 0
+        assert make_shapes.run(parser.parse_args(["--output", str(tmp_path / name), *flags])) == 0
     train, val = (Manifest.load(tmp_path / "a" / split) for split in ("train", "val"))
     assert train.classes == ["circle", "square", "triangle"]
     assert (train.num_images, val.num_images, train.num_images_without_boxes) == (12, 6, 0)
@@ -183,4 +183,4 @@ def test_make_shapes(tmp_path):
     assert json.loads((tmp_path / "a/train/report.json").read_text())["findings"] == []
     assert len(list((tmp_path / "a" / "pictures").glob("*.jpg"))) == 6
     with pytest.raises(UserError, match="HEIGHTxWIDTH"):
-        make_shapes.run(parser.parse_args(["--out", str(tmp_path / "c"), "--size", "64"]))
+        make_shapes.run(parser.parse_args(["--output", str(tmp_path / "c"), "--size", "64"]))

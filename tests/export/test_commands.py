@@ -50,7 +50,7 @@ def data(tmp_path_factory):
                 }
             )
     (folder / "truth.json").write_text(json.dumps(content))
-    arguments = ["--coco", str(folder / "truth.json"), str(folder), "--out", str(folder / "set"), "--num_workers", "0"]
+    arguments = ["--coco", str(folder / "truth.json"), str(folder), "--output", str(folder / "set"), "--num_workers", "0"]
     assert main(["convert_data", *arguments]) == EXIT_OK
     return folder
 

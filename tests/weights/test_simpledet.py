@@ -38,9 +38,10 @@ def test_a_missing_tensor_is_named():
         goldens.check(golden, partial)
 
 
-def test_fine_tuning_keeps_all_but_the_predictors(tmp_path):
+def test_fine_tuning_keeps_all_but_the_predictors():
     golden = goldens.read_golden(GOLDEN / FAMILIES[1])
-    detector = goldens.build_like(golden._replace(folded={**golden.folded, "arg:bbox_cls_logit_weight": np.zeros((6, 128))}))
+    five_classes = {**golden.folded, "arg:bbox_cls_logit_weight": np.zeros((6, 128))}
+    detector = goldens.build_like(golden._replace(folded=five_classes))
     report = load(detector, GOLDEN / FAMILIES[1] / "params.params")
     assert sorted(line.split(":")[0] for line in report.mismatched) == [
         "bbox_head/predictor/box/bias",

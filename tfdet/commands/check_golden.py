@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
         table = Table("map", "shape", *results, title=f"{golden.meta['row']}: largest error / absolute maximum")
         for rows in zip(*results.values(), strict=True):
             worst = max(worst, *(row.error for row in rows))
-            table.add_row(rows[0].name, "x".join(map(str, rows[0].shape)), *(_mark(r.error, args.tolerance) for r in rows))
+            shape = "x".join(map(str, rows[0].shape))
+            table.add_row(rows[0].name, shape, *(_mark(row.error, args.tolerance) for row in rows))
         console.print(table)
         skipped = goldens.unchecked(golden, results["folded"])
         console.print(f"{len(results['folded'])} maps compared; without a counterpart: {', '.join(skipped) or 'none'}")

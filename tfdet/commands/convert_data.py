@@ -8,14 +8,14 @@ import pathlib
 DESCRIPTION = "Convert COCO or Pascal VOC annotations to sharded TFRecords with a manifest."
 EXAMPLES = """examples:
   # COCO 2017
-  convert_data --coco annotations/instances_train2017.json train2017 --out data/coco_train2017
+  convert_data --coco annotations/instances_train2017.json train2017 --output=data/coco_train2017
   # COCO 2014, the 35k split: two annotation files, one data set
   convert_data --coco instances_train2014.json train2014 \\
-               --coco instances_valminusminival2014.json val2014 --out data/coco_trainval35k
+               --coco instances_valminusminival2014.json val2014 --output=data/coco_trainval35k
   # Pascal VOC folder, one split
-  convert_data --voc VOC2012 --split train --out data/voc_train
+  convert_data --voc VOC2012 --split train --output=data/voc_train
   # records written by TF Model Garden's create_coco_tf_record
-  convert_data --from_records '/data/coco/train-*.tfrecord' --categories instances_train2017.json --out data/coco
+  convert_data --from_records '/data/coco/train-*.tfrecord' --categories instances_train2017.json --output=data/coco
   # is a data set whole?
   convert_data --check data/coco_train2017
 """
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--categories", metavar="FILE",
         help="with --voc or --from_records: the classes, a COCO json or a text file with one name a line",
     )  # fmt: skip
-    parser.add_argument("--out", "--output", metavar="DATA_DIR", help="data set folder to make")
+    parser.add_argument("--output", metavar="DATA_DIR", help="data set folder to make")
     parser.add_argument("--name", help="name of the data set (default: the name of the folder)")
     parser.add_argument("--num_shards", type=int, help="number of record files (default: one for every 512 images)")
     parser.add_argument("--num_workers", type=int, help="worker processes (default: the CPUs; 0: none)")
@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("give exactly one of --coco, --voc, --from_records, --check")
     if args.check:
         return _check(args.check, console)
-    if not args.out:
-        raise UserError("give --out DATA_DIR, the data set folder to make")
+    if not args.output:
+        raise UserError("give --output=DATA_DIR, the data set folder to make")
     if args.num_workers is not None and args.num_workers < 0:
         raise UserError(f"--num_workers {args.num_workers} must not be negative")
 
@@ -97,13 +97,13 @@ def _convert(args, report, console):
     from tfdet.data.voc import read_voc
     from tfdet.errors import UserError
 
-    name = args.name or pathlib.Path(args.out).absolute().name
+    name = args.name or pathlib.Path(args.output).absolute().name
     categories = read_categories(args.categories) if args.categories else None
     if args.from_records:
         from tfdet.data.scan import manifest_from_records
 
         return manifest_from_records(
-            args.from_records, args.out, name, report, categories, args.strict, args.overwrite, console
+            args.from_records, args.output, name, report, categories, args.strict, args.overwrite, console
         )
     if args.coco:
         if categories:
@@ -121,7 +121,7 @@ def _convert(args, report, console):
     from tfdet.data.convert import convert
 
     return convert(
-        annotations, args.out, name, source, report, args.num_shards, args.num_workers, args.strict, args.overwrite,
+        annotations, args.output, name, source, report, args.num_shards, args.num_workers, args.strict, args.overwrite,
         console,
     )  # fmt: skip
 

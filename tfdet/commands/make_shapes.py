@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.description = DESCRIPTION
     parser.add_argument(
-        "--out", "--output", required=True, metavar="FOLDER",
+        "--output", required=True, metavar="FOLDER",
         help="folder to make: the data sets FOLDER/train and FOLDER/val, and FOLDER/pictures, some of val as files",
     )  # fmt: skip
     parser.add_argument("--train_images", type=int, default=400, help="training images (default: %(default)s)")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     for split, count in (("train", args.train_images), ("val", args.val_images)):
         annotations = draw_shapes(count, height, width, args.seed, first_id, args.portrait_fraction)
         first_id += count
-        folder = pathlib.Path(args.out) / split
+        folder = pathlib.Path(args.output) / split
         report = ProblemReport()
         manifest = convert(
             annotations, folder, f"shapes_{split}", f"drawn shapes, seed {args.seed}", report,
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         if report.problems:
             report.print_summary(console)
         print_manifest(manifest, console)
-    _write_pictures(annotations.images, pathlib.Path(args.out) / "pictures")
+    _write_pictures(annotations.images, pathlib.Path(args.output) / "pictures")
     return EXIT_OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 from tfdet.commands import flags
 from tfdet.errors import EXIT_INTERRUPTED, EXIT_OK
@@ -14,11 +15,13 @@ _NUM_PICTURES = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_config(parser)
-    flags.add_model_dir(parser)
+    parser.add_argument(
+        "--model_dir", metavar="FOLDER", help="folder of the run (default: runs/NAME of the first gin file)"
+    )
     flags.add_train_data(parser)
     flags.add_eval_data(parser)
     parser.add_argument(
-        "--no_eval", action="store_true", help="do not evaluate, whatever the configuration says"
+        "--no_eval", action="store_true", help="do not evaluate, even where a data set for it is named"
     )
 
 
@@ -26,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains. Exit code 75 after SIGTERM or SIGINT: the state is saved, and the same command continues."""
     start_time = time.perf_counter()
     flags.configure(args)
+    model_dir = args.model_dir or str(Path("runs") / (Path(args.gin_file[0]).stem if args.gin_file else "unnamed"))
 
     from tfdet import config, weights
     from tfdet.data.inputs import EvalInput, TrainInput
@@ -37,11 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.train.schedule import Schedule
 
     trainer, schedule = Trainer(), Schedule()
-    files = RunDirectory(args.model_dir)
+    files = RunDirectory(model_dir)
     files.create()
     strategy = trainer.prepare()
     train_input = TrainInput()
-    eval_input = None if args.no_eval else EvalInput()
+    evaluates = not args.no_eval and config.is_bound("EvalInput.data_dir")
+    eval_input = EvalInput() if evaluates else None
     with strategy.scope():
         detector = build_detector(num_classes=len(train_input.manifest.classes))
     config.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
@@ -49,12 +54,14 @@ def run(args: argparse.Namespace) -> int:
     files.copy_manifest(train_input.manifest.folder)
 
     console = ConsoleReport()
+    if not evaluates and not args.no_eval:
+        console.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
     evaluation = eval_input and _Evaluation(detector, eval_input, files, console.console)
     result = train(
         detector,
         train_input,
         strategy,
-        args.model_dir,
+        model_dir,
         trainer,
         schedule,
         load_weights=lambda detector, path: weights.load(detector, path).summary(),

@@ -19,7 +19,7 @@ from tfdet.config.files import find_gin_file, gin_configs_folder
 from tfdet.config.parsing import parse
 from tfdet.config.registration import configurable, declare_scope, explain, original_exception
 from tfdet.config.text import config_str, operative_config_str
-from tfdet.config.usage import check_all_bindings_used
+from tfdet.config.usage import check_all_bindings_used, is_bound
 
 __all__ = [
     "check_all_bindings_used",
@@ -29,6 +29,7 @@ __all__ = [
     "explain",
     "find_gin_file",
     "gin_configs_folder",
+    "is_bound",
     "operative_config_str",
     "original_exception",
     "parse",

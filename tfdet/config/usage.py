@@ -16,6 +16,15 @@ from tfdet.errors import UserError
 OTHER_COMMANDS = ("tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
 
 
+def is_bound(parameter: str) -> bool:
+    """Whether a gin file or an override gives the parameter, such as `EvalInput.data_dir`, a value."""
+    try:
+        gin.query_parameter(parameter)
+    except ValueError:
+        return False
+    return True
+
+
 def check_all_bindings_used(not_built: Iterable[str] = ()) -> None:
     """Refuses bindings that nothing has read. To be called once all parts of a training run were built.
 

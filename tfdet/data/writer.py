@@ -200,9 +200,9 @@ def check_target(folder: pathlib.Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir() or not (folder / MANIFEST_FILE).is_file():
-        raise UserError(f"{folder} exists and is not a data set; choose another --out")
+        raise UserError(f"{folder} exists and is not a data set; choose another --output")
     if not overwrite:
-        raise UserError(f"{folder} holds a data set already; give --overwrite to replace it, or another --out")
+        raise UserError(f"{folder} holds a data set already; give --overwrite to replace it, or another --output")
 
 
 def move_into_place(temporary: pathlib.Path, folder: pathlib.Path, overwrite: bool) -> None:

@@ -24,12 +24,9 @@ class BoxPredictor(keras.layers.Layer):
         super().__init__(name=name)
         outputs = 8 if class_agnostic else 4 * (1 + num_classes)
         # Float32 whatever the policy, as SimpleDet's fp16 rows have it.
-        self.cls = keras.layers.Dense(
-            1 + num_classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype="float32", name="cls"
-        )
-        self.box = keras.layers.Dense(
-            outputs, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), dtype="float32", name="box"
-        )
+        cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (0.01, 0.001))
+        self.cls = keras.layers.Dense(1 + num_classes, kernel_initializer=cls_init, dtype="float32", name="cls")
+        self.box = keras.layers.Dense(outputs, kernel_initializer=box_init, dtype="float32", name="box")
 
     def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = tf.cast(features, tf.float32)

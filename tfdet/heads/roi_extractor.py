@@ -16,7 +16,7 @@ class RoiExtractor:
         strides: of the levels used, finest first. (16,) for C4; (4, 8, 16, 32) for FPN, whose P6 is left to the RPN.
         output_size: P, cells a side.
         mode: "max" is SimpleDet's ROIAlign_v2, the maximum of four samples.
-        level_rule: "thresholds" (profile S: areas of 112, 224, 448) or "log2" (profile H: floor(4 + log2(s/224 + 1e-6))).
+        level_rule: "thresholds" (profile S: sides of 112, 224, 448) or "log2" (profile H: floor(4 + log2(side / 224))).
 
     Call: (features finest first, boxes [B, R, 4]) -> float32 [B * R, P, P, C]. No gradient reaches the boxes.
     """

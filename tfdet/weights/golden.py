@@ -1,7 +1,7 @@
 """Compares a detector with stored outputs of SimpleDet for the same weights and image.
 
-A golden folder holds `meta.json`, `params.params` (BN folded), `params_unmerged_bn.params` (the entries that differ before
-folding), `inputs.npz` and `outputs_core.npz`, as SimpleDet's graph computed them.
+A golden folder holds `meta.json`, `params.params` (BN folded), `params_unmerged_bn.params` (the entries that differ
+before folding), `inputs.npz` and `outputs_core.npz`, as SimpleDet's graph computed them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ def build_like(golden: Golden) -> TwoStageDetector:
     row = golden.meta.get("row", "")
     match = _ROW.match(row)
     if not match:
-        raise UserError(f"{golden.folder}/meta.json: row {row!r} is not of a family that tfdet builds (Faster R-CNN v1 C4, FPN)")
+        raise UserError(
+            f"{golden.folder}/meta.json: row {row!r} is of a family that tfdet does not build; it builds Faster R-CNN on "
+            "ResNet-v1 with C4 (faster_r50v1c4..., faster_r101v1c4...) and FPN (faster_r50v1_fpn..., faster_r101v1_fpn...)"
+        )
     depth, weights = int(match["depth"]), golden.folded
     width = weights["arg:conv0_weight"].shape[0] / _FULL_STEM
     num_classes = weights["arg:bbox_cls_logit_weight"].shape[0] - 1

@@ -26,7 +26,8 @@ class _Cursor:
         self.data, self.path, self.offset = memoryview(data), path, 0
 
     def fail(self, what: str) -> UserError:
-        return UserError(f"{self.path}: not a complete MXNet .params file ({what} at byte {self.offset}); copy it again")
+        where = f"{what} at byte {self.offset}"
+        return UserError(f"{self.path}: not a complete MXNet .params file ({where}); copy it again")
 
     def take(self, count: int) -> memoryview:
         if count < 0 or self.offset + count > len(self.data):
@@ -116,7 +117,10 @@ def write_params(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))]
     for name, array in arrays.items():
         if array.dtype not in codes or array.ndim == 0:
-            raise ValueError(f"Expected arrays of 1 to {_MAX_NDIM} dimensions of dtypes {sorted(map(str, codes))}. Received: {name}={array.dtype}{array.shape}")
+            raise ValueError(
+                f"Expected arrays of at least 1 dimension, of dtypes {sorted(map(str, codes))}. "
+                f"Received: {name}={array.dtype}{array.shape}"
+            )
         parts.append(struct.pack(f"<IiI{array.ndim}qiii", _V2, 0, array.ndim, *array.shape, 1, 0, codes[array.dtype]))
         parts.append(np.ascontiguousarray(array).tobytes())
     parts.append(struct.pack("<Q", len(arrays)))

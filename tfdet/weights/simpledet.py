@@ -40,7 +40,10 @@ def _conv(source: str, target: str, bias: bool = True) -> list[Rule]:
 
 
 def _dense(source: str, target: str, step=layouts.dense) -> list[Rule]:
-    return [Rule(f"arg:{source}_weight", f"{target}/kernel", step), Rule(f"arg:{source}_bias", f"{target}/bias", layouts.same)]
+    return [
+        Rule(f"arg:{source}_weight", f"{target}/kernel", step),
+        Rule(f"arg:{source}_bias", f"{target}/bias", layouts.same),
+    ]
 
 
 def _resnet_v1_stage(stage: str, owner: str) -> list[Rule]:
