@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdet.errors import UserError
 from tfdet.structures import Batch
 
 SIZE = 6
@@ -74,6 +75,9 @@ class FakeInput:
             num_images=num_images,
             num_boxes=40,
         )
+
+    def explain(self, error):
+        return UserError(f"The training input failed: {error}")
 
     def steps_per_epoch(self, num_replicas):
         return self.manifest.num_images // (self.images_per_replica * num_replicas)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gin
 import tensorflow as tf
 
+from tfdet.data.doctor import explain_pipeline_error
 from tfdet.data.example import batch_items, canvas_size, decode_example, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.manifest import Manifest
@@ -141,6 +142,10 @@ class TrainInput:
         dataset = batch_items(dataset, self.images_per_replica, drop_remainder=True)
         return dataset.prefetch(self.prefetch * (num_replicas // pipelines)).with_options(_options())
 
+    def explain(self, error: Exception) -> UserError:
+        """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
+        return explain_pipeline_error(error, self.manifest.folder)
+
     def _epoch_batches(self, epoch: tf.Tensor, seed: int, global_batch: int) -> tuple[tf.Tensor, tf.Tensor]:
         """The global batches of one epoch: entries int64 [steps, global_batch], is_portrait bool [steps].
 
@@ -221,6 +226,10 @@ class EvalInput:
     def ground_truth(self) -> dict:
         """The annotations as a COCO dictionary, in pixels of the original images; see `ground_truth.py`."""
         return coco_ground_truth(self.manifest, self._index)
+
+    def explain(self, error: Exception) -> UserError:
+        """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
+        return explain_pipeline_error(error, self.manifest.folder)
 
     def image_files(self) -> dict[int, str]:
         """Original file name of every image id."""

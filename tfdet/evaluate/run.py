@@ -122,7 +122,7 @@ def evaluate(
     samples: list[Sample] = []
     warm_images, start = 0, time.perf_counter()
     with _progress(console, total) as advance:
-        for batch in eval_input.dataset():
+        for batch in _batches(eval_input):
             if evaluator.num_images >= total:
                 break
             batch = _first_images(batch, total - evaluator.num_images)
@@ -147,6 +147,14 @@ def evaluate(
         seconds=seconds,
         images_per_second=timed / seconds if timed and seconds > 0 else 0.0,
     )
+
+
+def _batches(eval_input):
+    """The batches of an `EvalInput`; its errors name the record."""
+    try:
+        yield from eval_input.dataset()
+    except tf.errors.OpError as error:
+        raise eval_input.explain(error) from error
 
 
 def _first_images(batch: Batch, count: int) -> Batch:

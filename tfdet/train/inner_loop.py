@@ -14,6 +14,10 @@ from tfdet.train.step import TrainStep
 from tfdet.train.stopping import StopSignals
 
 
+class InputError(UserError):
+    """The training input failed. What was trained until then is good and worth saving."""
+
+
 class InnerLoop(orbit.AbstractTrainer):
     """Runs steps one after the other in Python, so that waiting for data is measured and a signal ends it.
 
@@ -25,6 +29,7 @@ class InnerLoop(orbit.AbstractTrainer):
         stop: asked after every step.
         warn: told when the step is traced again.
         on_first_step: called once the first step is done.
+        explain: turns an error of the input into one that names the record.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class InnerLoop(orbit.AbstractTrainer):
         stop: StopSignals,
         warn: Callable[[str], None],
         on_first_step: Callable[[], None],
+        explain: Callable[[Exception], UserError],
     ):
         super().__init__(name="inner_loop")
         self._step = step
@@ -42,6 +48,7 @@ class InnerLoop(orbit.AbstractTrainer):
         self._stop = stop
         self._warn = warn
         self._on_first_step = on_first_step
+        self._explain = explain
         self._first = True
         self._traces_reported = 1
         self.metrics: dict[str, np.ndarray] = {}  # of the last call: one element a step
@@ -82,13 +89,11 @@ class InnerLoop(orbit.AbstractTrainer):
         try:
             return next(self._iterator)
         except StopIteration:
-            raise UserError(
+            raise InputError(
                 "The training input ended, but it must repeat for ever: it holds no usable image"
             ) from None
         except tf.errors.OpError as error:
-            raise UserError(
-                f"The training input failed: {_first_line(error)}. Check or convert the data again"
-            ) from error
+            raise InputError(str(self._explain(error))) from error
 
     def _do_step(self, batch) -> dict[str, tf.Tensor]:
         try:

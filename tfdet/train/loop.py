@@ -138,6 +138,8 @@ def train(
         UserError: something a person can put right: data, disk, memory, configuration.
     """
     trainer, schedule = trainer or Trainer(), schedule or Schedule()
+    from tfdet.train.inner_loop import InputError  # imports orbit
+
     run = Run(
         detector, train_input, strategy, RunDirectory(model_dir), trainer, schedule, observers, start_time
     )
@@ -148,6 +150,9 @@ def train(
             run.execute(stop, evaluate)
         except Stopped:
             run.save_after_signal(stop)
+        except InputError:
+            run.save_after_input_error()
+            raise
         finally:
             run.tell("closed")
     return TrainResult(run.step, stop.requested, run.metrics)

@@ -131,7 +131,12 @@ class Run:
                 )
             )
             self._inner = InnerLoop(
-                step, iter(dataset), stop, lambda text: self.tell("warned", text), self._after_first_step
+                step,
+                iter(dataset),
+                stop,
+                lambda text: self.tell("warned", text),
+                self._after_first_step,
+                self._input.explain,
             )
         with _quiet_orbit():
             controller = orbit.Controller(
@@ -147,6 +152,12 @@ class Run:
                 ],
             )
             controller.train(steps=self._total_steps, checkpoint_at_completion=False)
+
+    def save_after_input_error(self) -> None:
+        """After the input failed: the steps since the last checkpoint are good, unless their loss was not finite."""
+        if self.step > 0 and int(self._state.consecutive_skips.numpy()) == 0:
+            self._save(self.step)
+            self.tell("noted", f"saved the checkpoint of step {self.step}; with whole data the same command continues")
 
     def save_after_signal(self, stop: StopSignals) -> None:
         """After a signal: saves what is not saved yet."""

@@ -1,0 +1,149 @@
+"""`tfdet train` as a person runs it: real records, a real detector, a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdet.commands import main
+from tfdet.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR
+
+SMALL = str(Path(__file__).with_name("small.gin"))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    sizes = ["--train_images=24", "--val_images=6", "--size=64x80"]
+    assert main(["make_shapes", f"--output={folder}", *sizes]) == EXIT_OK
+    return folder
+
+
+def command(shapes, model_dir, *flags):
+    return [
+        sys.executable,
+        "-m",
+        "tfdet",
+        "train",
+        f"--gin_file={SMALL}",
+        f"--model_dir={model_dir}",
+        f"--train_data={shapes}/train",
+        *flags,
+    ]
+
+
+def train(shapes, model_dir, *flags):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        command(shapes, model_dir, *flags), capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
+def tensors(prefix):
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(scope="module")
+def straight(shapes, tmp_path_factory):
+    """Six steps in one go, with an evaluation."""
+    run = tmp_path_factory.mktemp("runs") / "straight"
+    return run, train(shapes, run, f"--eval_data={shapes}/val")
+
+
+def test_a_run_leaves_checkpoints_configuration_and_events(straight, shapes):
+    run, done = straight
+    assert done.returncode == EXIT_OK, done.stderr
+    for line in ("parameters trained", "time to the first training step", "step 6/6", "evaluation at step 6"):
+        assert line in done.stdout + done.stderr
+    assert (run / "checkpoints" / "ckpt-6.index").is_file()
+    assert "RoiTargetSampler.num_rois = 16" in (run / "operative_config.gin").read_text()
+    assert json.loads((run / "manifest.json").read_text())["classes"] == ["circle", "square", "triangle"]
+    tags = set()
+    for path in [*run.glob("train/events*"), *run.glob("eval/events*")]:
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert any("rpn_cls" in tag for tag in tags) and any("learning_rate" in tag for tag in tags)
+    assert any("AP50" in tag for tag in tags) and any("detections" in tag for tag in tags)
+
+
+def test_three_steps_and_three_steps_equal_six_bit_for_bit(straight, shapes, tmp_path):
+    run, _ = straight
+    first = train(shapes, tmp_path / "run", "--gin_param=Trainer.steps = 3")
+    second = train(shapes, tmp_path / "run")
+    assert (first.returncode, second.returncode) == (EXIT_OK, EXIT_OK), first.stderr + second.stderr
+    assert "checkpoint of step 3" in second.stdout + second.stderr
+    whole, parts = tensors(run / "checkpoints" / "ckpt-6"), tensors(tmp_path / "run" / "checkpoints" / "ckpt-6")
+    assert set(whole) == set(parts) and len(whole) > 100
+    different = [name for name in whole if "save_counter" not in name and not np.array_equal(whole[name], parts[name])]
+    assert different == []
+
+
+def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path):
+    flags = ["--gin_param=Trainer.steps = 100000", "--gin_param=Trainer.checkpoint_every = 100000"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.Popen(
+        command(shapes, tmp_path / "run", *flags),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if "step 4/" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    printed += process.communicate(timeout=120)[0]
+    assert process.returncode == EXIT_INTERRUPTED, printed
+    stopped = int(re.search(r"stopped by SIGTERM at step (\d+)", printed)[1])
+    assert (tmp_path / "run" / "checkpoints" / f"ckpt-{stopped}.index").is_file()
+    again = train(shapes, tmp_path / "run", f"--gin_param=Trainer.steps = {stopped + 2}")
+    assert again.returncode == EXIT_OK and f"checkpoint of step {stopped}" in again.stdout
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(shapes, tmp_path):
+    explode = ["--gin_param=Schedule.base_lr = 1e20", "--gin_param=Trainer.checkpoint_every = 1"]
+    done = train(shapes, tmp_path / "run", *explode)
+    assert done.returncode == EXIT_DIVERGED
+    assert re.search(r"tfdet: error: Step \d+: the (loss|gradient) is not finite", done.stderr)
+    kept = sorted((tmp_path / "run" / "checkpoints").glob("*.index"))
+    assert kept
+    assert all(np.isfinite(t).all() for t in tensors(str(kept[-1])[: -len(".index")]).values() if t.dtype.kind == "f")
+
+
+def test_a_corrupt_record_is_named_and_the_steps_before_it_are_kept(shapes, tmp_path):
+    data = tmp_path / "broken"
+    data.mkdir()
+    for path in (shapes / "train").iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+    shard = sorted(data.glob("*.tfrecord"))[0]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(bytes(content))
+    done = train(shapes, tmp_path / "run", f"--train_data={data}", "--gin_param=Trainer.steps = 200")
+    assert done.returncode == EXIT_USER_ERROR
+    errors = [line for line in done.stderr.splitlines() if line.startswith("tfdet: error:")]
+    assert len(errors) == 1 and shard.name in errors[0], done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--gin_param=RpnHead.chanels = 3"], "Did you mean 'channels'"),
+        (["--gin_param=Trainer.init_weights = 'nowhere.params'"], "nowhere.params: no such file"),
+        (["--gin_param=Trainer.frozen = ('backbone/stage9',)"], "stage9"),
+    ],
+)
+def test_mistakes_are_one_line(shapes, tmp_path, flags, message):
+    done = train(shapes, tmp_path / "run", *flags)
+    assert done.returncode == EXIT_USER_ERROR
+    assert message in done.stderr and "Traceback" not in done.stderr
