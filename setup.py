@@ -27,6 +27,7 @@ setup(
         "keras>=3.10,<4",
         "tf-models-official~=2.20.0",  # orbit, the TFRecord schema and its tools
         "gin-config>=0.5,<0.6",  # tfdet/config reads gin's registry, which is not public
+        "matplotlib>=3.7",
         "numpy>=1.26,<3",
         "Pillow>=10",
         "pycocotools>=2.0.7",

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfdet.errors import UserError
+from tfdet.report.curves import plot_run, read_scalars
+from tfdet.report.tensorboard import EventWriter
+
+
+def write(folder, values):
+    writer = EventWriter(folder)
+    for step, scalars in values.items():
+        writer.scalars(step, scalars)
+    writer.close()
+
+
+def test_scalars_come_back_by_tag_and_step(tmp_path):
+    write(tmp_path, {1: {"loss/total": 2.0}, 5: {"loss/total": 1.5, "AP": 0.25}})
+    assert read_scalars(tmp_path) == {"loss/total": {1: 2.0, 5: 1.5}, "AP": {5: 0.25}}
+
+
+def test_the_picture_shows_losses_and_figures(tmp_path):
+    write(tmp_path / "train", {step: {"loss/total": 1 / (step + 1), "speed/images_per_second": 3.0} for step in range(9)})
+    plot_run(tmp_path, tmp_path / "without.png")
+    write(tmp_path / "eval", {4: {"AP": 0.2, "AP50": 0.5}, 8: {"AP": 0.4, "AP50": 0.7}})
+    plot_run(tmp_path, tmp_path / "with.png")
+    without, whole = (np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("without.png", "with.png"))
+    assert whole.shape == without.shape
+    half = whole.shape[1] // 2
+    assert (whole[:, half:] != without[:, half:]).any()  # the evaluation is the right half
+    assert len(np.unique(whole[:, :half].reshape(-1, 3), axis=0)) > 10
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["with.png", "without.png"]
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(UserError, match="no event file with losses"):
+        plot_run(tmp_path, tmp_path / "x.png")

@@ -1,0 +1,23 @@
+"""Draw the losses and COCO figures of a run as one picture."""
+
+from __future__ import annotations
+
+import argparse
+
+from tfdet.commands import flags
+from tfdet.errors import EXIT_OK
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    flags.add_model_dir(parser)
+    parser.add_argument("--output", default="curves.png", metavar="FILE", help="picture to write (default: curves.png)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads the run's event files and writes the picture."""
+    from tfdet.report.curves import plot_run
+
+    plot_run(args.model_dir, args.output)
+    print(f"{args.output} written")
+    return EXIT_OK
