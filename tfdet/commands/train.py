@@ -41,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.train.schedule import Schedule
 
     trainer, schedule = Trainer(), Schedule()
-    files = RunDirectory(model_dir)
-    files.create()
     strategy = trainer.prepare()
     train_input = TrainInput()
     evaluates = not args.no_eval and config.is_bound("EvalInput.data_dir")
     eval_input = EvalInput() if evaluates else None
+    files = RunDirectory(model_dir)
+    files.create()
     with strategy.scope():
         detector = build_detector(num_classes=len(train_input.manifest.classes))
     config.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())

@@ -40,22 +40,28 @@ class SymmetricConv2D(keras.layers.Conv2D):
         super().__init__(
             filters,
             kernel_size,
-            strides=strides,
+            strides=strides if kernel_size > 1 else 1,
             dilation_rate=dilation_rate,
             # At stride 1 "same" is symmetric for odd kernels, and needs no copy of the input.
-            padding="same" if strides == 1 else "valid",
+            padding="same" if strides == 1 or kernel_size == 1 else "valid",
             use_bias=use_bias,
             kernel_initializer=kernel_initializer
             or keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal"),
             **kwargs,
         )
-        self._pad = ((kernel_size - 1) * dilation_rate + 1) // 2 if strides > 1 else 0
+        self._pad = ((kernel_size - 1) * dilation_rate + 1) // 2 if strides > 1 and kernel_size > 1 else 0
+        # A strided 1x1 convolution is a plain one on every s-th pixel. Said so, because the gradient of oneDNN's strided
+        # one corrupts memory at batch size 1 (TensorFlow 2.20, CPU).
+        self.subsampling = strides if kernel_size == 1 else 1
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if self.subsampling > 1:
+            inputs = inputs[:, :: self.subsampling, :: self.subsampling]
         if self._pad:
             inputs = tf.pad(inputs, [[0, 0], [self._pad] * 2, [self._pad] * 2, [0, 0]])
         return super().call(inputs)
 
     def compute_output_shape(self, input_shape):
-        grown = tuple(n if n is None else n + 2 * self._pad for n in input_shape[1:3])
+        s = self.subsampling
+        grown = tuple(n if n is None else -(-n // s) + 2 * self._pad for n in input_shape[1:3])
         return super().compute_output_shape((input_shape[0], *grown, input_shape[3]))
