@@ -79,6 +79,7 @@ def test_wrong_types(refused, binding, expected):
 )
 def test_values_that_fit_or_may_fit(binding):
     config.parse([], [binding])
+    assert config.is_bound(binding.split(" = ")[0])
 
 
 def test_the_value_of_a_macro_is_checked_where_it_is_used(refused):
@@ -101,3 +102,4 @@ def test_a_default_that_breaks_its_own_annotation_may_be_written():
         return size
 
     config.parse([], ["build_odd_default.size = None"])
+    assert config.is_bound("build_odd_default.size")

@@ -20,6 +20,15 @@ def parts(step, replicas):
     return [Batch(*[field[r * size : (r + 1) * size] for field in whole]) for r in range(replicas)]
 
 
+def per_replica(strategy, pieces):
+    def field(i):
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: pieces[context.replica_id_in_sync_group][i]
+        )
+
+    return Batch(*[field(i) for i in range(len(Batch._fields))])
+
+
 def on_replicas(strategy, trunk):
     keras.utils.set_random_seed(1)
     with strategy.scope():
@@ -29,16 +38,7 @@ def on_replicas(strategy, trunk):
     step = TrainStep(strategy, detector, optimizer, lambda n: tf.constant(RATE), state, SEED)
     run = tf.function(step._all_replicas, autograph=False, reduce_retracing=True)
     for index in range(STEPS):
-        pieces = parts(index, strategy.num_replicas_in_sync)
-        batch = Batch(
-            *[
-                strategy.experimental_distribute_values_from_function(
-                    lambda context, i=i: pieces[context.replica_id_in_sync_group][i]
-                )
-                for i in range(len(Batch._fields))
-            ]
-        )
-        metrics = run(batch)
+        metrics = run(per_replica(strategy, parts(index, strategy.num_replicas_in_sync)))
     return detector, float(metrics["total"])
 
 

@@ -50,7 +50,8 @@ def data(tmp_path_factory):
                 }
             )
     (folder / "truth.json").write_text(json.dumps(content))
-    arguments = ["--coco", str(folder / "truth.json"), str(folder), "--output", str(folder / "set"), "--num_workers", "0"]
+    arguments = ["--coco", str(folder / "truth.json"), str(folder), "--num_workers", "0"]
+    arguments += ["--output", str(folder / "set")]
     assert main(["convert_data", *arguments]) == EXIT_OK
     return folder
 

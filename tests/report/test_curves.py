@@ -20,7 +20,8 @@ def test_scalars_come_back_by_tag_and_step(tmp_path):
 
 
 def test_the_picture_shows_losses_and_figures(tmp_path):
-    write(tmp_path / "train", {step: {"loss/total": 1 / (step + 1), "speed/images_per_second": 3.0} for step in range(9)})
+    losses = {step: {"loss/total": 1 / (step + 1), "speed/images_per_second": 3.0} for step in range(9)}
+    write(tmp_path / "train", losses)
     plot_run(tmp_path, tmp_path / "without.png")
     write(tmp_path / "eval", {4: {"AP": 0.2, "AP50": 0.5}, 8: {"AP": 0.4, "AP50": 0.7}})
     plot_run(tmp_path, tmp_path / "with.png")

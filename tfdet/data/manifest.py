@@ -159,7 +159,7 @@ class Manifest:
         if not path.is_file():
             hint = "make the data set with scripts/convert_data.py"
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
-                hint = f"for records made elsewhere: scripts/convert_data.py --from_records '{folder}/*' --output {folder}"
+                hint = f"for records made elsewhere: tfdet convert_data --from_records '{folder}/*' --output {folder}"
             raise UserError(f"{folder} is not a data set: it has no {MANIFEST_FILE}; {hint}")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -49,9 +49,10 @@ class SymmetricConv2D(keras.layers.Conv2D):
             or keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal"),
             **kwargs,
         )
-        self._pad = ((kernel_size - 1) * dilation_rate + 1) // 2 if strides > 1 and kernel_size > 1 else 0
-        # A strided 1x1 convolution is a plain one on every s-th pixel. Said so, because the gradient of oneDNN's strided
-        # one corrupts memory at batch size 1 (TensorFlow 2.20, CPU).
+        padded = strides > 1 and kernel_size > 1
+        self._pad = ((kernel_size - 1) * dilation_rate + 1) // 2 if padded else 0
+        # A strided 1x1 convolution is a plain one on every s-th pixel. Said so, because the gradient of oneDNN's
+        # strided one corrupts memory at batch size 1 (TensorFlow 2.20, CPU).
         self.subsampling = strides if kernel_size == 1 else 1
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

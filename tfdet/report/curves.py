@@ -36,7 +36,7 @@ def plot_run(model_dir: str | Path, output: str | Path) -> None:
     """
     losses = {t: v for t, v in read_scalars(Path(model_dir) / "train").items() if t.startswith(_LOSSES)}
     if not losses:
-        raise UserError(f"{model_dir}: no event file with losses in {model_dir}/train; give the folder of a training run")
+        raise UserError(f"{model_dir}/train: no event file with losses; give --model_dir the folder of a training run")
     figures = {t: v for t, v in read_scalars(Path(model_dir) / "eval").items() if t in _FIGURES}
 
     from matplotlib.figure import Figure  # a figure of its own: no window, no global state

@@ -71,8 +71,8 @@ def build_like(golden: Golden) -> TwoStageDetector:
     match = _ROW.match(row)
     if not match:
         raise UserError(
-            f"{golden.folder}/meta.json: row {row!r} is of a family that tfdet does not build; it builds Faster R-CNN on "
-            "ResNet-v1 with C4 (faster_r50v1c4..., faster_r101v1c4...) and FPN (faster_r50v1_fpn..., faster_r101v1_fpn...)"
+            f"{golden.folder}/meta.json: row {row!r} is of a family that tfdet does not build; it builds Faster R-CNN "
+            "on ResNet-v1: faster_r50v1c4*, faster_r101v1c4*, faster_r50v1_fpn*, faster_r101v1_fpn*"
         )
     depth, weights = int(match["depth"]), golden.folded
     width = weights["arg:conv0_weight"].shape[0] / _FULL_STEM

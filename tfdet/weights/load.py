@@ -91,8 +91,8 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
         raise UserError(f"{path}: not an MXNet .params file, the one format that weights are loaded from")
     if not path.is_file():
         raise UserError(
-            f"{path}: no such file. It holds the weights to start from (Trainer.init_weights); SimpleDet's MODEL_ZOO.md, "
-            "https://github.com/tusen-ai/simpledet, links its ImageNet backbones. To train from random weights add "
+            f"{path}: no such file. It holds the weights to start from (Trainer.init_weights); SimpleDet, "
+            "https://github.com/tusen-ai/simpledet, offers its ImageNet backbones. To train from random weights add "
             "--gin_file=gin_configs/base/from_scratch.gin"
         )
     report = assign_arrays(detector, read_params(path), family_rules(detector), str(path))
