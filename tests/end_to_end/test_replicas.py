@@ -67,8 +67,19 @@ def on_one_device(trunk, replicas):
     return detector, float(np.mean(totals))
 
 
-@pytest.mark.parametrize("trunk", ["c4", "fpn"])
-def test_replicas_train_as_one_device_with_the_mean_of_their_gradients(strategy, trunk):
+@pytest.mark.parametrize(
+    "replicas,trunk",
+    [
+        (1, "c4"),
+        (2, "c4"),
+        (2, "fpn"),
+        (8, "c4"),
+        # Tracing the step once a replica takes minutes.
+        pytest.param(8, "fpn", marks=pytest.mark.slow),
+    ],
+)
+def test_replicas_train_as_one_device_with_the_mean_of_their_gradients(mirrored, replicas, trunk):
+    strategy = mirrored(replicas)
     ours, loss = on_replicas(strategy, trunk)
     reference, expected = on_one_device(trunk, strategy.num_replicas_in_sync)
     assert loss == pytest.approx(expected, rel=1e-5)
