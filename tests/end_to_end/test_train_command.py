@@ -111,6 +111,16 @@ def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path):
     assert again.returncode == EXIT_OK and f"checkpoint of step {stopped}" in again.stdout
 
 
+def test_mixed_float16_on_two_replicas_with_evaluation(shapes, tmp_path):
+    flags = ["--gin_param=Trainer.precision = 'mixed_float16'", "--gin_param=Trainer.replicas = 2"]
+    done = train(shapes, tmp_path / "run", *flags, "--gin_param=Trainer.steps = 3", f"--eval_data={shapes}/val")
+    assert done.returncode == EXIT_OK, done.stderr
+    for text in ("mixed_float16, dynamic loss scale", "2 replica(s) x 2", "step 3/3", "evaluation at step 3"):
+        assert text in done.stdout + done.stderr
+    saved = [np.asarray(t) for t in tensors(tmp_path / "run" / "checkpoints" / "ckpt-3").values()]
+    assert {w.dtype for w in saved if w.dtype.kind == "f"} == {np.dtype("float32")}
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(shapes, tmp_path):
     explode = ["--gin_param=Schedule.base_lr = 1e20", "--gin_param=Trainer.checkpoint_every = 1"]
     done = train(shapes, tmp_path / "run", *explode)
