@@ -105,6 +105,7 @@ def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path):
             break
     printed += process.communicate(timeout=120)[0]
     assert process.returncode == EXIT_INTERRUPTED, printed
+    assert "did not update" not in printed  # orbit's view of a loop that ended early
     stopped = int(re.search(r"stopped by SIGTERM at step (\d+)", printed)[1])
     assert (tmp_path / "run" / "checkpoints" / f"ckpt-{stopped}.index").is_file()
     again = train(shapes, tmp_path / "run", f"--gin_param=Trainer.steps = {stopped + 2}")

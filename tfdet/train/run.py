@@ -298,12 +298,18 @@ class Run:
 
 @contextlib.contextmanager
 def _quiet_orbit():
-    """orbit prints a line for every inner loop; here observers report. There is no switch for it in orbit."""
+    """orbit prints a line for every inner loop, and warns of a loop that a signal cut short; here observers report.
+
+    There is no switch for either in orbit.
+    """
+    from absl import logging
     from orbit import controller
 
-    printing = controller._log
+    printing, verbosity = controller._log, logging.get_verbosity()
     controller._log = lambda message: None
+    logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
         controller._log = printing
+        logging.set_verbosity(verbosity)
