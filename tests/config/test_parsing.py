@@ -45,7 +45,7 @@ def test_include_not_found_names_the_line_and_the_nearest_file(tmp_path, refused
     (tmp_path / "car.gin").write_text("Car.doors = 2\ninclude 'engin.gin'\n")
     message = refused(files=[str(tmp_path / "car.gin")])
     assert "car.gin:2" in message and "'engin.gin' not found" in message
-    assert f"Did you mean {tmp_path / 'engine.gin'}?" in message
+    assert f"Did you mean {tmp_path / 'engine.gin'}" in message
 
 
 def test_an_error_in_an_included_file_names_that_file_only(tmp_path, refused):
