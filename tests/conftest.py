@@ -12,6 +12,8 @@ import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tfdet import config  # noqa: E402
+
 NUM_VIRTUAL_CPUS = 8
 HANG_SECONDS = 600  # longer than any test may take on a busy machine
 
@@ -33,6 +35,14 @@ def mirrored():
 def strategy(request) -> tf.distribute.MirroredStrategy:
     """MirroredStrategy over 1, 2 and 8 virtual devices, one after the other."""
     return _mirrored(request.param)
+
+
+@pytest.fixture(autouse=True)
+def clean_configuration():
+    """No gin binding of one test reaches another."""
+    config.parse()
+    yield
+    config.parse()
 
 
 @pytest.fixture(autouse=True)

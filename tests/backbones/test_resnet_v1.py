@@ -37,8 +37,8 @@ def test_stride_sits_on_the_first_convolution():
     stage = ResNetV1Stage(50, 2, 2, "frozen", width=0.125)
     stage(tf.zeros([1, 8, 8, 4]))
     assert stage.units[0].conv1(tf.zeros([1, 8, 8, 4])).shape[1:3] == (4, 4)
-    assert stage.units[0].conv2(tf.zeros([1, 4, 4, 8])).shape[1:3] == (4, 4)
-    assert stage.units[1].conv1(tf.zeros([1, 4, 4, 32])).shape[1:3] == (4, 4)
+    assert stage.units[0].conv2(tf.zeros([1, 4, 4, 16])).shape[1:3] == (4, 4)
+    assert stage.units[1].conv1(tf.zeros([1, 4, 4, 64])).shape[1:3] == (4, 4)
 
 
 def test_features_are_after_relu_and_depend_on_training_only_through_bn():

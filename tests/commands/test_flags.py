@@ -8,17 +8,8 @@ import gin
 import pytest
 
 from tests.config.parts import Car
-from tfdet import config
 from tfdet.commands import flags
 from tfdet.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def empty_configuration():
-    """No bindings before or after a test."""
-    config.parse()
-    yield
-    config.parse()
 
 
 @pytest.fixture

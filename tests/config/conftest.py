@@ -1,17 +1,9 @@
-"""Every test of the configuration begins and ends without one."""
+"""What the tests of the configuration share."""
 
 import pytest
 
 from tfdet import config
 from tfdet.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def empty_configuration():
-    """No bindings before or after a test."""
-    config.parse()
-    yield
-    config.parse()
 
 
 @pytest.fixture

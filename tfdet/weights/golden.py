@@ -85,6 +85,7 @@ def build_like(golden: Golden) -> TwoStageDetector:
         detector = TwoStageDetector(
             num_classes,
             ResNetV1(depth, num_stages=3, width=width),
+            neck=None,
             rpn_head=lambda num_anchors: RpnHead(num_anchors, rpn_channels),
             bbox_head=lambda num_classes: C5BboxHead(num_classes, depth, width=width),
             anchors=AnchorGenerator(),
