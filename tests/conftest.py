@@ -7,13 +7,16 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import faulthandler  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import keras  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfdet import config  # noqa: E402
 
+GOLDEN_OPS = Path(__file__).parent / "golden" / "ops"
 NUM_VIRTUAL_CPUS = 8
 HANG_SECONDS = 600  # longer than any test may take on a busy machine
 
@@ -35,6 +38,17 @@ def mirrored():
 def strategy(request) -> tf.distribute.MirroredStrategy:
     """MirroredStrategy over 1, 2 and 8 virtual devices, one after the other."""
     return _mirrored(request.param)
+
+
+@pytest.fixture
+def golden():
+    """`golden(name)`: the stored inputs and outputs of one of SimpleDet's operators."""
+
+    def load(name):
+        with np.load(GOLDEN_OPS / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
 
 
 @pytest.fixture(autouse=True)

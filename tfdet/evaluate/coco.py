@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import replacing
 
 #: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -242,18 +243,8 @@ def write_json(content: Any, path: str | os.PathLike) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    path = os.fspath(path)
-    temporary = f"{path}.tmp{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _complete(annotation: dict, number: int) -> dict:

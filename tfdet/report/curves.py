@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from tfdet.errors import UserError
+from tfdet.files import replacing
 
 _LOSSES, _FIGURES = "loss/", ("AP", "AP50", "AP75")
 
@@ -56,7 +57,5 @@ def plot_run(model_dir: str | Path, output: str | Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
-    output = Path(output)
-    temporary = output.with_name(f".{output.name}.partial{output.suffix}")
-    figure.savefig(temporary, dpi=100)
-    temporary.replace(output)
+    with replacing(output) as temporary:
+        figure.savefig(temporary, dpi=100)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfdet.errors import UserError
+from tfdet.files import replacing
 
 # Okabe and Ito's palette without its black, then Paul Tol's "bright" and "vibrant" colours that differ from it:
 # hues that people with the common forms of colour blindness tell apart. Neighbours differ most.
@@ -145,20 +145,9 @@ def save_picture(image: np.ndarray, path: str | os.PathLike) -> None:
     """
     from PIL import Image
 
-    path = os.fspath(path)
-    temporary = f"{path}.tmp{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        if path.lower().endswith(".png"):
-            Image.fromarray(image).save(temporary, format="PNG")
-        else:
-            Image.fromarray(image).save(temporary, format="JPEG", quality=90, subsampling=0)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write the picture {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+    options = {} if Path(path).suffix.lower() == ".png" else {"quality": 90, "subsampling": 0}
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary, format="JPEG" if options else "PNG", **options)
 
 
 def _shrink(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:

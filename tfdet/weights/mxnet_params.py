@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import replacing
 
 _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -112,7 +113,6 @@ def _read_array(cursor: _Cursor) -> np.ndarray | None:
 
 def write_params(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays in the V2 format that MXNet 1.x reads; the inverse of `read_params`."""
-    path = Path(path)
     codes = {np.dtype(v): k for k, v in _DTYPES.items()}
     parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))]
     for name, array in arrays.items():
@@ -127,6 +127,5 @@ def write_params(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     for name in arrays:
         encoded = name.encode()
         parts.append(struct.pack("<Q", len(encoded)) + encoded)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(b"".join(parts))
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"".join(parts))

@@ -1,0 +1,33 @@
+"""Whole files or none: every file that tfdet writes gets its name when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfdet.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Hands out a temporary name beside `path`, and renames it to `path` where the block ends well.
+
+    Args:
+        path: the file to write; its folder is made where it is missing. The temporary name keeps its suffix.
+
+    Raises:
+        UserError: the file cannot be written. Nothing is left behind, and an older file stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.partial{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
