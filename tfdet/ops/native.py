@@ -1,0 +1,146 @@
+"""The library of custom ops: found, checked and loaded once, or the reason why not.
+
+`TFDET_OPS` chooses: `auto` (default) uses the library where it fits this TensorFlow and this machine and TensorFlow's own
+ops elsewhere; `native` makes a library that cannot be used an error; `python` never loads it. `make ops` builds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfdet.errors import UserError
+
+MODES = ("auto", "native", "python")
+LIBRARY = "_tfdet_ops.so"
+OPS = ("TfdetRoiAlign", "TfdetRoiAlignGrad", "TfdetGenerateProposals", "TfdetBatchedNms", "TfdetMatchBoxes")
+BUILD = "Build it with `make ops` (`make ops CUDA=1` for GPUs) in tfdet's source folder."
+
+_PACKAGE = Path(__file__).resolve().parent
+_INFO = re.compile(rb"tfdet_ops_build\{tensorflow=([^;}]*);cuda=([^;}]*);archs=([^;}]*)\}")
+
+_forced: list[str] = []  # of the `implementation` blocks that are open, innermost last
+
+
+class BuildInfo(NamedTuple):
+    """What a library was built for, read from its file without loading it."""
+
+    tensorflow: str
+    cuda: str | None  # version of the toolkit; None without GPU kernels
+    archs: tuple[str, ...]  # compute capabilities with machine code, such as "90"
+
+
+class State(NamedTuple):
+    """Whether the custom ops can be used, and why."""
+
+    mode: str  # TFDET_OPS
+    path: Path | None  # of the library, where one was found
+    info: BuildInfo | None
+    library: object | None  # module of generated op functions; None when not in use
+    reason: str  # one line
+
+
+def in_use() -> bool:
+    """Whether an op that is called or traced here is the custom one."""
+    if _forced:
+        return _forced[-1] == "native"
+    return state().library is not None
+
+
+def library():
+    """The module with a function per custom op, such as `tfdet_roi_align`.
+
+    Raises:
+        UserError: when the library cannot be used; the message says why.
+    """
+    found = state()
+    if found.library is None:
+        raise UserError(f"the custom ops are not in use: {found.reason}")
+    return found.library
+
+
+@contextlib.contextmanager
+def implementation(name: str):
+    """Inside the block, ops are `"python"` (TensorFlow's own, which any program can load) or `"native"`.
+
+    Raises:
+        UserError: for another name, or for `"native"` when the library cannot be used.
+    """
+    if name not in ("python", "native"):
+        raise UserError(f'ops: expected "python" or "native". Received: {name!r}')
+    if name == "native":
+        library()
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def candidates() -> list[Path]:
+    """Where the library is looked for, in order: TFDET_OPS_LIBRARY alone when set, else the package and Bazel's output."""
+    named = os.environ.get("TFDET_OPS_LIBRARY")
+    if named:
+        return [Path(named)]
+    return [_PACKAGE / LIBRARY, _PACKAGE.parent.parent / "bazel-bin" / "custom_ops" / LIBRARY]
+
+
+@functools.cache
+def state() -> State:
+    """Finds and loads the library, once a process.
+
+    Raises:
+        UserError: TFDET_OPS is none of `MODES`, or it is `native` and the library cannot be used.
+    """
+    mode = os.environ.get("TFDET_OPS", "auto") or "auto"
+    if mode not in MODES:
+        raise UserError(f"TFDET_OPS={mode}: expected one of {', '.join(MODES)}.")
+    if mode == "python":
+        return State(mode, None, None, None, "switched off by TFDET_OPS=python")
+    found = _load(mode)
+    if mode == "native" and found.library is None:
+        raise UserError(f"TFDET_OPS=native, but {found.reason}")
+    return found
+
+
+def _load(mode: str) -> State:
+    tried = candidates()
+    path = next((p for p in tried if p.is_file()), None)
+    if path is None:
+        return State(mode, None, None, None, f"not found (tried {', '.join(map(str, tried))}). {BUILD}")
+    info = read_build_info(path)
+    if info is None:
+        return State(mode, path, None, None, f"{path} is no library of tfdet's ops. {BUILD}")
+    if info.tensorflow != tf.__version__:
+        reason = f"{path} was built for TensorFlow {info.tensorflow}, this is {tf.__version__}. {BUILD}"
+        return State(mode, path, info, None, reason)
+    if info.cuda is None and tf.config.list_physical_devices("GPU"):
+        reason = f"{path} has no GPU kernels and TensorFlow sees a GPU. Build them with `make ops CUDA=1`."
+        return State(mode, path, info, None, reason)
+    try:
+        loaded = tf.load_op_library(str(path))
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        return State(mode, path, info, None, f"{path} does not load: {str(error).splitlines()[0]}. {BUILD}")
+    missing = [op for op in OPS if not hasattr(loaded, _function_name(op))]
+    if missing:
+        return State(mode, path, info, None, f"{path} is of another version: it lacks {', '.join(missing)}. {BUILD}")
+    return State(mode, path, info, loaded, f"loaded from {path}")
+
+
+def read_build_info(path: Path) -> BuildInfo | None:
+    """What the library at `path` says about itself; None when it is not one of tfdet's."""
+    match = _INFO.search(path.read_bytes())
+    if match is None:
+        return None
+    tensorflow, cuda, archs = (group.decode() for group in match.groups())
+    return BuildInfo(tensorflow, None if cuda == "none" else cuda, tuple(a for a in archs.split(",") if a))
+
+
+def _function_name(op: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", op).lower()
