@@ -101,5 +101,10 @@ def test_blocks_choose_the_implementation():
         pass
 
 
+def test_the_choice_is_described():
+    with native.implementation("python"):
+        assert native.describe().startswith("TensorFlow's own (")
+
+
 def test_op_names_become_function_names():
     assert native._function_name("TfdetRoiAlignGrad") == "tfdet_roi_align_grad"

@@ -13,7 +13,7 @@ def wide_console(monkeypatch):
 
 def test_every_subject_is_there():
     subjects = [finding.subject for finding in environment.findings()]
-    for subject in ("Python", "tensorflow", "keras", "CPU", "custom ops", "precision", "memory", "TensorFlow's build"):
+    for subject in ("Python", "tensorflow", "keras", "CPU", "ops", "precision", "memory", "TensorFlow's build"):
         assert subject in subjects
     assert len(subjects) == len(set(subjects))
 
@@ -36,7 +36,7 @@ def test_custom_ops_that_are_demanded_and_missing_are_a_problem(monkeypatch, tmp
     monkeypatch.setenv("TFDET_OPS", "native")
     monkeypatch.setenv("TFDET_OPS_LIBRARY", str(tmp_path / "absent.so"))
     monkeypatch.setattr(native, "state", native.state.__wrapped__)
-    finding = next(f for f in environment.findings() if f.subject == "custom ops")
+    finding = next(f for f in environment.findings() if f.subject == "ops")
     assert "absent.so not found" in finding.problem
 
 

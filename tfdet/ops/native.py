@@ -101,6 +101,15 @@ def state() -> State:
     return found
 
 
+def describe() -> str:
+    """Which ops are in use here and why, in one line for people."""
+    found = state()
+    if not in_use():
+        return f"TensorFlow's own ({found.reason})"
+    cuda = f" and CUDA {found.info.cuda} (sm {', '.join(found.info.archs)})" if found.info.cuda else ""
+    return f"custom, for CPU{cuda}: {found.path}"
+
+
 def _load(mode: str) -> State:
     path = Path(os.environ.get("TFDET_OPS_LIBRARY") or _INSTALLED)
     if not path.is_file():

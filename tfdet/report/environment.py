@@ -97,14 +97,9 @@ def _ops() -> Finding:
     from tfdet.ops import native
 
     try:
-        state = native.state()
+        return Finding("ops", native.describe())
     except UserError as error:
-        return Finding("custom ops", "cannot be used", str(error))
-    if state.library is None:
-        return Finding("custom ops", f"not in use: {state.reason}")
-    info = state.info
-    kernels = f"CPU and CUDA {info.cuda} (sm {', '.join(info.archs)})" if info.cuda else "CPU"
-    return Finding("custom ops", f"in use, {kernels}: {state.path}")
+        return Finding("ops", "the custom ones cannot be used", str(error))
 
 
 def _precision() -> list[Finding]:
