@@ -9,6 +9,8 @@ from tfdet.errors import UserError
 from tfdet.ops.iou import pairwise_iou
 from tfdet.ops.nms import multiclass_nms, nms
 
+pytestmark = pytest.mark.usefixtures("implementation")
+
 
 def reference_nms(boxes, scores, threshold, inclusive=False, convention="legacy_plus_one"):
     """Greedy suppression, written down plainly."""

@@ -9,6 +9,8 @@ from tfdet.ops.anchors import cell_anchors
 from tfdet.ops.proposals import generate_proposals, merge_levels
 from tfdet.structures import Proposals
 
+pytestmark = pytest.mark.usefixtures("implementation")
+
 
 def nhwc(maps):
     return maps.transpose(0, 2, 3, 1)
