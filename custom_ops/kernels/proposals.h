@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "custom_ops/kernels/box_overlap.h"
 #include "custom_ops/kernels/parallel.h"
 
 namespace tfdet {
@@ -24,7 +25,7 @@ struct ProposalLevel {
   float stride;
   ProposalVariant variant;
 
-  int64_t size() const { return height * width * anchors; }
+  TFDET_HOST_DEVICE int64_t size() const { return height * width * anchors; }
 };
 
 struct ProposalOptions {
