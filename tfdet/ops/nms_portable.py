@@ -78,8 +78,9 @@ def multiclass_nms(
             position,
             batch_dims=1,
         )
-        which = tf.stack([box_index, tf.minimum(classes, tf.shape(boxes)[2] - 1)], axis=-1)
-        best_boxes = tf.gather_nd(tf.pad(boxes, [[0, 0], [0, 1], [0, 0], [0, 0]]), which, batch_dims=1)
+        box_set = tf.where(tf.shape(boxes)[2] > 1, classes, 0)
+        padded = tf.pad(boxes, [[0, 0], [0, 1], [0, 1], [0, 0]])
+        best_boxes = tf.gather_nd(padded, tf.stack([box_index, box_set], axis=-1), batch_dims=1)
         return Detections(
             boxes=tf.where(valid[..., None], best_boxes, 0.0),
             scores=tf.where(valid, best_scores, 0.0),
