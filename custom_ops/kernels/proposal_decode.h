@@ -101,7 +101,7 @@ TFDET_HOST_DEVICE Candidate CandidateOf(const ProposalLevel& level, const Propos
   DecodeAnchor(level, image, y, x, anchor, delta, c.box);
   const bool filters = level.variant == ProposalVariant::kV1 || level.variant == ProposalVariant::kV2;
   if (level.variant == ProposalVariant::kV2 && image.has_range) {
-    const float area = (c.box[2] - c.box[0] + 1.0f) * (c.box[3] - c.box[1] + 1.0f);
+    const float area = Larger(c.box[2] - c.box[0] + 1.0f, 0.0f) * Larger(c.box[3] - c.box[1] + 1.0f, 0.0f);
     if (!(image.area_low <= area && area <= image.area_high)) c.score = -1.0f;
   }
   if (filters && image.min_size > 0.0f) {
