@@ -46,9 +46,8 @@ void Forward(const RoiAlignShape& shape, const void* const* features, const floa
 template <typename T>
 void Backward(const RoiAlignShape& shape, const void* upstream, const uint8_t* winner, const float* boxes,
               const int32_t* levels, void* const* gradients, int threads) {
-  std::vector<float> workspace(RoiAlignGradWorkspace(shape, sizeof(T)) / sizeof(float));
   RoiAlignGradCpu<T>(shape, static_cast<const T*>(upstream), winner, boxes, levels,
-                     reinterpret_cast<T* const*>(gradients), workspace.data(), Threads(threads));
+                     reinterpret_cast<T* const*>(gradients), Threads(threads));
 }
 
 }  // namespace
@@ -99,7 +98,7 @@ TFDET_EXPORT int tfdet_roi_align_gpu(int type, TFDET_SHAPE_ARGUMENTS, const void
 // Bytes of device memory for tfdet_roi_align_grad_gpu; -1 for bad arguments.
 TFDET_EXPORT int64_t tfdet_roi_align_grad_gpu_workspace(int type, TFDET_SHAPE_ARGUMENTS) {
   TFDET_SET_SHAPE(shape);
-  return tfdet::RoiAlignGradWorkspace(shape, type == 0 ? 4 : 2);
+  return tfdet::RoiAlignGradWorkspace(type, shape);
 }
 
 TFDET_EXPORT int tfdet_roi_align_grad_gpu(int type, TFDET_SHAPE_ARGUMENTS, const void* upstream,

@@ -65,23 +65,23 @@ template <typename T>
 void RoiAlignCpu(const RoiAlignShape& shape, const T* const* features, const float* boxes, const int32_t* levels,
                  T* pooled, uint8_t* winner, const ParallelFor& parallel_for);
 
-// Gradient of the features, every value of every level written. Sums are in float, in the order of the RoIs: for T other
-// than float in `workspace`, RoiAlignGradWorkspace(shape, sizeof(T)) bytes.
+// Gradient of the features, every value of every level written. Sums are in float, in the order of the RoIs.
 template <typename T>
 void RoiAlignGradCpu(const RoiAlignShape& shape, const T* upstream, const uint8_t* winner, const float* boxes,
-                     const int32_t* levels, T* const* gradients, float* workspace, const ParallelFor& parallel_for);
-
-inline int64_t RoiAlignGradWorkspace(const RoiAlignShape& shape, int type_size) {
-  int64_t values = 0;
-  if (type_size != sizeof(float))
-    for (int l = 0; l < shape.num_levels; ++l) values += shape.map_values(l);
-  return values * int64_t(sizeof(float));
-}
+                     const int32_t* levels, T* const* gradients, const ParallelFor& parallel_for);
 
 // GPU; pointers are of device memory, `features` and `gradients` themselves host arrays. type: 0 float, 1 half,
 // 2 bfloat16. A RoI on a level that does not exist gives zeros and no gradient. Return a cudaError; nothing waits.
 int RoiAlignGpu(int type, const RoiAlignShape& shape, const void* const* features, const float* boxes,
                 const int32_t* levels, void* pooled, uint8_t* winner, GpuStream stream);
+
+// Bytes of workspace that RoiAlignGradGpu needs.
+inline int64_t RoiAlignGradWorkspace(int type, const RoiAlignShape& shape) {
+  int64_t values = 0;
+  if (type != 0)
+    for (int l = 0; l < shape.num_levels; ++l) values += shape.map_values(l);
+  return values * int64_t(sizeof(float));
+}
 
 // Sums with atomic additions in float: their order, and so the last bits, differ from run to run.
 int RoiAlignGradGpu(int type, const RoiAlignShape& shape, const void* upstream, const uint8_t* winner,
