@@ -23,7 +23,7 @@ namespace tfdet {
 constexpr int kRoiAlignLevels = 16;         // most levels of a call
 constexpr int kRoiAlignBins = 1024;         // most bins a side
 constexpr int kRoiAlignRatio = 128;         // most samples a side of a bin; an adaptive ratio stops here
-constexpr int kRoiAlignSide = 1 << 24;      // largest side of a map: up to here pixel positions are exact in float
+constexpr int kRoiAlignSide = 1 << 24;      // largest side of a map (exact in float), and most channels
 constexpr uint8_t kRoiAlignNoWinner = 255;
 
 struct RoiAlignShape {
@@ -49,6 +49,7 @@ inline const char* RoiAlignError(const RoiAlignShape& shape) {
     return "expected 1 to 1024 bins a side";
   if (!shape.maximum && (shape.sampling_ratio < 0 || shape.sampling_ratio > kRoiAlignRatio))
     return "expected a sampling ratio of 0 (adaptive) to 128";
+  if (shape.channels > kRoiAlignSide) return "expected at most 16777216 channels";
   for (int l = 0; l < shape.num_levels; ++l) {
     if (shape.height[l] < 0 || shape.width[l] < 0) return "negative sizes";
     if (shape.height[l] > kRoiAlignSide || shape.width[l] > kRoiAlignSide)
