@@ -21,6 +21,7 @@ COPTS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-con
 CONVENTIONS = {"legacy_plus_one": 1, "continuous": 0}
 BOXES = np.array([[[0, 0, 9, 9], [0, 0, 9, 19], [50, 50, 59, 59], [80, 80, 89, 89]]], np.float32)
 
+
 def reference(boxes, gt_boxes, gt_valid, gt_crowd, box_valid, convention) -> BoxMatches:
     """All pairs at once, in float32 and in the order of operations of SimpleDet's BBoxOverlap."""
     extra, smallest = np.float32(CONVENTIONS[convention]), np.finfo(np.float32).tiny
@@ -120,6 +121,22 @@ def test_inside_a_graph_of_unknown_sizes(implementation):
     assert_same(graph(BOXES, gt, valid, mask), expected)
     empty = graph(BOXES[:, :0], gt[:, :0], valid[:, :0], mask[:, :0])
     assert [t.shape.as_list() for t in empty] == [[2, 0]] * 6
+
+
+def test_a_graph_rounds_as_eager_tensorflow_does(implementation, monkeypatch):
+    """TensorFlow's graph optimizer moves constants through sums where it may, which changes last bits."""
+    monkeypatch.setattr(matching_portable, "PAIRS_AT_ONCE", 2**17)
+    rng = np.random.default_rng(0)
+    anchors = np.stack(np.meshgrid(*[np.arange(-16, 240, 4)] * 2), axis=-1).reshape(1, -1, 2)
+    anchors = np.concatenate([anchors, anchors + [47, 23]], axis=-1).astype(np.float32)
+    corner = rng.uniform(0, 1, (1, 100, 2)) * [200, 4]  # near 0, where fractions have many bits
+    gt = np.concatenate([corner, corner + rng.uniform(8, 90, corner.shape)], axis=-1).astype(np.float32)
+    valid, mask = np.ones([1, 100], bool), np.ones(anchors.shape[:2], bool)
+    crowd = rng.uniform(size=valid.shape) < 0.2
+    graph = tf.function(lambda a, g: match_boxes(a, g, valid, crowd, mask))
+    assert_same(
+        graph(tf.constant(anchors), tf.constant(gt)), reference(anchors, gt, valid, crowd, mask, "legacy_plus_one")
+    )
 
 
 def test_best_match_ignores_padding_and_takes_the_first_of_equals(implementation):

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfdet.ops.boxes import area, extra_pixel
-from tfdet.ops.iou import pairwise_iou
+from tfdet.ops.boxes import extra_pixel
 
 PAIRS_AT_ONCE = 2**20  # 4 MB per float32 temporary, of which about ten live
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
@@ -41,8 +40,10 @@ def match_boxes(boxes, box_valid, gt_boxes, gt_valid, gt_crowd, convention: str,
     gt_valid, gt_boxes = _only_numbers(gt_boxes, gt_valid)
     shape = tf.stack([tf.shape(gt_boxes)[0], tf.shape(boxes)[1]])
     box_valid = tf.broadcast_to(box_valid, shape)
-    best = _best(boxes, box_valid, gt_boxes, gt_valid & ~gt_crowd, convention, ties)
-    overlap = _crowd_overlap(boxes, box_valid, gt_boxes, gt_valid & gt_crowd, convention)
+    # No constant of the graph: its optimizer would turn (a - b) + 1 into a - (b - 1), which rounds otherwise.
+    extra = tf.raw_ops.PlaceholderWithDefault(input=extra_pixel(convention), shape=[])
+    best = _best(boxes, box_valid, gt_boxes, gt_valid & ~gt_crowd, extra, ties)
+    overlap = _crowd_overlap(boxes, box_valid, gt_boxes, gt_valid & gt_crowd, extra)
     return *best, overlap
 
 
@@ -55,7 +56,7 @@ class _Ordered(NamedTuple):
     count: tf.Tensor  # int32, the largest number in an image that takes part
 
 
-def _best(boxes, box_valid, gt_boxes, gt_valid, convention: str, ties: bool):
+def _best(boxes, box_valid, gt_boxes, gt_valid, extra: tf.Tensor, ties: bool):
     gt = _in_order(gt_boxes, gt_valid)
     pairs_a_slot = tf.size(box_valid)
     size = tf.clip_by_value(PAIRS_AT_ONCE // tf.maximum(pairs_a_slot, 1), 1, tf.maximum(gt.count, 1))
@@ -63,7 +64,9 @@ def _best(boxes, box_valid, gt_boxes, gt_valid, convention: str, ties: bool):
 
     def match_slice(start, best, position, nearest, maxima):
         taken, takes_part = gt.boxes[:, start : start + size], gt.takes_part[:, start : start + size]
-        iou = _counted(pairwise_iou(taken, boxes, convention))
+        intersection = _intersection(boxes[:, None], taken[:, :, None], extra)
+        union = _area(boxes, extra)[:, None] + _area(taken, extra)[:, :, None] - intersection
+        iou = _counted(tf.math.divide_no_nan(intersection, union))
         iou = tf.where(takes_part[:, :, None] & box_valid[:, None, :], iou, -1.0)
         slots = tf.range(start, start + tf.shape(taken)[1])[None, :, None]
         top = tf.reduce_max(iou, axis=1)
@@ -93,18 +96,14 @@ def _best(boxes, box_valid, gt_boxes, gt_valid, convention: str, ties: bool):
     return iou, _slot(gt, position), _slot(gt, nearest), tf.ensure_shape(gt_iou, gt_valid.shape)
 
 
-def _crowd_overlap(boxes, box_valid, gt_boxes, gt_crowd, convention: str) -> tf.Tensor:
+def _crowd_overlap(boxes, box_valid, gt_boxes, gt_crowd, extra: tf.Tensor) -> tf.Tensor:
     crowds = _in_order(gt_boxes, gt_crowd)
-    own_area = area(boxes, convention)
-    extra = extra_pixel(convention)
     state = tf.TensorShape([gt_boxes.shape[0], boxes.shape[1]])
 
     def overlap_one(slot, largest):
         """Crowds are few: one of every image at a time."""
-        x1, y1, x2, y2 = (c[..., None] for c in tf.unstack(crowds.boxes[:, slot], 4, axis=-1))
-        width = tf.maximum(tf.minimum(boxes[..., 2], x2) - tf.maximum(boxes[..., 0], x1) + extra, 0.0)
-        height = tf.maximum(tf.minimum(boxes[..., 3], y2) - tf.maximum(boxes[..., 1], y1) + extra, 0.0)
-        share = _counted(tf.math.divide_no_nan(width * height, own_area))
+        intersection = _intersection(boxes, crowds.boxes[:, slot, None], extra)
+        share = _counted(tf.math.divide_no_nan(intersection, _area(boxes, extra)))
         share = tf.where(crowds.takes_part[:, slot, None] & box_valid, share, 0.0)
         return slot + 1, tf.maximum(largest, share)
 
@@ -115,6 +114,19 @@ def _crowd_overlap(boxes, box_valid, gt_boxes, gt_crowd, convention: str) -> tf.
         shape_invariants=(tf.TensorShape([]), state),
         parallel_iterations=1,
     )[1]
+
+
+def _intersection(a, b, extra: tf.Tensor) -> tf.Tensor:
+    """Area float32 [...] that boxes [..., 4] have in common, in the order of operations of tfdet.ops.iou."""
+    ax1, ay1, ax2, ay2 = tf.unstack(a, 4, axis=-1)
+    bx1, by1, bx2, by2 = tf.unstack(b, 4, axis=-1)
+    width = tf.maximum(tf.minimum(ax2, bx2) - tf.maximum(ax1, bx1) + extra, 0.0)
+    return width * tf.maximum(tf.minimum(ay2, by2) - tf.maximum(ay1, by1) + extra, 0.0)
+
+
+def _area(boxes, extra: tf.Tensor) -> tf.Tensor:
+    x1, y1, x2, y2 = tf.unstack(boxes, 4, axis=-1)
+    return tf.maximum(x2 - x1 + extra, 0.0) * tf.maximum(y2 - y1 + extra, 0.0)
 
 
 def _only_numbers(boxes, valid) -> tuple[tf.Tensor, tf.Tensor]:
