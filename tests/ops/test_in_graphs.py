@@ -14,6 +14,8 @@ from tfdet.ops.roi_align import assign_levels, roi_align
 from tfdet.targets.roi import roi_targets
 from tfdet.targets.rpn import rpn_targets
 
+pytestmark = pytest.mark.usefixtures("implementation")
+
 CELL = cell_anchors(16, [2, 4], [0.5, 1, 2])
 ANCHORS = len(CELL)
 
