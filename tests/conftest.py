@@ -61,15 +61,6 @@ def golden():
     return load
 
 
-@pytest.fixture(params=["python", "native"])
-def implementation(request):
-    """Runs a test once with TensorFlow's own ops and once with the custom ones (`make ops` builds those)."""
-    if request.param == "native" and native.state().library is None:
-        pytest.skip(f"custom ops: {native.state().reason}")  # TFDET_OPS=native turns this into an error
-    with native.implementation(request.param):
-        yield request.param
-
-
 @pytest.fixture(autouse=True)
 def clean_configuration():
     """No gin binding of one test reaches another."""
