@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "custom_ops/kernels/flush_subnormals.h"
 #include "custom_ops/kernels/roi_align_geometry.h"
 #include "custom_ops/kernels/roi_align_rows.h"
 
@@ -318,6 +319,7 @@ void RoiAlignCpu(const RoiAlignShape& shape, const T* const* features, const flo
                  T* pooled, uint8_t* winner, const ParallelFor& parallel_for) {
   if (shape.values() == 0) return;
   parallel_for(shape.batch * shape.rois, CostOf(shape), [&](int64_t begin, int64_t end) {
+    const FlushSubnormals flush;
     Pooler<T> pooler(shape, features, pooled, winner);
     for (int64_t roi = begin; roi < end; ++roi) pooler.Pool(roi, boxes, levels);
   });
@@ -331,6 +333,7 @@ void RoiAlignGradCpu(const RoiAlignShape& shape, const T* upstream, const uint8_
   const MapLines lines(shape);
   std::vector<LineRange> touched(rois);
   parallel_for(rois, 500, [&](int64_t begin, int64_t end) {
+    const FlushSubnormals flush;
     RoiGeometry geometry;
     for (int64_t roi = begin; roi < end; ++roi)
       if (geometry.Set(shape, boxes, levels, roi)) touched[roi] = LinesOf(shape, lines, geometry);
@@ -340,6 +343,7 @@ void RoiAlignGradCpu(const RoiAlignShape& shape, const T* upstream, const uint8_
   // lines at a time as stay in its cache.
   const int64_t total = lines.first[shape.num_levels];
   parallel_for(total, 1000 + rois * CostOf(shape) / std::max<int64_t>(total, 1), [&](int64_t begin, int64_t end) {
+    const FlushSubnormals flush;
     Scatterer<T> scatterer(shape, upstream, winner);
     std::vector<float> buffer;
     for (int l = 0; l < shape.num_levels; ++l) {

@@ -170,6 +170,8 @@ def test_any_number_of_threads_gives_the_same_bits(kernels, mode, ratio, aligned
 
     for seed in range(20):
         features, boxes, levels, size, upstream = random_case(seed)
+        if seed % 4 == 0:  # subnormal numbers count as 0, in every thread
+            features, upstream = [f * np.float32(1e-39) for f in features], upstream * np.float32(1e-39)
         features, upstream = [stored(f) for f in features], stored(upstream)
         results = []
         for threads in (1, 2, 3, 7):

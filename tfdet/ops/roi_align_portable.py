@@ -49,8 +49,10 @@ def portable_roi_align(
     """
     shapes = [tf.shape(f) for f in features]
     batch, channels = shapes[0][0], shapes[0][3]
-    heights = tf.gather(tf.stack([s[1] for s in shapes]), levels)
-    widths = tf.gather(tf.stack([s[2] for s in shapes]), levels)
+    # A map of no lines has no columns either: every pixel index of its RoIs is then that of its first.
+    sizes = [s[1:3] * tf.cast(tf.reduce_all(s[1:3] > 0), tf.int32) for s in shapes]
+    heights = tf.gather(tf.stack([s[0] for s in sizes]), levels)
+    widths = tf.gather(tf.stack([s[1] for s in sizes]), levels)
     scale = tf.gather(tf.constant(scales, tf.float32), levels)
 
     rows = [s[0] * s[1] * s[2] for s in shapes]  # of each level in the flattened maps
