@@ -101,7 +101,7 @@ def test_mixed_precision_keeps_the_float32_islands():
     keras.mixed_precision.set_global_policy("mixed_float16")
     detector, batch = small_retina(), random_batch([3, 5], 5)
     inputs = detector.normalize(batch.images, batch.image_info)
-    assert detector.feature_maps(inputs, detector.anchors.strides, training=False)[0].dtype == tf.float16
+    assert detector.feature_maps(inputs, training=False)[0].dtype == tf.float16
     maps = detector.predict_maps(batch.images, batch.image_info, training=False)
     assert all(t.dtype == tf.float32 for level in maps for t in level)
     assert detector.detect(batch.images, batch.image_info).boxes.dtype == tf.float32

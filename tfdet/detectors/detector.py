@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.detectors.preprocess import normalize_images
-from tfdet.errors import UserError
 from tfdet.structures import Batch, Detections
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
@@ -67,18 +66,12 @@ class Detector(keras.Model):
         """uint8 images [B, H, W, 3] with `image_info` [B, 3] -> float32, zeros on the padding."""
         return normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
 
-    def feature_maps(self, inputs: tf.Tensor, strides: Sequence[int], training: bool) -> list[tf.Tensor]:
-        """The maps of these strides of normalised float images [B, H, W, 3]."""
-        features, available = self.backbone(inputs, training=training), self.backbone.strides
+    def pyramid(self, inputs: tf.Tensor, training: bool) -> tuple[list[tf.Tensor], list[int]]:
+        """The maps, finest first, of normalised float images [B, H, W, 3], and their strides."""
+        features, strides = self.backbone(inputs, training=training), self.backbone.strides
         if self.neck is not None:
-            features, available = self.neck(features), self.neck.strides
-        by_stride = dict(zip(available, features, strict=True))
-        missing = [s for s in strides if s not in by_stride]
-        if missing:
-            raise UserError(
-                f"AnchorGenerator.strides: there is no feature map of stride {missing[0]}; there are {list(by_stride)}"
-            )
-        return [by_stride[s] for s in strides]
+            features, strides = self.neck(features), self.neck.strides
+        return features, strides
 
     def create_weights(self, side: int = 128) -> None:
         """Creates every variable, by running the layers once on a black picture of `side` pixels."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
+from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import retina_losses
 from tfdet.structures import Batch, Detections
@@ -66,8 +67,18 @@ class RetinaDetector(Detector):
 
     def predict_maps(self, images: tf.Tensor, image_info: tf.Tensor, training: bool) -> Predictions:
         """The head's outputs for uint8 images [B, H, W, 3] with `image_info` [B, 3]."""
-        inputs = self.normalize(images, image_info)
-        return self.head(self.feature_maps(inputs, self.anchors.strides, training))
+        return self.head(self.feature_maps(self.normalize(images, image_info), training))
+
+    def feature_maps(self, inputs: tf.Tensor, training: bool) -> list[tf.Tensor]:
+        """The maps that have anchors, finest first, of normalised float images [B, H, W, 3]."""
+        features, strides = self.pyramid(inputs, training)
+        by_stride = dict(zip(strides, features, strict=True))
+        missing = [s for s in self.anchors.strides if s not in by_stride]
+        if missing:
+            raise UserError(
+                f"AnchorGenerator.strides: there is no feature map of stride {missing[0]}; there are {list(by_stride)}"
+            )
+        return [by_stride[s] for s in self.anchors.strides]
 
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         del seed  # nothing is random; the argument is part of the detectors' contract

@@ -80,7 +80,9 @@ class TwoStageDetector(Detector):
 
     def first_stage_from_input(self, inputs: tf.Tensor, training: bool) -> RpnOutputs:
         """As `first_stage`, from normalised float images [B, H, W, 3]."""
-        features = self.feature_maps(inputs, self.anchors.strides, training)
+        features, strides = self.pyramid(inputs, training)
+        by_stride = dict(zip(strides, features, strict=True))
+        features = [by_stride[s] for s in self.anchors.strides]
         return RpnOutputs(features, self.rpn_head(features))
 
     def second_stage(self, first: RpnOutputs, rois: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:

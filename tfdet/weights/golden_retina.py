@@ -49,7 +49,7 @@ def compute(detector: RetinaDetector, inputs: tf.Tensor, image_info: tf.Tensor, 
         stored: SimpleDet's outputs. The candidates are decoded from its own maps, not from ours: a near tie at the
             end of the list must not hide or fake a difference.
     """
-    features = detector.feature_maps(inputs, STRIDES, training=False)
+    features = detector.feature_maps(inputs, training=False)
     outputs = {f"P{level}_conv": _nchw(x) for level, x in enumerate(features, 3)}
     for level, (cls_logits, deltas) in enumerate(detector.head(features)):
         outputs |= {_numbered("cls_pred", level): _nchw(cls_logits), _numbered("bbox_pred", level): _nchw(deltas)}
