@@ -82,9 +82,7 @@ def retina_losses(
     normaliser = tf.reduce_sum(tf.cast(labels >= 0, tf.float32)) + 1.0
     # Level by level: the logits of a pyramid side by side would be one more copy of the largest tensor of the step.
     by_level = tf.split(labels, [tf.shape(level)[1] for level in cls_logits], axis=1)
-    cls_loss = tf.add_n(
-        [focal_loss(level, own, alpha, gamma) for level, own in zip(cls_logits, by_level, strict=True)]
-    )
+    cls_loss = tf.add_n([focal_loss(level, own, alpha, gamma) for level, own in zip(cls_logits, by_level, strict=True)])
     predicted = tf.cast(tf.concat(list(deltas), axis=1), tf.float32)
     # The mask acts on the difference: beyond it an overflow in a background anchor would turn the gradient to NaN.
     difference = tf.where((labels >= 0)[..., None], predicted - box_targets, 0.0)
