@@ -1,5 +1,7 @@
 # make demo    installs tfdet into .venv, makes a small data set, trains, evaluates, exports, draws detections
 # make test    installs and runs the tests;  make test-slow runs those that train for minutes
+# make ops     builds the custom ops with Bazel and installs them (CUDA=1: with GPU kernels); demo and test do it by
+#              themselves where Bazel is installed, and go on with TensorFlow's own ops where it is not
 # make lint    ruff;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
@@ -8,11 +10,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo install test test-slow lint clean
+.PHONY: demo install ops try-ops test test-slow lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OPS := tfdet/ops/_tfdet_ops.so
+OPS_SOURCES := $(wildcard custom_ops/BUILD custom_ops/kernels/* custom_ops/tf/* third_party/*/*.bzl .bazelrc)
+CUDA ?=
 DEMO_DIR ?= demo
 DEMO_STEPS ?=
 DEMO_CONFIG ?= gin_configs/demo_shapes.gin
@@ -24,7 +29,7 @@ find_python = for python in python3.12 python3.11 python3.10 python3; do \
 	if $$python -c '$(SUITABLE)' 2>/dev/null && $$python -c '$(1)' 2>/dev/null; then echo $$python; break; fi; done
 PYTHON ?= $(or $(shell $(call find_python,import ensurepip)),$(shell $(call find_python,pass)))
 
-demo: $(STAMP)
+demo: $(STAMP) try-ops
 	@if [ ! -f $(DEMO_DIR)/data/val/manifest.json ]; then \
 		echo "== data set: drawn shapes, written as TFRecords"; \
 		$(BIN)/tfdet make_shapes --output=$(DEMO_DIR)/data --overwrite; fi
@@ -46,6 +51,18 @@ demo: $(STAMP)
 
 install: $(STAMP)
 
+ops: $(STAMP)
+	@PYTHON_BIN_PATH=$(abspath $(BIN)/python) tools/build_ops.sh $(if $(CUDA),--cuda)
+
+# Builds the ops where that is possible and needed; says what is the case; never fails.
+try-ops: $(STAMP)
+	@if [ "$${TFDET_OPS:-auto}" = python ]; then echo "custom ops: switched off by TFDET_OPS=python"; \
+	elif [ -z "$$(find $(OPS_SOURCES) -newer $(OPS) 2>&1)" ]; then echo "custom ops: $(OPS)"; \
+	elif ! command -v bazel >/dev/null; then \
+		echo "custom ops: not built, Bazel is not installed (\`make ops\` says how); TensorFlow's own ops are used"; \
+	else PYTHON_BIN_PATH=$(abspath $(BIN)/python) tools/build_ops.sh || \
+		echo "custom ops: not built, see above; TensorFlow's own ops are used"; fi
+
 $(STAMP): setup.py pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "tfdet needs Python 3.10, 3.11 or 3.12 and found none." >&2; \
@@ -61,15 +78,15 @@ $(STAMP): setup.py pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[test]'
 	touch $@
 
-test: $(STAMP)
+test: $(STAMP) try-ops
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) try-ops
 	$(BIN)/python -m pytest -q -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) $(DEMO_DIR) $(OPS) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

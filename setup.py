@@ -6,12 +6,22 @@ The gin files stand in `gin_configs/` beside the package and are installed as `t
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 
 ROOT = Path(__file__).parent
+OPS = "_tfdet_ops.so"  # `make ops` builds it; a wheel made afterwards carries it
 VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "tfdet/__init__.py").read_text(), re.MULTILINE).group(1)
 
+
+class DistributionWithOps(Distribution):
+    """A wheel that carries the custom ops is for one platform."""
+
+    def has_ext_modules(self):
+        return (ROOT / "tfdet/ops" / OPS).exists()
+
+
 setup(
+    distclass=DistributionWithOps,
     name="tfdet",
     version=VERSION,
     description="Object detection on TensorFlow and Keras: SimpleDet's model zoo, rebuilt exactly",
@@ -20,7 +30,7 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs"],
     package_dir={"tfdet.gin_configs": "gin_configs"},
-    package_data={"tfdet.gin_configs": ["*.gin", "base/*.gin"]},
+    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin"], "tfdet.ops": [OPS]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "tensorflow~=2.20.0",  # tf-models-official 2.20 wants exactly this series

@@ -15,6 +15,7 @@ import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfdet import config  # noqa: E402
+from tfdet.ops import native  # noqa: E402
 
 GOLDEN_OPS = Path(__file__).parent / "golden" / "ops"
 NUM_VIRTUAL_CPUS = 8
@@ -49,6 +50,15 @@ def golden():
             return dict(arrays)
 
     return load
+
+
+@pytest.fixture(params=["python", "native"])
+def implementation(request):
+    """Runs a test once with TensorFlow's own ops and once with the custom ones (`make ops` builds those)."""
+    if request.param == "native" and native.state().library is None:
+        pytest.skip(f"custom ops: {native.state().reason}")  # TFDET_OPS=native turns this into an error
+    with native.implementation(request.param):
+        yield request.param
 
 
 @pytest.fixture(autouse=True)

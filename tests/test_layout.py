@@ -150,8 +150,10 @@ def test_everything_public_is_documented():
 
 def test_bazel_files_are_starlark_and_their_globs_match():
     text = (ROOT / "BUILD").read_text()
-    for file in ("BUILD", "WORKSPACE", "MODULE.bazel", "bazel/BUILD", "bazel/python.bzl"):
+    for file in ("BUILD", "WORKSPACE", "MODULE.bazel", "bazel/BUILD", "bazel/python.bzl", "custom_ops/BUILD"):
         ast.parse((ROOT / file).read_text())
+    for file in (ROOT / "third_party").rglob("*.bzl"):
+        ast.parse(file.read_text())
     patterns = [
         element.value
         for node in ast.walk(ast.parse(text))
@@ -161,6 +163,16 @@ def test_bazel_files_are_starlark_and_their_globs_match():
     assert len(patterns) >= 3
     for pattern in patterns:
         assert next(ROOT.glob(pattern), None), f"BUILD: nothing matches {pattern}; Bazel 8 refuses an empty glob"
+
+
+def test_kernels_include_neither_tensorflow_nor_eigen():
+    """They compile on a GPU machine without TensorFlow; the glue in custom_ops/tf is the only part that knows it."""
+    kernels = [*(ROOT / "custom_ops/kernels").iterdir(), *(ROOT / "custom_ops/c_api").iterdir()]
+    assert len(kernels) >= 5
+    for file in kernels:
+        includes = [line for line in file.read_text().splitlines() if line.startswith("#include")]
+        wrong = [line for line in includes if "tensorflow" in line.lower() or "eigen" in line.lower()]
+        assert not wrong, f"{relative(file)}: {wrong}"
 
 
 def test_versions_agree():

@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--box_tolerance", type=float, metavar="PX", help="largest difference of a box, in original pixels"
     )
     parser.add_argument("--score_tolerance", type=float, metavar="X", help="largest difference of a score")
+    parser.add_argument(
+        "--native_ops",
+        action="store_true",
+        help="trace tfdet's custom ops; the model then loads only where their library was loaded first (default: "
+        "TensorFlow's own ops, which load anywhere)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.evaluate import restore
     from tfdet.export import saved_model, verify
     from tfdet.export.predictor import CheckpointPredictor
+    from tfdet.ops import native
 
+    if args.native_ops:
+        native.library()
     if args.num_images < 1:
         raise UserError(f"--num_images {args.num_images} must be at least 1")
     saved_model.check_target(args.output)
@@ -53,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     images, origin = _images(args)
     sides = restore.evaluation_sides()
     trained = restore.restore(args.model_dir, checkpoint)
-    saved_model.export(trained.detector, args.output, *sides, trained.classes, trained.category_ids)
+    implementation = "native" if args.native_ops else "python"
+    saved_model.export(trained.detector, args.output, *sides, trained.classes, trained.category_ids, implementation)
     console.print(
         f"checkpoint of step {trained.step} written to {escape(args.output)}: signatures "
         f"{', '.join(saved_model.SIGNATURES)} (image_bytes is also serving_default), short side {sides[0]}, "
@@ -62,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
     )
     box_tolerance = verify.BOX_TOLERANCE if args.box_tolerance is None else args.box_tolerance
     score_tolerance = verify.SCORE_TOLERANCE if args.score_tolerance is None else args.score_tolerance
-    predictor = CheckpointPredictor(trained.detector, *sides, trained.classes, trained.category_ids)
-    differences = verify.verify(predictor, args.output, images, box_tolerance, score_tolerance)
+    with native.implementation(implementation):
+        predictor = CheckpointPredictor(trained.detector, *sides, trained.classes, trained.category_ids)
+        differences = verify.verify(predictor, args.output, images, box_tolerance, score_tolerance)
     console.print(verify.table(differences, box_tolerance, score_tolerance))
     if not all(entry.passed(box_tolerance, score_tolerance) for entry in differences):
         console.print(

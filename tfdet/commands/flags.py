@@ -31,7 +31,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="BINDING",
-        help="overrides one parameter, such as \"Trainer.steps = 100\"; may be given several times",
+        help='overrides one parameter, such as "Trainer.steps = 100"; may be given several times',
     )
 
 

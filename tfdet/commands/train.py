@@ -20,9 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_train_data(parser)
     flags.add_eval_data(parser)
-    parser.add_argument(
-        "--no_eval", action="store_true", help="do not evaluate, even where a data set for it is named"
-    )
+    parser.add_argument("--no_eval", action="store_true", help="do not evaluate, even where a data set for it is named")
 
 
 def run(args: argparse.Namespace) -> int:

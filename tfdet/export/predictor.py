@@ -13,6 +13,7 @@ from tfdet.data.resize import resize_image
 from tfdet.errors import UserError
 from tfdet.evaluate.run import DetectFunction, detect_function
 from tfdet.export.saved_model import SIGNATURES, read_labels, serving_outputs
+from tfdet.ops import native
 
 
 class Prediction(NamedTuple):
@@ -92,7 +93,7 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
     if not tf.saved_model.contains_saved_model(folder):
         raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
     try:
-        model = tf.saved_model.load(folder)
+        model = _load(folder)
     except (OSError, tf.errors.OpError, ValueError) as error:
         raise UserError(f"cannot load the SavedModel {folder}: {error}".splitlines()[0]) from error
     absent = [name for name in SIGNATURES if name not in model.signatures]
@@ -102,6 +103,16 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
         )
     # The functions alone do not keep the variables alive.
     return {name: _Signature(model, name) for name in SIGNATURES}
+
+
+def _load(folder: str):
+    try:
+        return tf.saved_model.load(folder)
+    except (tf.errors.OpError, ValueError) as error:
+        if "Tfdet" not in str(error):
+            raise
+    native.library()  # exported with --native_ops: its ops must be registered first
+    return tf.saved_model.load(folder)
 
 
 class _Signature:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdet.data.resize import pad_to_canvas, resize_image
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
+from tfdet.ops import native
 from tfdet.structures import Detections
 
 #: The signatures by name. `serving_default` is `image_bytes` once more.
@@ -178,6 +179,7 @@ def export(
     long_side: int,
     classes: Sequence[str],
     category_ids: Sequence[int],
+    implementation: str = "python",
 ) -> None:
     """Writes the detector as a SavedModel, with the class names in `assets.extra/labels.json`.
 
@@ -190,9 +192,11 @@ def export(
       long_side: the most that its longer side may have.
       classes: class names by class.
       category_ids: original category ids by class.
+      implementation: of the ops that are traced: `"python"`, which any TensorFlow loads, or `"native"`, tfdet's custom
+        ops, for programs that load their library first.
 
     Raises:
-      UserError: the folder is not empty or cannot be written.
+      UserError: the folder is not empty or cannot be written, or there are no custom ops.
     """
     output = os.path.abspath(os.fspath(output))
     check_target(output)
@@ -202,7 +206,8 @@ def export(
     signatures["serving_default"] = module.image_bytes
     try:
         os.makedirs(temporary)
-        tf.saved_model.save(module, temporary, signatures=signatures)
+        with native.implementation(implementation):
+            tf.saved_model.save(module, temporary, signatures=signatures)
         os.makedirs(os.path.join(temporary, _EXTRA), exist_ok=True)
         with open(os.path.join(temporary, _EXTRA, LABELS_FILE), "w", encoding="utf-8") as file:
             json.dump(_labels(classes, category_ids, short_side, long_side), file, indent=1, ensure_ascii=False)

@@ -1,7 +1,8 @@
 """The library of custom ops: found, checked and loaded once, or the reason why not.
 
-`TFDET_OPS` chooses: `auto` (default) uses the library where it fits this TensorFlow and this machine and TensorFlow's own
-ops elsewhere; `native` makes a library that cannot be used an error; `python` never loads it. `make ops` builds it.
+`TFDET_OPS` chooses: `auto` (default) uses the library where it fits this TensorFlow and this machine, and TensorFlow's
+own ops elsewhere; `native` makes a library that cannot be used an error; `python` never loads it. `make ops` builds it.
+`TFDET_OPS_LIBRARY` names another file than the one in the package.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ import tensorflow as tf
 from tfdet.errors import UserError
 
 MODES = ("auto", "native", "python")
-LIBRARY = "_tfdet_ops.so"
 OPS = ("TfdetRoiAlign", "TfdetRoiAlignGrad", "TfdetGenerateProposals", "TfdetBatchedNms", "TfdetMatchBoxes")
 BUILD = "Build it with `make ops` (`make ops CUDA=1` for GPUs) in tfdet's source folder."
 
-_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED = Path(__file__).resolve().parent / "_tfdet_ops.so"  # where `make ops` puts it
 _INFO = re.compile(rb"tfdet_ops_build\{tensorflow=([^;}]*);cuda=([^;}]*);archs=([^;}]*)\}")
 
 _forced: list[str] = []  # of the `implementation` blocks that are open, innermost last
@@ -83,14 +83,6 @@ def implementation(name: str):
         _forced.pop()
 
 
-def candidates() -> list[Path]:
-    """Where the library is looked for, in order: TFDET_OPS_LIBRARY alone when set, else the package and Bazel's output."""
-    named = os.environ.get("TFDET_OPS_LIBRARY")
-    if named:
-        return [Path(named)]
-    return [_PACKAGE / LIBRARY, _PACKAGE.parent.parent / "bazel-bin" / "custom_ops" / LIBRARY]
-
-
 @functools.cache
 def state() -> State:
     """Finds and loads the library, once a process.
@@ -109,11 +101,19 @@ def state() -> State:
     return found
 
 
+def describe() -> str:
+    """Which ops are in use here and why, in one line for people."""
+    found = state()
+    if not in_use():
+        return f"TensorFlow's own ({found.reason})"
+    cuda = f" and CUDA {found.info.cuda} (sm {', '.join(found.info.archs)})" if found.info.cuda else ""
+    return f"custom, for CPU{cuda}: {found.path}"
+
+
 def _load(mode: str) -> State:
-    tried = candidates()
-    path = next((p for p in tried if p.is_file()), None)
-    if path is None:
-        return State(mode, None, None, None, f"not found (tried {', '.join(map(str, tried))}). {BUILD}")
+    path = Path(os.environ.get("TFDET_OPS_LIBRARY") or _INSTALLED)
+    if not path.is_file():
+        return State(mode, None, None, None, f"{path} not found. {BUILD}")
     info = read_build_info(path)
     if info is None:
         return State(mode, path, None, None, f"{path} is no library of tfdet's ops. {BUILD}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfdet import config
 from tfdet.errors import DivergedError, UserError
+from tfdet.ops import native
 from tfdet.train import distribution, variables
 from tfdet.train.checkpoint import CheckpointStore
 from tfdet.train.observer import Progress
@@ -286,6 +287,7 @@ class Run:
             "devices": ", ".join(distribution.device_names(self._strategy)),
             "batch": f"{batch} images = {replicas} replica(s) x {per_replica}",
             "precision": trainer.precision + scale,
+            "ops": native.describe(),
             "data set": f"{data.name}: {images}",
             **variables.describe(self._detector, optimizer.variables_to_train),
             "start": origin,

@@ -1,0 +1,190 @@
+"""Every CUDA kernel against the CPU kernel, and both against torchvision's operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import inputs
+import torch
+import torchvision
+from kernels import Kernels
+
+STRIDES = (4, 8, 16, 32)
+PYRAMID = ((50, 84), (25, 42), (13, 21), (7, 11))
+# A value of the type against the same value in another order of additions.
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+class Check(NamedTuple):
+    """One comparison."""
+
+    kernel: str
+    case: str
+    against: str
+    difference: float  # largest, over the largest absolute value of the reference; or the share of rows that differ
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """False also for a difference that is not a number."""
+        return self.difference <= self.tolerance
+
+
+def run(kernels: Kernels, device: str) -> Iterator[Check]:
+    """All checks; on the device "cpu" those against torchvision alone.
+
+    Args:
+        kernels: the library.
+        device: "cuda" or "cpu".
+    """
+    yield from _roi_align_twins(kernels, device)
+    yield from _roi_align_torchvision(kernels, device)
+    yield from _nms(kernels, device)
+    yield from _proposals(kernels, device)
+    yield from _match_boxes(kernels, device)
+    if device == "cuda":
+        torch.cuda.synchronize()  # an illegal access anywhere above is reported here at the latest
+
+
+def _to(value, device):
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to(v, device) for v in value)
+    return value
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    found, expected = found.detach().float().cpu(), expected.detach().float().cpu()
+    if found.shape != expected.shape:
+        return float("inf")
+    if not expected.numel():
+        return 0.0
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+
+
+def _share(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The share of entries that are not equal."""
+    found, expected = found.cpu(), expected.cpu()
+    if found.shape != expected.shape:
+        return 1.0
+    return float((found != expected).float().mean()) if expected.numel() else 0.0
+
+
+def _roi_align_twins(kernels, device):
+    """CUDA against CPU, forward and gradient: modes, types, odd channel counts, odd boxes, no RoI."""
+    if device == "cpu":
+        return
+    for mode, ratio, aligned in (("max", 2, False), ("average", 2, False), ("average", 0, True)):
+        for dtype in TOLERANCE:
+            for channels, rois in ((256, 40), (7, 40), (64, 0)):
+                source = inputs.generator(channels)
+                maps = inputs.pyramid(source, 2, PYRAMID, channels, dtype)
+                boxes = inputs.boxes(source, 2, rois, height=200.0, width=336.0)
+                boxes = torch.cat([boxes, inputs.odd_boxes().expand(2, -1, -1)], dim=1) if rois else boxes
+                levels = inputs.levels_of(boxes, len(STRIDES))
+                options = {"mode": mode, "sampling_ratio": ratio, "aligned": aligned}
+                expected, won = kernels.roi_align(maps, boxes, levels, STRIDES, 7, **options)
+                there = _to([maps, boxes, levels], device)
+                found, winner = kernels.roi_align(*there, STRIDES, 7, **options)
+                case = f"{mode} ratio {ratio}, {str(dtype)[6:]}, {channels} channels, {boxes.shape[1]} RoIs"
+                yield Check("RoiAlign", case, "CPU kernel", _difference(found, expected), TOLERANCE[dtype])
+                upstream = torch.randn(expected.shape, generator=source).to(dtype)
+                # The CPU's winners for both: a tie that rounds otherwise is no error of the gradient.
+                own = kernels.roi_align_grad(upstream, won, maps, boxes, levels, STRIDES, 7, **options)
+                other = kernels.roi_align_grad(upstream.to(device), _to(won, device), *there, STRIDES, 7, **options)
+                worst = max(_difference(f, e) for f, e in zip(other, own))
+                yield Check("RoiAlignGrad", case, "CPU kernel", worst, TOLERANCE[dtype])
+
+
+def _roi_align_torchvision(kernels, device):
+    for ratio, aligned in ((2, False), (2, True), (0, True), (3, False)):
+        source = inputs.generator(3)
+        features = inputs.pyramid(source, 2, ((40, 60),), 24, torch.float32)[0]
+        boxes = inputs.boxes(source, 2, 50, height=160.0, width=240.0)
+        features, boxes = features.to(device), boxes.to(device)
+        levels = torch.zeros(boxes.shape[:2], dtype=torch.int32, device=device)
+        options = {"mode": "average", "sampling_ratio": ratio, "aligned": aligned}
+        found, _ = kernels.roi_align([features], boxes, levels, (4,), 7, **options)
+        nchw = features.permute(0, 3, 1, 2).contiguous().requires_grad_()
+        expected = torchvision.ops.roi_align(nchw, list(boxes), 7, 0.25, ratio, aligned)
+        case = f"average ratio {ratio}, {'aligned' if aligned else 'not aligned'}"
+        as_rows = expected.permute(0, 2, 3, 1).reshape(found.shape)
+        yield Check("RoiAlign", case, "torchvision", _difference(found, as_rows), 2e-5)
+        upstream = torch.randn(found.shape, generator=source).to(device)
+        expected.backward(upstream.flatten(0, 1).permute(0, 3, 1, 2))
+        gradient = kernels.roi_align_grad(upstream, None, [features], boxes, levels, (4,), 7, **options)[0]
+        yield Check("RoiAlignGrad", case, "torchvision", _difference(gradient.permute(0, 3, 1, 2), nchw.grad), 2e-5)
+
+
+def _nms(kernels, device):
+    for count, classes, threshold in ((1, 1, 0.5), (300, 1, 0.5), (5000, 1, 0.7), (1000, 80, 0.5), (0, 3, 0.5)):
+        source = inputs.generator(count)
+        boxes = inputs.boxes(source, 1, count, height=300.0, width=300.0)[:, :, None]
+        # No two alike: torchvision leaves the order of equal scores open.
+        scores = torch.randperm(count * classes, generator=source).reshape(1, count, classes) / max(count * classes, 1)
+        limit = max(count * classes, 1)
+        case = f"{count} boxes, {classes} classes, {threshold}"
+        found = kernels.batched_nms(boxes.to(device), scores.to(device), threshold, limit, extra_pixel=0.0)
+        flat = boxes[0].expand(-1, classes, -1).reshape(-1, 4)
+        labels = torch.arange(classes).repeat(count)
+        kept = torchvision.ops.batched_nms(flat.to(device), scores.flatten().to(device), labels.to(device), threshold)
+        number = int(found[4][0])
+        same = number == len(kept) and torch.equal(found[3][0, :number].cpu(), (kept.cpu() // classes).int())
+        yield Check("BatchedNms", case, "torchvision", 0.0 if same else 1.0, 0.0)
+        if device == "cpu":
+            continue
+        for method in ("hard", "linear", "gaussian"):
+            options = {"score_threshold": 0.05, "method": method}
+            own = kernels.batched_nms(boxes, scores, threshold, 100, **options)
+            other = kernels.batched_nms(boxes.to(device), scores.to(device), threshold, 100, **options)
+            # Soft scores go through exp, which rounds otherwise on a GPU: neighbours in the order may swap.
+            worst = _share(other[3], own[3]) if method == "hard" else _difference(other[1], own[1])
+            yield Check("BatchedNms", f"{case}, {method}", "CPU kernel", worst, 0.0 if method == "hard" else 1e-4)
+
+
+def _proposals(kernels, device):
+    if device == "cpu":
+        return
+    shapes, strides = ((50, 84), (25, 42), (13, 21)), (8, 16, 32)
+    for variant in ("v1", "v2", "v3", "symbolic"):
+        levels = inputs.rpn_levels(inputs.generator(5), 2, shapes, strides, (8,), variant)
+        info = torch.tensor([[390.0, 660.0, 1.5], [400.0, 672.0, 2.0]])
+        ranges = torch.tensor([[0.0, 90.0], [30.0, 160.0]]) if variant == "v2" else None
+        own = kernels.proposals(levels, info, 1000, 300, area_range=ranges)
+        other = kernels.proposals(_to(levels, device), info.to(device), 1000, 300, area_range=_to(ranges, device))
+        # exp rounds otherwise on a GPU: a box at the threshold may be dropped, and the rows below it move up.
+        missing = [_absent(a, b) for a, b in zip(own[0], other[0].cpu())]
+        yield Check("GenerateProposals", variant, "CPU kernel", max(missing), 0.01)
+
+
+def _absent(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """The share of boxes that have no counterpart within a hundredth of a pixel."""
+    distance = torch.cdist(expected, found, p=float("inf"))
+    return float((distance.min(dim=1).values > 1e-2).float().mean())
+
+
+def _match_boxes(kernels, device):
+    for count, gts in ((20000, 60), (5000, 1), (300, 0), (0, 5)):
+        source = inputs.generator(gts)
+        boxes = inputs.boxes(source, 1, count)
+        truth = inputs.boxes(source, 2, gts)
+        inside = torch.rand(1, count, generator=source) < 0.9
+        valid = torch.rand(2, gts, generator=source) < 0.9
+        crowd = torch.rand(2, gts, generator=source) < 0.1
+        arguments = (boxes, inside, truth, valid, crowd)
+        found = kernels.match_boxes(*_to(arguments, device))
+        case = f"{count} boxes, {gts} ground truths"
+        if device == "cuda":
+            own = kernels.match_boxes(*arguments)
+            worst = max(_share(f, e) for f, e in zip(found, own))
+            yield Check("MatchBoxes", case, "CPU kernel", worst, 0.0)
+        if not gts or not count:
+            continue
+        every = torch.ones_like(inside), torch.ones_like(valid), torch.zeros_like(crowd)
+        found = kernels.match_boxes(
+            boxes.to(device), every[0].to(device), truth.to(device), every[1].to(device), every[2].to(device), 0.0
+        )
+        iou = torch.stack([torchvision.ops.box_iou(boxes[0], t) for t in truth])
+        yield Check("MatchBoxes", case, "torchvision", _difference(found[0], iou.max(dim=2).values), 1e-5)
