@@ -131,3 +131,13 @@ def test_lives_in_a_graph_of_unknown_sizes():
     boxes, classes = np.array([[[2, 3, 30, 28]]], np.float32), np.array([[4]], np.int32)
     for ours, eager in zip(function(anchors, boxes, classes), retina_targets(anchors, boxes, classes)):
         np.testing.assert_array_equal(ours, eager)
+
+
+def test_an_undetectable_box_makes_all_it_misses_foreground():
+    """A box that overlaps no anchor has a largest IoU of 0, which all anchors without an overlap share."""
+    anchors = np.array([[0, 0, 9, 9], [20, 20, 29, 29]], np.float32)
+    boxes = np.array([[[0, 0, 9, 9], [90, 90, 95, 95]]], np.float32)
+    labels, targets = retina_targets(anchors, boxes, np.array([[3, 5]]))
+    np.testing.assert_array_equal(labels, [[3, 5]])
+    # The second anchor overlaps nothing: its own best box is the first of equals.
+    np.testing.assert_allclose(decode(anchors[1:], targets[0, 1:]), boxes[0, :1], atol=1e-3)
