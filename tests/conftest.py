@@ -41,6 +41,15 @@ def strategy(request) -> tf.distribute.MirroredStrategy:
     return _mirrored(request.param)
 
 
+@pytest.fixture(params=["python", "native"])
+def implementation(request):
+    """Runs a test once with TensorFlow's own ops and once with the custom ones (`make ops` builds those)."""
+    if request.param == "native" and native.state().library is None:
+        pytest.skip(f"custom ops: {native.state().reason}")  # TFDET_OPS=native turns this into an error
+    with native.implementation(request.param):
+        yield request.param
+
+
 @pytest.fixture
 def golden():
     """`golden(name)`: the stored inputs and outputs of one of SimpleDet's operators."""

@@ -14,6 +14,8 @@ from tfdet.ops.roi_align import assign_levels, roi_align
 from tfdet.targets.roi import roi_targets
 from tfdet.targets.rpn import rpn_targets
 
+pytestmark = pytest.mark.usefixtures("implementation")
+
 CELL = cell_anchors(16, [2, 4], [0.5, 1, 2])
 ANCHORS = len(CELL)
 
@@ -29,6 +31,7 @@ def detector_arithmetic(features, logits, deltas, image_info, boxes, classes, se
     proposals = merge_levels([proposals, proposals], 30)
     samples = roi_targets(proposals.boxes, boxes, classes, seed, 16)
     pooled = roi_align([features], samples.boxes, assign_levels(samples.boxes, [16]), [16], 3)
+    pooled = tf.cast(pooled, tf.float32)  # as the heads do
     cls_logits = tf.reduce_mean(pooled, [2, 3])
     box_losses = bbox_losses(cls_logits, tf.tile(cls_logits, [1, 1, 4]), samples, class_agnostic=False)
     detections = multiclass_nms(
@@ -71,8 +74,8 @@ def test_one_trace_serves_all_sizes_and_equals_eager(dtype):
         for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected)):
             assert a.dtype in (tf.float32, tf.int32)
             assert np.isfinite(a.numpy()).all()
-            # A proposal may move by a bit of exp(), and a weight of the pooled features with it.
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+            # A proposal may move by a bit of exp(), and a weight of the pooled features with it: by one unit of half.
+            np.testing.assert_allclose(a, b, rtol=1e-3 if dtype == "float16" else 1e-4, atol=1e-3)
     assert compiled.experimental_get_tracing_count() == 1
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfdet.errors import UserError
@@ -68,7 +68,7 @@ def reference_roi_align(plane, box, scale, bins):
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("name", ["7x7", "14x14"])
-def test_equals_simpledet(golden, name, compiled):
+def test_equals_simpledet(golden, implementation, name, compiled):
     z = golden(f"roi_align_v2_{name}")
     features, bins = tf.constant(nhwc(z["data"])), z["out"].shape[-1]
 
@@ -99,7 +99,7 @@ def test_samples_are_where_simpledet_found_its_maxima(golden):
 
 
 @pytest.mark.parametrize("rule", ["thresholds", "log2"])
-def test_levels_and_their_features_equal_simpledet(golden, rule):
+def test_levels_and_their_features_equal_simpledet(golden, implementation, rule):
     z = golden("fpn_roi_align")
     levels = assign_levels(z["rois"], STRIDES, rule=rule)
     for index, stride in enumerate(STRIDES):
@@ -117,7 +117,7 @@ VECTORS = [
 ]
 
 
-def test_vectors():
+def test_vectors(implementation):
     row, column = np.mgrid[:8, :10]
     maps = np.stack([10 * row + column, (-1.0) ** (row + column) * (1 + column)], axis=-1).astype(F32)
     boxes = np.array([[v[0] for v in VECTORS]], F32)
@@ -126,9 +126,9 @@ def test_vectors():
     np.testing.assert_allclose(pooled[..., 1], [v[2] for v in VECTORS], atol=6e-5)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31 - 1), st.sampled_from(["usual", "tiny", "edge"]))
-def test_equals_the_plain_loops(seed, kind):
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**31 - 1), kind=st.sampled_from(["usual", "tiny", "edge"]))
+def test_equals_the_plain_loops(implementation, seed, kind):
     """`edge`: the step between samples is 0.01 of a pixel to within a few bits, where a third sample appears."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(1, 9, 12, 2)).astype(F32)
@@ -148,7 +148,7 @@ def test_equals_the_plain_loops(seed, kind):
             )
 
 
-def test_a_third_sample_is_taken_where_simpledet_takes_it():
+def test_a_third_sample_is_taken_where_simpledet_takes_it(implementation):
     rng = np.random.default_rng(5)
     begin = rng.uniform(0, 60, 20000).astype(F32)
     end = (begin + F32(0.03 * 8)).astype(F32)
@@ -167,7 +167,7 @@ def test_a_third_sample_is_taken_where_simpledet_takes_it():
 
 
 @pytest.mark.parametrize("mode", ["max", "average"])
-def test_gradient_equals_finite_differences(mode):
+def test_gradient_equals_finite_differences(implementation, mode):
     rng = np.random.default_rng(1)
     # Whole numbers: samples differ by much more than the bump, but for rare ties.
     features = [rng.permutation(2 * 6 * 7).reshape(2, 6, 7, 1), rng.permutation(2 * 3 * 4).reshape(2, 3, 4, 1)]
@@ -196,7 +196,7 @@ def test_gradient_equals_finite_differences(mode):
             np.testing.assert_allclose((plus - minus) / 0.1, gradient.numpy().ravel()[where], atol=5e-3)
 
 
-def test_on_ties_the_first_sample_gets_the_gradient():
+def test_on_ties_the_first_sample_gets_the_gradient(implementation):
     features = tf.ones([1, 8, 8, 1])
     box = tf.constant([[[0.0, 0.0, 6.0, 6.0]]])
     with tf.GradientTape() as tape:
@@ -206,48 +206,65 @@ def test_on_ties_the_first_sample_gets_the_gradient():
     assert gradient[2, 2] == 1.0 and gradient.sum() == 1.0  # samples at 2 and 4: the first of four is (2, 2)
 
 
-@pytest.mark.parametrize("aligned", [False, True])
-def test_average_equals_detectron(golden, aligned):
-    z = golden("roi_align_average")
-    features, boxes = tf.constant(nhwc(z["x"])), z["rois"][None, :, 1:]
-    assert (z["rois"][:, 0] == 0).all()
-    key = f"aligned{int(aligned)}_sr2"
-    with tf.GradientTape() as tape:
-        tape.watch(features)
-        pooled = one_level(
-            features,
-            boxes,
-            1 / float(z["spatial_scale"]),
-            z["grad_out"].shape[-1],
-            mode="average",
-            sampling_ratio=2,
-            aligned=aligned,
-        )
-    np.testing.assert_allclose(nchw(pooled)[0], z[f"y_{key}"], atol=1e-5)
-    gradient = tape.gradient(pooled, features, nhwc(z["grad_out"])[None])
-    np.testing.assert_allclose(gradient.numpy().transpose(0, 3, 1, 2), z[f"gx_{key}"], atol=1e-5)
-
-
-def test_no_rois_and_boxes_that_are_no_numbers():
+def test_no_rois_and_boxes_that_are_no_numbers(implementation):
     features = tf.random.normal([2, 5, 5, 3])
     with tf.GradientTape() as tape:
         tape.watch(features)
         empty = one_level(features, tf.zeros([2, 0, 4]), 16, 7)
     assert empty.shape == (2, 0, 7, 7, 3)
     np.testing.assert_array_equal(tape.gradient(empty, features), np.zeros([2, 5, 5, 3]))
-    boxes = tf.constant([[[np.nan, 0, 50, 50], [0, np.inf, 50, 50], [30, 30, 10, 10]]] * 2, tf.float32)
-    np.testing.assert_array_equal(one_level(features, boxes, 16, 2), np.zeros([2, 3, 2, 2, 3]))
+    odd = [[np.nan, 0, 50, 50], [0, np.inf, 50, 50], [0, 0, 50, np.inf], [-np.inf, 0, np.inf, 50]]
+    boxes = tf.constant([[*odd, [30, 30, 10, 10]]] * 2, tf.float32)
+    np.testing.assert_array_equal(one_level(features, boxes, 16, 2), np.zeros([2, 5, 2, 2, 3]))
+    for options in ({}, {"aligned": True}, {"sampling_ratio": 0}):
+        pooled = one_level(features, tf.constant([odd] * 2, tf.float32), 16, 2, mode="average", **options)
+        np.testing.assert_array_equal(pooled, np.zeros([2, 4, 2, 2, 3]))
+        too_wide = one_level(features, tf.fill([2, 1, 4], 3e38) * [-1, 0, 1, 1e-38], 1, 2, mode="average", **options)
+        np.testing.assert_array_equal(too_wide, np.zeros([2, 1, 2, 2, 3]))
 
 
-def test_half_precision_features_are_pooled_in_float32():
-    features = tf.cast(tf.random.normal([1, 8, 8, 2]), tf.float16)
-    box = tf.constant([[[3.0, 9.0, 100.0, 90.0]]])
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_maps_without_pixels_give_zeros(implementation, mode):
+    features = [tf.ones([1, 4, 4, 2]), tf.zeros([1, 0, 3, 2]), tf.zeros([1, 2, 0, 2])]
+    boxes = tf.constant([[[0.0, 0.0, 30.0, 30.0]] * 3])
     with tf.GradientTape() as tape:
         tape.watch(features)
-        pooled = one_level(features, box, 16, 2)
-    assert pooled.dtype == tf.float32
-    np.testing.assert_array_equal(pooled, one_level(tf.cast(features, tf.float32), box, 16, 2))
-    assert tape.gradient(pooled, features).dtype == tf.float16
+        pooled = roi_align(features, boxes, [[0, 1, 2]], (8, 16, 32), 2, mode=mode)
+    np.testing.assert_array_equal(pooled, [[np.ones([2, 2, 2]), *np.zeros([2, 2, 2, 2])]])
+    gradients = tape.gradient(pooled, features)
+    assert [g.shape for g in gradients] == [f.shape for f in features]
+    np.testing.assert_allclose(tf.reduce_sum(gradients[0]), 8)
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_maps_without_channels(implementation, mode):
+    features = tf.zeros([1, 4, 4, 0])
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled = one_level(features, tf.constant([[[0.0, 0.0, 30.0, 30.0]]]), 8, 3, mode=mode)
+    assert pooled.shape == (1, 1, 3, 3, 0)
+    assert tape.gradient(pooled, features).shape == features.shape
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_other_precisions_are_pooled_in_float32_and_rounded(implementation, mode, dtype):
+    rng = np.random.default_rng(4)
+    features = tf.cast(rng.normal(size=(1, 8, 8, 19)), dtype)
+    boxes = tf.constant([[[3.0, 9.0, 100.0, 90.0], [-20.0, 40.0, 200.0, 80.0], [5.0, 7.0, 6.0, 9.0]]])
+    upstream = tf.cast(rng.normal(size=(1, 3, 2, 2, 19)), dtype)
+
+    def pooled_and_gradient(features, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            pooled = one_level(features, boxes, 16, 2, mode=mode)
+        return pooled, tape.gradient(pooled, features, upstream)
+
+    pooled, gradient = pooled_and_gradient(features, upstream)
+    assert pooled.dtype == gradient.dtype == dtype
+    exact, exact_gradient = pooled_and_gradient(tf.cast(features, tf.float32), tf.cast(upstream, tf.float32))
+    np.testing.assert_array_equal(pooled, tf.cast(exact, dtype))
+    np.testing.assert_array_equal(gradient, tf.cast(exact_gradient, dtype))
 
 
 def test_level_borders():
@@ -258,19 +275,30 @@ def test_level_borders():
     np.testing.assert_array_equal(assign_levels(np.full([1, 4], np.nan, F32), STRIDES), [0])
 
 
-def test_bad_arguments_are_named():
+def test_bad_arguments_are_named(implementation):
     features, boxes, levels = tf.zeros([1, 4, 4, 1]), tf.zeros([1, 1, 4]), tf.zeros([1, 1], tf.int32)
     with pytest.raises(UserError, match="one stride a feature map.*1 features"):
         roi_align([features], boxes, levels, (4, 8), 7)
     with pytest.raises(UserError, match="mode.*median"):
         roi_align([features], boxes, levels, (4,), 7, mode="median")
+    with pytest.raises(UserError, match="one float dtype.*float32.*float16"):
+        roi_align([features, tf.cast(features, tf.float16)], boxes, levels, (4, 8), 7)
+    with pytest.raises(UserError, match="one float dtype.*int32"):
+        roi_align([tf.cast(features, tf.int32)], boxes, levels, (4,), 7)
+    with pytest.raises(UserError, match=r"strides.*\(0,\)"):
+        roi_align([features], boxes, levels, (0,), 7)
+    for size in (0, (7, 0), (7, 7, 7), 5000):
+        with pytest.raises(UserError, match="output_size"):
+            roi_align([features], boxes, levels, (4,), size)
+    with pytest.raises(UserError, match="sampling_ratio.*129"):
+        roi_align([features], boxes, levels, (4,), 7, mode="average", sampling_ratio=129)
     with pytest.raises(UserError, match=r"double.*\(4, 16\)"):
         assign_levels(boxes, (4, 16))
     with pytest.raises(UserError, match="rule.*linear"):
         assign_levels(boxes, STRIDES, rule="linear")
 
 
-def test_the_gradient_is_the_same_bit_for_bit_every_time():
+def test_the_gradient_is_the_same_bit_for_bit_every_time(implementation):
     rng = np.random.default_rng(2)
     features = tf.constant(rng.normal(size=(1, 6, 6, 4)), tf.float32)
     corner = rng.uniform(0, 40, (1, 200, 2))

@@ -1,10 +1,9 @@
-"""Random subsets, and matching with its ties."""
+"""Random subsets and orders."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdet.ops.matching import match_best, match_with_ties
 from tfdet.ops.sampling import random_order, random_subset, split_seed
 
 
@@ -37,29 +36,3 @@ def test_order_lists_the_marked_positions_once():
 def test_split_seeds_differ():
     a, b = split_seed([7, 8], 2)
     assert (a.numpy() != b.numpy()).any()
-
-
-BOXES = np.array([[[0, 0, 9, 9], [0, 0, 9, 19], [50, 50, 59, 59], [80, 80, 89, 89]]], np.float32)
-
-
-def test_best_match_ignores_padding_and_takes_the_first_of_equals():
-    gt = np.array([[[-1, -1, -1, -1], [0, 0, 9, 9], [0, 0, 9, 9], [50, 50, 59, 54]]], np.float32)
-    matches = match_best(BOXES, gt, np.array([[False, True, True, True]]))
-    np.testing.assert_array_equal(matches.index, [[1, 1, 3, 1]])
-    np.testing.assert_allclose(matches.iou, [[1, 0.5, 0.5, 0]])
-
-
-def test_no_ground_truth_matches_nothing():
-    for gt, valid in ((np.zeros([1, 0, 4]), np.zeros([1, 0], bool)), (BOXES, np.zeros([1, 4], bool))):
-        matches, nearest = match_with_ties(BOXES, gt.astype(np.float32), valid)
-        np.testing.assert_array_equal(matches.index, [[-1] * 4])
-        np.testing.assert_array_equal(matches.iou, [[0] * 4])
-        assert not nearest.numpy().any()
-
-
-def test_every_box_at_a_column_maximum_is_nearest():
-    gt = np.array([[[0, 0, 9, 4], [200, 200, 210, 210]]], np.float32)
-    _, one = match_with_ties(BOXES, gt[:, :1], np.array([[True]]))
-    np.testing.assert_array_equal(one, [[True, False, False, False]])
-    _, quirk = match_with_ties(BOXES, gt, np.array([[True, True]]))  # nothing overlaps the second
-    assert quirk.numpy().all()

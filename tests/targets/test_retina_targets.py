@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfdet.ops.anchors import cell_anchors, grid_anchors
@@ -52,9 +52,9 @@ def plain(anchors, boxes, classes, positive, negative):
     return labels, targets
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**31 - 1), st.integers(0, 6), st.booleans())
-def test_equal_the_plain_rules(seed, slots, whole_pixels):
+def test_equal_the_plain_rules(implementation, seed, slots, whole_pixels):
     rng = np.random.default_rng(seed)
     anchors = pyramid_anchors(32, 40)
     corner = rng.uniform(0, 30, (2, slots, 2))
@@ -68,7 +68,7 @@ def test_equal_the_plain_rules(seed, slots, whole_pixels):
         np.testing.assert_allclose(targets[image], expected_targets, atol=1e-4)
 
 
-def test_a_low_quality_anchor_takes_its_class_from_one_box_and_its_place_from_another():
+def test_a_low_quality_anchor_takes_its_class_from_one_box_and_its_place_from_another(implementation):
     anchors = np.array([[0, 0, 99, 99], [0, 0, 19, 19]], np.float32)
     # The first box has IoU 0.36 with the large anchor, more than with the small one; the second box has 0.45.
     boxes = np.array([[[0, 0, 59, 59], [40, 0, 109, 63]]], np.float32)
@@ -100,14 +100,14 @@ def test_anchors_beyond_the_border_take_part():
 
 
 @pytest.mark.parametrize("slots", [0, 3])
-def test_images_without_boxes_are_background(slots):
+def test_images_without_boxes_are_background(implementation, slots):
     labels, targets = retina_targets(
         pyramid_anchors(), np.full([2, slots, 4], -1, np.float32), np.full([2, slots], -1, np.int32)
     )
     assert (labels.numpy() == -1).all() and not np.any(targets)
 
 
-def test_three_hundred_boxes_beside_an_image_with_none():
+def test_three_hundred_boxes_beside_an_image_with_none(implementation):
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 110, (2, 300, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(5, 60, (2, 300, 2))], axis=-1).astype(np.float32)
@@ -133,7 +133,7 @@ def test_lives_in_a_graph_of_unknown_sizes():
         np.testing.assert_array_equal(ours, eager)
 
 
-def test_an_undetectable_box_makes_all_it_misses_foreground():
+def test_an_undetectable_box_makes_all_it_misses_foreground(implementation):
     """A box that overlaps no anchor has a largest IoU of 0, which all anchors without an overlap share."""
     anchors = np.array([[0, 0, 9, 9], [20, 20, 29, 29]], np.float32)
     boxes = np.array([[[0, 0, 9, 9], [90, 90, 95, 95]]], np.float32)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfdet.errors import UserError
@@ -34,7 +34,7 @@ def slot_targets(z, image):
 
 
 @pytest.mark.parametrize("heads", ["agnostic", "perclass"])
-def test_undrawn_targets_equal_simpledet(golden, heads):
+def test_undrawn_targets_equal_simpledet(implementation, golden, heads):
     z = golden(f"proposal_target_{heads}_nosample")
     num_rois, fraction = int(z["image_rois"]), float(z["fg_fraction"])
     samples = roi_targets(z["rois"], *ground_truth(z), SEED, num_rois, fraction, pad="repeat")
@@ -59,7 +59,7 @@ def test_undrawn_targets_equal_simpledet(golden, heads):
 
 
 @pytest.mark.parametrize("heads", ["agnostic", "perclass"])
-def test_drawn_targets_have_simpledets_counts(golden, heads):
+def test_drawn_targets_have_simpledets_counts(implementation, golden, heads):
     z = golden(f"proposal_target_{heads}_sampled")
     gt, classes = ground_truth(z)
     samples = roi_targets(z["rois"], gt, classes, SEED, int(z["image_rois"]), float(z["fg_fraction"]))
@@ -83,11 +83,11 @@ def scene(rng, images=2, proposals=40, slots=5):
     return np.concatenate([near, far], axis=1).astype(np.float32), gt.astype(np.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(0, 2**31 - 1), st.integers(0, 5), st.booleans(), st.sampled_from(["resize", "repeat"]), st.booleans()
 )
-def test_samples_obey_their_rules(seed, slots, append_gt, pad, crowded):
+def test_samples_obey_their_rules(implementation, seed, slots, append_gt, pad, crowded):
     rng = np.random.default_rng(seed)
     proposals, gt = scene(rng, proposals=60 if crowded else 10, slots=slots)
     classes = rng.integers(-1, 4, (2, slots)).astype(np.int32)
@@ -115,7 +115,7 @@ def test_samples_obey_their_rules(seed, slots, append_gt, pad, crowded):
             assert max(rows(boxes[count:]).values(), default=1) == 1  # enough: nothing comes twice
 
 
-def test_padding_of_the_two_revisions():
+def test_padding_of_the_two_revisions(implementation):
     """Three foreground, two background proposals, eight rows."""
     gt = np.array([[[0, 0, 99, 99]]], np.float32)
     proposals = np.array(
@@ -132,7 +132,7 @@ def test_padding_of_the_two_revisions():
     assert rows(repeated.boxes.numpy()[0, 2:, :1]) == Counter({(200.0,): 3, (300.0,): 3})
 
 
-def test_missing_and_broken_proposals_take_no_part():
+def test_missing_and_broken_proposals_take_no_part(implementation):
     proposals = np.zeros([1, 6, 4], np.float32)
     proposals[0, 1] = [np.nan, 0, 50, 50]
     proposals[0, 2] = [0, 0, np.inf, 50]
@@ -145,7 +145,7 @@ def test_missing_and_broken_proposals_take_no_part():
 
 @pytest.mark.parametrize("pad", ["resize", "repeat"])
 @pytest.mark.parametrize("proposals", [0, 5])
-def test_no_proposals_and_no_boxes_give_empty_background_rows(pad, proposals):
+def test_no_proposals_and_no_boxes_give_empty_background_rows(implementation, pad, proposals):
     samples = roi_targets(
         np.zeros([2, proposals, 4], np.float32), np.zeros([2, 0, 4]), np.zeros([2, 0], int), SEED, 6, pad=pad
     )

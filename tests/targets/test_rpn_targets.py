@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfdet.ops.anchors import cell_anchors, grid_anchors
@@ -27,7 +27,7 @@ def anchor_major(labels, height=16, width=20):
     return np.reshape(labels, [height, width, -1]).transpose(2, 0, 1).ravel()
 
 
-def test_undrawn_targets_equal_simpledet(golden):
+def test_undrawn_targets_equal_simpledet(implementation, golden):
     z = golden("anchor_target")
     result = rpn_targets(c4_anchors(), z["im_info"][None], *ground_truth(z), SEED, batch_per_image=100000)
     np.testing.assert_array_equal(anchor_major(result.labels[0]), z["c4_n100000_label"])
@@ -37,7 +37,7 @@ def test_undrawn_targets_equal_simpledet(golden):
     np.testing.assert_array_equal(weights, z["c4_n100000_weight"])
 
 
-def test_undrawn_pyramid_targets_equal_simpledet(golden):
+def test_undrawn_pyramid_targets_equal_simpledet(implementation, golden):
     z = golden("anchor_target")
     levels = [(4, 64, 80), (8, 32, 40), (16, 16, 20), (32, 8, 10), (64, 4, 5)]
     anchors = tf.concat([grid_anchors(cell_anchors(s, [8], RATIOS), s, h, w) for s, h, w in levels], axis=0)
@@ -47,7 +47,7 @@ def test_undrawn_pyramid_targets_equal_simpledet(golden):
     np.testing.assert_allclose(np.reshape(result.box_targets[0], [-1, 12]).T, z["fpn_target"], atol=2e-7)
 
 
-def test_drawn_targets_have_simpledets_counts_and_come_from_the_undrawn(golden):
+def test_drawn_targets_have_simpledets_counts_and_come_from_the_undrawn(implementation, golden):
     z = golden("anchor_target")
     drawn = anchor_major(rpn_targets(c4_anchors(), z["im_info"][None], *ground_truth(z), SEED).labels[0])
     for label in (-1, 0, 1):
@@ -65,9 +65,9 @@ def test_a_seed_gives_one_draw(golden):
     assert (draws[0] != draws[2]).any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**31 - 1), st.integers(0, 6))
-def test_draws_obey_their_bounds(seed, slots):
+def test_draws_obey_their_bounds(implementation, seed, slots):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 200, (2, slots, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(20, 120, (2, slots, 2))], axis=-1).astype(np.float32)
@@ -89,7 +89,7 @@ def test_draws_obey_their_bounds(seed, slots):
             assert np.abs(real - box).max(axis=1).min() < 0.01  # every target leads to a real box
 
 
-def test_an_undetectable_box_makes_all_it_misses_foreground():
+def test_an_undetectable_box_makes_all_it_misses_foreground(implementation):
     """A box that overlaps no anchor inside the image has a largest IoU of 0, which all anchors share."""
     anchors = np.array([[0, 0, 9, 9], [20, 20, 29, 29], [-5, 0, 4, 9]], np.float32)
     boxes = np.array([[[90, 90, 95, 95], [0, 0, 9, 9]]], np.float32)
@@ -100,7 +100,7 @@ def test_an_undetectable_box_makes_all_it_misses_foreground():
     np.testing.assert_allclose(expected, boxes[0, :1], atol=1e-3)
 
 
-def test_anchors_that_share_the_best_iou_are_all_foreground():
+def test_anchors_that_share_the_best_iou_are_all_foreground(implementation):
     anchors = np.array([[0, 0, 9, 9], [10, 0, 19, 9], [50, 50, 59, 59]], np.float32)
     boxes = np.array([[[5, 0, 14, 9]]], np.float32)
     labels, _ = rpn_targets(anchors, [[100.0, 100, 1]], boxes, np.zeros([1, 1], int), SEED)
@@ -108,7 +108,7 @@ def test_anchors_that_share_the_best_iou_are_all_foreground():
 
 
 @pytest.mark.parametrize("slots", [0, 3])
-def test_images_without_boxes_are_background(slots):
+def test_images_without_boxes_are_background(implementation, slots):
     boxes = np.full([2, slots, 4], -1, np.float32)
     labels, targets = rpn_targets(
         c4_anchors(), [[256.0, 320, 1]] * 2, boxes, np.full([2, slots], -1, np.int32), SEED, batch_per_image=64
@@ -117,7 +117,7 @@ def test_images_without_boxes_are_background(slots):
     assert not (labels.numpy() == 1).any() and not np.any(targets)
 
 
-def test_three_hundred_boxes_and_an_image_smaller_than_any_anchor():
+def test_three_hundred_boxes_and_an_image_smaller_than_any_anchor(implementation):
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 200, (2, 300, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(5, 60, (2, 300, 2))], axis=-1).astype(np.float32)

@@ -20,6 +20,8 @@ class PostProcess:
         iou_threshold: NMS drops a box that overlaps a better one of its class by more.
         max_detections: D, kept per image over all classes.
         box_std: standard deviations the box targets were divided by.
+        nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
+        nms_sigma: of "gaussian".
     """
 
     def __init__(
@@ -28,9 +30,12 @@ class PostProcess:
         iou_threshold: float = 0.5,
         max_detections: int = 100,
         box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
+        nms_method: str = "hard",
+        nms_sigma: float = 0.5,
     ):
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
         self.box_std = tuple(box_std)
+        self.nms_method, self.nms_sigma = nms_method, nms_sigma
 
     def decode(self, rois: tf.Tensor, deltas: tf.Tensor, image_info: tf.Tensor, class_agnostic: bool) -> tf.Tensor:
         """Boxes of every class slot, clipped to the image, in pixels of the network input.
@@ -72,4 +77,6 @@ class PostProcess:
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
+            method=self.nms_method,
+            sigma=self.nms_sigma,
         )

@@ -6,9 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.heads.rpn import foreground_scores
 from tfdet.ops.anchors import cell_anchors, grid_anchors
-from tfdet.ops.proposals import generate_proposals, merge_levels
+from tfdet.ops.proposals import generate_proposals
 from tfdet.structures import Proposals
 
 
@@ -73,23 +72,17 @@ class ProposalGenerator:
         training: bool,
     ) -> Proposals:
         """Proposals of `RpnHead` outputs; no gradient flows back."""
-        variants = (self.variant,) * len(rpn_outputs) if isinstance(self.variant, str) else tuple(self.variant)
         phase = 0 if training else 1
-        levels = [
-            generate_proposals(
-                foreground_scores(tf.stop_gradient(logits)),
-                tf.stop_gradient(deltas),
-                cell,
-                stride,
-                image_info,
-                pre_nms_top_n=self.pre_nms_top_n[phase],
-                post_nms_top_n=self.post_nms_top_n[phase],
-                iou_threshold=self.iou_threshold,
-                min_size=self.min_size,
-                variant=variant,
-            )
-            for (logits, deltas), cell, stride, variant in zip(
-                rpn_outputs, anchors.cells, anchors.strides, variants, strict=True
-            )
-        ]
-        return levels[0] if len(levels) == 1 else merge_levels(levels, self.post_nms_top_n[phase])
+        return generate_proposals(
+            [logits for logits, _ in rpn_outputs],
+            [deltas for _, deltas in rpn_outputs],
+            anchors.cells,
+            anchors.strides,
+            image_info,
+            pre_nms_top_n=self.pre_nms_top_n[phase],
+            post_nms_top_n=self.post_nms_top_n[phase],
+            iou_threshold=self.iou_threshold,
+            min_size=self.min_size,
+            variant=self.variant,
+            from_logits=True,
+        )

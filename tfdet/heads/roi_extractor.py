@@ -18,7 +18,8 @@ class RoiExtractor:
         mode: "max" is SimpleDet's ROIAlign_v2, the maximum of four samples.
         level_rule: "thresholds" (profile S: sides of 112, 224, 448) or "log2" (profile H: floor(4 + log2(side / 224))).
 
-    Call: (features finest first, boxes [B, R, 4]) -> float32 [B * R, P, P, C]. No gradient reaches the boxes.
+    Call: (features finest first, boxes [B, R, 4]) -> [B * R, P, P, C] in the features' dtype. No gradient reaches the
+    boxes.
     """
 
     def __init__(

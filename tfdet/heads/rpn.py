@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.layers import SymmetricConv2D
+from tfdet.ops.proposals_portable import foreground_probability
 
 
 @configurable
@@ -55,4 +56,4 @@ def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:
 
 def foreground_scores(cls_logits: tf.Tensor) -> tf.Tensor:
     """Softmax probability of the foreground, [B, H, W, 2A] -> [B, H, W, A]."""
-    return tf.nn.softmax(split_logits(cls_logits))[..., 1]
+    return foreground_probability(cls_logits)

@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression of one class, and of every class of a detector's output."""
+"""Greedy non-maximum suppression of one class, and greedy or soft one of every class of a detector's output."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.ops import native, nms_portable
 from tfdet.ops.boxes import LEGACY, extra_pixel, to_float32
 from tfdet.structures import Detections
+
+METHODS = ("hard", "linear", "gaussian")
+
+tf.no_gradient("TfdetBatchedNms")
 
 
 class NmsResult(NamedTuple):
@@ -31,7 +36,7 @@ def nms(
     """Keeps the best box, drops those that overlap it too much, and goes on with the best of the rest.
 
     Equal scores are taken in the order of their index. A box with a coordinate or score that is not a number is
-    never kept, nor is one of score minus infinity.
+    never kept, nor is one of score minus infinity, or one whose area overflows float32.
 
     Args:
         boxes: float32 [B, N, 4].
@@ -46,26 +51,26 @@ def nms(
         NmsResult with indices int32 [B, K] and num_valid int32 [B].
 
     Raises:
-        UserError: when `iou_threshold` is out of range.
+        UserError: when `iou_threshold` is out of range, or `convention` unknown.
 
     Source: SimpleDet operator_py/nms.py, py_nms; operator_cxx/contrib/proposal.cu, _nms.
     """
-    threshold = _threshold(iou_threshold, inclusive)
+    _check(iou_threshold, inclusive, convention)
     boxes, scores = to_float32(boxes, scores)
-    scores = tf.where(_is_number(boxes) & ~tf.math.is_nan(scores), scores, -np.inf)
-    lowest = np.finfo(np.float32).min if score_threshold is None else score_threshold
-    boxes = _as_edges(boxes, convention)
-
-    def one_image(inputs):
-        return _kernel(*inputs, max_output_size, threshold, lowest)
-
-    indices, num_valid = tf.map_fn(
-        one_image,
-        (boxes, scores),
-        fn_output_signature=(tf.TensorSpec([max_output_size], tf.int32), tf.TensorSpec([], tf.int32)),
-    )
-    kept = tf.range(max_output_size) < num_valid[:, None]
-    return NmsResult(tf.where(kept, indices, -1), num_valid)
+    lowest = float(np.finfo(np.float32).min) if score_threshold is None else score_threshold
+    if native.in_use():
+        found = native.library().tfdet_batched_nms(
+            boxes[:, :, None],
+            scores[:, :, None],
+            max_detections=max_output_size,
+            iou_threshold=iou_threshold,
+            score_threshold=lowest,
+            inclusive=inclusive,
+            convention=convention,
+        )
+        return NmsResult(found.indices, found.num_valid)
+    threshold = strict_threshold(iou_threshold, inclusive)
+    return NmsResult(*nms_portable.nms(boxes, scores, threshold, max_output_size, convention, lowest))
 
 
 def multiclass_nms(
@@ -75,101 +80,67 @@ def multiclass_nms(
     iou_threshold: float,
     max_detections: int,
     convention: str = LEGACY,
+    method: str = "hard",
+    sigma: float = 0.5,
 ) -> Detections:
-    """Suppression inside every class, then the best detections over all classes.
+    """Suppression inside every class, then the best detections over all classes. No gradient flows through it.
 
     Of one class no more than `max_detections` can be among the best, so bounding each class by it loses nothing.
-    Equal scores are taken in the order class, then box. Runs on the CPU: a few boxes a class pass the score
-    threshold, for which a GPU is slower.
+    Equal scores are taken in the order class, then box. The soft methods drop no box: each kept one multiplies the
+    scores of the rest of its class by a weight that falls with their IoU, and those above `score_threshold` remain.
 
     Args:
         boxes: float32 [B, N, C or 1, 4]; with 1 all classes share the boxes of a row.
         scores: float32 [B, N, C], without background.
         score_threshold: keep only scores above it.
-        iou_threshold: in [0, 1]; a larger IoU inside a class suppresses.
+        iou_threshold: in [0, 1]; a larger IoU inside a class suppresses. Not used by `"gaussian"`.
         max_detections: D.
         convention: of the IoU, `"legacy_plus_one"` (default) or `"continuous"`.
+        method: `"hard"` drops boxes (default); `"linear"` multiplies scores by 1 - IoU above `iou_threshold`;
+            `"gaussian"` multiplies them by exp(-IoU^2 / sigma).
+        sigma: above 0; of `"gaussian"`.
 
     Returns:
-        Detections padded to D with zero boxes, score 0 and class -1, in the pixels of `boxes`.
+        Detections padded to D with zero boxes, score 0 and class -1, in the pixels of `boxes`. Scores of the soft
+        methods are the lowered ones.
 
     Raises:
-        UserError: when `iou_threshold` is out of range.
+        UserError: when `iou_threshold` or `sigma` is out of range, or `convention` or `method` unknown.
 
-    Source: SimpleDet detection_test.py (per-class NMS, then the best max_det_per_image).
+    Source: SimpleDet detection_test.py (per-class NMS, then the best max_det_per_image) and operator_py/nms.py; Bodla
+    et al., Soft-NMS: Improving Object Detection With One Line of Code, ICCV 2017.
     """
-    threshold = _threshold(iou_threshold, inclusive=False)
-    with tf.device("CPU:0"):
-        boxes, scores = to_float32(boxes, scores)
-        scores = tf.where(_is_number(boxes) & ~tf.math.is_nan(scores), scores, -np.inf)
-        shape = tf.shape(scores)
-        batch, num_boxes, num_classes = shape[0], shape[1], shape[2]
-        box_sets = tf.shape(boxes)[2]  # 1 or C
-        by_class = tf.reshape(tf.transpose(scores, [0, 2, 1]), [batch * num_classes, num_boxes])
-        edges = tf.reshape(tf.transpose(_as_edges(boxes, convention), [0, 2, 1, 3]), [batch * box_sets, num_boxes, 4])
-
-        def one_class(index):
-            box_set = index // num_classes * box_sets + tf.minimum(index % num_classes, box_sets - 1)
-            return _kernel(edges[box_set], by_class[index], max_detections, threshold, score_threshold)
-
-        indices, counts = tf.map_fn(
-            one_class,
-            tf.range(batch * num_classes),
-            fn_output_signature=(tf.TensorSpec([max_detections], tf.int32), tf.TensorSpec([], tf.int32)),
+    _check(iou_threshold, False, convention)
+    if method not in METHODS:
+        raise UserError(f"nms: method must be one of {METHODS}. Received: {method!r}")
+    if not 0.0 < sigma < np.inf:
+        raise UserError(f"nms: sigma must be above 0. Received: {sigma}")
+    boxes, scores = (tf.stop_gradient(t) for t in to_float32(boxes, scores))
+    if native.in_use():
+        found = native.library().tfdet_batched_nms(
+            boxes,
+            scores,
+            max_detections=max_detections,
+            iou_threshold=iou_threshold,
+            score_threshold=score_threshold,
+            convention=convention,
+            method=method,
+            sigma=sigma,
         )
-        kept = tf.range(max_detections) < counts[:, None]
-        # One more box, so that the padding of `indices` can be gathered when there is no box at all.
-        kept_scores = tf.gather(tf.pad(by_class, [[0, 0], [0, 1]]), indices, batch_dims=1)
-        kept_scores = tf.where(kept, kept_scores, -np.inf)
-
-        # Over all classes. One more row of candidates keeps the top-k valid when there is no class at all.
-        kept_scores = tf.reshape(kept_scores, [batch, num_classes * max_detections])
-        kept_scores = tf.pad(kept_scores, [[0, 0], [0, max_detections]], constant_values=-np.inf)
-        best_scores, position = tf.math.top_k(kept_scores, max_detections)
-        valid = best_scores > -np.inf
-        position = tf.where(valid, position, 0)
-        classes = position // max_detections
-        box_index = tf.gather(
-            tf.pad(tf.reshape(indices, [batch, num_classes * max_detections]), [[0, 0], [0, max_detections]]),
-            position,
-            batch_dims=1,
-        )
-        which = tf.stack([box_index, tf.minimum(classes, box_sets - 1)], axis=-1)
-        best_boxes = tf.gather_nd(tf.pad(boxes, [[0, 0], [0, 1], [0, 0], [0, 0]]), which, batch_dims=1)
-        return Detections(
-            boxes=tf.where(valid[..., None], best_boxes, 0.0),
-            scores=tf.where(valid, best_scores, 0.0),
-            classes=tf.where(valid, classes, -1),
-            num_valid=tf.reduce_sum(tf.cast(valid, tf.int32), axis=1),
-        )
+        return Detections(found.detected_boxes, found.detected_scores, found.detected_classes, found.num_valid)
+    threshold = strict_threshold(iou_threshold, False)
+    return nms_portable.multiclass_nms(
+        boxes, scores, score_threshold, threshold, max_detections, convention, method, sigma
+    )
 
 
-def _threshold(iou_threshold: float, inclusive: bool) -> float:
+def strict_threshold(iou_threshold: float, inclusive: bool) -> float:
     """The threshold for a kernel that suppresses strictly above it."""
-    if not 0.0 <= iou_threshold <= 1.0 or (inclusive and iou_threshold == 0.0):
-        raise UserError(f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}")
     threshold = np.float32(iou_threshold)
     return float(np.nextafter(threshold, np.float32(-1.0)) if inclusive else threshold)
 
 
-def _is_number(boxes: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_all(tf.math.is_finite(boxes), axis=-1)
-
-
-def _as_edges(boxes: tf.Tensor, convention: str) -> tf.Tensor:
-    """Boxes whose plain x2 - x1 is the width: TensorFlow's kernels know no other."""
-    extra = extra_pixel(convention)
-    return boxes + tf.constant([0.0, 0.0, extra, extra])
-
-
-def _kernel(edges, scores, max_output_size: int, threshold: float, score_threshold: float):
-    """TensorFlow's NMS of one set: strict on both thresholds, first index on ties. IoU is symmetric in x and y."""
-    indices, count = tf.raw_ops.NonMaxSuppressionV4(
-        boxes=edges,
-        scores=scores,
-        max_output_size=max_output_size,
-        iou_threshold=threshold,
-        score_threshold=score_threshold,
-        pad_to_max_output_size=True,
-    )
-    return tf.ensure_shape(indices, [max_output_size]), count
+def _check(iou_threshold: float, inclusive: bool, convention: str) -> None:
+    if not 0.0 <= iou_threshold <= 1.0 or (inclusive and iou_threshold == 0.0):
+        raise UserError(f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}")
+    extra_pixel(convention)

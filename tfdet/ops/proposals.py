@@ -1,39 +1,40 @@
-"""Region proposals out of the RPN's maps: decode, sort, suppress, pad."""
+"""Region proposals out of the RPN's maps: decode, sort, suppress, take the best of all levels, pad."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.ops.anchors import grid_anchors
-from tfdet.ops.box_coding import decode
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, clip_to_image, sizes, to_float32
-from tfdet.ops.nms import nms
+from tfdet.ops import native, proposals_portable
+from tfdet.ops.boxes import to_float32
+from tfdet.ops.nms import strict_threshold
 from tfdet.structures import Proposals
 
-VARIANTS = ("v1", "v3", "symbolic")
-MAX_LOG_RATIO = math.log(1000.0 / 16.0)
+VARIANTS = ("v1", "v2", "v3", "symbolic")
+
+tf.no_gradient("TfdetGenerateProposals")
 
 
 def generate_proposals(
     scores,
     deltas,
     cell_anchors,
-    stride: int,
+    stride: int | Sequence[int],
     image_info,
     pre_nms_top_n: int,
     post_nms_top_n: int,
     iou_threshold: float = 0.7,
     min_size: float = 0.0,
-    variant: str = "v1",
+    variant: str | Sequence[str] = "v1",
+    area_range=None,
+    from_logits: bool = False,
 ) -> Proposals:
-    """The best boxes of one feature map after suppression. No gradient flows through it.
+    """The best boxes of one feature map, or of several, after suppression. No gradient flows through it.
 
-    The variants are SimpleDet's three operators:
+    Of several feature maps (lists, one entry a level) each is suppressed on its own, and `merge_levels` takes the best
+    of all. The variants are SimpleDet's operators:
 
     | | v1 (C4 models) | v3 (FPN) | symbolic (FPN, later revision, strides 4 to 16) |
     |---|---|---|---|
@@ -43,70 +44,91 @@ def generate_proposals(
     | boxes below `min_size` | score -1 before sorting | score -1 after sorting | kept |
     | missing proposals | zeros | zeros | -1, box and score; scores <= 0 go missing |
 
-    A box below the minimum size is also grown by min_size on each axis, as there. Sorting is stable; a box or score
-    that is not a number is never proposed.
+    v2 (TridentNet) is v1, and boxes whose area after clipping is outside `area_range` score -1 before sorting. A box
+    below the minimum size is also grown by min_size on each axis, as there. Sorting is stable; a box or score that is
+    not a number is never proposed.
 
     Args:
-        scores: float32 [B, H, W, A], probability of foreground.
+        scores: float32 [B, H, W, A], probability of foreground; a list of them for several levels, and so below.
         deltas: float32 [B, H, W, 4 * A], channel 4 * a + k.
         cell_anchors: float32 [A, 4] of `tfdet.ops.anchors.cell_anchors`.
         stride: network pixels per cell.
         image_info: float32 [B, 3], height and width of the image content, scale.
-        pre_nms_top_n: candidates kept before suppression.
-        post_nms_top_n: P, rows of the result.
-        iou_threshold: in [0, 1].
+        pre_nms_top_n: candidates kept before suppression, per level.
+        post_nms_top_n: P, rows of the result, and at most so many of a level.
+        iou_threshold: in [0, 1]; above 0 for "v3".
         min_size: smallest side in pixels of the original image; 0 for none. Ignored by "symbolic".
-        variant: `"v1"`, `"v3"` or `"symbolic"`.
+        variant: `"v1"`, `"v2"`, `"v3"` or `"symbolic"`; one name, or one a level.
+        area_range: float32 [B, 2], for "v2" only: smallest and largest side, in network pixels, of a square with the
+            smallest and largest area allowed (of boxes with + 1; both bounds included).
+        from_logits: `scores` are logits [B, H, W, 2 * A]: the backgrounds of all anchors of a cell, then their
+            foregrounds, as `tfdet.heads.rpn.RpnHead` gives them.
 
     Returns:
         Proposals with P rows, best first.
 
     Raises:
-        UserError: when `variant` is unknown.
+        UserError: when `variant` is unknown, `iou_threshold` out of range, the lists differ in length, or
+            `area_range` is missing for "v2" or given without it.
 
-    Source: SimpleDet operator_cxx/contrib/proposal.cu and proposal_v3.cu; mxnext tvm/proposal.py.
+    Source: SimpleDet operator_cxx/contrib/proposal.cu, proposal_v2.cu and proposal_v3.cu; mxnext tvm/proposal.py;
+    models/FPN/get_topk_proposal.py.
     """
-    if variant not in VARIANTS:
+    if not isinstance(scores, (list, tuple)):
+        scores, deltas, cell_anchors, stride = [scores], [deltas], [cell_anchors], [stride]
+    levels = len(scores)
+    variants = [variant] * levels if isinstance(variant, str) else list(variant)
+    lengths = {"deltas": deltas, "cell_anchors": cell_anchors, "stride": stride, "variant": variants}
+    wrong = {name: len(entries) for name, entries in lengths.items() if len(entries) != levels}
+    if not levels or wrong:
+        raise UserError(f"generate_proposals: expected one entry a level, {levels} as in scores. Received: {wrong}")
+    if not set(variants) <= set(VARIANTS):
         raise UserError(f"generate_proposals: variant must be one of {VARIANTS}. Received: {variant!r}")
-    scores, deltas, image_info = (tf.stop_gradient(t) for t in to_float32(scores, deltas, image_info))
-    shape = tf.shape(scores)
-    batch, height, width = shape[0], shape[1], shape[2]
-    if variant != "v3":
-        scores = _mask_padding(scores, image_info, stride)
-    scores = tf.reshape(scores, [batch, -1])
-    anchors = grid_anchors(cell_anchors, stride, height, width)
-    boxes = decode(
-        anchors, tf.reshape(deltas, [batch, -1, 4]), max_log_ratio=MAX_LOG_RATIO if variant == "v3" else None
-    )
-    boxes = clip_to_image(boxes, image_info)
-    if variant == "v1" and min_size > 0:
-        smallest = min_size * image_info[:, 2, None]
-        boxes, scores = _grow_small(boxes, scores, smallest, 1.0, min_size * image_info[:, 2, None, None])
+    if ("v2" in variants) != (area_range is not None):
+        raise UserError('generate_proposals: variant "v2" needs area_range, and only it takes one')
+    if not 0.0 <= iou_threshold <= 1.0 or ("v3" in variants and iou_threshold == 0.0):
+        raise UserError(
+            f"generate_proposals: iou_threshold must be in [0, 1], above 0 for v3. Received: {iou_threshold}"
+        )
 
-    usable = tf.reduce_all(tf.math.is_finite(boxes), axis=-1) & ~tf.math.is_nan(scores)
-    scores = tf.where(usable, scores, -np.inf)
-    top_n = tf.minimum(pre_nms_top_n, tf.shape(scores)[1])
-    scores, order = tf.math.top_k(scores, top_n)  # stable: the lower index first
-    boxes = tf.gather(boxes, order, batch_dims=1)
-    usable = scores > -np.inf
-    if variant == "v3":
-        smallest = max(min_size, 1.0)
-        boxes, scores = _grow_small(boxes, scores, smallest, image_info[:, 2, None], smallest)
-    elif variant == "symbolic":
-        usable &= scores > 0
-
-    # Suppression goes down the sorted rows, not the scores: a box that fell to -1 after sorting keeps its turn.
-    turn = -tf.cast(tf.range(top_n), tf.float32)
-    kept = nms(
-        boxes,
-        tf.where(usable, turn, -np.inf),
-        iou_threshold,
-        post_nms_top_n,
-        inclusive=variant == "v3",
-        convention=CONTINUOUS if variant == "symbolic" else LEGACY,
-    )
-    missing = -1.0 if variant == "symbolic" else 0.0
-    return _take(boxes, scores, kept.indices, missing)
+    scores, deltas, cell_anchors = ([_constant(t) for t in entries] for entries in (scores, deltas, cell_anchors))
+    image_info = _constant(image_info)
+    area_range = None if area_range is None else _constant(area_range)
+    if native.in_use():
+        found = native.library().tfdet_generate_proposals(
+            scores,
+            deltas,
+            cell_anchors,
+            image_info,
+            tf.zeros([0, 2]) if area_range is None else area_range,
+            strides=list(stride),
+            variants=variants,
+            pre_nms_top_n=pre_nms_top_n,
+            post_nms_top_n=post_nms_top_n,
+            iou_threshold=iou_threshold,
+            min_size=min_size,
+            from_logits=from_logits,
+        )
+        return Proposals(found.boxes, found.box_scores)
+    if from_logits:
+        scores = [proposals_portable.foreground_probability(logits) for logits in scores]
+    results = [
+        proposals_portable.one_level(
+            scores[i],
+            deltas[i],
+            cell_anchors[i],
+            stride[i],
+            image_info,
+            pre_nms_top_n,
+            post_nms_top_n,
+            strict_threshold(iou_threshold, inclusive=variants[i] == "v3"),
+            min_size,
+            variants[i],
+            area_range,
+        )
+        for i in range(levels)
+    ]
+    return results[0] if levels == 1 else merge_levels(results, post_nms_top_n)
 
 
 def merge_levels(levels: Sequence[Proposals], top_n: int) -> Proposals:
@@ -130,29 +152,5 @@ def merge_levels(levels: Sequence[Proposals], top_n: int) -> Proposals:
     return Proposals(tf.gather(boxes, order, batch_dims=1), scores)
 
 
-def _mask_padding(scores: tf.Tensor, image_info: tf.Tensor, stride: int) -> tf.Tensor:
-    """Scores [B, H, W, A] with -1 in the cells that lie, even in part, beyond the image content."""
-    live = tf.cast(tf.floor(image_info[:, :2] / float(stride)), tf.int32)
-    row = tf.range(tf.shape(scores)[1])[None, :] < live[:, 0, None]
-    column = tf.range(tf.shape(scores)[2])[None, :] < live[:, 1, None]
-    return tf.where(row[:, :, None, None] & column[:, None, :, None], scores, -1.0)
-
-
-def _grow_small(boxes, scores, smallest, scale, growth):
-    """SimpleDet's FilterBox: boxes whose side / scale is below `smallest` grow by `growth` and score -1."""
-    width, height = sizes(boxes)
-    width, height = (width - 1.0) / scale + 1.0, (height - 1.0) / scale + 1.0
-    small = (width < smallest) | (height < smallest)
-    half = growth / 2.0 * tf.constant([-1.0, -1.0, 1.0, 1.0])
-    return tf.where(small[..., None], boxes + half, boxes), tf.where(small, -1.0, scores)
-
-
-def _take(boxes, scores, indices, missing: float) -> Proposals:
-    kept = indices >= 0
-    # One more row, so that an index exists even when there was no candidate at all.
-    boxes, scores = tf.pad(boxes, [[0, 0], [0, 1], [0, 0]]), tf.pad(scores, [[0, 0], [0, 1]])
-    indices = tf.maximum(indices, 0)
-    return Proposals(
-        boxes=tf.where(kept[..., None], tf.gather(boxes, indices, batch_dims=1), missing),
-        scores=tf.where(kept, tf.gather(scores, indices, batch_dims=1), missing),
-    )
+def _constant(values) -> tf.Tensor:
+    return tf.stop_gradient(to_float32(values))

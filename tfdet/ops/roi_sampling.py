@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+MAX_SAMPLING_RATIO = 128  # samples a side of a bin; an adaptive ratio stops here
 _SMALLEST_STEP = 0.01  # of a feature pixel; SimpleDet's loops advance at least by this
 
 
@@ -20,6 +21,8 @@ class AxisSamples(NamedTuple):
 
 def max_samples(begin, end, scale, size, bins: int) -> AxisSamples:
     """The samples of SimpleDet's ROIAlign_v2 along one axis: the thirds of every bin clamped to the map.
+
+    A range that is no finite number has no samples.
 
     SimpleDet loops from `start + step` while `position <= end - step + 0.01`, with `step` a third of the bin, and
     advances by at least 0.01. That is two samples, or three where the step rounds to 0.01; the comparison is made in
@@ -38,7 +41,9 @@ def max_samples(begin, end, scale, size, bins: int) -> AxisSamples:
     Source: SimpleDet operator_cxx/contrib/roi_align_v2-inl.h, ROIAlignForwardKernel_v2.
     """
     begin, end = begin * scale, end * scale
-    length = _divide(end - begin, bins)[..., None]
+    extent = end - begin
+    finite = tf.math.is_finite(extent)[..., None, None]
+    length = _divide(extent, bins)[..., None]
     last = tf.cast(size - 1, tf.float32)[..., None]
     index = tf.range(bins, dtype=tf.float32)
     lower = tf.clip_by_value(index * length + begin[..., None], 0.0, last)
@@ -49,18 +54,20 @@ def max_samples(begin, end, scale, size, bins: int) -> AxisSamples:
     second = _add(first, advance)
     position = tf.stack([first, second, _add(second, advance)], axis=-1)
     limit = tf.cast(upper - step, tf.float64) + _SMALLEST_STEP
-    valid = (tf.cast(position, tf.float64) <= limit[..., None]) & (upper > lower)[..., None]
+    valid = (tf.cast(position, tf.float64) <= limit[..., None]) & (upper > lower)[..., None] & finite
 
     position = tf.where(valid, position, 0.0)  # a NaN must not become a pixel index
-    border = (size - 1)[..., None, None]
+    border = tf.maximum(size - 1, 0)[..., None, None]
     low = tf.clip_by_value(tf.cast(tf.floor(position), tf.int32), 0, border)
     high = tf.clip_by_value(tf.cast(tf.math.ceil(position), tf.int32), 0, border)
     weight = tf.where(low == high, 0.5, position - tf.cast(low, tf.float32))
     return AxisSamples(low, high, weight, valid)
 
 
-def average_samples(begin, end, scale, size, bins: int, per_bin: int, aligned: bool) -> AxisSamples:
+def average_samples(begin, end, scale, size, bins: int, per_bin: int, aligned: bool) -> tuple[AxisSamples, tf.Tensor]:
     """The samples of Detectron's RoIAlign along one axis: evenly spaced, outside the map worth nothing.
+
+    A range that is no finite number, and a map without pixels, have no samples.
 
     Args:
         begin: float32 [B, R], x1 or y1 in pixels of the network input.
@@ -68,29 +75,41 @@ def average_samples(begin, end, scale, size, bins: int, per_bin: int, aligned: b
         scale: float32 [B, R], feature pixels per network pixel.
         size: int32 [B, R], width or height of the feature map.
         bins: bins a side, P.
-        per_bin: samples a side of a bin, S, at least 1.
+        per_bin: samples a side of a bin; 0: the RoI's bins in feature pixels, rounded up, at most `MAX_SAMPLING_RATIO`.
         aligned: shift by half a pixel, and no smallest RoI of one feature pixel.
 
     Returns:
-        AxisSamples with S = per_bin.
+        AxisSamples with S = per_bin, or the most that any RoI has; and the samples a side of a bin, int32 [B, R].
 
     Source: Detectron2 layers/csrc/ROIAlign/ROIAlign_cpu.cpp; torchvision ops/cpu/roi_align_kernel.cpp.
     """
     begin, end = begin * scale, end * scale
     if aligned:
         begin, end = begin - 0.5, end - 0.5
-    length = end - begin
-    length = (length if aligned else tf.maximum(length, 1.0))[..., None, None] / bins
-    index = tf.range(bins, dtype=tf.float32)[:, None]
-    offset = (tf.range(per_bin, dtype=tf.float32) + 0.5) / per_bin
-    position = begin[..., None, None] + index * length + offset * length
+    extent = end - begin
+    finite = tf.math.is_finite(extent)
+    extent = tf.where(finite, extent if aligned else tf.maximum(extent, 1.0), 0.0)
+    length = _divide(extent, bins)
+    if per_bin:
+        count, most = tf.fill(tf.shape(extent), per_bin), per_bin
+    else:
+        count = tf.cast(tf.clip_by_value(tf.math.ceil(length), 0.0, MAX_SAMPLING_RATIO), tf.int32)
+        most = tf.maximum(tf.reduce_max(count), 0)  # without RoIs the largest count is the smallest int32
+    index, sample = tf.range(bins, dtype=tf.float32)[:, None], tf.range(most)
+    bin_start = _add(begin[..., None, None], index * length[..., None, None])
+    divisor = tf.cast(tf.maximum(count, 1), tf.float64)[..., None]
+    offset = (tf.cast(sample, tf.float32) + 0.5) * length[..., None]
+    offset = tf.cast(tf.cast(offset, tf.float64) / divisor, tf.float32)
+    position = _add(bin_start, offset[..., None, :])  # the order of the reference's operations, each rounded
+
     extent = tf.cast(size, tf.float32)[..., None, None]
-    valid = (position >= -1.0) & (position <= extent)
-    position = tf.clip_by_value(tf.where(valid, position, 0.0), 0.0, extent - 1.0)
-    border = (size - 1)[..., None, None]
+    valid = (position >= -1.0) & (position <= extent) & (extent > 0.0) & finite[..., None, None]
+    valid &= (sample < count[..., None])[..., None, :]
+    position = tf.clip_by_value(tf.where(valid, position, 0.0), 0.0, tf.maximum(extent - 1.0, 0.0))
+    border = tf.maximum(size - 1, 0)[..., None, None]
     low = tf.minimum(tf.cast(tf.floor(position), tf.int32), border)
     high = tf.minimum(low + 1, border)
-    return AxisSamples(low, high, position - tf.cast(low, tf.float32), valid)
+    return AxisSamples(low, high, position - tf.cast(low, tf.float32), valid), count
 
 
 # TensorFlow's graph optimizer turns a division by a constant into a product with its rounded reciprocal, and a chain

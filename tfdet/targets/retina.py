@@ -9,8 +9,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.ops.box_coding import encode
 from tfdet.ops.boxes import to_float32
-from tfdet.ops.iou import pairwise_iou
-from tfdet.ops.matching import match_with_ties
+from tfdet.ops.matching import match_boxes
 
 BACKGROUND, IGNORED = -1, -2
 
@@ -46,53 +45,18 @@ def retina_targets(anchors, boxes, classes, positive_iou: float = 0.5, negative_
     anchors, boxes = (tf.stop_gradient(t) for t in to_float32(anchors, boxes))
     classes = tf.cast(classes, tf.int32)
 
-    def label_image(inputs):
-        """One image: only its real boxes are matched, which are few against the slots of a batch."""
-        gt_boxes, gt_classes = inputs
-        real = gt_classes >= 0
-        gt_boxes, gt_classes = tf.boolean_mask(gt_boxes, real), tf.boolean_mask(gt_classes, real)
-        matches, nearest = match_with_ties(anchors[None], gt_boxes[None], tf.ones_like(gt_classes[None], tf.bool))
-        iou, best, nearest = matches.iou[0], matches.index[0], nearest[0]
-        # Slot 0 stands for "no ground truth": index -1.
-        best_class = tf.gather(tf.pad(gt_classes, [[1, 0]], constant_values=BACKGROUND), best + 1)
-        labels = tf.where(iou < negative_iou, BACKGROUND, IGNORED)
-        where = tf.where(nearest)
-        surpassed = last_nearest_to(tf.gather(anchors, where[:, 0]), gt_boxes, tf.gather(best, where[:, 0]))
-        labels = tf.tensor_scatter_nd_update(labels, where, tf.gather(gt_classes, surpassed))
-        labels = tf.where(iou >= positive_iou, best_class, labels)
-        best_box = tf.gather(tf.pad(gt_boxes, [[1, 0], [0, 0]]), best + 1)
-        return labels, tf.where((labels >= 0)[:, None], encode(anchors, best_box), 0.0)
+    matches = match_boxes(anchors[None], boxes, classes >= 0)
+    # Slot 0 stands for "no ground truth": index -1.
+    classes = tf.pad(classes, [[0, 0], [1, 0]], constant_values=BACKGROUND)
+    labels = tf.where(matches.iou < negative_iou, BACKGROUND, IGNORED)
+    labels = tf.where(matches.nearest, tf.gather(classes, matches.nearest_index + 1, batch_dims=1), labels)
+    best_class = tf.gather(classes, matches.index + 1, batch_dims=1)
+    labels = tf.where(matches.iou >= positive_iou, best_class, labels)
 
-    # One image at a time bounds the memory: anchors x boxes of float32 is 80 MB for a pyramid and 100 boxes.
-    return RetinaTargets(
-        *tf.map_fn(
-            label_image,
-            (boxes, classes),
-            fn_output_signature=(
-                tf.TensorSpec(anchors.shape[:1], tf.int32),
-                tf.TensorSpec(anchors.shape, tf.float32),
-            ),
-            parallel_iterations=1,
-        )
-    )
-
-
-def last_nearest_to(nearest_anchors: tf.Tensor, gt_boxes: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
-    """The last ground-truth box to which each anchor is the nearest, or one of the nearest.
-
-    Args:
-        nearest_anchors: float32 [K, 4], all anchors that are nearest to some box (`match_with_ties`): the largest IoU
-            of every box is among theirs.
-        gt_boxes: float32 [G, 4].
-        otherwise: int32 [K], the answer for an anchor whose equality is lost in rounding.
-
-    Returns:
-        int32 [K], indices into `gt_boxes`.
-    """
-    iou = pairwise_iou(nearest_anchors[None], gt_boxes[None])[0]
-    nearest = iou == tf.reduce_max(iou, axis=0)
-    last = tf.reduce_max(tf.where(nearest, tf.range(tf.shape(gt_boxes)[0]), -1), axis=1)
-    return tf.where(last >= 0, last, otherwise)
+    foreground = (labels >= 0)[..., None]
+    best_box = tf.gather(tf.pad(boxes, [[0, 0], [1, 0], [0, 0]]), matches.index + 1, batch_dims=1)
+    best_box = tf.where(foreground, best_box, anchors)  # padding has no size to take a logarithm of
+    return RetinaTargets(labels, tf.where(foreground, encode(anchors, best_box), 0.0))
 
 
 @configurable

@@ -76,7 +76,7 @@ def roi_targets(
     candidates = tf.pad(candidates, [[0, 0], [0, extra], [0, 0]])
     valid = tf.pad(valid, [[0, 0], [0, extra]])
 
-    matches = match_best(candidates, boxes, gt_valid)
+    matches = match_best(candidates, boxes, gt_valid, box_valid=valid)
     foreground = valid & (matches.iou >= fg_threshold)
     background = valid & (matches.iou >= bg_low) & (matches.iou < bg_high)
     negative = valid & (matches.iou < fg_threshold)

@@ -8,11 +8,10 @@ import tensorflow as tf
 
 from tfdet.ops.box_coding import encode
 from tfdet.ops.boxes import to_float32
-from tfdet.ops.matching import match_with_ties
+from tfdet.ops.matching import match_boxes
 from tfdet.ops.sampling import random_subset, split_seed
 
 FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
-NOWHERE = -1e6  # pixels; no ground-truth box is there
 
 
 class RpnTargets(NamedTuple):
@@ -62,44 +61,31 @@ def rpn_targets(
     anchors, image_info, boxes = (tf.stop_gradient(t) for t in to_float32(anchors, image_info, boxes))
     classes = tf.cast(classes, tf.int32)
 
-    def label_image(inputs):
-        """One image: only its real boxes are matched, which are few against the slots of a batch."""
-        info, gt_boxes, gt_classes = inputs
-        gt_boxes = tf.boolean_mask(gt_boxes, gt_classes >= 0)
-        inside = _inside(anchors, info, allowed_border)
-        labels, matched = _label(anchors, inside, gt_boxes, positive_iou, negative_iou)
-        matched_boxes = tf.gather(tf.pad(gt_boxes, [[1, 0], [0, 0]]), matched + 1)
-        return labels, tf.where((labels == FOREGROUND)[:, None], matched_boxes, anchors)
-
-    # One image at a time bounds the memory: anchors x boxes of float32 is 100 MB for a pyramid and 100 boxes.
-    labels, matched_boxes = tf.map_fn(
-        label_image,
-        (image_info, boxes, classes),
-        fn_output_signature=(
-            tf.TensorSpec(anchors.shape[:1], tf.int32),
-            tf.TensorSpec(anchors.shape, tf.float32),
-        ),
-        parallel_iterations=1,
-    )
+    valid = classes >= 0
+    labels, matched = _label(anchors, image_info, boxes, valid, positive_iou, negative_iou, allowed_border)
     labels = _draw(labels, seed, batch_per_image, int(fg_fraction * batch_per_image))
-    targets = tf.where((labels == FOREGROUND)[..., None], encode(anchors, matched_boxes), 0.0)
+    foreground = (labels == FOREGROUND)[..., None]
+    # Slot 0 stands for "no ground truth": index -1.
+    matched_boxes = tf.gather(tf.pad(boxes, [[0, 0], [1, 0], [0, 0]]), matched + 1, batch_dims=1)
+    matched_boxes = tf.where(foreground, matched_boxes, anchors)  # padding has no size to take a logarithm of
+    targets = tf.where(foreground, encode(anchors, matched_boxes), 0.0)
     return RpnTargets(labels, targets)
+
+
+def _label(anchors, info, boxes, valid, positive_iou: float, negative_iou: float, border: float):
+    """Labels int32 [B, N] before the draw, and the index int32 [B, N] of the best box, -1 where there is none."""
+    inside = _inside(anchors, info, border)
+    # An anchor outside the image takes no part: it neither is nor hides the nearest one.
+    matches = match_boxes(anchors[None], boxes, valid, box_valid=inside)
+    labels = tf.where(matches.iou < negative_iou, BACKGROUND, IGNORED)
+    labels = tf.where(matches.nearest | (matches.iou >= positive_iou), FOREGROUND, labels)
+    return tf.where(inside, labels, IGNORED), matches.index
 
 
 def _inside(anchors: tf.Tensor, info: tf.Tensor, border: float) -> tf.Tensor:
     x1, y1, x2, y2 = tf.unstack(anchors, 4, axis=-1)
-    return (x1 >= -border) & (y1 >= -border) & (x2 < info[1] + border) & (y2 < info[0] + border)
-
-
-def _label(anchors, inside, gt_boxes, positive_iou: float, negative_iou: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Labels int32 [N] before the draw, and the index int32 [N] of the best box, -1 where there is none."""
-    # An anchor outside the image takes no part: moved far away it neither is nor hides the nearest one.
-    anchors = tf.where(inside[:, None], anchors, NOWHERE)
-    matches, nearest = match_with_ties(anchors[None], gt_boxes[None], tf.ones_like(gt_boxes[None, :, 0], tf.bool))
-    iou, nearest = matches.iou[0], nearest[0]
-    labels = tf.where(iou < negative_iou, BACKGROUND, IGNORED)
-    labels = tf.where(nearest | (iou >= positive_iou), FOREGROUND, labels)
-    return tf.where(inside, labels, IGNORED), matches.index[0]
+    height, width = info[:, :1], info[:, 1:2]
+    return (x1 >= -border) & (y1 >= -border) & (x2 < width + border) & (y2 < height + border)
 
 
 def _draw(labels: tf.Tensor, seed, total: int, max_foreground: int) -> tf.Tensor:
