@@ -10,8 +10,8 @@ from tfdet.commands.flags import register_all
 from tfdet.config.usage import unread_bindings
 
 FOLDER = config.gin_configs_folder()
-FILES = sorted(FOLDER.glob("*.gin"))
-ZOO = [path for path in FILES if path.name.startswith("faster_")]
+FILES = sorted([*FOLDER.glob("*.gin"), *FOLDER.glob("learn/*.gin")])
+ZOO = [path for path in FILES if path.name.startswith(("faster_", "retina_"))]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

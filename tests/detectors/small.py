@@ -4,17 +4,37 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.backbones import ResNetV1
-from tfdet.detectors import PostProcess, TwoStageDetector
-from tfdet.heads import C5BboxHead, MlpBboxHead, RoiExtractor, RpnHead
+from tfdet.detectors import DensePostProcess, Detector, PostProcess, RetinaDetector, TwoStageDetector
+from tfdet.heads import C5BboxHead, MlpBboxHead, RetinaHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
-from tfdet.necks import FPN
+from tfdet.necks import FPN, RetinaNeck
 from tfdet.structures import Batch
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
+from tfdet.targets.retina import RetinaTargetAssigner
+
+WIDTH = 1 / 16
 
 
-def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth: int = 18) -> TwoStageDetector:
-    """A detector of a few thousand parameters; `trunk` is "c4" or "fpn"."""
-    width = 1 / 16
+def small_retina(num_classes: int = 3, norm: str = "local", depth: int = 18, init_std: float = 0.1) -> RetinaDetector:
+    """A RetinaNet of a few thousand parameters."""
+    detector = RetinaDetector(
+        num_classes,
+        ResNetV1(depth, num_stages=4, norm=norm, width=WIDTH),
+        neck=RetinaNeck(8),
+        head=lambda num_classes, num_anchors: RetinaHead(num_classes, num_anchors, 8, num_convs=2, init_std=init_std),
+        anchors=AnchorGenerator(strides=(8, 16, 32, 64, 128), scales=(2, 3)),
+        targets=RetinaTargetAssigner(),
+        postprocess=DensePostProcess(max_detections=10, pre_nms_top_n=50),
+    )
+    detector.create_weights()
+    return detector
+
+
+def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth: int = 18) -> Detector:
+    """A detector of a few thousand parameters; `trunk` is "c4" or "fpn" for two stages, or "retina"."""
+    if trunk == "retina":
+        return small_retina(num_classes, norm, depth)
+    width = WIDTH
     common = {
         "rpn_targets": RpnTargetAssigner(batch_per_image=32),
         "roi_targets": RoiTargetSampler(num_rois=16),

@@ -73,6 +73,7 @@ def on_one_device(trunk, replicas):
         (1, "c4"),
         (2, "c4"),
         (2, "fpn"),
+        (2, "retina"),
         (8, "c4"),
         # Tracing the step once a replica takes minutes.
         pytest.param(8, "fpn", marks=pytest.mark.slow),

@@ -11,7 +11,7 @@ from tests.export.test_two_stage import SMALL
 from tests.fakes import picture
 from tfdet import config
 from tfdet.commands.flags import register_all
-from tfdet.detectors.two_stage import build_detector
+from tfdet.detectors import build_detector
 from tfdet.errors import UserError
 from tfdet.export.predictor import CheckpointPredictor, load_signatures
 from tfdet.export.saved_model import export

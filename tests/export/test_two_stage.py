@@ -6,7 +6,7 @@ import tensorflow as tf
 from tests.fakes import picture
 from tfdet import config
 from tfdet.commands.flags import register_all
-from tfdet.detectors.two_stage import build_detector
+from tfdet.detectors import build_detector
 from tfdet.export.predictor import CheckpointPredictor
 from tfdet.export.saved_model import export
 from tfdet.export.verify import verify

@@ -10,7 +10,7 @@ from tfdet.weights import load, simpledet, write_params
 from tfdet.weights.load import assign_arrays
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "simpledet"
-MAPS = {"faster_r50v1c4_c5_512roi_1x": 18, "faster_r50v1_fpn_1x": 37}
+MAPS = {"faster_r50v1c4_c5_512roi_1x": 18, "faster_r50v1_fpn_1x": 37, "retina_r50v1_fpn_1x": 32}
 FAMILIES = list(MAPS)
 
 
@@ -87,10 +87,14 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "rules,row,expected",
-    [(simpledet.RESNET_V1_C4, FAMILIES[0], 275), (simpledet.RESNET_V1_FPN, FAMILIES[1], 293)],
+    [
+        (simpledet.RESNET_V1_C4, FAMILIES[0], 275),
+        (simpledet.RESNET_V1_FPN, FAMILIES[1], 293),
+        (simpledet.RESNET_V1_RETINA, FAMILIES[2], 301),
+    ],
 )
 def test_tensor_counts_equal_the_zoos(rules, row, expected):
-    """Zoo rows 1 and 5 (profile H for the latter: no fc biases): 169 + 106 and 187 + 106 tensors."""
+    """Zoo rows 1, 5 (profile H: no fc biases) and 7: 169 + 106, 187 + 106 and 195 + 106 tensors."""
     golden = goldens.read_golden(GOLDEN / row)
     weights = goldens.build_like(golden).weights
     assert len(weights) == expected

@@ -1,6 +1,9 @@
 """Detectors: parts wired into models with `losses(batch, seed)` and `detect(images, image_info)`."""
 
+from tfdet.detectors.dense_postprocess import DensePostProcess
+from tfdet.detectors.detector import Detector, build_detector
 from tfdet.detectors.postprocess import PostProcess
-from tfdet.detectors.two_stage import TwoStageDetector, build_detector
+from tfdet.detectors.retina import RetinaDetector
+from tfdet.detectors.two_stage import TwoStageDetector
 
-__all__ = ["PostProcess", "TwoStageDetector", "build_detector"]
+__all__ = ["DensePostProcess", "Detector", "PostProcess", "RetinaDetector", "TwoStageDetector", "build_detector"]

@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.postprocess import PostProcess
-from tfdet.detectors.preprocess import normalize_images
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
@@ -18,9 +18,6 @@ from tfdet.losses.bbox import bbox_losses
 from tfdet.losses.rpn import rpn_losses
 from tfdet.structures import Batch, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
-
-MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
-"""RGB means that SimpleDet's ResNet-v1 rows subtract (config/*.py: NormParam)."""
 
 
 class RpnOutputs(NamedTuple):
@@ -31,7 +28,7 @@ class RpnOutputs(NamedTuple):
 
 
 @configurable
-class TwoStageDetector(keras.Model):
+class TwoStageDetector(Detector):
     """Faster R-CNN on a C4 or an FPN trunk.
 
     Training: `losses(batch, seed)` returns a dict of float32 scalars of this replica, each already normalised:
@@ -71,28 +68,19 @@ class TwoStageDetector(keras.Model):
         pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
         pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
     ):
-        # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
-        super().__init__(name="detector", autocast=False)
-        if num_classes < 1:
-            raise ValueError(f"Expected num_classes of at least 1. Received: num_classes={num_classes}")
-        self.num_classes = num_classes
-        self.backbone, self.neck = backbone, neck
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std)
         self.rpn_head = rpn_head(num_anchors=anchors.num_anchors)
         self.bbox_head = bbox_head(num_classes=num_classes)
         self.anchors, self.proposals, self.roi_extractor = anchors, proposals, roi_extractor
         self.rpn_targets, self.roi_targets, self.postprocess = rpn_targets, roi_targets, postprocess
-        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
 
     def first_stage(self, images: tf.Tensor, image_info: tf.Tensor, training: bool) -> RpnOutputs:
         """Features and RPN predictions of uint8 images [B, H, W, 3] with `image_info` [B, 3]."""
-        x = normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
-        return self.first_stage_from_input(x, training)
+        return self.first_stage_from_input(self.normalize(images, image_info), training)
 
     def first_stage_from_input(self, inputs: tf.Tensor, training: bool) -> RpnOutputs:
         """As `first_stage`, from normalised float images [B, H, W, 3]."""
-        features, strides = self.backbone(inputs, training=training), self.backbone.strides
-        if self.neck is not None:
-            features, strides = self.neck(features), self.neck.strides
+        features, strides = self.pyramid(inputs, training)
         by_stride = dict(zip(strides, features, strict=True))
         features = [by_stride[s] for s in self.anchors.strides]
         return RpnOutputs(features, self.rpn_head(features))
@@ -140,18 +128,9 @@ class TwoStageDetector(keras.Model):
         cls_logits, deltas = self.second_stage(first, rois, training=False)
         return self.postprocess(rois, cls_logits, deltas, image_info, self.bbox_head.class_agnostic)
 
-    def call(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        """The same as `detect`."""
-        return self.detect(images, image_info)
-
-    def create_weights(self) -> None:
-        """Creates every variable, by running the layers once on a black picture."""
-        side = 2 * max(self.anchors.strides)
-        first = self.first_stage(
-            tf.zeros([1, side, side, 3], tf.uint8), tf.constant([[side, side, 1.0]], tf.float32), training=False
-        )
-        self.second_stage(first, tf.constant([[[0.0, 0.0, side - 1.0, side - 1.0]]]), training=False)
-        self.built = True
+    def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
+        first = self.first_stage(images, image_info, training=False)
+        self.second_stage(first, tf.constant([[[0.0, 0.0, 31.0, 31.0]]]), training=False)
 
 
 def _flatten_levels(rpn: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -160,16 +139,3 @@ def _flatten_levels(rpn: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, 
     logits = [tf.reshape(split_logits(cls), [batch, -1, 2]) for cls, _ in rpn]
     deltas = [tf.reshape(box, [batch, -1, 4]) for _, box in rpn]
     return tf.concat(logits, axis=1), tf.concat(deltas, axis=1)
-
-
-@configurable
-def build_detector(num_classes: int, detector: Callable[..., TwoStageDetector]) -> TwoStageDetector:
-    """Builds a detector with its weights initialised.
-
-    Args:
-        num_classes: C, without background; commands take it from the data set's manifest.
-        detector: the detector class, bound in the gin file (`build_detector.detector = @TwoStageDetector`).
-    """
-    built = detector(num_classes=num_classes)
-    built.create_weights()
-    return built

@@ -37,7 +37,7 @@ def restore(model_dir: str | os.PathLike, checkpoint: int | str | None = None) -
       UserError: the folder holds no run, no such checkpoint, or one of another detector.
     """
     from tfdet.data.manifest import Manifest
-    from tfdet.detectors.two_stage import build_detector
+    from tfdet.detectors import build_detector
     from tfdet.train.checkpoint import restore_detector
 
     if not os.path.isdir(model_dir):

@@ -36,14 +36,20 @@ class FPN(keras.layers.Layer):
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != len(self.laterals):
             raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
-        sums = [lateral(x) for lateral, x in zip(self.laterals, inputs, strict=True)]
-        for i in reversed(range(len(sums) - 1)):
-            sums[i] += _upsample_to(sums[i + 1], sums[i])
+        sums = add_top_down([lateral(x) for lateral, x in zip(self.laterals, inputs, strict=True)])
         outputs = [conv(x) for conv, x in zip(self.outputs_, sums, strict=True)]
         return [*outputs, outputs[-1][:, ::2, ::2]]
 
     def get_config(self):
         return {"channels": self.channels, "name": self.name}
+
+
+def add_top_down(laterals: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The sums of a pyramid: each map [B, H, W, C] plus the doubled sum of the next coarser one, finest first."""
+    sums = list(laterals)
+    for i in reversed(range(len(sums) - 1)):
+        sums[i] += _upsample_to(sums[i + 1], sums[i])
+    return sums
 
 
 def _upsample_to(top: tf.Tensor, lateral: tf.Tensor) -> tf.Tensor:

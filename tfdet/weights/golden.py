@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.backbones import ResNetV1
-from tfdet.detectors import PostProcess, TwoStageDetector
+from tfdet.detectors import Detector, PostProcess, RetinaDetector, TwoStageDetector
 from tfdet.detectors.preprocess import normalize_images
 from tfdet.errors import UserError
 from tfdet.heads import C5BboxHead, MlpBboxHead, RoiExtractor, RpnHead
@@ -23,6 +23,7 @@ from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.rpn import foreground_scores
 from tfdet.necks import FPN
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
+from tfdet.weights import golden_retina
 from tfdet.weights.load import assign_arrays, family_rules
 from tfdet.weights.mxnet_params import read_params
 
@@ -65,14 +66,16 @@ def read_golden(folder: str | Path) -> Golden:
     return Golden(folder, meta, folded, unfolded, inputs, outputs)
 
 
-def build_like(golden: Golden) -> TwoStageDetector:
+def build_like(golden: Golden) -> Detector:
     """The detector of a golden: family and depth from its row name, widths and RoI counts from its tensors."""
     row = golden.meta.get("row", "")
+    if match := golden_retina.ROW.match(row):
+        return golden_retina.build(int(match["depth"]), golden.folded, golden.outputs)
     match = _ROW.match(row)
     if not match:
         raise UserError(
             f"{golden.folder}/meta.json: row {row!r} is of a family that tfdet does not build; it builds Faster R-CNN "
-            "on ResNet-v1: faster_r50v1c4*, faster_r101v1c4*, faster_r50v1_fpn*, faster_r101v1_fpn*"
+            "and RetinaNet on ResNet-v1: faster_r50v1c4*, faster_r101v1c4*, and {faster,retina}_{r50,r101}v1_fpn*"
         )
     depth, weights = int(match["depth"]), golden.folded
     width = weights["arg:conv0_weight"].shape[0] / _FULL_STEM
@@ -157,7 +160,7 @@ def _nchw(x: tf.Tensor) -> tf.Tensor:
     return tf.transpose(x, [0, 3, 1, 2])
 
 
-def _compute(detector: TwoStageDetector, golden: Golden) -> dict[str, tf.Tensor]:
+def _compute(detector: Detector, golden: Golden) -> dict[str, tf.Tensor]:
     """Our counterparts of the stored outputs, under their names and in their layout."""
     image = tf.constant(golden.inputs["image_rgb_uint8"])[None]
     image_info = tf.constant(golden.inputs["im_info"])
@@ -165,10 +168,12 @@ def _compute(detector: TwoStageDetector, golden: Golden) -> dict[str, tf.Tensor]
     stored_input = golden.inputs["data"].transpose(0, 2, 3, 1)
     if np.abs(inputs.numpy() - stored_input).max() > 1e-3:
         raise UserError(f"{golden.folder}/inputs.npz: data is not image_rgb_uint8 minus the channel means")
-    first = detector.first_stage_from_input(inputs, training=False)
     outputs = {"pool0": _nchw(detector.backbone.stem(inputs))}
     for i, x in enumerate(detector.backbone(inputs)):
         outputs[f"stage{i + 1}_unit{len(detector.backbone.stages[i].units)}_relu"] = _nchw(x)
+    if isinstance(detector, RetinaDetector):
+        return outputs | golden_retina.compute(detector, inputs, image_info, golden.outputs)
+    first = detector.first_stage_from_input(inputs, training=False)
     if detector.neck is None:
         outputs |= _c4_outputs(detector, golden, first, image_info)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
 from tfdet.weights import simpledet
 from tfdet.weights.mxnet_params import read_params
@@ -39,6 +40,8 @@ class LoadReport:
 
 def family_rules(detector: keras.Model) -> list[simpledet.Rule]:
     """SimpleDet's name map for the family `detector` belongs to."""
+    if isinstance(detector, RetinaDetector):
+        return simpledet.RESNET_V1_RETINA
     return simpledet.RESNET_V1_C4 if detector.neck is None else simpledet.RESNET_V1_FPN
 
 

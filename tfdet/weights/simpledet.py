@@ -85,6 +85,18 @@ RESNET_V1_FPN = [
 ]
 """Faster R-CNN FPN on ResNet-v1 (config/faster_r50v1_fpn_1x.py, faster_r101v1_fpn_1x.py)."""
 
+RESNET_V1_RETINA = [
+    *_RESNET_V1_STEM,
+    *[rule for s in "1234" for rule in _resnet_v1_stage(s, "backbone")],
+    *_conv("P{level}_lateral", "neck/p{level}_lateral"),
+    *_conv("P{level}_conv", "neck/p{level}_conv"),
+    *_conv("cls_conv{i}", "retina_head/cls_conv{i}"),
+    *_conv("cls_pred", "retina_head/cls"),
+    *_conv("bbox_conv{i}", "retina_head/box_conv{i}"),
+    *_conv("bbox_pred", "retina_head/box"),
+]
+"""RetinaNet on ResNet-v1 (config/retina_r50v1_fpn_1x.py, retina_r101v1_fpn_1x.py)."""
+
 IGNORED = re.compile(r"arg:anchor_stride\d+|(arg|aux):fc1_(weight|bias)")
 """Not parameters of a detector: profile H's stored anchors, and the classifier of the ImageNet files."""
 

@@ -1,0 +1,130 @@
+"""Predictions of a dense head -> final detections (SimpleDet models/retinanet/decode_retina.py; detection_test.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.ops.box_coding import decode
+from tfdet.ops.boxes import clip_to_image, to_float32
+from tfdet.ops.nms import multiclass_nms
+from tfdet.structures import Detections
+
+MAX_LOG_RATIO = math.log(1000.0 / 16.0)
+
+
+class Candidates(NamedTuple):
+    """Pairs of a box and a class, best first; score 0 and a zero box where there are fewer."""
+
+    boxes: tf.Tensor  # float32 [B, K, 4], pixels of the network input, inside the image
+    scores: tf.Tensor  # float32 [B, K]
+    classes: tf.Tensor  # int32 [B, K]
+
+
+def best_candidates(
+    cls_logits, deltas, anchors, image_info, score_threshold: float, top_n: int, bound_growth: bool = True
+) -> Candidates:
+    """The best (box, class) pairs of one feature map: a box with two likely classes comes twice.
+
+    Args:
+        cls_logits: [B, H, W, A * C], channel a * C + c; the score is the sigmoid.
+        deltas: [B, H, W, 4 * A], channel 4 * a + k.
+        anchors: float32 [H * W * A, 4].
+        image_info: float32 [B, 3], height and width of the image content first.
+        score_threshold: scores must exceed it.
+        top_n: K, pairs kept at most; fewer on a map that has fewer.
+        bound_growth: whether a box grows by 1000 / 16 at most.
+
+    Returns:
+        Candidates. Scores that are not a number are left out.
+
+    Source: SimpleDet models/retinanet/decode_retina.py; with `bound_growth=False` its CUDA form,
+    operator_cxx/contrib/generate_proposal_retina.
+    """
+    cls_logits, deltas, anchors = to_float32(cls_logits, deltas, anchors)
+    batch, num_anchors = tf.shape(cls_logits)[0], tf.shape(anchors)[0]
+    num_classes = cls_logits.shape[-1] // (deltas.shape[-1] // 4)
+    logits = tf.reshape(cls_logits, [batch, num_anchors * num_classes])
+    logits = tf.where(tf.math.is_nan(logits), -np.inf, logits)
+    # The sigmoid keeps the order, so the few best logits stand for the scores of millions.
+    logits, order = tf.math.top_k(logits, tf.minimum(top_n, num_anchors * num_classes))
+    scores = tf.sigmoid(logits)
+    anchor, classes = order // num_classes, order % num_classes
+    boxes = decode(
+        tf.gather(anchors, anchor),
+        tf.gather(tf.reshape(deltas, [batch, num_anchors, 4]), anchor, batch_dims=1),
+        max_log_ratio=MAX_LOG_RATIO if bound_growth else None,
+    )
+    kept = scores > score_threshold
+    boxes = tf.where(kept[..., None], clip_to_image(boxes, image_info), 0.0)
+    return Candidates(boxes, tf.where(kept, scores, 0.0), classes)
+
+
+@configurable
+class DensePostProcess:
+    """The best pairs of every level, scaled to the original image and suppressed per class.
+
+    Args:
+        score_threshold: scores of all levels but the coarsest must exceed it.
+        coarsest_score_threshold: scores of the coarsest level must exceed it; 0 there leaves no image without any.
+        pre_nms_top_n: pairs of a box and a class kept of each level.
+        iou_threshold: NMS drops a box that overlaps a better one of its class by more.
+        max_detections: D, kept per image over all classes.
+        bound_growth: whether a box grows by 1000 / 16 at most (profile S), or without bound (profile H).
+    """
+
+    def __init__(
+        self,
+        score_threshold: float = 0.05,
+        coarsest_score_threshold: float = 0.0,
+        pre_nms_top_n: int = 1000,
+        iou_threshold: float = 0.5,
+        max_detections: int = 100,
+        bound_growth: bool = True,
+    ):
+        self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
+        self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
+        self.bound_growth = bound_growth
+
+    def candidates(
+        self, predictions: Sequence[tuple[tf.Tensor, tf.Tensor]], anchors: Sequence[tf.Tensor], image_info: tf.Tensor
+    ) -> list[Candidates]:
+        """The best pairs of each level, finest first.
+
+        Args:
+            predictions: of each level (cls_logits [B, H, W, A * C], deltas [B, H, W, 4 * A]), finest first.
+            anchors: of each level float32 [H * W * A, 4].
+            image_info: float32 [B, 3].
+        """
+        thresholds = [self.score_threshold] * (len(predictions) - 1) + [self.coarsest_score_threshold]
+        return [
+            best_candidates(
+                cls_logits, deltas, level_anchors, image_info, threshold, self.pre_nms_top_n, self.bound_growth
+            )
+            for (cls_logits, deltas), level_anchors, threshold in zip(predictions, anchors, thresholds, strict=True)
+        ]
+
+    def __call__(
+        self,
+        predictions: Sequence[tuple[tf.Tensor, tf.Tensor]],
+        anchors: Sequence[tf.Tensor],
+        image_info: tf.Tensor,
+        num_classes: int,
+    ) -> Detections:
+        """Args: as in `candidates`; num_classes, C."""
+        levels = self.candidates(predictions, anchors, image_info)
+        boxes, scores, classes = (tf.concat(parts, axis=1) for parts in zip(*levels, strict=True))
+        # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
+        boxes = boxes / image_info[:, 2][:, None, None]
+        return multiclass_nms(
+            boxes[:, :, None],
+            tf.one_hot(classes, num_classes) * scores[..., None],
+            score_threshold=0.0,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )

@@ -1,0 +1,92 @@
+"""What all detectors share: pixels to feature maps, the making of weights, and the contract with the other packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.detectors.preprocess import normalize_images
+from tfdet.structures import Batch, Detections
+
+MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
+"""RGB means that SimpleDet's ResNet-v1 rows subtract (config/*.py: NormParam)."""
+
+
+class Detector(keras.Model):
+    """Backbone and neck, and the methods by which training, evaluation and export know a detector.
+
+    Args:
+        num_classes: C, without background.
+        backbone: layer, image -> list of feature maps, with `strides`.
+        neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps.
+        pixel_mean, pixel_std: RGB, 0..255.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: keras.layers.Layer,
+        neck: keras.layers.Layer | None,
+        pixel_mean: tuple[float, ...],
+        pixel_std: tuple[float, ...],
+    ):
+        # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
+        super().__init__(name="detector", autocast=False)
+        if num_classes < 1:
+            raise ValueError(f"Expected num_classes of at least 1. Received: num_classes={num_classes}")
+        self.num_classes = num_classes
+        self.backbone, self.neck = backbone, neck
+        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+
+    def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Losses of one replica's batch: float32 scalars, each already normalised; the total is their sum.
+
+        Args:
+            batch: see `Batch`.
+            seed: int32 [2]; whatever is random is a function of it alone.
+        """
+        raise NotImplementedError
+
+    def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
+        raise NotImplementedError
+
+    def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
+        """Calls every layer that has weights once, on uint8 images [1, H, W, 3] with `image_info` [1, 3]."""
+        raise NotImplementedError
+
+    def call(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        """The same as `detect`."""
+        return self.detect(images, image_info)
+
+    def normalize(self, images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
+        """uint8 images [B, H, W, 3] with `image_info` [B, 3] -> float32, zeros on the padding."""
+        return normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
+
+    def pyramid(self, inputs: tf.Tensor, training: bool) -> tuple[list[tf.Tensor], list[int]]:
+        """The maps, finest first, of normalised float images [B, H, W, 3], and their strides."""
+        features, strides = self.backbone(inputs, training=training), self.backbone.strides
+        if self.neck is not None:
+            features, strides = self.neck(features), self.neck.strides
+        return features, strides
+
+    def create_weights(self, side: int = 128) -> None:
+        """Creates every variable, by running the layers once on a black picture of `side` pixels."""
+        self.run_layers(tf.zeros([1, side, side, 3], tf.uint8), tf.constant([[side, side, 1.0]], tf.float32))
+        self.built = True
+
+
+@configurable
+def build_detector(num_classes: int, detector: Callable[..., Detector]) -> Detector:
+    """Builds a detector with its weights initialised.
+
+    Args:
+        num_classes: C, without background; commands take it from the data set's manifest.
+        detector: the detector class, bound in the gin file (`build_detector.detector = @TwoStageDetector`).
+    """
+    built = detector(num_classes=num_classes)
+    built.create_weights()
+    return built

@@ -1,0 +1,105 @@
+"""RetinaNet: backbone, pyramid and a dense head, wired for training and for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.detectors.dense_postprocess import DensePostProcess
+from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
+from tfdet.errors import UserError
+from tfdet.heads.proposals import AnchorGenerator
+from tfdet.losses.focal import retina_losses
+from tfdet.structures import Batch, Detections
+from tfdet.targets.retina import RetinaTargetAssigner
+
+Predictions = list[tuple[tf.Tensor, tf.Tensor]]
+"""Of each level, finest first: cls_logits [B, H, W, A * C], deltas [B, H, W, 4 * A]."""
+
+
+@configurable
+class RetinaDetector(Detector):
+    """RetinaNet: every anchor of a pyramid is a class or background, with no proposals between.
+
+    Training: `losses(batch, seed)` returns a dict of float32 scalars of this replica, each already normalised by its
+    foreground anchors: `cls`, `box`; the total is their sum. Nothing is drawn, so the seed does not matter. Testing:
+    `detect(images, image_info)` returns `Detections` in pixels of the original images.
+
+    Args:
+        num_classes: C, without background.
+        backbone: layer, image -> list of feature maps, with `strides`.
+        neck: layer, list of maps -> pyramid with `strides`.
+        head: called with `num_classes` and `num_anchors`, returns the dense head's layer.
+        anchors, targets, postprocess: the parts without weights.
+        focal_alpha: weight of an anchor's own class in the focal loss, against 1 - alpha of all others.
+        focal_gamma: how far the focal loss plays down well-classified anchors.
+        pixel_mean, pixel_std: RGB, 0..255.
+
+    Example:
+        ```python
+        detector = build_detector(num_classes=80)  # parts from gin_configs/retina_r50v1_fpn.gin
+        detections = detector.detect(images, image_info)  # uint8 [B, H, W, 3], float32 [B, 3] (height, width, scale)
+        detections.boxes[0, : detections.num_valid[0]]  # x1, y1, x2, y2
+        ```
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: keras.layers.Layer,
+        neck: keras.layers.Layer,
+        head: Callable[..., keras.layers.Layer],
+        anchors: AnchorGenerator,
+        targets: RetinaTargetAssigner,
+        postprocess: DensePostProcess,
+        focal_alpha: float = 0.25,
+        focal_gamma: float = 2.0,
+        pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
+        pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
+    ):
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std)
+        self.head = head(num_classes=num_classes, num_anchors=anchors.num_anchors)
+        self.anchors, self.targets, self.postprocess = anchors, targets, postprocess
+        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+
+    def predict_maps(self, images: tf.Tensor, image_info: tf.Tensor, training: bool) -> Predictions:
+        """The head's outputs for uint8 images [B, H, W, 3] with `image_info` [B, 3]."""
+        return self.head(self.feature_maps(self.normalize(images, image_info), training))
+
+    def feature_maps(self, inputs: tf.Tensor, training: bool) -> list[tf.Tensor]:
+        """The maps that have anchors, finest first, of normalised float images [B, H, W, 3]."""
+        features, strides = self.pyramid(inputs, training)
+        by_stride = dict(zip(strides, features, strict=True))
+        missing = [s for s in self.anchors.strides if s not in by_stride]
+        if missing:
+            raise UserError(
+                f"AnchorGenerator.strides: there is no feature map of stride {missing[0]}; there are {list(by_stride)}"
+            )
+        return [by_stride[s] for s in self.anchors.strides]
+
+    def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        del seed  # nothing is random; the argument is part of the detectors' contract
+        predictions = self.predict_maps(batch.images, batch.image_info, training=True)
+        anchors = tf.concat(self.anchors.grid([cls for cls, _ in predictions]), axis=0)
+        labels, box_targets = self.targets(anchors, batch.boxes, batch.classes)
+        images = tf.shape(batch.images)[0]
+        cls, box = retina_losses(
+            [tf.reshape(logits, [images, -1, self.num_classes]) for logits, _ in predictions],
+            [tf.reshape(deltas, [images, -1, 4]) for _, deltas in predictions],
+            labels,
+            box_targets,
+            self.focal_alpha,
+            self.focal_gamma,
+        )
+        return {"cls": cls, "box": box}
+
+    def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        predictions = self.predict_maps(images, image_info, training=False)
+        anchors = self.anchors.grid([cls for cls, _ in predictions])
+        return self.postprocess(predictions, anchors, image_info, self.num_classes)
+
+    def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
+        self.predict_maps(images, image_info, training=False)

@@ -1,0 +1,114 @@
+"""The focal loss of dense detectors, and RetinaNet's two losses.
+
+Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfdet.losses.smooth_l1 import smooth_l1
+
+RETINA_SIGMA = (1 / 0.11) ** 0.5
+"""Sigma of RetinaNet's smooth L1: the pieces meet at 0.11 (SimpleDet models/retinanet/builder.py)."""
+
+
+def focal_loss(logits, labels, alpha: float = 0.25, gamma: float = 2.0) -> tf.Tensor:
+    """Sigmoid focal loss, summed over all anchors and classes.
+
+    With p the sigmoid of a logit, an anchor's own class costs `-alpha (1 - p)^gamma ln p`, every other class
+    `-(1 - alpha) p^gamma ln(1 - p)`. Labels stay sparse: no one-hot of the logits' size is built, and the gradient is
+    written in closed form, which keeps nothing but the logits for the way back.
+
+    Args:
+        logits: [B, N, C], any float dtype.
+        labels: int32 [B, N], class 0..C-1; -1 is background (every class is another's), less is ignored.
+        alpha: weight of the own class, in (0, 1).
+        gamma: not negative; how far well-classified anchors are played down.
+
+    Returns:
+        float32 scalar. Its gradient is that of SimpleDet's operator, before the normaliser.
+
+    Source: SimpleDet operator_cxx/contrib/focal_loss-inl.h.
+    """
+    labels = tf.convert_to_tensor(labels)
+
+    @tf.custom_gradient
+    def summed(z):
+        counted = (labels >= -1)[..., None]
+        own = tf.cast(tf.where(labels >= 0), tf.int32)
+        own = tf.concat([own, tf.gather_nd(labels, own)[:, None]], axis=1)  # [K, 3]: image, anchor, class
+        own_logits = tf.gather_nd(z, own)
+        others = tf.where(counted, _other_loss(z, alpha, gamma), 0.0)
+        loss = tf.reduce_sum(others) - tf.reduce_sum(_other_loss(own_logits, alpha, gamma))
+
+        def gradient(upstream):
+            to_logits = tf.where(counted, upstream * _other_gradient(z, alpha, gamma), 0.0)
+            return tf.tensor_scatter_nd_update(to_logits, own, upstream * _own_gradient(own_logits, alpha, gamma))
+
+        return loss + tf.reduce_sum(_own_loss(own_logits, alpha, gamma)), gradient
+
+    return summed(tf.cast(logits, tf.float32))
+
+
+def retina_losses(
+    cls_logits: Sequence[tf.Tensor],
+    deltas: Sequence[tf.Tensor],
+    labels,
+    box_targets,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    sigma: float = RETINA_SIGMA,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Focal loss of all anchors that are not ignored, smooth L1 of the foreground ones.
+
+    Both divide by one more than the number of foreground anchors in all images of the replica.
+
+    Args:
+        cls_logits: of each level [B, n, C], any float dtype.
+        deltas: of each level [B, n, 4], predicted offsets, any float dtype.
+        labels: int32 [B, N], N the sum of the n; as in `focal_loss`.
+        box_targets: float32 [B, N, 4].
+        alpha, gamma: of `focal_loss`.
+        sigma: of `smooth_l1`.
+
+    Returns:
+        Two float32 scalars: classification, box.
+
+    Source: SimpleDet models/retinanet/builder.py, RetinaNetHead.get_loss; operator_cxx/contrib/bbox_norm-inl.h.
+    """
+    normaliser = tf.reduce_sum(tf.cast(labels >= 0, tf.float32)) + 1.0
+    # Level by level: the logits of a pyramid side by side would be one more copy of the largest tensor of the step.
+    by_level = tf.split(labels, [tf.shape(level)[1] for level in cls_logits], axis=1)
+    cls_loss = tf.add_n([focal_loss(level, own, alpha, gamma) for level, own in zip(cls_logits, by_level, strict=True)])
+    predicted = tf.cast(tf.concat(list(deltas), axis=1), tf.float32)
+    # The mask acts on the difference: beyond it an overflow in a background anchor would turn the gradient to NaN.
+    difference = tf.where((labels >= 0)[..., None], predicted - box_targets, 0.0)
+    return cls_loss / normaliser, tf.reduce_sum(smooth_l1(difference, sigma)) / normaliser
+
+
+# -ln(1 - p) is softplus(z), -ln p is softplus(z) - z: exact where p rounds to 0 or 1.
+
+
+def _own_loss(z, alpha, gamma):
+    return alpha * _power(tf.sigmoid(-z), gamma) * (tf.nn.softplus(z) - z)
+
+
+def _own_gradient(z, alpha, gamma):
+    rest = tf.sigmoid(-z)
+    return -alpha * _power(rest, gamma) * (gamma * tf.sigmoid(z) * (tf.nn.softplus(z) - z) + rest)
+
+
+def _other_loss(z, alpha, gamma):
+    return (1.0 - alpha) * _power(tf.sigmoid(z), gamma) * tf.nn.softplus(z)
+
+
+def _other_gradient(z, alpha, gamma):
+    p = tf.sigmoid(z)
+    return (1.0 - alpha) * _power(p, gamma) * (gamma * (1.0 - p) * tf.nn.softplus(z) + p)
+
+
+def _power(p, gamma):
+    return tf.square(p) if gamma == 2 else p**gamma

@@ -1,0 +1,47 @@
+"""RetinaNet's feature pyramid as SimpleDet builds it (models/retinanet/builder.py: RetinaNetNeck).
+
+Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.layers import SymmetricConv2D
+from tfdet.necks.fpn import add_top_down
+
+
+@configurable
+class RetinaNeck(keras.layers.Layer):
+    """P3 to P5 as `FPN` makes them, P6 by a strided 3x3 of c5, P7 by a strided 3x3 of ReLU(P6).
+
+    Args:
+        channels: channels of every output.
+
+    Call: [c2, c3, c4, c5] -> [p3, p4, p5, p6, p7], strides 8 to 128, each [B, ceil(H/s), ceil(W/s), channels]. c2 is
+    not used. P6 itself has no ReLU: only what P7 sees of it.
+    """
+
+    strides = [8, 16, 32, 64, 128]
+
+    def __init__(self, channels: int = 256, name: str = "neck"):
+        super().__init__(name=name)
+        self.channels = channels
+        init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
+        conv = {"use_bias": True, "kernel_initializer": init}
+        self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(3, 6)]
+        self.outputs_ = [SymmetricConv2D(channels, 3, name=f"p{i}_conv", **conv) for i in range(3, 6)]
+        self.p6 = SymmetricConv2D(channels, 3, strides=2, name="p6_conv", **conv)
+        self.p7 = SymmetricConv2D(channels, 3, strides=2, name="p7_conv", **conv)
+
+    def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+        if len(inputs) != 4:
+            raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
+        sums = add_top_down([lateral(x) for lateral, x in zip(self.laterals, inputs[1:], strict=True)])
+        p6 = self.p6(inputs[-1])
+        return [*(conv(x) for conv, x in zip(self.outputs_, sums, strict=True)), p6, self.p7(tf.nn.relu(p6))]
+
+    def get_config(self):
+        return {"channels": self.channels, "name": self.name}
