@@ -46,8 +46,8 @@ class ProposalGenerator:
 
     Args:
         variant: one name for all levels, or one a level: "v1" (SimpleDet operator_cxx/contrib/proposal.cu, C4 rows),
-            "v3" (proposal_v3.cu; FPN rows of profile S), "symbolic" (mxnext tvm/proposal.py; strides 4 to 16 of
-            profile H).
+            "v2" (proposal_v2.cu, TridentNet rows), "v3" (proposal_v3.cu; FPN rows of profile S), "symbolic" (mxnext
+            tvm/proposal.py; strides 4 to 16 of profile H).
         pre_nms_top_n: boxes kept before NMS, per level, (training, testing).
         post_nms_top_n: boxes kept after NMS per level, and per image over all levels, (training, testing).
         iou_threshold: of NMS.
@@ -71,8 +71,9 @@ class ProposalGenerator:
         anchors: AnchorGenerator,
         image_info: tf.Tensor,
         training: bool,
+        area_range: tf.Tensor | None = None,
     ) -> Proposals:
-        """Proposals of `RpnHead` outputs; no gradient flows back."""
+        """Proposals of `RpnHead` outputs; no gradient flows back. `area_range`: see `generate_proposals`."""
         variants = (self.variant,) * len(rpn_outputs) if isinstance(self.variant, str) else tuple(self.variant)
         phase = 0 if training else 1
         levels = [
@@ -87,6 +88,7 @@ class ProposalGenerator:
                 iou_threshold=self.iou_threshold,
                 min_size=self.min_size,
                 variant=variant,
+                area_range=area_range,
             )
             for (logits, deltas), cell, stride, variant in zip(
                 rpn_outputs, anchors.cells, anchors.strides, variants, strict=True

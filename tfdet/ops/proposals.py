@@ -11,11 +11,11 @@ import tensorflow as tf
 from tfdet.errors import UserError
 from tfdet.ops.anchors import grid_anchors
 from tfdet.ops.box_coding import decode
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, clip_to_image, sizes, to_float32
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes, to_float32
 from tfdet.ops.nms import nms
 from tfdet.structures import Proposals
 
-VARIANTS = ("v1", "v3", "symbolic")
+VARIANTS = ("v1", "v2", "v3", "symbolic")
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
 
 
@@ -30,10 +30,11 @@ def generate_proposals(
     iou_threshold: float = 0.7,
     min_size: float = 0.0,
     variant: str = "v1",
+    area_range=None,
 ) -> Proposals:
     """The best boxes of one feature map after suppression. No gradient flows through it.
 
-    The variants are SimpleDet's three operators:
+    The variants are SimpleDet's operators:
 
     | | v1 (C4 models) | v3 (FPN) | symbolic (FPN, later revision, strides 4 to 16) |
     |---|---|---|---|
@@ -42,6 +43,8 @@ def generate_proposals(
     | dropped at IoU | > threshold | >= threshold | > threshold, widths without + 1 |
     | boxes below `min_size` | score -1 before sorting | score -1 after sorting | kept |
     | missing proposals | zeros | zeros | -1, box and score; scores <= 0 go missing |
+
+    "v2" (TridentNet) is v1 where boxes outside `area_range` score -1 before sorting.
 
     A box below the minimum size is also grown by min_size on each axis, as there. Sorting is stable; a box or score
     that is not a number is never proposed.
@@ -56,18 +59,22 @@ def generate_proposals(
         post_nms_top_n: P, rows of the result.
         iou_threshold: in [0, 1].
         min_size: smallest side in pixels of the original image; 0 for none. Ignored by "symbolic".
-        variant: `"v1"`, `"v3"` or `"symbolic"`.
+        variant: `"v1"`, `"v2"`, `"v3"` or `"symbolic"`.
+        area_range: float32 [B, 2], smallest and largest side of a clipped box, the root of its area, in pixels of the
+            network input; both included. For "v2" only; None filters nothing.
 
     Returns:
         Proposals with P rows, best first.
 
     Raises:
-        UserError: when `variant` is unknown.
+        UserError: when `variant` is unknown, or another than "v2" is given an `area_range`.
 
-    Source: SimpleDet operator_cxx/contrib/proposal.cu and proposal_v3.cu; mxnext tvm/proposal.py.
+    Source: SimpleDet operator_cxx/contrib/proposal.cu, proposal_v2.cu and proposal_v3.cu; mxnext tvm/proposal.py.
     """
     if variant not in VARIANTS:
         raise UserError(f"generate_proposals: variant must be one of {VARIANTS}. Received: {variant!r}")
+    if area_range is not None and variant != "v2":
+        raise UserError(f'generate_proposals: variant {variant!r} has no area_range, "v2" has one')
     scores, deltas, image_info = (tf.stop_gradient(t) for t in to_float32(scores, deltas, image_info))
     shape = tf.shape(scores)
     batch, height, width = shape[0], shape[1], shape[2]
@@ -79,9 +86,14 @@ def generate_proposals(
         anchors, tf.reshape(deltas, [batch, -1, 4]), max_log_ratio=MAX_LOG_RATIO if variant == "v3" else None
     )
     boxes = clip_to_image(boxes, image_info)
-    if variant == "v1" and min_size > 0:
+    if variant in ("v1", "v2") and min_size > 0:
         smallest = min_size * image_info[:, 2, None]
         boxes, scores = _grow_small(boxes, scores, smallest, 1.0, min_size * image_info[:, 2, None, None])
+
+    if area_range is not None:
+        low, high = tf.unstack(tf.square(to_float32(area_range))[:, None], axis=-1)
+        size = area(boxes)
+        scores = tf.where((size < low) | (size > high), -1.0, scores)
 
     usable = tf.reduce_all(tf.math.is_finite(boxes), axis=-1) & ~tf.math.is_nan(scores)
     scores = tf.where(usable, scores, -np.inf)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import to_float32
+from tfdet.ops.boxes import area, to_float32
+from tfdet.ops.iou import pairwise_iou
 from tfdet.ops.matching import match_with_ties
 from tfdet.ops.sampling import random_subset, split_seed
 
@@ -33,6 +34,8 @@ def rpn_targets(
     positive_iou: float = 0.7,
     negative_iou: float = 0.3,
     allowed_border: float = 0.0,
+    area_ranges=None,
+    ignored_iou: float = 0.3,
 ) -> RpnTargets:
     """Labels anchors by their IoU with the ground truth and draws a batch of them.
 
@@ -53,36 +56,51 @@ def rpn_targets(
         positive_iou: least IoU of foreground.
         negative_iou: least IoU that is not background.
         allowed_border: pixels by which an anchor may cross the border.
+        area_ranges: float32 [B, K, 2], (smallest, largest) side of the boxes, the root of their area in pixels of the
+            network input, that each of K branches is responsible for; or None. Before the draw, which each branch
+            makes for itself, anchors that overlap another box are ignored.
+        ignored_iou: the overlap above which they are.
 
     Returns:
-        RpnTargets.
+        RpnTargets; with `area_ranges` of K B rows, image-major.
 
-    Source: SimpleDet core/detection_input.py, AnchorTarget2D; models/FPN/input.py, PyramidAnchorTarget2D.
+    Source: SimpleDet core/detection_input.py, AnchorTarget2D; models/FPN/input.py, PyramidAnchorTarget2D;
+    models/tridentnet/input.py, TridentAnchorTarget2D.
     """
     anchors, image_info, boxes = (tf.stop_gradient(t) for t in to_float32(anchors, image_info, boxes))
     classes = tf.cast(classes, tf.int32)
+    branches = 1 if area_ranges is None else area_ranges.shape[1]
+    ranges = tf.zeros([tf.shape(boxes)[0], 1, 2]) if area_ranges is None else to_float32(area_ranges)
 
     def label_image(inputs):
         """One image: only its real boxes are matched, which are few against the slots of a batch."""
-        info, gt_boxes, gt_classes = inputs
+        info, gt_boxes, gt_classes, own_ranges = inputs
         gt_boxes = tf.boolean_mask(gt_boxes, gt_classes >= 0)
         inside = _inside(anchors, info, allowed_border)
         labels, matched = _label(anchors, inside, gt_boxes, positive_iou, negative_iou)
         matched_boxes = tf.gather(tf.pad(gt_boxes, [[1, 0], [0, 0]]), matched + 1)
-        return labels, tf.where((labels == FOREGROUND)[:, None], matched_boxes, anchors)
+        targets = tf.where((labels == FOREGROUND)[:, None], matched_boxes, anchors)
+        labels = tf.tile(labels[None], [branches, 1])
+        if area_ranges is not None:
+            labels = tf.where(_near_others(anchors, gt_boxes, own_ranges, ignored_iou), IGNORED, labels)
+        return labels, targets
 
     # One image at a time bounds the memory: anchors x boxes of float32 is 100 MB for a pyramid and 100 boxes.
     labels, matched_boxes = tf.map_fn(
         label_image,
-        (image_info, boxes, classes),
+        (image_info, boxes, classes, ranges),
         fn_output_signature=(
-            tf.TensorSpec(anchors.shape[:1], tf.int32),
+            tf.TensorSpec([branches, *anchors.shape[:1]], tf.int32),
             tf.TensorSpec(anchors.shape, tf.float32),
         ),
         parallel_iterations=1,
     )
+    labels = tf.reshape(labels, [-1, tf.shape(anchors)[0]])
     labels = _draw(labels, seed, batch_per_image, int(fg_fraction * batch_per_image))
-    targets = tf.where((labels == FOREGROUND)[..., None], encode(anchors, matched_boxes), 0.0)
+    targets = encode(anchors, matched_boxes)
+    if branches > 1:
+        targets = tf.repeat(targets, branches, axis=0)
+    targets = tf.where((labels == FOREGROUND)[..., None], targets, 0.0)
     return RpnTargets(labels, targets)
 
 
@@ -100,6 +118,14 @@ def _label(anchors, inside, gt_boxes, positive_iou: float, negative_iou: float) 
     labels = tf.where(iou < negative_iou, BACKGROUND, IGNORED)
     labels = tf.where(nearest | (iou >= positive_iou), FOREGROUND, labels)
     return tf.where(inside, labels, IGNORED), matches.index[0]
+
+
+def _near_others(anchors, gt_boxes, ranges, ignored_iou: float) -> tf.Tensor:
+    """Bool [K, N]: the anchor overlaps a box outside the branch's range by more than `ignored_iou`."""
+    near = pairwise_iou(anchors[None], gt_boxes[None])[0] > ignored_iou
+    size, low, high = area(gt_boxes), tf.square(ranges[:, 0, None]), tf.square(ranges[:, 1, None])
+    others = (size < low) | (size > high)
+    return tf.stack([tf.reduce_any(near & row, axis=1) for row in tf.unstack(others, ranges.shape[0])])
 
 
 def _draw(labels: tf.Tensor, seed, total: int, max_foreground: int) -> tf.Tensor:
