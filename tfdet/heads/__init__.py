@@ -1,7 +1,7 @@
 """Heads: features -> predictions."""
 
-from tfdet.heads.bbox import C5BboxHead, MlpBboxHead
+from tfdet.heads.bbox import C5BboxHead, C5V2BboxHead, MlpBboxHead
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import RpnHead
 
-__all__ = ["C5BboxHead", "MlpBboxHead", "RoiExtractor", "RpnHead"]
+__all__ = ["C5BboxHead", "C5V2BboxHead", "MlpBboxHead", "RoiExtractor", "RpnHead"]

@@ -61,6 +61,7 @@ class Run:
                 trainer.weight_decay,
                 trainer.decayed,
                 trainer.clip,
+                trainer.undecayed,
             )
             self._state = StepState()
             self._store = CheckpointStore(
