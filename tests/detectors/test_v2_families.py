@@ -98,10 +98,10 @@ def test_a_few_steps_lower_the_loss(name, precision):
     step = TrainStep(strategy, detector, optimizer, lambda n: tf.constant(0.02), StepState(), 3)
     batch = random_batch([4, 5], 5, size=(64, 96))
     run = step.compile(tf.nest.map_structure(tf.TensorSpec.from_tensor, batch))
-    metrics = [run(batch) for _ in range(10)]
+    metrics = [run(batch) for _ in range(16)]
     totals = [float(m["total"]) for m in metrics]
     assert np.isfinite(totals).all() and all(bool(m["finite"]) for m in metrics)
-    assert np.mean(totals[-3:]) < 0.85 * np.mean(totals[:2])
+    assert np.mean(totals[-4:]) < 0.85 * np.mean(totals[:2])
     assert all(v.dtype == "float32" for v in detector.weights)
 
 
