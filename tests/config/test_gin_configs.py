@@ -10,8 +10,11 @@ from tfdet.commands.flags import register_all
 from tfdet.config.usage import unread_bindings
 
 FOLDER = config.gin_configs_folder()
-FILES = sorted([*FOLDER.glob("*.gin"), *FOLDER.glob("learn/*.gin")])
-ZOO = [path for path in FILES if path.name.startswith(("faster_", "retina_"))]
+FILES = sorted(
+    {*FOLDER.glob("*.gin"), *FOLDER.glob("examples/*.gin"), *FOLDER.glob("learn/*.gin")} - {FOLDER / "learn/small.gin"}
+)
+FAMILIES = ("faster_", "retina_", "trident_", "cascade_")
+ZOO = [path for path in FILES if path.parent == FOLDER and path.name.startswith(FAMILIES)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

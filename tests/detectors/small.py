@@ -3,11 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from tfdet.backbones import ResNetV1
+from tfdet.backbones import ResNetV1, ResNetV2
 from tfdet.detectors import DensePostProcess, Detector, PostProcess, RetinaDetector, TwoStageDetector
-from tfdet.heads import C5BboxHead, MlpBboxHead, RetinaHead, RoiExtractor, RpnHead
+from tfdet.detectors.branches import ScaleBranches
+from tfdet.heads import C5BboxHead, C5V2BboxHead, MlpBboxHead, RetinaHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
-from tfdet.necks import FPN, RetinaNeck
+from tfdet.necks import FPN, ReduceNeck, RetinaNeck
 from tfdet.structures import Batch
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.targets.retina import RetinaTargetAssigner
@@ -63,6 +64,65 @@ def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth:
             roi_extractor=RoiExtractor(strides=(4, 8, 16, 32)),
             **common,
         )
+    detector.create_weights()
+    return detector
+
+
+STAGE_STD = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
+
+
+def cascade_targets(num_rois: int = 16) -> list[RoiTargetSampler]:
+    """Of three stages, as profile S has them: the later ones keep every RoI."""
+    return [
+        RoiTargetSampler(rois, fg_threshold=iou, bg_high=iou, append_gt=False, box_std=std)
+        for rois, iou, std in zip((num_rois, None, None), (0.5, 0.6, 0.7), STAGE_STD, strict=True)
+    ]
+
+
+def small_v2_detector(family: str, num_classes: int = 3, norm: str = "local", **parts) -> TwoStageDetector:
+    """A detector on ResNet-v2; `family` is "c4", "trident", "trident_fast", "cascade" or "trident_cascade".
+
+    `parts` replaces arguments of the detector.
+    """
+    width, depth = 1 / 16, 26
+    is_cascade = family == "cascade"
+    branches = (1, 2, 3) if family.startswith("trident") else ()
+    arguments = {
+        "backbone": ResNetV2(
+            depth,
+            num_stages=4 if is_cascade else 3,
+            norm=norm,
+            width=width,
+            dilate_c5=is_cascade,
+            branches=branches,
+            test_branches=(2,) if family == "trident_fast" else branches,
+        ),
+        "rpn_head": lambda num_anchors: RpnHead(num_anchors, 8),
+        "bbox_head": lambda num_classes: C5V2BboxHead(num_classes, depth, norm=norm, width=width),
+        "anchors": AnchorGenerator(scales=(1, 2, 4)),
+        "proposals": ProposalGenerator(
+            "v2" if family.startswith("trident") and family != "trident_fast" else "v1",
+            pre_nms_top_n=(60, 40),
+            post_nms_top_n=(30, 20),
+        ),
+        "roi_extractor": RoiExtractor(),
+        "rpn_targets": RpnTargetAssigner(batch_per_image=32),
+        "roi_targets": RoiTargetSampler(num_rois=16, append_gt=False, keep_missing=family == "trident"),
+        "postprocess": PostProcess(max_detections=10),
+        "pixel_mean": (0.0, 0.0, 0.0),
+    }
+    if branches:
+        ranges = None if family == "trident_fast" else ((0, 30), (15, 50), (30, -1))
+        arguments["branches"] = ScaleBranches(ranges)
+    if "cascade" in family:
+        arguments |= {
+            "neck": ReduceNeck(8) if is_cascade else None,
+            "bbox_head": lambda num_classes, name: MlpBboxHead(num_classes, 16, class_agnostic=True, name=name),
+            "roi_targets": cascade_targets(),
+            "stage_loss_weights": (1.0, 0.5, 0.25),
+            "postprocess": PostProcess(max_detections=10, box_std=STAGE_STD[-1]),
+        }
+    detector = TwoStageDetector(num_classes, **arguments | parts)
     detector.create_weights()
     return detector
 

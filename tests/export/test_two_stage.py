@@ -22,10 +22,19 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("family", ["base/faster_c4.gin", "base/faster_fpn.gin"])
-def test_export_finds_what_the_detector_finds(family, tmp_path):
+@pytest.mark.parametrize(
+    "family,bindings",
+    [
+        ("base/faster_c4.gin", []),
+        ("base/faster_fpn.gin", []),
+        ("base/faster_c4_v2.gin", ["DEPTH = 26"]),
+        ("base/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"]),
+        ("base/cascade_c5_v2.gin", ["DEPTH = 26", "ReduceNeck.channels = 32", "MlpBboxHead.channels = 64"]),
+    ],
+)
+def test_export_finds_what_the_detector_finds(family, bindings, tmp_path):
     register_all()
-    config.parse([family], SMALL)
+    config.parse([family], [*SMALL, *bindings])
     detector = build_detector(num_classes=3)
     images = [
         tf.io.encode_jpeg(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.heads import C5BboxHead, MlpBboxHead, RoiExtractor, RpnHead
+from tfdet.heads import C5BboxHead, C5V2BboxHead, MlpBboxHead, RoiExtractor, RpnHead
 from tfdet.heads.rpn import foreground_scores, split_logits
 
 
@@ -31,10 +31,30 @@ def test_initial_standard_deviations():
     assert 0.95 * limit < np.abs(head.fc1.kernel).max() <= limit
 
 
+def test_the_last_bn_of_a_v2_head_keeps_its_statistics_under_sync():
+    """SimpleDet's SyncBN row: stage 4 is synchronised, the BN after it is not."""
+    head = C5V2BboxHead(5, 26, norm="sync", width=1 / 16)
+    x = tf.constant(np.random.default_rng(0).normal(1, 2, size=(3, 7, 7, 64)), tf.float32)
+    head(x)
+    before = {w.path: w.numpy() for w in head.weights if "moving" in w.path}
+    head(x, training=True)
+    still = {w.path for w in head.weights if w.path in before and (w.numpy() == before[w.path]).all()}
+    assert still == {"bbox_head/bn1/moving_mean", "bbox_head/bn1/moving_variance"}
+
+
+def test_gaussian_initial_standard_deviation_of_a_cascade_head():
+    head = MlpBboxHead(80, 64, use_bias=False, initializer="gaussian")
+    head(tf.zeros([1, 7, 7, 16]))
+    assert np.std(head.fc1.kernel) == pytest.approx(np.sqrt(2 / (49 * 16)), rel=0.05)
+    with pytest.raises(ValueError, match="xavier"):
+        MlpBboxHead(80, 64, initializer="xavier")
+
+
 @pytest.mark.parametrize("agnostic,outputs", [(True, 8), (False, 24)])
 def test_outputs_of_the_box_heads(agnostic, outputs):
     for head, channels in [
         (C5BboxHead(5, 18, width=1 / 16, class_agnostic=agnostic), 16),
+        (C5V2BboxHead(5, 26, width=1 / 16, class_agnostic=agnostic), 64),
         (MlpBboxHead(5, 8, class_agnostic=agnostic), 4),
     ]:
         cls, box = head(tf.ones([3, 7, 7, channels]))

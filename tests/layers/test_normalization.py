@@ -64,6 +64,13 @@ def test_an_overflow_leaves_the_moving_statistics_alone():
     np.testing.assert_allclose(layer.moving_variance, v["moving_variance"], rtol=1e-6)
 
 
+def test_a_fixed_gamma_is_a_variable_that_is_not_trained():
+    layer = BatchNorm("frozen", fixed_gamma=True)
+    layer.build((None, None, None, 3))
+    assert [w.path.split("/")[-1] for w in layer.trainable_variables] == ["beta"]
+    assert len(layer.weights) == 4
+
+
 def test_refuses_an_unknown_mode():
     with pytest.raises(ValueError, match="mode='batch'"):
         BatchNorm("batch")

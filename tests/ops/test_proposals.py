@@ -49,6 +49,38 @@ def test_equals_simpledet(golden, min_size, variant, key, post, threshold):
     assert_same(result, z[f"minsize{min_size}_{key}_rois"], z[f"minsize{min_size}_{key}_score"])
 
 
+@pytest.mark.parametrize("min_size", [0, 16])
+def test_v2_equals_simpledet(golden, min_size):
+    """TridentNet's operator: boxes outside their branch's range come last."""
+    z, expected = golden("proposal"), golden("proposal_v2")
+    result = generate_proposals(
+        nhwc(z["fg_prob"]),
+        nhwc(z["bbox_pred"]),
+        cell_anchors(16, z["scales"], z["ratios"]),
+        16,
+        z["im_info"],
+        600,
+        100,
+        0.7,
+        min_size,
+        "v2",
+        expected["valid_ranges"],
+    )
+    assert_same(
+        result,
+        expected[f"minsize{min_size}_proposal_v2_gpu_rois"],
+        expected[f"minsize{min_size}_proposal_v2_gpu_score"],
+    )
+
+
+def test_v2_without_a_range_is_v1_and_v1_has_none():
+    scores = [0.1, 0.2, 0.9, 0.3, 0.4, 0.8]
+    for ours, plain in zip(simple(scores, variant="v2"), simple(scores), strict=True):
+        np.testing.assert_array_equal(ours, plain)
+    with pytest.raises(UserError, match="area_range"):
+        simple(scores, area_range=[[0.0, 10.0]])
+
+
 @pytest.mark.parametrize(
     ("inputs", "outputs", "threshold"), [("b1_", "b1_", 0.7), ("", "thr7_", 0.7), ("", "thr2_", 0.2)]
 )
@@ -213,10 +245,9 @@ def test_an_unknown_variant_is_named():
         simple([0.5] * 6, variant="v9")
 
 
-@pytest.mark.parametrize("options", [{"variant": "v2"}, {"area_range": [[0.0, 9.0]]}])
-def test_an_area_range_belongs_to_v2(options):
-    with pytest.raises(UserError, match="v2.*area_range"):
-        simple([0.5] * 6, **options)
+def test_an_area_range_belongs_to_v2():
+    with pytest.raises(UserError, match="area_range.*v2"):
+        simple([0.5] * 6, area_range=[[0.0, 9.0]])
 
 
 @pytest.mark.parametrize("options", [{"iou_threshold": 1.1}, {"iou_threshold": 0.0, "variant": "v3"}])

@@ -25,6 +25,13 @@ def rows(array):
     return Counter(map(tuple, np.asarray(array).tolist()))
 
 
+def joining(gt, classes, ranges, image):
+    """The boxes that join the proposals: all, or with ranges (ProposalTarget_v2) those of the branch."""
+    side = np.sqrt((gt[:, 2] - gt[:, 0] + 1) * (gt[:, 3] - gt[:, 1] + 1))
+    low, high = (0, np.inf) if ranges is None else ranges[image]
+    return (classes >= 0) & (side >= low) & (side <= high)
+
+
 def slot_targets(z, image):
     """SimpleDet's targets [R, 4] of each RoI's own slot."""
     label = z["label"][image].astype(int)
@@ -33,17 +40,20 @@ def slot_targets(z, image):
     return slots[np.arange(len(label)), own]
 
 
+@pytest.mark.parametrize("operator", ["proposal_target", "proposal_target_v2"])
 @pytest.mark.parametrize("heads", ["agnostic", "perclass"])
-def test_undrawn_targets_equal_simpledet(implementation, golden, heads):
-    z = golden(f"proposal_target_{heads}_nosample")
-    num_rois, fraction = int(z["image_rois"]), float(z["fg_fraction"])
-    samples = roi_targets(z["rois"], *ground_truth(z), SEED, num_rois, fraction, pad="repeat")
+def test_undrawn_targets_equal_simpledet(implementation, golden, heads, operator):
+    z = golden(f"{operator}_{heads}_nosample")
+    num_rois, fraction, ranges = int(z["image_rois"]), float(z["fg_fraction"]), z.get("valid_ranges")
+    samples = roi_targets(z["rois"], *ground_truth(z), SEED, num_rois, fraction, pad="repeat", area_range=ranges)
     for image in range(2):
         boxes, expected = samples.boxes[image].numpy(), z["out_rois"][image]
         foreground = int((z["label"][image] > 0).sum())
         proposals = z["rois"][image][z["rois"][image][:, 3] > 0]
         gt, classes = (a[image] for a in ground_truth(z))
-        drawn = len(proposals) + int((classes >= 0).sum())  # every candidate is foreground or background
+        drawn = len(proposals) + int(
+            joining(gt, classes, ranges, image).sum()
+        )  # every candidate is foreground or background
         assert 0 < foreground < drawn < num_rois
         np.testing.assert_array_equal(boxes[:drawn], expected[:drawn])
         np.testing.assert_array_equal(samples.classes[image] + 1, z["label"][image])
@@ -58,15 +68,17 @@ def test_undrawn_targets_equal_simpledet(implementation, golden, heads):
         )
 
 
+@pytest.mark.parametrize("operator", ["proposal_target", "proposal_target_v2"])
 @pytest.mark.parametrize("heads", ["agnostic", "perclass"])
-def test_drawn_targets_have_simpledets_counts(implementation, golden, heads):
-    z = golden(f"proposal_target_{heads}_sampled")
-    gt, classes = ground_truth(z)
-    samples = roi_targets(z["rois"], gt, classes, SEED, int(z["image_rois"]), float(z["fg_fraction"]))
+def test_drawn_targets_have_simpledets_counts(implementation, golden, heads, operator):
+    z = golden(f"{operator}_{heads}_sampled")
+    (gt, classes), ranges = ground_truth(z), z.get("valid_ranges")
+    fraction = float(z["fg_fraction"])
+    samples = roi_targets(z["rois"], gt, classes, SEED, int(z["image_rois"]), fraction, area_range=ranges)
     assert samples.boxes.shape == z["out_rois"].shape
     for image in range(2):
         np.testing.assert_array_equal(samples.classes[image] >= 0, z["label"][image] > 0)
-        candidates = np.concatenate([z["rois"][image], gt[image]])
+        candidates = np.concatenate([z["rois"][image], gt[image][joining(gt[image], classes[image], ranges, image)]])
         assert not rows(samples.boxes[image]) - rows(candidates)
         foreground = samples.classes[image].numpy() >= 0
         iou = pairwise_iou(samples.boxes[image][None], gt[image][classes[image] >= 0][None]).numpy()[0].max(axis=1)
@@ -141,6 +153,26 @@ def test_missing_and_broken_proposals_take_no_part(implementation):
     np.testing.assert_array_equal(samples.classes, [[3, -1, -1, -1]])
     np.testing.assert_array_equal(samples.boxes[0], np.tile(gt[0, :1], [4, 1]))
     np.testing.assert_array_equal(samples.box_targets, np.zeros([1, 4, 4]))
+
+
+def test_missing_proposals_may_be_kept_as_background():
+    """ProposalTarget_v2 of profile S, TridentNet's, does not drop them."""
+    proposals = np.zeros([1, 6, 4], np.float32)
+    proposals[0, 0] = [10, 10, 60, 60]
+    gt = np.array([[[10, 10, 60, 60]]], np.float32)
+    samples = roi_targets(proposals, gt, np.array([[3]]), SEED, 4, append_gt=False, keep_missing=True)
+    np.testing.assert_array_equal(samples.classes, [[3, -1, -1, -1]])
+    np.testing.assert_array_equal(samples.boxes[0, 1:], np.zeros([3, 4]))
+
+
+def test_all_rois_are_kept_and_put_in_order():
+    """The later stages of a cascade in profile S: `image_rois = -1`."""
+    gt = np.array([[[0, 0, 99, 99]]], np.float32)
+    far, near = [200, 0, 240, 30], [0, 0, 99, 98]
+    proposals = np.array([[far, near, [300, 0, 340, 30], near]], np.float32)
+    samples = roi_targets(proposals, gt, np.array([[7]]), SEED, num_rois=None, fg_threshold=0.7, bg_high=0.7)
+    np.testing.assert_array_equal(samples.boxes, proposals[:, [1, 3, 0, 2]])
+    np.testing.assert_array_equal(samples.classes, [[7, 7, -1, -1]])
 
 
 @pytest.mark.parametrize("pad", ["resize", "repeat"])

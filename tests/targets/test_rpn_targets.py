@@ -55,6 +55,40 @@ def test_drawn_targets_have_simpledets_counts_and_come_from_the_undrawn(implemen
     np.testing.assert_array_equal(drawn[drawn >= 0], z["c4_n100000_label"][drawn >= 0])
 
 
+def test_undrawn_targets_of_branches_equal_simpledet(golden):
+    """TridentNet: anchors near a box of another branch are ignored."""
+    z = golden("anchor_target_trident")
+    result = rpn_targets(
+        c4_anchors(),
+        z["im_info"][None],
+        *ground_truth(z),
+        SEED,
+        batch_per_image=100000,
+        area_ranges=z["trident_valid_ranges"][None],
+    )
+    assert result.labels.shape[0] == 3
+    for branch in range(3):
+        np.testing.assert_array_equal(anchor_major(result.labels[branch]), z["trident_label"][branch])
+        targets = np.reshape(result.box_targets[branch], [16, 20, 60]).transpose(2, 0, 1)
+        np.testing.assert_allclose(targets, z["trident_target"][branch], atol=2e-7)
+
+
+def test_branches_are_image_major_and_draw_for_themselves():
+    rng = np.random.default_rng(3)
+    corner = rng.uniform(0, 150, (2, 5, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(20, 100, (2, 5, 2))], axis=-1).astype(np.float32)
+    info, classes = np.float32([[256, 320, 1], [230, 300, 1]]), np.zeros([2, 5], np.int32)
+    everything = np.tile(np.float32([[[0, np.inf]]]), [2, 3, 1])
+    undrawn = rpn_targets(c4_anchors(), info, boxes, classes, SEED, 100000)
+    branches = rpn_targets(c4_anchors(), info, boxes, classes, SEED, 100000, area_ranges=everything)
+    for image in range(2):
+        for branch in range(3):
+            np.testing.assert_array_equal(branches.labels[3 * image + branch], undrawn.labels[image])
+    drawn = rpn_targets(c4_anchors(), info, boxes, classes, SEED, 32, area_ranges=everything).labels.numpy()
+    assert ((drawn >= 0).sum(axis=1) == 32).all()
+    assert (drawn[0] != drawn[1]).any() and (drawn[1] != drawn[2]).any()
+
+
 def test_a_seed_gives_one_draw(golden):
     z = golden("anchor_target")
     draws = [

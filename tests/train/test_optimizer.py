@@ -44,6 +44,18 @@ def test_decay_where_it_applies(name, decays):
     np.testing.assert_allclose(variable.numpy(), [1.8, -2.7] if decays else [2.0, -3.0], rtol=1e-6)
 
 
+def test_what_is_exempt_does_not_decay():
+    """SimpleDet's SyncBN row decays every beta but that of bn_data."""
+    first, second = make_variables("beta")[0], None
+    with keras.name_scope("bn_data"):
+        second = keras.Variable(np.float32([2.0, -3.0]), name="beta")
+    decayed = {"decayed": ("beta",), "undecayed": ("bn_data/beta",)}
+    optimizer = MomentumSGD([first, second], LossScale(None), weight_decay=0.1, **decayed)
+    apply(optimizer, [[0.0, 0.0]] * 2, learning_rate=1.0)
+    np.testing.assert_allclose(first.numpy(), [1.8, -2.7], rtol=1e-6)
+    np.testing.assert_allclose(second.numpy(), [2.0, -3.0], rtol=1e-6)
+
+
 def test_clip_acts_on_elements_before_the_decay():
     (kernel,) = variables = make_variables("kernel")
     optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, weight_decay=1.0, clip=5.0)

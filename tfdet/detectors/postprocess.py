@@ -37,13 +37,22 @@ class PostProcess:
         self.box_std = tuple(box_std)
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
 
-    def decode(self, rois: tf.Tensor, deltas: tf.Tensor, image_info: tf.Tensor, class_agnostic: bool) -> tf.Tensor:
+    def decode(
+        self,
+        rois: tf.Tensor,
+        deltas: tf.Tensor,
+        image_info: tf.Tensor,
+        class_agnostic: bool,
+        box_std: tuple[float, ...] | None = None,
+    ) -> tf.Tensor:
         """Boxes of every class slot, clipped to the image, in pixels of the network input.
 
         Args:
             rois: float32 [B, R, 4].
             deltas: float32 [B, R, 8 or 4 (1 + C)].
             image_info: float32 [B, 3].
+            class_agnostic: whether one box serves all classes.
+            box_std: of an earlier stage of a cascade, in place of the last one's.
 
         Returns: float32 [B, R, 1, 4] when class-agnostic (the last four channels count), else [B, R, 1 + C, 4].
         """
@@ -51,29 +60,26 @@ class PostProcess:
         slots = tf.reshape(deltas, [shape[0], shape[1], deltas.shape[-1] // 4, 4])
         if class_agnostic:
             slots = slots[:, :, -1:]
-        boxes = decode(rois[:, :, None], slots, mean=(0.0, 0.0, 0.0, 0.0), std=self.box_std)
+        boxes = decode(rois[:, :, None], slots, mean=(0.0, 0.0, 0.0, 0.0), std=box_std or self.box_std)
         slot_count = boxes.shape[2]
         flat = tf.reshape(boxes, [shape[0], shape[1] * slot_count, 4])
         return tf.reshape(clip_to_image(flat, image_info), [shape[0], shape[1], slot_count, 4])
 
-    def __call__(
-        self,
-        rois: tf.Tensor,
-        cls_logits: tf.Tensor,
-        deltas: tf.Tensor,
-        image_info: tf.Tensor,
-        class_agnostic: bool,
-    ) -> Detections:
-        """Args: rois [B, R, 4]; cls_logits [B, R, 1 + C], background first; deltas as in `decode`."""
-        boxes = self.decode(rois, deltas, image_info, class_agnostic)
-        if not class_agnostic:
+    def __call__(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        """The best boxes after suppression, in pixels of the original image.
+
+        Args:
+            boxes: float32 [B, R, 1 or 1 + C, 4] of `decode`.
+            scores: float32 [B, R, 1 + C], background first.
+            image_info: float32 [B, 3].
+        """
+        if boxes.shape[2] > 1:
             boxes = boxes[:, :, 1:]
-        scores = tf.nn.softmax(cls_logits)[:, :, 1:]
         # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
         boxes = boxes / image_info[:, 2][:, None, None, None]
         return multiclass_nms(
             boxes,
-            scores,
+            scores[:, :, 1:],
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,

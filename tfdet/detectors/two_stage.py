@@ -1,14 +1,15 @@
-"""Faster R-CNN: backbone, neck, RPN, RoI features, box head, wired for training and for testing."""
+"""Faster R-CNN, Cascade R-CNN and TridentNet: backbone, neck, RPN, RoI features and box heads, wired together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
@@ -25,23 +26,38 @@ class RpnOutputs(NamedTuple):
 
     features: list[tf.Tensor]  # maps the RPN reads, finest first
     rpn: list[tuple[tf.Tensor, tf.Tensor]]  # per level (cls_logits [B,H,W,2A], deltas [B,H,W,4A])
+    roi_features: list[tf.Tensor]  # maps the RoIs are pooled from, finest first
+
+
+class BoxStage(NamedTuple):
+    """One box head with what it learns; Faster R-CNN has one, Cascade R-CNN several, each on the boxes of the last."""
+
+    name: str  # of its losses: "" for the only one, else "_1st", "_2nd", ...
+    head: keras.layers.Layer
+    targets: RoiTargetSampler
+    loss_weight: float
 
 
 @configurable
 class TwoStageDetector(Detector):
-    """Faster R-CNN on a C4 or an FPN trunk.
+    """A detector of two stages: Faster R-CNN, and by its parts Cascade R-CNN, TridentNet, on a C4, C5 or FPN trunk.
 
-    Training: `losses(batch, seed)` returns a dict of float32 scalars of this replica, each already normalised:
-    `rpn_cls`, `rpn_box`, `bbox_cls`, `bbox_reg`; the total is their sum. Testing: `detect(images, image_info)` returns
-    `Detections` in pixels of the original images.
+    Training: `losses(batch, seed)` returns a dict of float32 scalars of this replica, each already normalised and
+    weighted: `rpn_cls`, `rpn_box`, `bbox_cls`, `bbox_reg` (in a cascade `bbox_cls_1st`, ...); the total is their sum.
+    Testing: `detect(images, image_info)` returns `Detections` in pixels of the original images.
 
     Args:
         num_classes: C, without background.
         backbone: layer, image -> list of feature maps, with `strides`.
         rpn_head: called with `num_anchors`, returns the RPN layer.
-        bbox_head: called with `num_classes`, returns the second-stage layer.
-        anchors, proposals, roi_extractor, rpn_targets, roi_targets, postprocess: the parts without weights.
-        neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps.
+        bbox_head: called with `num_classes` (and, in a cascade, `name`), returns the second-stage layer.
+        anchors, proposals, roi_extractor, rpn_targets, postprocess: the parts without weights.
+        roi_targets: what the box head learns. A list makes a cascade: one box head for each, the first on the
+            proposals, the next on the boxes of the one before.
+        stage_loss_weights: of the heads' losses, one a stage.
+        neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps. Where two maps have the
+            same stride the RPN reads the first and the RoIs are pooled from the last.
+        branches: for a backbone with branches (TridentNet), what each branch is responsible for; else None.
         pixel_mean, pixel_std: RGB, 0..255.
 
     Example:
@@ -62,42 +78,53 @@ class TwoStageDetector(Detector):
         proposals: ProposalGenerator,
         roi_extractor: RoiExtractor,
         rpn_targets: RpnTargetAssigner,
-        roi_targets: RoiTargetSampler,
+        roi_targets: RoiTargetSampler | Sequence[RoiTargetSampler],
         postprocess: PostProcess,
         neck: keras.layers.Layer | None = None,
+        branches: ScaleBranches | None = None,
+        stage_loss_weights: tuple[float, ...] = (1.0,),
         pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
         pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std)
         self.rpn_head = rpn_head(num_anchors=anchors.num_anchors)
-        self.bbox_head = bbox_head(num_classes=num_classes)
         self.anchors, self.proposals, self.roi_extractor = anchors, proposals, roi_extractor
-        self.rpn_targets, self.roi_targets, self.postprocess = rpn_targets, roi_targets, postprocess
+        self.rpn_targets, self.postprocess = rpn_targets, postprocess
+        self.stages = _make_stages(num_classes, bbox_head, roi_targets, stage_loss_weights, postprocess)
+        self.bbox_heads = [stage.head for stage in self.stages]
+        self.branches = branches
+        if bool(self._dilations(True)) != (branches is not None):
+            raise ValueError("Expected TwoStageDetector.branches for a backbone with branches, and for no other")
+        if branches is not None:
+            branches.check(len(self._dilations(True)), len(self._dilations(False)))
+
+    @property
+    def bbox_head(self) -> keras.layers.Layer:
+        """The box head, of a cascade the first."""
+        return self.bbox_heads[0]
 
     def first_stage(self, images: tf.Tensor, image_info: tf.Tensor, training: bool) -> RpnOutputs:
         """Features and RPN predictions of uint8 images [B, H, W, 3] with `image_info` [B, 3]."""
         return self.first_stage_from_input(self.normalize(images, image_info), training)
 
     def first_stage_from_input(self, inputs: tf.Tensor, training: bool) -> RpnOutputs:
-        """As `first_stage`, from normalised float images [B, H, W, 3]."""
+        """As `first_stage`, from normalised float images [B, H, W, 3]. With k branches the maps have k B images."""
         features, strides = self.pyramid(inputs, training)
-        by_stride = dict(zip(strides, features, strict=True))
-        features = [by_stride[s] for s in self.anchors.strides]
-        return RpnOutputs(features, self.rpn_head(features))
+        by_stride = dict(zip(reversed(strides), reversed(features), strict=True))
+        rpn_features = [by_stride[s] for s in self.anchors.strides]
+        roi_features = self.roi_extractor.select(features, strides)
+        return RpnOutputs(rpn_features, self.rpn_head(rpn_features), roi_features)
 
-    def second_stage(self, first: RpnOutputs, rois: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoIs [B, R, 4]."""
-        maps = self.roi_extractor.select(first.features, self.anchors.strides)
-        cls_logits, deltas = self.bbox_head(self.roi_extractor(maps, rois), training=training)
-        shape = tf.shape(rois)
-        return (
-            tf.reshape(cls_logits, [shape[0], shape[1], cls_logits.shape[-1]]),
-            tf.reshape(deltas, [shape[0], shape[1], deltas.shape[-1]]),
-        )
+    def second_stage(
+        self, first: RpnOutputs, rois: tf.Tensor, training: bool, head: keras.layers.Layer | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoIs [B, R, 4] by `head`, by default the only one."""
+        return _classify(head or self.bbox_head, self.roi_extractor(first.roi_features, rois), rois, training)
 
     def propose(self, first: RpnOutputs, image_info: tf.Tensor, training: bool) -> Proposals:
-        """Proposals of the first stage."""
-        return self.proposals(first.rpn, self.anchors, image_info, training)
+        """Proposals of the first stage; with k branches k B rows."""
+        area_range = self._area_range(image_info) if training else None
+        return self.proposals(first.rpn, self.anchors, self._repeat(image_info, training), training, area_range)
 
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """Losses of one replica's batch.
@@ -108,29 +135,118 @@ class TwoStageDetector(Detector):
         """
         seeds = tf.random.experimental.stateless_split(seed, 2)
         first = self.first_stage(batch.images, batch.image_info, training=True)
-        anchors = tf.concat(self.anchors.grid(first.features), axis=0)
-        labels, box_targets = self.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seeds[0])
-        logits, deltas = _flatten_levels(first.rpn)
-        rpn_cls, rpn_box = rpn_losses(
-            logits, deltas, labels, box_targets, batch_per_image=self.rpn_targets.batch_per_image
-        )
-
+        rpn_cls, rpn_box = self._rpn_losses(first, batch, seeds[0])
         proposals = self.propose(first, batch.image_info, training=True)
-        samples = self.roi_targets(proposals.boxes, batch.boxes, batch.classes, seeds[1])
-        cls_logits, roi_deltas = self.second_stage(first, samples.boxes, training=True)
-        bbox_cls, bbox_reg = bbox_losses(cls_logits, roi_deltas, samples, self.bbox_head.class_agnostic)
-        return {"rpn_cls": rpn_cls, "rpn_box": rpn_box, "bbox_cls": bbox_cls, "bbox_reg": bbox_reg}
+        return {"rpn_cls": rpn_cls, "rpn_box": rpn_box, **self._box_losses(first, proposals, batch, seeds[1])}
+
+    def _rpn_losses(self, first: RpnOutputs, batch: Batch, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        anchors = tf.concat(self.anchors.grid(first.features), axis=0)
+        ranges = None
+        if self.branches is not None:
+            ranges = self.branches.network_ranges(batch.image_info, len(self._dilations(True)))
+        labels, box_targets = self.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seed, ranges)
+        logits, deltas = _flatten_levels(first.rpn)
+        return rpn_losses(logits, deltas, labels, box_targets, batch_per_image=self.rpn_targets.batch_per_image)
+
+    def _box_losses(
+        self, first: RpnOutputs, proposals: Proposals, batch: Batch, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The losses of all box heads; each head after the first learns on the boxes that the one before made."""
+        image_info, boxes, classes = (
+            self._repeat(t, training=True) for t in (batch.image_info, batch.boxes, batch.classes)
+        )
+        losses, rois, area_range = {}, proposals.boxes, self._area_range(batch.image_info)
+        for index, (name, head, targets, weight) in enumerate(self.stages):
+            own_seed = seed if index == 0 else tf.random.experimental.stateless_fold_in(seed, index)
+            samples = targets(rois, boxes, classes, own_seed, area_range)
+            cls_logits, deltas = self.second_stage(first, samples.boxes, training=True, head=head)
+            bbox_cls, bbox_reg = bbox_losses(cls_logits, deltas, samples, head.class_agnostic)
+            losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
+            if index + 1 < len(self.stages):
+                rois = self._refine(samples.boxes, deltas, image_info, targets)
+        return losses
+
+    def predict_boxes(self, first: RpnOutputs, rois: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Boxes [B, R, 1 or 1 + C, 4] in pixels of the network input and scores [B, R, 1 + C] of proposals.
+
+        Of a cascade: the last head's boxes, and the mean of what all heads say about the RoIs of the last.
+        """
+        for stage in self.stages[:-1]:
+            _, deltas = self.second_stage(first, rois, training=False, head=stage.head)
+            rois = self._refine(rois, deltas, image_info, stage.targets)
+        features = self.roi_extractor(first.roi_features, rois)
+        outputs = [_classify(head, features, rois, training=False) for head in self.bbox_heads]
+        scores = tf.add_n([tf.nn.softmax(cls_logits) for cls_logits, _ in outputs]) / len(outputs)
+        boxes = self.postprocess.decode(rois, outputs[-1][1], image_info, self.bbox_head.class_agnostic)
+        return boxes, scores
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
         first = self.first_stage(images, image_info, training=False)
         rois = self.propose(first, image_info, training=False).boxes
-        cls_logits, deltas = self.second_stage(first, rois, training=False)
-        return self.postprocess(rois, cls_logits, deltas, image_info, self.bbox_head.class_agnostic)
+        boxes, scores = self.predict_boxes(first, rois, self._repeat(image_info, training=False))
+        if self.branches is not None:
+            boxes, scores = self.branches.merge(boxes, scores, image_info)
+        return self.postprocess(boxes, scores, image_info)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)
-        self.second_stage(first, tf.constant([[[0.0, 0.0, 31.0, 31.0]]]), training=False)
+        rois = self._repeat(tf.constant([[[0.0, 0.0, 31.0, 31.0]]]), training=False)
+        self.predict_boxes(first, rois, self._repeat(image_info, training=False))
+
+    def _dilations(self, training: bool) -> tuple[int, ...]:
+        """The backbone's branches, () where it has none."""
+        return self.backbone.dilations(training) if hasattr(self.backbone, "dilations") else ()
+
+    def _area_range(self, image_info: tf.Tensor) -> tf.Tensor | None:
+        """Sides [k B, 2] of the boxes that each branch learns, in network pixels; None where every one learns all."""
+        if self.branches is None or self.branches.valid_ranges is None:
+            return None
+        return tf.reshape(self.branches.network_ranges(image_info, len(self._dilations(True))), [-1, 2])
+
+    def _repeat(self, rows: tf.Tensor, training: bool) -> tf.Tensor:
+        """[B, ...] -> [k B, ...], image-major, as the backbone's maps of k branches."""
+        count = len(self._dilations(training))
+        return tf.repeat(rows, count, axis=0) if count > 1 else rows
+
+    def _refine(
+        self, rois: tf.Tensor, deltas: tf.Tensor, image_info: tf.Tensor, targets: RoiTargetSampler
+    ) -> tf.Tensor:
+        """The boxes [B, R, 4] that an earlier head of a cascade makes of its RoIs, clipped to the image."""
+        boxes = self.postprocess.decode(rois, deltas, image_info, class_agnostic=True, box_std=targets.box_std)
+        return tf.ensure_shape(tf.stop_gradient(boxes[:, :, 0]), rois.shape)
+
+
+def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool):
+    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C]."""
+    cls_logits, deltas = head(features, training=training)
+    shape = tf.shape(rois)
+    return (
+        tf.reshape(cls_logits, [shape[0], shape[1], cls_logits.shape[-1]]),
+        tf.reshape(deltas, [shape[0], shape[1], deltas.shape[-1]]),
+    )
+
+
+def _make_stages(num_classes, bbox_head, roi_targets, loss_weights, postprocess) -> list[BoxStage]:
+    """The heads of a detector; `ValueError` where its parts do not fit."""
+    targets = list(roi_targets) if isinstance(roi_targets, (list, tuple)) else [roi_targets]
+    if not targets or len(loss_weights) != len(targets):
+        raise ValueError(
+            "Expected one of TwoStageDetector.stage_loss_weights for each of roi_targets. "
+            f"Received: {len(loss_weights)} weights, {len(targets)} samplers"
+        )
+    if tuple(targets[-1].box_std) != tuple(postprocess.box_std):
+        raise ValueError(
+            "Expected PostProcess.box_std to be that of the last RoiTargetSampler. "
+            f"Received: {postprocess.box_std} and {targets[-1].box_std}"
+        )
+    if len(targets) == 1:
+        return [BoxStage("", bbox_head(num_classes=num_classes), targets[0], loss_weights[0])]
+    names = [f"_{i}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(i, 'th') }" for i in range(1, len(targets) + 1)]
+    heads = [bbox_head(num_classes=num_classes, name=f"bbox_head{name}") for name in names]
+    if not all(head.class_agnostic for head in heads):
+        raise ValueError("Expected a class-agnostic bbox_head in a cascade: its stages hand one box a RoI on")
+    return [BoxStage(*fields) for fields in zip(names, heads, targets, loss_weights, strict=True)]
 
 
 def _flatten_levels(rpn: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,7 +6,11 @@ import keras
 import tensorflow as tf
 
 from tfdet.backbones.resnet_v1 import ResNetV1Stage
+from tfdet.backbones.resnet_v2 import ResNetV2Stage
 from tfdet.config import configurable
+from tfdet.layers import BatchNorm
+
+_INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
 
 
 class BoxPredictor(keras.layers.Layer):
@@ -74,6 +78,48 @@ class C5BboxHead(keras.layers.Layer):
 
 
 @configurable
+class C5V2BboxHead(keras.layers.Layer):
+    """Stage 4 of a ResNet-v2 at stride 1 on each RoI, BN, ReLU, the mean (SimpleDet symbol/builder.py: BboxC5Head).
+
+    Args:
+        num_classes: C, without background.
+        depth, norm, width: of the stage, as in `ResNetV2`. The last BN uses stored statistics under every norm.
+        class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
+
+    Call: [N, 7, 7, 1024] -> (cls_logits [N, 1 + C], deltas), float32.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        depth: int = 50,
+        norm: str = "frozen",
+        width: float = 1.0,
+        class_agnostic: bool = True,
+        name: str = "bbox_head",
+    ):
+        super().__init__(name=name)
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self._config = {"depth": depth, "norm": norm, "width": width}
+        self.stage4 = ResNetV2Stage(depth, 4, 1, norm, width, name="stage4")
+        self.bn1 = BatchNorm("frozen", name="bn1")
+        self.predictor = BoxPredictor(num_classes, class_agnostic)
+
+    def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        x = self.stage4(roi_features, training=training)
+        x = tf.nn.relu(self.bn1(x, training=training))
+        return self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
+
+    def get_config(self):
+        return {
+            "num_classes": self.num_classes,
+            "class_agnostic": self.class_agnostic,
+            "name": self.name,
+            **self._config,
+        }
+
+
+@configurable
 class MlpBboxHead(keras.layers.Layer):
     """Two fully connected layers (SimpleDet models/FPN/builder.py: FPNBbox2fcHead).
 
@@ -81,7 +127,9 @@ class MlpBboxHead(keras.layers.Layer):
         num_classes: C, without background.
         channels: of both layers.
         use_bias: True in profile S, False in profile H (its fc layers are 1x1 convolutions without bias).
-        class_agnostic: see `BoxPredictor`; False in the zoo's FPN rows.
+        class_agnostic: see `BoxPredictor`; False in the zoo's FPN rows, True in a cascade.
+        initializer: of both layers' kernels: "uniform" (U(+-sqrt(3 / fan_in)); FPN rows, and Cascade of profile H) or
+            "gaussian" (N(0, sqrt(2 / fan_in)); Cascade of profile S).
 
     Call: [N, P, P, C] -> (cls_logits [N, 1 + C], deltas), float32. The features are flattened H, W, C; SimpleDet's
     checkpoints flatten C, H, W, which their weight map mends.
@@ -93,12 +141,16 @@ class MlpBboxHead(keras.layers.Layer):
         channels: int = 1024,
         use_bias: bool = True,
         class_agnostic: bool = False,
+        initializer: str = "uniform",
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
+        if initializer not in _INITIALIZERS:
+            raise ValueError(f"Expected initializer to be one of {list(_INITIALIZERS)}. Received: {initializer!r}")
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
-        self.channels, self.use_bias = channels, use_bias
-        init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
+        self.channels, self.use_bias, self.initializer = channels, use_bias, initializer
+        scale, distribution = _INITIALIZERS[initializer]
+        init = keras.initializers.VarianceScaling(scale, mode="fan_in", distribution=distribution)
         fc = {"use_bias": use_bias, "kernel_initializer": init}
         self.fc1 = keras.layers.Dense(channels, name="fc1", **fc)
         self.fc2 = keras.layers.Dense(channels, name="fc2", **fc)
@@ -115,5 +167,6 @@ class MlpBboxHead(keras.layers.Layer):
             "channels": self.channels,
             "use_bias": self.use_bias,
             "class_agnostic": self.class_agnostic,
+            "initializer": self.initializer,
             "name": self.name,
         }

@@ -45,8 +45,8 @@ class ProposalGenerator:
 
     Args:
         variant: one name for all levels, or one a level: "v1" (SimpleDet operator_cxx/contrib/proposal.cu, C4 rows),
-            "v3" (proposal_v3.cu; FPN rows of profile S), "symbolic" (mxnext tvm/proposal.py; strides 4 to 16 of
-            profile H).
+            "v2" (proposal_v2.cu, TridentNet rows), "v3" (proposal_v3.cu; FPN rows of profile S), "symbolic" (mxnext
+            tvm/proposal.py; strides 4 to 16 of profile H).
         pre_nms_top_n: boxes kept before NMS, per level, (training, testing).
         post_nms_top_n: boxes kept after NMS per level, and per image over all levels, (training, testing).
         iou_threshold: of NMS.
@@ -70,8 +70,9 @@ class ProposalGenerator:
         anchors: AnchorGenerator,
         image_info: tf.Tensor,
         training: bool,
+        area_range: tf.Tensor | None = None,
     ) -> Proposals:
-        """Proposals of `RpnHead` outputs; no gradient flows back."""
+        """Proposals of `RpnHead` outputs; no gradient flows back. `area_range`: see `generate_proposals`."""
         phase = 0 if training else 1
         return generate_proposals(
             [logits for logits, _ in rpn_outputs],
@@ -84,5 +85,6 @@ class ProposalGenerator:
             iou_threshold=self.iou_threshold,
             min_size=self.min_size,
             variant=self.variant,
+            area_range=area_range,
             from_logits=True,
         )

@@ -21,17 +21,26 @@ class BatchNorm(keras.layers.Layer):
             operator_cxx/contrib/sync_batch_norm-inl.h).
         momentum: share of the old value kept in a moving statistic.
         epsilon: added to the variance.
+        fixed_gamma: gamma is 1 and not trained (MXNet `fix_gamma`). A variable stands for it all the same, so that
+            the tensors of a detector are those of SimpleDet's checkpoint.
 
     Weights: gamma, beta (trainable unless frozen by name, as SimpleDet does), moving_mean, moving_variance; all [C],
     float32 under every precision policy. Statistics are computed in float32; the output has the input's dtype.
     The moving variance takes the biased variance, as MXNet's SyncBatchNorm does.
     """
 
-    def __init__(self, mode: str = "frozen", momentum: float = 0.9, epsilon: float = BN_EPSILON, **kwargs):
+    def __init__(
+        self,
+        mode: str = "frozen",
+        momentum: float = 0.9,
+        epsilon: float = BN_EPSILON,
+        fixed_gamma: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if mode not in MODES:
             raise ValueError(f"Expected mode to be one of {MODES}. Received: mode={mode!r}")
-        self.mode, self.momentum, self.epsilon = mode, momentum, epsilon
+        self.mode, self.momentum, self.epsilon, self.fixed_gamma = mode, momentum, epsilon, fixed_gamma
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
@@ -48,7 +57,7 @@ class BatchNorm(keras.layers.Layer):
                 aggregation="none" if trainable else "mean",
             )
 
-        self.gamma = weight("gamma", "ones", True)
+        self.gamma = weight("gamma", "ones", not self.fixed_gamma)
         self.beta = weight("beta", "zeros", True)
         self.moving_mean = weight("moving_mean", "zeros", False)
         self.moving_variance = weight("moving_variance", "ones", False)

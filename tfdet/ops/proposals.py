@@ -60,7 +60,7 @@ def generate_proposals(
         min_size: smallest side in pixels of the original image; 0 for none. Ignored by "symbolic".
         variant: `"v1"`, `"v2"`, `"v3"` or `"symbolic"`; one name, or one a level.
         area_range: float32 [B, 2], for "v2" only: smallest and largest side, in network pixels, of a square with the
-            smallest and largest area allowed (of boxes with + 1; both bounds included).
+            smallest and largest area allowed (of boxes with + 1; both bounds included); None filters nothing.
         from_logits: `scores` are logits [B, H, W, 2 * A]: the backgrounds of all anchors of a cell, then their
             foregrounds, as `tfdet.heads.rpn.RpnHead` gives them.
 
@@ -69,7 +69,7 @@ def generate_proposals(
 
     Raises:
         UserError: when `variant` is unknown, `iou_threshold` out of range, the lists differ in length, or
-            `area_range` is missing for "v2" or given without it.
+            `area_range` is given without "v2".
 
     Source: SimpleDet operator_cxx/contrib/proposal.cu, proposal_v2.cu and proposal_v3.cu; mxnext tvm/proposal.py;
     models/FPN/get_topk_proposal.py.
@@ -84,8 +84,8 @@ def generate_proposals(
         raise UserError(f"generate_proposals: expected one entry a level, {levels} as in scores. Received: {wrong}")
     if not set(variants) <= set(VARIANTS):
         raise UserError(f"generate_proposals: variant must be one of {VARIANTS}. Received: {variant!r}")
-    if ("v2" in variants) != (area_range is not None):
-        raise UserError('generate_proposals: variant "v2" needs area_range, and only it takes one')
+    if area_range is not None and "v2" not in variants:
+        raise UserError(f'generate_proposals: area_range is for variant "v2". Received: {variant!r}')
     if not 0.0 <= iou_threshold <= 1.0 or ("v3" in variants and iou_threshold == 0.0):
         raise UserError(
             f"generate_proposals: iou_threshold must be in [0, 1], above 0 for v3. Received: {iou_threshold}"

@@ -19,6 +19,7 @@ class RpnTargetAssigner:
         fg_fraction: largest share of foreground.
         positive_iou: IoU from which an anchor is foreground.
         negative_iou: IoU below which it is background.
+        ignored_iou: of a detector with branches: IoU with a box of another branch above which it is ignored.
     """
 
     def __init__(
@@ -27,12 +28,19 @@ class RpnTargetAssigner:
         fg_fraction: float = 0.5,
         positive_iou: float = 0.7,
         negative_iou: float = 0.3,
+        ignored_iou: float = 0.3,
     ):
         self.batch_per_image, self.fg_fraction = batch_per_image, fg_fraction
-        self.positive_iou, self.negative_iou = positive_iou, negative_iou
+        self.positive_iou, self.negative_iou, self.ignored_iou = positive_iou, negative_iou, ignored_iou
 
     def __call__(
-        self, anchors: tf.Tensor, image_info: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+        self,
+        anchors: tf.Tensor,
+        image_info: tf.Tensor,
+        boxes: tf.Tensor,
+        classes: tf.Tensor,
+        seed: tf.Tensor,
+        area_ranges: tf.Tensor | None = None,
     ) -> RpnTargets:
         """See `tfdet.targets.rpn.rpn_targets`."""
         return rpn_targets(
@@ -45,6 +53,8 @@ class RpnTargetAssigner:
             fg_fraction=self.fg_fraction,
             positive_iou=self.positive_iou,
             negative_iou=self.negative_iou,
+            area_ranges=area_ranges,
+            ignored_iou=self.ignored_iou,
         )
 
 
@@ -53,7 +63,7 @@ class RoiTargetSampler:
     """RoI sampling and box targets (SimpleDet operator_cxx/proposal_target.cc).
 
     Args:
-        num_rois: sampled an image.
+        num_rois: sampled an image; None keeps every proposal (later stages of a cascade, profile S).
         fg_fraction: largest share of foreground.
         fg_threshold: IoU from which a RoI is foreground.
         bg_high, bg_low: a RoI with bg_low <= IoU < bg_high is background.
@@ -61,11 +71,12 @@ class RoiTargetSampler:
         box_std: standard deviations the encoded targets are divided by.
         pad: when too few RoIs qualify: "resize" (profile S) fills with one pass of random negatives and then
             with the first proposal, "repeat" (profile H) with as many passes as it takes.
+        keep_missing: whether missing proposals may be drawn as background (TridentNet, profile S).
     """
 
     def __init__(
         self,
-        num_rois: int = 512,
+        num_rois: int | None = 512,
         fg_fraction: float = 0.25,
         fg_threshold: float = 0.5,
         bg_high: float = 0.5,
@@ -73,12 +84,20 @@ class RoiTargetSampler:
         append_gt: bool = True,
         box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
         pad: str = "resize",
+        keep_missing: bool = False,
     ):
         self.num_rois, self.fg_fraction, self.fg_threshold = num_rois, fg_fraction, fg_threshold
         self.bg_high, self.bg_low, self.append_gt = bg_high, bg_low, append_gt
-        self.box_std, self.pad = tuple(box_std), pad
+        self.box_std, self.pad, self.keep_missing = tuple(box_std), pad, keep_missing
 
-    def __call__(self, proposals: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> RoiSamples:
+    def __call__(
+        self,
+        proposals: tf.Tensor,
+        boxes: tf.Tensor,
+        classes: tf.Tensor,
+        seed: tf.Tensor,
+        area_range: tf.Tensor | None = None,
+    ) -> RoiSamples:
         """See `tfdet.targets.roi.roi_targets`."""
         return roi_targets(
             proposals,
@@ -93,4 +112,6 @@ class RoiTargetSampler:
             append_gt=self.append_gt,
             box_std=self.box_std,
             pad=self.pad,
+            keep_missing=self.keep_missing,
+            area_range=area_range,
         )

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import to_float32
+from tfdet.ops.boxes import area, to_float32
 from tfdet.ops.matching import match_best
 from tfdet.ops.sampling import random_order, random_subset, split_seed
 from tfdet.structures import RoiSamples
@@ -19,7 +19,7 @@ def roi_targets(
     boxes,
     classes,
     seed,
-    num_rois: int = 512,
+    num_rois: int | None = 512,
     fg_fraction: float = 0.25,
     fg_threshold: float = 0.5,
     bg_high: float = 0.5,
@@ -27,6 +27,8 @@ def roi_targets(
     append_gt: bool = True,
     box_std: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
     pad: str = "resize",
+    keep_missing: bool = False,
+    area_range=None,
 ) -> RoiSamples:
     """Draws RoIs for the second stage: foreground first, then background.
 
@@ -37,14 +39,16 @@ def roi_targets(
     revision of SimpleDet that the zoo's figures belong to); `pad="repeat"` repeats all of them (the later revision).
     Rows that even so have no proposal are zero boxes.
 
-    Proposals with y2 <= 0 (the missing ones), or with a coordinate that is not a number, take no part.
+    Proposals with y2 <= 0 (the missing ones; see `keep_missing`), or with a coordinate that is not a number, take no
+    part.
 
     Args:
         proposals: float32 [B, P, 4] in pixels of the network input.
         boxes: float32 [B, G, 4], ground truth.
         classes: int32 [B, G], -1 in padded slots.
         seed: int32 [2]; the result is a function of it and of the other arguments.
-        num_rois: R, rows per image.
+        num_rois: R, rows per image. None keeps every proposal, in whatever share, foreground first: R is P then
+            (the later stages of a cascade, `image_rois = -1`).
         fg_fraction: largest share of foreground, in [0, 1].
         fg_threshold: least IoU of foreground.
         bg_high: IoU that background stays below.
@@ -52,6 +56,9 @@ def roi_targets(
         append_gt: let ground-truth boxes be drawn too.
         box_std: four floats that box targets are divided by.
         pad: `"resize"` (default) or `"repeat"`.
+        keep_missing: let missing proposals be drawn as background, as ProposalTarget_v2 of profile S does.
+        area_range: float32 [B, 2], smallest and largest side, the root of the area in pixels of the network input, of
+            the ground-truth boxes that `append_gt` lets be drawn; both included. All boxes are matched all the same.
 
     Returns:
         RoiSamples of R rows per image.
@@ -59,18 +66,26 @@ def roi_targets(
     Raises:
         UserError: when `pad` is unknown.
 
-    Source: SimpleDet operator_cxx/proposal_target.cc, SampleROI; proposal_target-inl.h.
+    Source: SimpleDet operator_cxx/proposal_target.cc, SampleROI; proposal_target-inl.h; proposal_target_v2-inl.h.
     """
     if pad not in ("resize", "repeat"):
         raise UserError(f'roi_targets: pad must be "resize" or "repeat". Received: {pad!r}')
     proposals, boxes = (tf.stop_gradient(t) for t in to_float32(proposals, boxes))
     classes = tf.cast(classes, tf.int32)
     gt_valid = classes >= 0
+    if num_rois is None:
+        num_rois, fg_fraction, append_gt = proposals.shape[1], 1.0, False
     candidates = tf.where(tf.math.is_finite(proposals), proposals, 0.0)
-    valid = tf.reduce_all(tf.math.is_finite(proposals), axis=-1) & (candidates[..., 3] > 0.0)
+    valid = tf.reduce_all(tf.math.is_finite(proposals), axis=-1)
+    if not keep_missing:
+        valid &= candidates[..., 3] > 0.0
     if append_gt:
         candidates = tf.concat([candidates, boxes], axis=1)
-        valid = tf.concat([valid, gt_valid], axis=1)
+        joins = gt_valid
+        if area_range is not None:
+            low, high = tf.unstack(tf.square(to_float32(area_range))[:, None], axis=-1)
+            joins &= (area(boxes) >= low) & (area(boxes) <= high)
+        valid = tf.concat([valid, joins], axis=1)
     # At least R columns, so that R of them can be picked; and one that is a missing proposal for certain.
     extra = tf.maximum(1, num_rois - tf.shape(candidates)[1])
     candidates = tf.pad(candidates, [[0, 0], [0, extra], [0, 0]])

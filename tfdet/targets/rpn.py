@@ -7,8 +7,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import to_float32
-from tfdet.ops.matching import match_boxes
+from tfdet.ops.boxes import area, to_float32
+from tfdet.ops.matching import match_best, match_boxes
 from tfdet.ops.sampling import random_subset, split_seed
 
 FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
@@ -32,6 +32,8 @@ def rpn_targets(
     positive_iou: float = 0.7,
     negative_iou: float = 0.3,
     allowed_border: float = 0.0,
+    area_ranges=None,
+    ignored_iou: float = 0.3,
 ) -> RpnTargets:
     """Labels anchors by their IoU with the ground truth and draws a batch of them.
 
@@ -52,17 +54,25 @@ def rpn_targets(
         positive_iou: least IoU of foreground.
         negative_iou: least IoU that is not background.
         allowed_border: pixels by which an anchor may cross the border.
+        area_ranges: float32 [B, K, 2], (smallest, largest) side of the boxes, the root of their area in pixels of the
+            network input, that each of K branches is responsible for; or None. Before the draw, which each branch
+            makes for itself, anchors that overlap another box are ignored.
+        ignored_iou: the overlap above which they are.
 
     Returns:
-        RpnTargets.
+        RpnTargets; with `area_ranges` of K B rows, image-major.
 
-    Source: SimpleDet core/detection_input.py, AnchorTarget2D; models/FPN/input.py, PyramidAnchorTarget2D.
+    Source: SimpleDet core/detection_input.py, AnchorTarget2D; models/FPN/input.py, PyramidAnchorTarget2D;
+    models/tridentnet/input.py, TridentAnchorTarget2D.
     """
     anchors, image_info, boxes = (tf.stop_gradient(t) for t in to_float32(anchors, image_info, boxes))
     classes = tf.cast(classes, tf.int32)
-
     valid = classes >= 0
     labels, matched = _label(anchors, image_info, boxes, valid, positive_iou, negative_iou, allowed_border)
+    if area_ranges is not None:
+        near = _near_others(anchors, boxes, valid, to_float32(area_ranges), ignored_iou)
+        labels = tf.reshape(tf.where(near, IGNORED, labels[:, None]), [-1, tf.shape(anchors)[0]])
+        matched, boxes = (tf.repeat(t, area_ranges.shape[1], axis=0) for t in (matched, boxes))
     labels = _draw(labels, seed, batch_per_image, int(fg_fraction * batch_per_image))
     foreground = (labels == FOREGROUND)[..., None]
     # Slot 0 stands for "no ground truth": index -1.
@@ -86,6 +96,16 @@ def _inside(anchors: tf.Tensor, info: tf.Tensor, border: float) -> tf.Tensor:
     x1, y1, x2, y2 = tf.unstack(anchors, 4, axis=-1)
     height, width = info[:, :1], info[:, 1:2]
     return (x1 >= -border) & (y1 >= -border) & (x2 < width + border) & (y2 < height + border)
+
+
+def _near_others(anchors, boxes, valid, ranges, ignored_iou: float) -> tf.Tensor:
+    """Bool [B, K, N]: the anchor overlaps a box outside the branch's range by more than `ignored_iou`."""
+    size = area(boxes)
+    near = []
+    for low, high in (tf.unstack(own, axis=-1) for own in tf.unstack(tf.square(ranges), axis=1)):
+        others = valid & ((size < low[:, None]) | (size > high[:, None]))
+        near.append(match_best(anchors[None], boxes, others).iou > ignored_iou)
+    return tf.stack(near, axis=1)
 
 
 def _draw(labels: tf.Tensor, seed, total: int, max_foreground: int) -> tf.Tensor:

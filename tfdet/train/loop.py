@@ -33,6 +33,7 @@ class Trainer:
         momentum: of the update.
         weight_decay: of the update, for the variables in `decayed`.
         decayed: last parts of the paths of decayed variables. SimpleDet's SyncBN row decays "beta" too.
+        undecayed: parts of the paths of variables that are not decayed all the same.
         clip: limit of each gradient element, after the mean over replicas, before the decay; None for none.
         frozen: parts of the paths of variables that stay as they are.
         init_weights: file with weights to start from; not read when the run continues from a checkpoint.
@@ -54,6 +55,7 @@ class Trainer:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     decayed: tuple[str, ...] = ("kernel", "gamma")
+    undecayed: tuple[str, ...] = ()
     clip: float | None = None
     frozen: tuple[str, ...] = ()
     init_weights: str | None = None

@@ -39,6 +39,7 @@ class MomentumSGD(tf.Module):
         momentum: in [0, 1).
         weight_decay: not negative.
         decayed: last parts of the paths of variables that are decayed; all others, biases and betas, are not.
+        undecayed: parts of the paths of variables that are not decayed all the same.
         clip: positive limit of the absolute value of a gradient's element, or None.
 
     Attributes:
@@ -53,6 +54,7 @@ class MomentumSGD(tf.Module):
         weight_decay: float = 1e-4,
         decayed: Sequence[str] = ("kernel", "gamma"),
         clip: float | None = None,
+        undecayed: Sequence[str] = (),
     ):
         super().__init__(name="optimizer")
         if not 0 <= momentum < 1:
@@ -67,7 +69,8 @@ class MomentumSGD(tf.Module):
         self.weight_decay = float(weight_decay)
         self.clip = None if clip is None else float(clip)
         self.is_decayed = [
-            variable.path.rsplit("/", 1)[-1] in decayed for variable in self.variables_to_train
+            variable.path.rsplit("/", 1)[-1] in decayed and not any(part in variable.path for part in undecayed)
+            for variable in self.variables_to_train
         ]
         self.momenta = {
             variable.path: tf.Variable(

@@ -62,6 +62,7 @@ class Run:
                 trainer.weight_decay,
                 trainer.decayed,
                 trainer.clip,
+                trainer.undecayed,
             )
             self._state = StepState()
             self._store = CheckpointStore(

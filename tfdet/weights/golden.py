@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfdet.backbones import ResNetV1
+from tfdet.backbones import ResNetV1, ResNetV2
 from tfdet.detectors import Detector, PostProcess, RetinaDetector, TwoStageDetector
 from tfdet.detectors.preprocess import normalize_images
 from tfdet.errors import UserError
@@ -71,17 +71,21 @@ def build_like(golden: Golden) -> Detector:
     row = golden.meta.get("row", "")
     if match := golden_retina.ROW.match(row):
         return golden_retina.build(int(match["depth"]), golden.folded, golden.outputs)
+    from tfdet.weights import golden_v2  # which takes pieces of this module
+
+    if golden_v2.ROW.match(row):
+        return golden_v2.build_like(golden)
     match = _ROW.match(row)
     if not match:
         raise UserError(
             f"{golden.folder}/meta.json: row {row!r} is of a family that tfdet does not build; it builds Faster R-CNN "
-            "and RetinaNet on ResNet-v1: faster_r50v1c4*, faster_r101v1c4*, and {faster,retina}_{r50,r101}v1_fpn*"
+            "and RetinaNet on ResNet-v1 (faster_r50v1c4*, faster_r50v1_fpn*, retina_r50v1_fpn*), and on ResNet-v2 "
+            "faster_r50v2c4*, tridentnet_r50v2c4* and cascade_r50v2_c5*; r101 as r50"
         )
     depth, weights = int(match["depth"]), golden.folded
     width = weights["arg:conv0_weight"].shape[0] / _FULL_STEM
     num_classes = weights["arg:bbox_cls_logit_weight"].shape[0] - 1
-    pre_nms = re.search(r"else \\?d\+ -> pre_nms_top_n = .* else (\d+)", " ".join(golden.meta.get("substitutions", [])))
-    top_n = {"pre_nms_top_n": (12000, int(pre_nms[1]) if pre_nms else 6000)}
+    top_n = {"pre_nms_top_n": (12000, pre_nms_top_n(golden))}
     common = {"rpn_targets": RpnTargetAssigner(), "roi_targets": RoiTargetSampler(), "postprocess": PostProcess()}
     if match["trunk"] == "c4":
         rpn_channels = weights["arg:rpn_conv_3x3_weight"].shape[0]
@@ -117,6 +121,13 @@ def build_like(golden: Golden) -> Detector:
     return detector
 
 
+def pre_nms_top_n(golden: Golden) -> int:
+    """Boxes that the golden's graph kept before NMS."""
+    text = " ".join(golden.meta.get("substitutions", []))
+    found = re.search(r"else \\?d\+ -> pre_nms_top_n = .* else (\d+)", text)
+    return int(found[1]) if found else 6000
+
+
 def check(golden: Golden, arrays: dict[str, np.ndarray]) -> list[MapError]:
     """Errors of every map that `golden` stores, for the checkpoint `arrays`.
 
@@ -140,7 +151,7 @@ def _compare(name: str, ours: np.ndarray, reference: np.ndarray) -> MapError:
         return MapError(name, reference.shape, float("inf"))
     ours = ours.reshape(reference.shape).astype(np.float64)
     if name in _PROPOSAL_SETS:
-        ours = _in_order_of(reference[0], ours[0])[None]
+        ours = np.stack([_in_order_of(*rows) for rows in zip(reference, ours, strict=True)])
     scale = np.abs(reference).max() or 1.0
     difference = np.abs(ours - reference).max() / scale
     return MapError(name, reference.shape, float(difference) if np.isfinite(difference) else float("inf"))
@@ -156,7 +167,8 @@ def _in_order_of(reference: np.ndarray, ours: np.ndarray) -> np.ndarray:
     return np.stack(ordered)
 
 
-def _nchw(x: tf.Tensor) -> tf.Tensor:
+def nchw(x: tf.Tensor) -> tf.Tensor:
+    """[B, H, W, C] -> [B, C, H, W]."""
     return tf.transpose(x, [0, 3, 1, 2])
 
 
@@ -168,9 +180,14 @@ def _compute(detector: Detector, golden: Golden) -> dict[str, tf.Tensor]:
     stored_input = golden.inputs["data"].transpose(0, 2, 3, 1)
     if np.abs(inputs.numpy() - stored_input).max() > 1e-3:
         raise UserError(f"{golden.folder}/inputs.npz: data is not image_rgb_uint8 minus the channel means")
-    outputs = {"pool0": _nchw(detector.backbone.stem(inputs))}
+    if isinstance(detector.backbone, ResNetV2):
+        from tfdet.weights import golden_v2
+
+        first = detector.first_stage_from_input(inputs, training=False)
+        return golden_v2.compute(detector, golden, inputs, first, image_info)
+    outputs = {"pool0": nchw(detector.backbone.stem(inputs))}
     for i, x in enumerate(detector.backbone(inputs)):
-        outputs[f"stage{i + 1}_unit{len(detector.backbone.stages[i].units)}_relu"] = _nchw(x)
+        outputs[f"stage{i + 1}_unit{len(detector.backbone.stages[i].units)}_relu"] = nchw(x)
     if isinstance(detector, RetinaDetector):
         return outputs | golden_retina.compute(detector, inputs, image_info, golden.outputs)
     first = detector.first_stage_from_input(inputs, training=False)
@@ -181,9 +198,9 @@ def _compute(detector: Detector, golden: Golden) -> dict[str, tf.Tensor]:
     return outputs
 
 
-def _rpn_scores(logits: tf.Tensor) -> tf.Tensor:
+def rpn_scores(logits: tf.Tensor) -> tf.Tensor:
     """Softmax in SimpleDet's channel order, [B, 2A, H, W]."""
-    foreground = _nchw(foreground_scores(logits))
+    foreground = nchw(foreground_scores(logits))
     return tf.concat([1.0 - foreground, foreground], axis=1)
 
 
@@ -195,25 +212,25 @@ def _c4_outputs(detector, golden, first, image_info) -> dict[str, tf.Tensor]:
     stage4 = detector.bbox_head.stage4(features)
     units = len(detector.bbox_head.stage4.units)
     return {
-        "rpn_cls_logit": _nchw(logits),
-        "rpn_cls_score_reshape": _rpn_scores(logits),
-        "rpn_bbox_delta": _nchw(deltas),
+        "rpn_cls_logit": nchw(logits),
+        "rpn_cls_score_reshape": rpn_scores(logits),
+        "rpn_bbox_delta": nchw(deltas),
         "proposal": proposals.boxes,
         "proposal_score": proposals.scores,
-        "roi_align": _nchw(features),
-        f"stage4_unit{units}_relu": _nchw(stage4),
+        "roi_align": nchw(features),
+        f"stage4_unit{units}_relu": nchw(stage4),
         "pool1": tf.reduce_mean(stage4, [1, 2]),
         **_box_outputs(detector, first, rois, image_info, "HEAD4:decode_bbox: concat0_output"),
     }
 
 
 def _fpn_outputs(detector, golden, first, image_info) -> dict[str, tf.Tensor]:
-    outputs = {f"P{i + 2}_conv": _nchw(x) for i, x in enumerate(first.features[:4])}
-    outputs["P6_subsampling"] = _nchw(first.features[4])
+    outputs = {f"P{i + 2}_conv": nchw(x) for i, x in enumerate(first.features[:4])}
+    outputs["P6_subsampling"] = nchw(first.features[4])
     for stride, (logits, deltas) in zip(detector.anchors.strides, first.rpn, strict=True):
-        outputs[f"rpn_cls_score_stride{stride}"] = _nchw(logits)
-        outputs[f"rpn_cls_score_stride{stride}#1"] = _rpn_scores(logits)
-        outputs[f"rpn_bbox_pred_stride{stride}"] = _nchw(deltas)
+        outputs[f"rpn_cls_score_stride{stride}"] = nchw(logits)
+        outputs[f"rpn_cls_score_stride{stride}#1"] = rpn_scores(logits)
+        outputs[f"rpn_bbox_pred_stride{stride}"] = nchw(deltas)
     outputs["get_top_proposal: reshape5"] = detector.propose(first, image_info, training=False).boxes
     rois = tf.constant(golden.outputs["get_top_proposal: reshape5"])
     features = detector.roi_extractor(first.features[:4], rois)
@@ -221,7 +238,7 @@ def _fpn_outputs(detector, golden, first, image_info) -> dict[str, tf.Tensor]:
     channels_last = tf.reshape(features, [tf.shape(features)[0], -1])
     fc1 = head.fc1(channels_last)
     fc2 = head.fc2(tf.nn.relu(fc1))
-    outputs |= {"add_n1": _nchw(features), "bbox_fc1": fc1, "bbox_fc1_relu": tf.nn.relu(fc1)}
+    outputs |= {"add_n1": nchw(features), "bbox_fc1": fc1, "bbox_fc1_relu": tf.nn.relu(fc1)}
     outputs |= {"bbox_fc2": fc2, "bbox_fc2_relu": tf.nn.relu(fc2)}
     return outputs | _box_outputs(detector, first, rois, image_info, "HEAD4:decode_bbox: reshape1_output")
 

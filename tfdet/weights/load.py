@@ -8,9 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfdet.backbones import ResNetV2
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
-from tfdet.weights import simpledet
+from tfdet.weights import simpledet, simpledet_v2
 from tfdet.weights.mxnet_params import read_params
 
 
@@ -42,6 +43,10 @@ def family_rules(detector: keras.Model) -> list[simpledet.Rule]:
     """SimpleDet's name map for the family `detector` belongs to."""
     if isinstance(detector, RetinaDetector):
         return simpledet.RESNET_V1_RETINA
+    if isinstance(detector.backbone, ResNetV2):
+        if detector.backbone.num_stages == 3:
+            return simpledet_v2.RESNET_V2_C4
+        return simpledet_v2.cascade(getattr(detector.neck, "kernel_size", 1))
     return simpledet.RESNET_V1_C4 if detector.neck is None else simpledet.RESNET_V1_FPN
 
 
@@ -53,7 +58,7 @@ def assign_arrays(
     Nothing is assigned before every tensor was looked at: an array with NaN or infinity refuses the whole file.
     """
     report = LoadReport(source)
-    arrays = simpledet.unfold_batch_norm(arrays)
+    arrays = simpledet.unfold_batch_norm(simpledet_v2.join_branches(arrays))
     used: set[str] = set()
     planned = []
     for variable in detector.weights:
@@ -100,7 +105,7 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
         )
     report = assign_arrays(detector, read_params(path), family_rules(detector), str(path))
     if not report.matched:
-        raise UserError(f"{path}: no tensor fits this detector; is it a ResNet-v1 checkpoint of SimpleDet?")
+        raise UserError(f"{path}: no tensor fits this detector; is it a checkpoint of SimpleDet, on the same backbone?")
     if strict and (report.missing or report.mismatched):
         raise UserError(f"{report.summary()}; the checkpoint is of another architecture or class count")
     return report

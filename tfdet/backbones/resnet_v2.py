@@ -1,0 +1,186 @@
+"""ResNet-v2 as SimpleDet builds it (mxnext backbone/resnet_v2.py): BN and ReLU before each convolution.
+
+He et al., Identity Mappings in Deep Residual Networks, ECCV 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tfdet.backbones.resnet_v1 import stage_channels
+from tfdet.config import configurable
+from tfdet.layers import BatchNorm, DilatedConv2D, SymmetricConv2D
+
+UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+"""Residual units of the four stages, by depth. 26 is not part of SimpleDet's zoo, for small runs."""
+
+_STEM_CHANNELS = 64
+
+
+class PreActivationUnit(keras.layers.Layer):
+    """BN, ReLU, 1x1 -> BN, ReLU, 3x3 (stride and dilation here) -> BN, ReLU, 1x1; shortcut added, nothing after it.
+
+    Args:
+        inner, outer: channels of the first two and of the last convolution.
+        strides: stride of the 3x3 and of the projection.
+        project: whether the shortcut is a 1x1 convolution, without BN, of the first ReLU rather than the input.
+        norm: mode of `BatchNorm`.
+        dilation: of the 3x3; needs stride 1 when above 1.
+
+    Call: `dilations` replaces `dilation` by one a branch. All branches share every weight. With k of them the output
+    has k images for one, image-major (image 0 in all branches, then image 1), and so has the input unless `split`.
+
+    Shapes: [B, H, W, Cin] -> [B, ceil(H / strides), ceil(W / strides), outer]; with `split` [k B, ...].
+    """
+
+    def __init__(self, inner: int, outer: int, strides: int, project: bool, norm: str, dilation: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.bn1 = BatchNorm(norm, name="bn1")
+        self.conv1 = SymmetricConv2D(inner, 1, name="conv1")
+        self.bn2 = BatchNorm(norm, name="bn2")
+        self.conv2 = DilatedConv2D(inner, 3, strides, dilation_rate=dilation, name="conv2")
+        self.bn3 = BatchNorm(norm, name="bn3")
+        self.conv3 = SymmetricConv2D(outer, 1, name="conv3")
+        self.sc = SymmetricConv2D(outer, 1, strides, name="sc") if project else None
+
+    def call(
+        self, inputs: tf.Tensor, training: bool = False, dilations: Sequence[int] | None = None, split: bool = False
+    ) -> tf.Tensor:
+        first = tf.nn.relu(self.bn1(inputs, training=training))
+        x = tf.nn.relu(self.bn2(self.conv1(first), training=training))
+        # Until here the branches of a split unit are the same: they are computed once.
+        x = self.conv2(x, dilations=dilations, split=split)
+        x = self.conv3(tf.nn.relu(self.bn3(x, training=training)))
+        shortcut = self.sc(first) if self.sc else inputs
+        if split and dilations is not None and len(dilations) > 1:
+            shortcut = tf.repeat(shortcut, len(dilations), axis=0)
+        return x + shortcut
+
+
+class ResNetV2Stage(keras.layers.Layer):
+    """All residual units of one stage.
+
+    Args:
+        depth: 26, 50 or 101.
+        stage: 1 to 4; sets the number of units and the channels.
+        strides: stride of the first unit.
+        norm: "frozen", "local" or "sync" (`BatchNorm`).
+        width: multiplies the channels.
+        dilation: of every unit's 3x3.
+
+    Call: `dilations` splits the stage from its second unit on into branches that share their weights (TridentNet).
+
+    Shapes: [B, H, W, Cin] -> [B, ceil(H / strides), ceil(W / strides), Cout], the plain sum of the last unit; with k
+    `dilations` [k B, ...], image-major.
+    """
+
+    def __init__(
+        self, depth: int, stage: int, strides: int, norm: str, width: float = 1.0, dilation: int = 1, **kwargs
+    ):
+        super().__init__(**kwargs)
+        inner, outer = stage_channels(depth, stage, width)
+        self.units = [
+            PreActivationUnit(inner, outer, strides if i == 0 else 1, i == 0, norm, dilation, name=f"unit{i + 1}")
+            for i in range(UNITS[depth][stage - 1])
+        ]
+
+    def call(self, inputs: tf.Tensor, training: bool = False, dilations: Sequence[int] | None = None) -> tf.Tensor:
+        x = self.units[0](inputs, training=training)
+        for i, unit in enumerate(self.units[1:]):
+            x = unit(x, training=training, dilations=dilations, split=i == 0)
+        return x
+
+
+@configurable
+class ResNetV2(keras.layers.Layer):
+    """ResNet-v2 backbone: C4, the dilated C4 and C5 of Cascade R-CNN, or a TridentNet.
+
+    Args:
+        depth: 26, 50 or 101.
+        num_stages: 3 for C4 detectors (their RCNN head owns stage 4), 4 for a fourth stage here.
+        norm: "frozen" (zoo), "local" or "sync". BN of the image and after stage 4 use stored statistics always.
+        width: channel multiplier, 1.0 in the zoo.
+        dilate_c5: stage 4 at stride 1 and dilation 2, as the Cascade rows have it, rather than at stride 2.
+        branches: dilations of stage 3 from its second unit on, one a branch, while training; () for no branches.
+        test_branches: the same while testing: `branches`, or the one of a TridentNet-Fast.
+
+    Call: float [B, H, W, 3], RGB from 0 to 255, black where padded -> list [c2, c3, c4(, c5)] of [B, H/s, W/s, C],
+    strides 4, 8, 16 and 16 or 32, C = 256, 512, 1024, 2048 (times width). c2 to c4 are plain sums, without BN and ReLU;
+    c5 is after both. With k branches c4 has k images for one, image-major.
+
+    Sources: mxnext backbone/resnet_v2.py; SimpleDet models/tridentnet/resnet_v2.py.
+    """
+
+    def __init__(
+        self,
+        depth: int = 50,
+        num_stages: int = 3,
+        norm: str = "frozen",
+        width: float = 1.0,
+        dilate_c5: bool = False,
+        branches: tuple[int, ...] = (),
+        test_branches: tuple[int, ...] = (),
+        name: str = "backbone",
+    ):
+        super().__init__(name=name)
+        if depth not in UNITS:
+            raise ValueError(f"Expected ResNetV2.depth to be one of {sorted(UNITS)}. Received: depth={depth}")
+        if num_stages not in (3, 4):
+            raise ValueError(f"Expected ResNetV2.num_stages to be 3 or 4. Received: num_stages={num_stages}")
+        if bool(branches) != bool(test_branches):
+            raise ValueError(
+                "Expected ResNetV2.branches and test_branches both empty or both not. "
+                f"Received: branches={tuple(branches)}, test_branches={tuple(test_branches)}"
+            )
+        if branches and num_stages != 3:
+            raise ValueError("Expected ResNetV2.num_stages = 3 with branches: stage 4 is the head's")
+        self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width
+        self.dilate_c5, self.branches, self.test_branches = dilate_c5, tuple(branches), tuple(test_branches)
+        self.strides = [4, 8, 16, 16 if dilate_c5 else 32][:num_stages]
+        # Gamma of the image's BN is 1, whatever a checkpoint stores (mxnext simple.py: fix_gamma).
+        self.bn_data = BatchNorm("frozen", fixed_gamma=True, name="bn_data")
+        self.conv0 = SymmetricConv2D(round(_STEM_CHANNELS * width), 7, 2, name="conv0")
+        self.bn0 = BatchNorm(norm, name="bn0")
+        steps = (1, 2, 2, 1 if dilate_c5 else 2)
+        self.stages = [
+            ResNetV2Stage(depth, s, steps[s - 1], norm, width, 2 if s == 4 and dilate_c5 else 1, name=f"stage{s}")
+            for s in range(1, num_stages + 1)
+        ]
+        self.bn1 = BatchNorm("frozen", name="bn1") if num_stages == 4 else None
+
+    def stem(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """BN, convolution, BN, ReLU and max pooling: [B, H, W, 3] -> [B, H/4, W/4, 64 * width]."""
+        x = self.conv0(self.bn_data(inputs, training=training))
+        x = tf.nn.relu(self.bn0(x, training=training))
+        # Pad 1 on both sides with zeros, which equals -inf here: the input is not negative.
+        return tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+
+    def dilations(self, training: bool) -> tuple[int, ...]:
+        """The branches of this phase, one dilation each; () where there are none."""
+        return self.branches if training else self.test_branches
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        x = self.stem(inputs, training=training)
+        features = []
+        for number, stage in enumerate(self.stages, 1):
+            dilations = self.dilations(training) if number == 3 else ()
+            x = stage(x, training=training, dilations=dilations or None)
+            features.append(x)
+        if self.bn1 is not None:
+            features[-1] = tf.nn.relu(self.bn1(features[-1], training=training))
+        return features
+
+    def get_config(self):
+        return {
+            "depth": self.depth,
+            "num_stages": self.num_stages,
+            "norm": self.norm,
+            "width": self.width,
+            "dilate_c5": self.dilate_c5,
+            "branches": self.branches,
+            "test_branches": self.test_branches,
+            "name": self.name,
+        }

@@ -1,0 +1,45 @@
+"""The neck of SimpleDet's Cascade R-CNN rows: one convolution before the RoIs are pooled."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.layers import SymmetricConv2D
+
+
+@configurable
+class ReduceNeck(keras.layers.Layer):
+    """A convolution with ReLU on the last map, which the RoIs are pooled from; the map before it is the RPN's.
+
+    Args:
+        channels: of the convolution.
+        kernel_size: 1 in profile S (models/cascade_rcnn/builder.py: CascadeNeck), 3 in profile H
+            (symbol/builder.py: ReduceNeck).
+        use_bias: True in profile S, with kernels drawn from N(0, .01); False in profile H, with the default ones.
+        stride: of both maps, pixels.
+
+    Call: [..., c4, c5], both at `stride` -> [c4, reduced], `strides` [16, 16], reduced [B, H, W, channels].
+    """
+
+    def __init__(
+        self, channels: int = 1024, kernel_size: int = 1, use_bias: bool = True, stride: int = 16, name: str = "neck"
+    ):
+        super().__init__(name=name)
+        self.channels, self.kernel_size, self.use_bias, self.stride = channels, kernel_size, use_bias, stride
+        self.strides = [stride, stride]
+        init = keras.initializers.RandomNormal(stddev=0.01) if use_bias else None
+        self.conv = SymmetricConv2D(channels, kernel_size, use_bias=use_bias, kernel_initializer=init, name="reduce")
+
+    def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [inputs[-2], tf.nn.relu(self.conv(inputs[-1]))]
+
+    def get_config(self):
+        return {
+            "channels": self.channels,
+            "kernel_size": self.kernel_size,
+            "use_bias": self.use_bias,
+            "stride": self.stride,
+            "name": self.name,
+        }
