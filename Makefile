@@ -2,6 +2,7 @@
 # make test    installs and runs the tests;  make test-slow runs those that train for minutes
 # make ops     builds the custom ops with Bazel and installs them (CUDA=1: with GPU kernels); demo and test do it by
 #              themselves where Bazel is installed, and go on with TensorFlow's own ops where it is not
+# make fuzz    random calls of the custom ops' CPU kernels under AddressSanitizer (CALLS=20000 of each)
 # make lint    ruff;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo install ops try-ops test test-slow lint clean
+.PHONY: demo install ops try-ops fuzz test test-slow lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -83,6 +84,17 @@ test: $(STAMP) try-ops
 
 test-slow: $(STAMP) try-ops
 	$(BIN)/python -m pytest -q -m slow
+
+CALLS ?= 20000
+FUZZ_FLAGS := -std=c++17 -O1 -g -fno-math-errno -fno-trapping-math -ffp-contract=off -fsanitize=address,undefined \
+	-fno-sanitize-recover=all
+
+fuzz: build/kernels_fuzz
+	$< $(CALLS) $(SEED)
+
+build/kernels_fuzz: $(wildcard custom_ops/fuzz/* custom_ops/kernels/* custom_ops/c_api/threads.h)
+	@mkdir -p build
+	g++ $(FUZZ_FLAGS) -I. custom_ops/fuzz/*.cc custom_ops/kernels/*_cpu.cc -o $@ -pthread
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
