@@ -6,6 +6,7 @@
 # make lint    ruff;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
+# TEST_WORKERS=2   processes that share the tests, of 1 to 3 GB each
 # DEMO_STEPS=...   training steps of the demo, when not those of gin_configs/demo_shapes.gin
 
 SHELL := /bin/bash
@@ -16,9 +17,10 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-OPS := tfdet/ops/_tfdet_ops.so
+OPS := tfdet/ops/lib/_tfdet_ops.so
 OPS_SOURCES := $(wildcard custom_ops/BUILD custom_ops/kernels/* custom_ops/tf/* third_party/*/*.bzl .bazelrc)
 CUDA ?=
+TEST_WORKERS ?= 2
 DEMO_DIR ?= demo
 DEMO_STEPS ?=
 DEMO_CONFIG ?= gin_configs/demo_shapes.gin
@@ -80,7 +82,7 @@ $(STAMP): setup.py pyproject.toml
 	touch $@
 
 test: $(STAMP) try-ops
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n $(TEST_WORKERS) --dist loadfile
 
 test-slow: $(STAMP) try-ops
 	$(BIN)/python -m pytest -q -m slow

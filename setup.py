@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import Distribution, find_packages, setup
 
 ROOT = Path(__file__).parent
-OPS = "_tfdet_ops.so"  # `make ops` builds it; a wheel made afterwards carries it
+OPS = "lib/_tfdet_ops.so"  # `make ops` builds it; a wheel made afterwards carries it
 VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "tfdet/__init__.py").read_text(), re.MULTILINE).group(1)
 
 
@@ -45,7 +45,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
-        "test": ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.100", "ruff>=0.6"],
+        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},
     classifiers=[

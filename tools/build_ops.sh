@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 root=$(pwd)
-output=$root/tfdet/ops/_tfdet_ops.so
+output=$root/tfdet/ops/lib/_tfdet_ops.so
 config=
 while [ $# -gt 0 ]; do
   case $1 in

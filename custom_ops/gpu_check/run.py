@@ -24,7 +24,11 @@ def main() -> int:
     parser.add_argument("--arch", default="native", help='for nvcc, such as sm_90 (default: "native")')
     parser.add_argument("--build_dir", type=Path, default=ROOT / "build/gpu_check", help="where objects go")
     parser.add_argument("--output", type=Path, help="also write the tables there, as markdown")
+    parser.add_argument("--build_only", action="store_true", help="build the library and end; PyTorch is not needed")
     args = parser.parse_args()
+    if args.build_only:
+        print(build(args.build_dir, not args.cpu, args.arch))
+        return 0
 
     import torch
     import torchvision

@@ -87,3 +87,13 @@ def test_suppression_is_per_class_and_in_original_pixels():
     assert int(detections.num_valid[0]) == 2
     np.testing.assert_array_equal(detections.classes[0, :2], [1, 0])
     np.testing.assert_allclose(detections.boxes[0, :2], [[24, 40, 62, 58], [20, 40, 58, 58]], atol=1e-4)
+
+
+def test_soft_suppression_keeps_the_box_with_a_lower_score():
+    predictions, anchors = levels([2.0], [1.0])
+    predictions[1] = (predictions[1][0], tf.constant([[[[0.1, 0.0, 0.0, 0.0]]]]))
+    info = tf.constant([[100.0, 100.0, 1.0]])
+    hard = DensePostProcess()(predictions, anchors, info, 1)
+    soft = DensePostProcess(nms_method="linear")(predictions, anchors, info, 1)
+    assert int(hard.num_valid[0]) == 1 and int(soft.num_valid[0]) == 2
+    np.testing.assert_allclose(soft.scores[0, 1], (1 - 18 / 22) / (1 + np.exp(-1.0)), rtol=1e-5)

@@ -7,13 +7,14 @@ from tfdet import config
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.errors import UserError
 
-ROIS = np.array([[[0, 0, 99, 99], [0, 0, 99, 79], [200, 200, 260, 260]]], np.float32)  # IoU 0.8 of the first two
-LOGITS = np.log(np.array([[[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]]], np.float32))
+# IoU 0.8 of the first two.
+BOXES = np.array([[[0, 0, 99, 99], [0, 0, 99, 79], [200, 200, 260, 260]]], np.float32)[:, :, None]
+SCORES = np.array([[[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]]], np.float32)  # background first
 INFO = np.array([[400, 400, 1]], np.float32)
 
 
 def detect(**options):
-    return PostProcess(**options)(ROIS, LOGITS, np.zeros([1, 3, 8], np.float32), INFO, class_agnostic=True)
+    return PostProcess(**options)(BOXES, SCORES, INFO)
 
 
 def test_hard_suppression_drops_and_soft_suppression_lowers_scores(implementation):

@@ -59,7 +59,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def run_folder(data, tmp_path, monkeypatch):
     """What training leaves: configuration, manifest, two checkpoints, of which the first finds nothing."""
-    monkeypatch.setattr("tfdet.detectors.two_stage.build_detector", lambda num_classes: ColorDetector())
+    monkeypatch.setattr("tfdet.detectors.build_detector", lambda num_classes: ColorDetector())
     files = RunDirectory(tmp_path / "run")
     files.create()
     files.copy_manifest(data / "set")
@@ -151,7 +151,7 @@ def test_export_that_differs_fails(run_folder, tmp_path, capsys, monkeypatch):
             return detections._replace(boxes=detections.boxes + float(Unsteady.traces))
 
     Unsteady.traces = 0
-    monkeypatch.setattr("tfdet.detectors.two_stage.build_detector", lambda num_classes: Unsteady())
+    monkeypatch.setattr("tfdet.detectors.build_detector", lambda num_classes: Unsteady())
     assert main(["export", f"--model_dir={run_folder}", f"--output={tmp_path / 'out'}"]) == EXIT_CHECK_FAILED
     text = capsys.readouterr().out
     assert text.count("DIFFERS") == 3 and "do not use it" in text

@@ -63,5 +63,6 @@ def test_native_ops_are_exported_on_demand(detector, tmp_path):
     code = (
         f"from tfdet.export.predictor import load_signatures; print(len(load_signatures({str(tmp_path / 'model')!r})))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "3"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "3", done.stderr
     assert len(load_signatures(tmp_path / "model")) == 3

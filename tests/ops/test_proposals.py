@@ -245,11 +245,6 @@ def test_an_unknown_variant_is_named():
         simple([0.5] * 6, variant="v9")
 
 
-def test_an_area_range_belongs_to_v2():
-    with pytest.raises(UserError, match="area_range.*v2"):
-        simple([0.5] * 6, area_range=[[0.0, 9.0]])
-
-
 @pytest.mark.parametrize("options", [{"iou_threshold": 1.1}, {"iou_threshold": 0.0, "variant": "v3"}])
 def test_a_threshold_out_of_range_is_refused(options):
     with pytest.raises(UserError, match="iou_threshold"):

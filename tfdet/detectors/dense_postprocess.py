@@ -76,6 +76,8 @@ class DensePostProcess:
         iou_threshold: NMS drops a box that overlaps a better one of its class by more.
         max_detections: D, kept per image over all classes.
         bound_growth: whether a box grows by 1000 / 16 at most (profile S), or without bound (profile H).
+        nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
+        nms_sigma: of "gaussian".
     """
 
     def __init__(
@@ -86,10 +88,13 @@ class DensePostProcess:
         iou_threshold: float = 0.5,
         max_detections: int = 100,
         bound_growth: bool = True,
+        nms_method: str = "hard",
+        nms_sigma: float = 0.5,
     ):
         self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
         self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
         self.bound_growth = bound_growth
+        self.nms_method, self.nms_sigma = nms_method, nms_sigma
 
     def candidates(
         self, predictions: Sequence[tuple[tf.Tensor, tf.Tensor]], anchors: Sequence[tf.Tensor], image_info: tf.Tensor
@@ -127,4 +132,6 @@ class DensePostProcess:
             score_threshold=0.0,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
+            method=self.nms_method,
+            sigma=self.nms_sigma,
         )

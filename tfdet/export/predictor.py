@@ -94,7 +94,7 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
     try:
         model = _load(folder)
-    except (OSError, tf.errors.OpError, ValueError) as error:
+    except (OSError, RuntimeError, tf.errors.OpError, ValueError) as error:
         raise UserError(f"cannot load the SavedModel {folder}: {error}".splitlines()[0]) from error
     absent = [name for name in SIGNATURES if name not in model.signatures]
     if absent:
@@ -108,7 +108,7 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
 def _load(folder: str):
     try:
         return tf.saved_model.load(folder)
-    except (tf.errors.OpError, ValueError) as error:
+    except (OSError, RuntimeError, tf.errors.OpError, ValueError) as error:  # an unknown op is one or another of these
         if "Tfdet" not in str(error):
             raise
     native.library()  # exported with --native_ops: its ops must be registered first

@@ -22,7 +22,8 @@ MODES = ("auto", "native", "python")
 OPS = ("TfdetRoiAlign", "TfdetRoiAlignGrad", "TfdetGenerateProposals", "TfdetBatchedNms", "TfdetMatchBoxes")
 BUILD = "Build it with `make ops` (`make ops CUDA=1` for GPUs) in tfdet's source folder."
 
-_INSTALLED = Path(__file__).resolve().parent / "_tfdet_ops.so"  # where `make ops` puts it
+# Where `make ops` puts it: in a folder that is no package, or Python would take it for an extension module.
+_INSTALLED = Path(__file__).resolve().parent / "lib" / "_tfdet_ops.so"
 _INFO = re.compile(rb"tfdet_ops_build\{tensorflow=([^;}]*);cuda=([^;}]*);archs=([^;}]*)\}")
 
 _forced: list[str] = []  # of the `implementation` blocks that are open, innermost last

@@ -47,7 +47,7 @@ def one_level(
     deltas = tf.reshape(deltas, [batch, tf.shape(scores)[1], 4])
     boxes = decode(anchors, deltas, max_log_ratio=MAX_LOG_RATIO if variant == "v3" else None)
     boxes = clip_to_image(boxes, image_info)
-    if variant == "v2":
+    if variant == "v2" and area_range is not None:
         bounds = tf.square(area_range)
         areas = area(boxes)
         scores = tf.where((bounds[:, :1] <= areas) & (areas <= bounds[:, 1:]), scores, -1.0)
