@@ -40,7 +40,7 @@ if [ -n "$config" ] && nm -D --undefined-only "$temporary" | grep -i ' cuda\|__c
   exit 1
 fi
 # A library without GPU kernels is refused where TensorFlow sees a GPU: that is for the run to say, not for the build.
-CUDA_VISIBLE_DEVICES=-1 TF_CPP_MIN_LOG_LEVEL=2 TFDET_OPS=native TFDET_OPS_LIBRARY=$temporary \
+CUDA_VISIBLE_DEVICES=-1 TF_CPP_MIN_LOG_LEVEL=3 TFDET_OPS=native TFDET_OPS_LIBRARY=$temporary \
   "$PYTHON_BIN_PATH" -c "from tfdet.ops import native; i = native.state().info; print(
     f'custom ops for TensorFlow {i.tensorflow}, ' + (f'CUDA {i.cuda} (sm {chr(44).join(i.archs)})' if i.cuda else 'CPU alone'))"
 mv "$temporary" "$output"
