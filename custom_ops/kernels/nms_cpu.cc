@@ -162,7 +162,8 @@ void Merge(const NmsSizes& sizes, const NmsOptions& options, const float* boxes,
       origins.push_back({c, problem.indices[i]});
     }
   }
-  if (sizes.classes > 1) SortItems(&order);
+  // One class is in order already, but for soft suppression of scores below 0, which it raises.
+  if (sizes.classes > 1 || options.method != NmsMethod::kHard) SortItems(&order);
   const int64_t count = std::min<int64_t>(rows, order.size());
   outputs.num_valid[image] = count;
   for (int64_t i = 0; i < rows; ++i) {

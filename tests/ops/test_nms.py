@@ -250,3 +250,12 @@ def test_no_gradient_flows_through_detections():
         result = multiclass_nms(boxes, scores, 0.0, 0.5, 4)
         total = tf.reduce_sum(result.boxes) + tf.reduce_sum(result.scores)
     assert tape.gradient(total, [boxes, scores]) == [None, None]
+
+
+def test_soft_suppression_of_negative_scores_is_sorted_too(implementation):
+    """A score below 0 is raised where a box overlaps a better one, past those that do not."""
+    boxes = np.array([[0, 0, 99, 99], [0, 0, 99, 79], [200, 200, 260, 260]], np.float32)[None, :, None]
+    scores = np.array([-0.1, -0.2, -0.15], np.float32)[None, :, None]
+    found = multiclass_nms(boxes, scores, -1.0, 0.5, 5, method="linear")
+    np.testing.assert_allclose(found.scores[0, :3], [-0.2 * 0.2, -0.1, -0.15], rtol=1e-5)
+    np.testing.assert_array_equal(found.boxes[0, :3], boxes[0, [1, 0, 2], 0])
