@@ -5,8 +5,6 @@
 
 #include "custom_ops/c_api/threads.h"
 
-#define TFDET_EXPORT extern "C" __attribute__((visibility("default")))
-
 namespace {
 
 tfdet::MatchBoxesArgs Args(int64_t images, int64_t num_boxes, int64_t num_gts, int64_t box_images, int64_t mask_images,

@@ -4,8 +4,6 @@
 
 #include "custom_ops/c_api/threads.h"
 
-#define TFDET_EXPORT extern "C" __attribute__((visibility("default")))
-
 namespace tfdet {
 namespace {
 

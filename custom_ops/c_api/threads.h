@@ -1,4 +1,4 @@
-// A ParallelFor of plain threads, for programs that have no pool of their own.
+// For programs without TensorFlow: a ParallelFor of plain threads, and the mark of what the library exports.
 #pragma once
 
 #include <algorithm>
@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "custom_ops/kernels/parallel.h"
+
+#define TFDET_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace tfdet {
 

@@ -4,11 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __CUDACC__
-#define TFDET_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define TFDET_HOST_DEVICE inline __attribute__((always_inline))
-#endif
+#include "custom_ops/kernels/host_device.h"
 
 namespace tfdet {
 

@@ -5,13 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "custom_ops/kernels/host_device.h"
 #include "custom_ops/kernels/roi_align.h"
-
-#if defined(__CUDACC__)
-#define TFDET_HOST_DEVICE __host__ __device__
-#else
-#define TFDET_HOST_DEVICE
-#endif
 
 namespace tfdet {
 
@@ -33,11 +28,11 @@ struct AxisRange {
   float begin, extent;
 };
 
-TFDET_HOST_DEVICE inline float AtLeast(float value, float bound) { return value < bound ? bound : value; }
-TFDET_HOST_DEVICE inline float AtMost(float value, float bound) { return value > bound ? bound : value; }
+TFDET_HOST_DEVICE float AtLeast(float value, float bound) { return value < bound ? bound : value; }
+TFDET_HOST_DEVICE float AtMost(float value, float bound) { return value > bound ? bound : value; }
 
 // false: not a finite range, which has no samples.
-TFDET_HOST_DEVICE inline bool RangeOf(const RoiAlignShape& shape, float begin, float end, float scale,
+TFDET_HOST_DEVICE bool RangeOf(const RoiAlignShape& shape, float begin, float end, float scale,
                                       AxisRange* range) {
   begin = begin * scale;
   end = end * scale;
@@ -54,7 +49,7 @@ TFDET_HOST_DEVICE inline bool RangeOf(const RoiAlignShape& shape, float begin, f
 
 // SimpleDet's loop: from a third of the bin (clamped to the map) on, by thirds or 0.01 of a pixel, compared in double.
 // That is two samples, or three where the third is 0.01 to the last bit. Returns their number, 0 for an empty bin.
-TFDET_HOST_DEVICE inline int MaximumSamples(AxisRange range, int size, int bins, int bin, AxisSample* samples) {
+TFDET_HOST_DEVICE int MaximumSamples(AxisRange range, int size, int bins, int bin, AxisSample* samples) {
   const float length = range.extent / float(bins), last = float(size - 1);
   const float lower = AtLeast(AtMost(float(bin) * length + range.begin, last), 0.0f);
   const float upper = AtLeast(AtMost(float(bin + 1) * length + range.begin, last), 0.0f);
@@ -76,14 +71,14 @@ TFDET_HOST_DEVICE inline int MaximumSamples(AxisRange range, int size, int bins,
 }
 
 // Samples a side of a bin in average mode.
-TFDET_HOST_DEVICE inline int SamplesPerBin(const RoiAlignShape& shape, AxisRange range, int bins) {
+TFDET_HOST_DEVICE int SamplesPerBin(const RoiAlignShape& shape, AxisRange range, int bins) {
   if (shape.sampling_ratio > 0) return shape.sampling_ratio;
   const float count = ceilf(range.extent / float(bins));
   return count > 0 ? int(AtMost(count, float(kRoiAlignRatio))) : 0;
 }
 
 // The pixels of one bin in average mode, at most 2 * count, times `share`. Samples outside the map count for nothing.
-TFDET_HOST_DEVICE inline int AverageTaps(AxisRange range, int size, int bins, int bin, int count, float share,
+TFDET_HOST_DEVICE int AverageTaps(AxisRange range, int size, int bins, int bin, int count, float share,
                                          AxisTap* taps) {
   const float length = range.extent / float(bins), start = range.begin + float(bin) * length;
   int found = 0;

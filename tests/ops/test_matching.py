@@ -1,9 +1,6 @@
 """Matching of boxes and ground truth: both implementations against each other's meaning, Detectron2 and plain numpy."""
 
 import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +12,7 @@ from tfdet.errors import UserError
 from tfdet.ops import matching_portable
 from tfdet.ops.matching import BoxMatches, match_best, match_boxes, match_with_ties
 
-ROOT = Path(__file__).resolve().parents[2]
 # As custom_ops/BUILD compiles the kernels.
-COPTS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fPIC", "-shared"]
 CONVENTIONS = {"legacy_plus_one": 1, "continuous": 0}
 BOXES = np.array([[[0, 0, 9, 9], [0, 0, 9, 19], [50, 50, 59, 59], [80, 80, 89, 89]]], np.float32)
 
@@ -256,17 +251,6 @@ def test_an_unknown_convention_is_named(implementation):
         match_boxes(BOXES, BOXES, np.ones([1, 4], bool), convention="inclusive")
 
 
-@pytest.fixture(scope="session")
-def plain_library(tmp_path_factory):
-    """The kernel and its C interface, compiled without TensorFlow."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    path = tmp_path_factory.mktemp("match_boxes") / "match_boxes.so"
-    sources = ["custom_ops/kernels/match_boxes_cpu.cc", "custom_ops/c_api/match_boxes.cc"]
-    subprocess.run(["g++", *COPTS, "-I.", *sources, "-o", str(path), "-pthread"], cwd=ROOT, check=True)
-    return ctypes.CDLL(str(path))
-
-
 def call_plain(library, threads, boxes, gt_boxes, gt_valid, gt_crowd, box_valid, convention) -> BoxMatches:
     images, slots = gt_valid.shape
     per_box = [images, boxes.shape[1]]
@@ -290,13 +274,13 @@ def call_plain(library, threads, boxes, gt_boxes, gt_valid, gt_crowd, box_valid,
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(scene=scenes())
-def test_any_number_of_threads_gives_the_same_bits(plain_library, scene):
+def test_any_number_of_threads_gives_the_same_bits(kernels, scene):
     expected = reference(*scene)
     for threads in (1, 2, 5):
-        assert_same(call_plain(plain_library, threads, *scene), expected)
+        assert_same(call_plain(kernels, threads, *scene), expected)
 
 
-def test_hundreds_of_thousands_of_boxes_give_the_same_bits_on_any_number_of_threads(plain_library):
+def test_hundreds_of_thousands_of_boxes_give_the_same_bits_on_any_number_of_threads(kernels):
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, 2000, (1, 200_000, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(4, 60, corner.shape)], axis=-1).astype(np.float32)
@@ -307,7 +291,7 @@ def test_hundreds_of_thousands_of_boxes_give_the_same_bits_on_any_number_of_thre
         np.zeros([1, 2000], bool),
         np.ones(boxes.shape[:2], bool),
     )
-    one, two = (call_plain(plain_library, threads, *scene, "continuous") for threads in (1, 2))
+    one, two = (call_plain(kernels, threads, *scene, "continuous") for threads in (1, 2))
     assert_same(two, one)
     sample = rng.integers(0, 200_000, 300)
     part = reference(boxes[:, sample], *scene[1:4], scene[4][:, sample], "continuous")

@@ -1,9 +1,6 @@
 """NMS and proposals: the custom ops give exactly what TensorFlow's own ops give, and refuse what does not fit."""
 
 import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,17 +12,8 @@ from tfdet.ops import native
 from tfdet.ops.nms import METHODS, multiclass_nms, nms
 from tfdet.ops.proposals import VARIANTS, generate_proposals
 
-ROOT = Path(__file__).resolve().parents[2]
-COPTS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared -pthread".split()
 CONVENTIONS = ["legacy_plus_one", "continuous"]
 STRANGE = np.float32([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e19, 0, -0.0])
-
-
-@pytest.fixture(scope="module")
-def library():
-    if native.state().library is None:
-        pytest.skip(f"custom ops: {native.state().reason}")
-    return native.library()
 
 
 def both(function, *arguments, **options):
@@ -54,7 +42,7 @@ seeds = st.integers(0, 2**31 - 1)
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seeds, st.integers(0, 90), st.integers(0, 70), st.booleans(), st.booleans(), st.sampled_from(CONVENTIONS))
-def test_nms_is_the_same(library, seed, count, kept, inclusive, strange, convention):
+def test_nms_is_the_same(custom_ops, seed, count, kept, inclusive, strange, convention):
     rng = np.random.default_rng(seed)
     boxes, scores = random_boxes(rng, 2, count), rng.normal(size=(2, count)).astype(np.float32).round(1)
     if strange:
@@ -73,7 +61,7 @@ def test_nms_is_the_same(library, seed, count, kept, inclusive, strange, convent
     st.sampled_from(METHODS),
     st.sampled_from(CONVENTIONS),
 )
-def test_multiclass_nms_is_the_same(library, seed, count, classes, shared_boxes, strange, method, convention):
+def test_multiclass_nms_is_the_same(custom_ops, seed, count, classes, shared_boxes, strange, method, convention):
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, 2, count, 1 if shared_boxes else classes)
     scores = rng.uniform(0, 1, (2, count, classes)).astype(np.float32).round(2)
@@ -88,7 +76,7 @@ def test_multiclass_nms_is_the_same(library, seed, count, classes, shared_boxes,
             np.testing.assert_array_equal(a, b)
 
 
-def test_nms_of_many_boxes_is_the_same(library):
+def test_nms_of_many_boxes_is_the_same(custom_ops):
     rng = np.random.default_rng(0)
     boxes, scores = random_boxes(rng, 2, 5000, size=600), rng.uniform(0, 1, (2, 5000)).astype(np.float32)
     for a, b in zip(*both(nms, boxes, scores, 0.5, 1500)):
@@ -113,7 +101,7 @@ def maps(rng, batch, sizes, anchors, channels, growth):
     st.sampled_from([0.0, 3.0, 12.0]),
     st.booleans(),
 )
-def test_proposals_are_the_same(library, seed, batch, levels, anchors, min_size, strange):
+def test_proposals_are_the_same(custom_ops, seed, batch, levels, anchors, min_size, strange):
     rng = np.random.default_rng(seed)
     variants = [variant for *_, variant in levels]
     # Without growth no exponential is in play, and everything is exact.
@@ -130,7 +118,7 @@ def test_proposals_are_the_same(library, seed, batch, levels, anchors, min_size,
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_proposals_of_logits_are_the_same_but_for_the_last_bits(library, variant):
+def test_proposals_of_logits_are_the_same_but_for_the_last_bits(custom_ops, variant):
     rng = np.random.default_rng(2)
     logits, *others = maps(rng, 2, [(24, 32), (12, 16), (6, 8)], 3, 6, 0.3)
     # Well apart, so that no last bit changes the order.
@@ -148,9 +136,9 @@ def test_proposals_of_logits_are_the_same_but_for_the_last_bits(library, variant
     assert (custom[1] > 0).sum() > 200
 
 
-def call_nms(library, boxes=(2, 3, 1, 4), scores=(2, 3, 5), **options):
+def call_nms(custom_ops, boxes=(2, 3, 1, 4), scores=(2, 3, 5), **options):
     options = {"max_detections": 3, "iou_threshold": 0.5, "score_threshold": 0.1, **options}
-    return library.tfdet_batched_nms(tf.zeros(boxes), tf.zeros(scores), **options)
+    return custom_ops.tfdet_batched_nms(tf.zeros(boxes), tf.zeros(scores), **options)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +158,9 @@ def call_nms(library, boxes=(2, 3, 1, 4), scores=(2, 3, 5), **options):
         ({"max_detections": -1}, "max_detections"),
     ],
 )
-def test_what_does_not_fit_the_nms_op_is_named(library, options, named):
+def test_what_does_not_fit_the_nms_op_is_named(custom_ops, options, named):
     with pytest.raises(tf.errors.InvalidArgumentError, match=named):
-        call_nms(library, **options)
+        call_nms(custom_ops, **options)
 
 
 PROPOSAL_INPUTS = {
@@ -206,16 +194,16 @@ PROPOSAL_INPUTS = {
         ({"pre_nms_top_n": -1}, "pre_nms_top_n"),
     ],
 )
-def test_what_does_not_fit_the_proposal_op_is_named(library, options, named):
+def test_what_does_not_fit_the_proposal_op_is_named(custom_ops, options, named):
     attributes = {"strides": [16], "variants": ["v1"], "pre_nms_top_n": 5, "post_nms_top_n": 5}
     attributes |= {name: value for name, value in options.items() if name not in PROPOSAL_INPUTS}
     shapes = {name: options.get(name, shape) for name, shape in PROPOSAL_INPUTS.items()}
     inputs = [[tf.zeros(s) for s in shape] if isinstance(shape, list) else tf.zeros(shape) for shape in shapes.values()]
     with pytest.raises(tf.errors.InvalidArgumentError, match=named):
-        library.tfdet_generate_proposals(*inputs, **attributes)
+        custom_ops.tfdet_generate_proposals(*inputs, **attributes)
 
 
-def test_detections_are_placed_where_the_detector_runs(library):
+def test_detections_are_placed_where_the_detector_runs(custom_ops):
     def graph_of(name):
         with native.implementation(name):
             traced = tf.function(lambda b, s: multiclass_nms(b, s, 0.1, 0.5, 4)).get_concrete_function(
@@ -225,18 +213,6 @@ def test_detections_are_placed_where_the_detector_runs(library):
 
     assert graph_of("native")["TfdetBatchedNms"] == ""
     assert "TfdetBatchedNms" not in graph_of("python")
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    """The CPU kernels as a library without TensorFlow."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    path = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    sources = [f"custom_ops/kernels/{name}_cpu.cc" for name in ("nms", "proposals", "score_sort")]
-    sources += [f"custom_ops/c_api/{name}.cc" for name in ("nms", "proposals")]
-    subprocess.run(["g++", *COPTS, "-I.", *sources, "-o", str(path)], cwd=ROOT, check=True)
-    return ctypes.CDLL(str(path))
 
 
 def at(array):

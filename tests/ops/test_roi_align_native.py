@@ -1,9 +1,6 @@
 """The custom RoIAlign against TensorFlow's own ops, its kernels for any number of threads, and bad inputs."""
 
 import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +11,8 @@ from hypothesis import strategies as st
 from tfdet.ops import native
 from tfdet.ops.roi_align import roi_align
 
-ROOT = Path(__file__).resolve().parents[2]
 CHANNELS = (1, 3, 8, 16, 37, 64)  # below, at and between the widths that the kernels have loops for
 MODES = [("max", 2, False), *(("average", ratio, aligned) for ratio in (0, 1, 2, 3) for aligned in (False, True))]
-
-
-@pytest.fixture
-def ops():
-    if native.state().library is None:
-        pytest.skip(f"custom ops: {native.state().reason}")
-    return native.library()
 
 
 def random_case(seed):
@@ -48,7 +37,7 @@ def both_ways(features, boxes, levels, size, upstream, **options):
 @pytest.mark.parametrize("mode,ratio,aligned", MODES)
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**31 - 1))
-def test_equals_tensorflows_own_ops(ops, mode, ratio, aligned, seed):
+def test_equals_tensorflows_own_ops(custom_ops, mode, ratio, aligned, seed):
     features, *rest = random_case(seed)
     features = [tf.constant(f) for f in features]
     options = {"mode": mode, "sampling_ratio": ratio, "aligned": aligned}
@@ -61,7 +50,7 @@ def test_equals_tensorflows_own_ops(ops, mode, ratio, aligned, seed):
         np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_shapes_are_known_while_tracing(ops):
+def test_shapes_are_known_while_tracing(custom_ops):
     signature = [tf.TensorSpec([2, None, None, 5]), tf.TensorSpec([None, 7, 4]), tf.TensorSpec([None, None], tf.int32)]
 
     @tf.function(input_signature=signature)
@@ -95,7 +84,7 @@ def test_shapes_are_known_while_tracing(ops):
         ({"scales": [1.0, -1.0]}, "strides"),
     ],
 )
-def test_bad_inputs_are_named(ops, changes, message):
+def test_bad_inputs_are_named(custom_ops, changes, message):
     arguments = {
         "features": [np.ones([1, 4, 4, 2], np.float32)] * 2,
         "boxes": np.zeros([1, 2, 4], np.float32),
@@ -106,7 +95,7 @@ def test_bad_inputs_are_named(ops, changes, message):
         **changes,
     }
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match=message):
-        ops.tfdet_roi_align(**arguments)
+        custom_ops.tfdet_roi_align(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +109,7 @@ def test_bad_inputs_are_named(ops, changes, message):
         ({"levels": [[0, 1]]}, "levels: expected 0 to 0"),
     ],
 )
-def test_bad_inputs_of_the_gradient_are_named(ops, changes, message):
+def test_bad_inputs_of_the_gradient_are_named(custom_ops, changes, message):
     arguments = {
         "upstream": np.zeros([1, 2, 2, 2, 2], np.float32),
         "winner": np.zeros([1, 2, 2, 2, 2], np.uint8),
@@ -133,19 +122,7 @@ def test_bad_inputs_of_the_gradient_are_named(ops, changes, message):
         **changes,
     }
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match=message):
-        ops.tfdet_roi_align_grad(**arguments)
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    """The CPU kernels alone, without TensorFlow, through their C interface."""
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed")
-    library = tmp_path_factory.mktemp("kernels") / "roi_align.so"
-    sources = [*ROOT.glob("custom_ops/kernels/roi_align*_cpu.cc"), ROOT / "custom_ops/c_api/roi_align.cc"]
-    flags = "-std=c++17 -O2 -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared -pthread".split()
-    subprocess.run(["g++", *flags, "-I", ROOT, *sources, "-o", library], check=True)
-    return ctypes.CDLL(str(library))
+        custom_ops.tfdet_roi_align_grad(**arguments)
 
 
 def call(function, bits, features, boxes, levels, size, mode, ratio, aligned, *arrays, threads):
