@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -48,9 +49,8 @@ def test_a_foreign_line_is_named(tmp_path, line):
 
 def test_nothing_is_filled_in_that_nobody_measured(tmp_path):
     rows = zoo_rows()
-    records = [
-        {"kind": "evaluate", "row": rows[0].name, "AP": 0.375, "data": "val", "date": "d", "device": "x", "command": "c"}
-    ]
+    origin = {"date": "d", "device": "x", "command": "c"}
+    records = [{"kind": "evaluate", "row": rows[0].name, "AP": 0.375, "data": "val", **origin}]
     first, second = (dict(zip(zoo_table.COLUMNS, zoo_table.cells(row, records), strict=True)) for row in rows[:2])
     assert first["box AP here"] == "37.5 (val)"
     assert [second[name] for name in zoo_table.COLUMNS[5:]] == [""] * 6
@@ -62,18 +62,11 @@ def test_nothing_is_filled_in_that_nobody_measured(tmp_path):
 def test_multiply_adds_are_those_of_the_layers():
     detector = small_detector("c4")
     size = model_size(detector, 64, 96)
-    assert size.parameters == sum(v.numpy().size for v in detector.variables) and size.tensors == len(detector.variables)
+    assert size.parameters == sum(v.numpy().size for v in detector.variables)
+    assert size.tensors == len(detector.variables)
     kernel = detector.rpn_head.conv.kernel.shape
     outputs = [v.shape for v in (detector.rpn_head.cls.kernel, detector.rpn_head.box.kernel)]
     cells = (64 // 16) * (96 // 16)
-    by_hand = cells * (kernel.num_elements() if hasattr(kernel, "num_elements") else _product(kernel))
-    by_hand += cells * sum(_product(shape) for shape in outputs)
+    by_hand = cells * sum(math.prod(shape) for shape in (kernel, *outputs))
     assert size.multiply_adds["rpn_head"] == by_hand
     assert set(size.multiply_adds) == {"backbone", "rpn_head", "bbox_head"}
-
-
-def _product(shape):
-    product = 1
-    for side in shape:
-        product *= side
-    return product
