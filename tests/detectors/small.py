@@ -143,4 +143,6 @@ def random_batch(boxes_per_image: list[int], slots: int, seed: int = 0, size=(96
         boxes=tf.constant(boxes),
         classes=tf.constant(classes),
         image_ids=tf.range(count, dtype=tf.int64),
+        edges=tf.zeros([count, slots, 0, 4]),
+        edge_parts=tf.zeros([count, slots, 0], tf.int32),
     )

@@ -90,6 +90,8 @@ class FakeInput:
             tf.TensorSpec([b, 4, 4], tf.float32),
             tf.TensorSpec([b, 4], tf.int32),
             tf.TensorSpec([b], tf.int64),
+            tf.TensorSpec([b, 4, 0, 4], tf.float32),
+            tf.TensorSpec([b, 4, 0], tf.int32),
         )
 
         # TensorFlow operations only: Python inside the pipeline stalls the end of its iterator.
@@ -107,7 +109,7 @@ class FakeInput:
                 lambda: [column[index % PERIOD] for column in tables[1]],
                 lambda: [column[index % PERIOD] for column in tables[0]],
             )
-            batch = Batch(*fields[:4], image_ids=index * b + tf.range(b, dtype=tf.int64))
+            batch = Batch(*fields)._replace(image_ids=index * b + tf.range(b, dtype=tf.int64))
             if self.delay:
                 batch = tf.py_function(
                     lambda *fields: time.sleep(self.delay) or fields, batch, [f.dtype for f in batch]
@@ -134,6 +136,8 @@ def make_batch(element, images_per_replica=2, seed=0, wide=False):
         boxes,
         classes,
         np.arange(element * b, (element + 1) * b, dtype=np.int64),
+        np.zeros([b, 4, 0, 4], np.float32),
+        np.zeros([b, 4, 0], np.int32),
     )
 
 

@@ -123,7 +123,7 @@ class CocoEvaluator:
           UserError: an image is not in the ground truth.
           ValueError: an image came twice.
         """
-        detections = type(detections)(*(np.asarray(field) for field in detections))
+        detections = type(detections)(*(None if field is None else np.asarray(field) for field in detections))
         for index, image_id in enumerate(int(number) for number in np.asarray(image_ids).reshape(-1)):
             if image_id < 0:
                 continue

@@ -126,7 +126,8 @@ def evaluate(
             if evaluator.num_images >= total:
                 break
             batch = _first_images(batch, total - evaluator.num_images)
-            found = Detections(*(np.asarray(field) for field in detect(batch.images, batch.image_info)))
+            found = detect(batch.images, batch.image_info)
+            found = Detections(*(None if field is None else np.asarray(field) for field in found))
             position = evaluator.num_images
             evaluator.add(batch.image_ids, found)
             for index in range(int(batch.images.shape[0])):
