@@ -111,9 +111,7 @@ def build_like(golden: Golden) -> Detector:
             rpn_head=lambda num_anchors: RpnHead(num_anchors, channels),
             bbox_head=lambda num_classes: MlpBboxHead(num_classes, fc_channels, use_bias),
             anchors=AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(8,)),
-            proposals=ProposalGenerator(
-                variant=("symbolic",) * 3 + ("v3",) * 2, post_nms_top_n=(2000, rois), **top_n
-            ),
+            proposals=ProposalGenerator(variant=("symbolic",) * 3 + ("v3",) * 2, post_nms_top_n=(2000, rois), **top_n),
             roi_extractor=RoiExtractor(strides=(4, 8, 16, 32), level_rule="log2"),
             **common,
         )
