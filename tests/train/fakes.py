@@ -53,9 +53,7 @@ class FakeDetector(keras.Model):
         cross = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=tf.repeat(logits[:, None], tf.shape(labels)[1], axis=1)
         )
-        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(
-            tf.reduce_mean(x, axis=-1)[:, None], tf.float32
-        )
+        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(tf.reduce_mean(x, axis=-1)[:, None], tf.float32)
         return {
             "cls": tf.reduce_sum(valid * cross) / count,
             "box": tf.reduce_sum(valid * tf.square(boxes)) / count,
@@ -96,10 +94,7 @@ class FakeInput:
 
         # TensorFlow operations only: Python inside the pipeline stalls the end of its iterator.
         tables = [
-            [
-                tf.constant(np.stack(column))
-                for column in zip(*[make_batch(e, b, seed, wide) for e in range(PERIOD)])
-            ]
+            [tf.constant(np.stack(column)) for column in zip(*[make_batch(e, b, seed, wide) for e in range(PERIOD)])]
             for wide in (False, True)
         ]
 

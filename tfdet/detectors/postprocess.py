@@ -22,6 +22,8 @@ class PostProcess:
         box_std: standard deviations the box targets were divided by.
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
+        in_network_pixels: whether boxes are suppressed in pixels of the network input, as in SimpleDet's Mask rows,
+            not of the original image. The +1 of the legacy overlap depends on the scale.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class PostProcess:
         box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
         nms_method: str = "hard",
         nms_sigma: float = 0.5,
+        in_network_pixels: bool = False,
     ):
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
         self.box_std = tuple(box_std)
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
+        self.in_network_pixels = in_network_pixels
 
     def decode(
         self,
@@ -75,9 +79,10 @@ class PostProcess:
         """
         if boxes.shape[2] > 1:
             boxes = boxes[:, :, 1:]
-        # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
-        boxes = boxes / image_info[:, 2][:, None, None, None]
-        return multiclass_nms(
+        scale = image_info[:, 2][:, None, None]
+        if not self.in_network_pixels:
+            boxes = boxes / scale[..., None]
+        found = multiclass_nms(
             boxes,
             scores[:, :, 1:],
             score_threshold=self.score_threshold,
@@ -86,3 +91,4 @@ class PostProcess:
             method=self.nms_method,
             sigma=self.nms_sigma,
         )
+        return found._replace(boxes=found.boxes / scale) if self.in_network_pixels else found

@@ -1,4 +1,4 @@
-"""Faster R-CNN, Cascade R-CNN and TridentNet: backbone, neck, RPN, RoI features and box heads, wired together."""
+"""Faster, Cascade and Mask R-CNN, TridentNet: backbone, neck, RPN, RoI features and heads, wired together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
+from tfdet.detectors.masks import MaskBranch
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
@@ -40,10 +41,11 @@ class BoxStage(NamedTuple):
 
 @configurable
 class TwoStageDetector(Detector):
-    """A detector of two stages: Faster R-CNN, and by its parts Cascade R-CNN, TridentNet, on a C4, C5 or FPN trunk.
+    """A detector of two stages: Faster R-CNN, by its parts Cascade or Mask R-CNN, TridentNet, on a C4, C5 or FPN trunk.
 
     Training: `losses(batch, seed)` returns a dict of float32 scalars of this replica, each already normalised and
-    weighted: `rpn_cls`, `rpn_box`, `bbox_cls`, `bbox_reg` (in a cascade `bbox_cls_1st`, ...); the total is their sum.
+    weighted: `rpn_cls`, `rpn_box`, `bbox_cls`, `bbox_reg` (in a cascade `bbox_cls_1st`, ...), with masks `mask`; the
+    total is their sum.
     Testing: `detect(images, image_info)` returns `Detections` in pixels of the original images.
 
     Args:
@@ -57,6 +59,8 @@ class TwoStageDetector(Detector):
         stage_loss_weights: of the heads' losses, one a stage.
         neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps. Where two maps have the
             same stride the RPN reads the first and the RoIs are pooled from the last.
+        masks: called with `num_classes`, `roi_extractor` and `bbox_head`, returns the `MaskBranch`; None: boxes alone.
+            In a cascade it learns on the first stage's RoIs, and is tested on the last one's boxes.
         branches: for a backbone with branches (TridentNet), what each branch is responsible for; else None.
         pixel_mean, pixel_std: RGB, 0..255.
 
@@ -81,6 +85,7 @@ class TwoStageDetector(Detector):
         roi_targets: RoiTargetSampler | Sequence[RoiTargetSampler],
         postprocess: PostProcess,
         neck: keras.layers.Layer | None = None,
+        masks: Callable[..., MaskBranch] | None = None,
         branches: ScaleBranches | None = None,
         stage_loss_weights: tuple[float, ...] = (1.0,),
         pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
@@ -97,6 +102,15 @@ class TwoStageDetector(Detector):
             raise ValueError("Expected TwoStageDetector.branches for a backbone with branches, and for no other")
         if branches is not None:
             branches.check(len(self._dilations(True)), len(self._dilations(False)))
+        self.masks = self.mask_head = None
+        if masks is not None:
+            if len(self._dilations(False)) > 1:
+                raise ValueError(
+                    "Expected one branch at test where TwoStageDetector.masks is set: the final boxes of several "
+                    "branches do not say whose features their masks are in"
+                )
+            self.masks = masks(num_classes=num_classes, roi_extractor=roi_extractor, bbox_head=self.bbox_head)
+            self.mask_head = self.masks.head  # as an attribute of the model: Keras sees its variables
 
     @property
     def bbox_head(self) -> keras.layers.Layer:
@@ -152,16 +166,23 @@ class TwoStageDetector(Detector):
         self, first: RpnOutputs, proposals: Proposals, batch: Batch, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """The losses of all box heads; each head after the first learns on the boxes that the one before made."""
-        image_info, boxes, classes = (
-            self._repeat(t, training=True) for t in (batch.image_info, batch.boxes, batch.classes)
+        image_info, boxes, classes, *edges = (
+            self._repeat(t, training=True)
+            for t in (batch.image_info, batch.boxes, batch.classes, batch.edges, batch.edge_parts)
         )
         losses, rois, area_range = {}, proposals.boxes, self._area_range(batch.image_info)
         for index, (name, head, targets, weight) in enumerate(self.stages):
             own_seed = seed if index == 0 else tf.random.experimental.stateless_fold_in(seed, index)
             samples = targets(rois, boxes, classes, own_seed, area_range)
-            cls_logits, deltas = self.second_stage(first, samples.boxes, training=True, head=head)
+            features = self.roi_extractor(first.roi_features, samples.boxes)
+            with_mask = index == 0 and self.masks is not None
+            shares = with_mask and self.masks.shares_box_features
+            cls_logits, deltas, *box_map = _classify(head, features, samples.boxes, training=True, return_map=shares)
             bbox_cls, bbox_reg = bbox_losses(cls_logits, deltas, samples, head.class_agnostic)
             losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
+            if with_mask:
+                foreground = targets.max_foreground(samples.boxes.shape[1])
+                losses["mask"] = self.masks.loss(first.roi_features, samples, foreground, *edges, *box_map)
             if index + 1 < len(self.stages):
                 rois = self._refine(samples.boxes, deltas, image_info, targets)
         return losses
@@ -187,12 +208,18 @@ class TwoStageDetector(Detector):
         boxes, scores = self.predict_boxes(first, rois, self._repeat(image_info, training=False))
         if self.branches is not None:
             boxes, scores = self.branches.merge(boxes, scores, image_info)
-        return self.postprocess(boxes, scores, image_info)
+        detections = self.postprocess(boxes, scores, image_info)
+        if self.masks is None:
+            return detections
+        rois = detections.boxes * image_info[:, 2][:, None, None]
+        return detections._replace(masks=self.masks.predict(first.roi_features, rois, detections.classes))
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)
         rois = self._repeat(tf.constant([[[0.0, 0.0, 31.0, 31.0]]]), training=False)
         self.predict_boxes(first, rois, self._repeat(image_info, training=False))
+        if self.masks is not None:
+            self.masks.run_layers(first.roi_features, rois)
 
     def _dilations(self, training: bool) -> tuple[int, ...]:
         """The backbone's branches, () where it has none."""
@@ -217,13 +244,15 @@ class TwoStageDetector(Detector):
         return tf.ensure_shape(tf.stop_gradient(boxes[:, :, 0]), rois.shape)
 
 
-def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool):
-    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C]."""
-    cls_logits, deltas = head(features, training=training)
+def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool, return_map: bool = False):
+    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C], and the head's map if wanted."""
+    options = {"return_map": True} if return_map else {}  # heads without a map do not know the argument
+    cls_logits, deltas, *box_map = head(features, training=training, **options)
     shape = tf.shape(rois)
     return (
         tf.reshape(cls_logits, [shape[0], shape[1], cls_logits.shape[-1]]),
         tf.reshape(deltas, [shape[0], shape[1], deltas.shape[-1]]),
+        *box_map,
     )
 
 
