@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdet.data.mask_schema import parse_rings, ring_edges
 from tfdet.data.resize import pad_to_canvas, resize_image
 from tfdet.data.schema import decode_rgb, parse_record, training_boxes
 from tfdet.structures import Batch, Example
@@ -12,16 +13,17 @@ UNKNOWN_CATEGORY = "has a category id that the manifest does not list"
 WRONG_SIZE = "decodes to a size that does not fit its canvas"
 
 
-def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: list[int]) -> Example:
+def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: list[int], masks: bool = False) -> Example:
     """Decodes one record.
 
     Args:
         serialized: string [], a tf.train.Example of the detection schema.
         image_id: int64 [], from the record index.
         category_ids: original category ids; class k of the result is category_ids[k].
+        masks: read the masks too; without, E = 0.
 
     Returns:
-        The image with the boxes that training uses.
+        The image with the boxes that training uses, and their masks.
 
     Raises:
         tf.errors.InvalidArgumentError: the image does not decode, or a category id is unknown (the message names the
@@ -30,7 +32,7 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     record = parse_record(serialized)
     image = decode_rgb(record.encoded)
     shape = tf.shape(image)
-    boxes, labels = training_boxes(record, shape[0], shape[1])
+    boxes, labels, keep = training_boxes(record, shape[0], shape[1])
     same = labels[:, None] == tf.constant(category_ids, tf.int64)[None, :]
     known = tf.reduce_any(same, axis=1)
     message = tf.strings.format(
@@ -39,8 +41,12 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     check = tf.debugging.Assert(tf.reduce_all(known), [message])
     with tf.control_dependencies([check] if check is not None else []):
         classes = tf.argmax(same, axis=1, output_type=tf.int32)
-    count = tf.shape(boxes)[0]
-    return Example(image, image_id, boxes, classes, tf.zeros([count, 0, 4]), tf.zeros([count, 0], tf.int32))
+    if masks:
+        edges, parts = ring_edges(parse_rings(serialized), keep)
+    else:
+        count = tf.shape(boxes)[0]
+        edges, parts = tf.zeros([count, 0, 4]), tf.zeros([count, 0], tf.int32)
+    return Example(image, image_id, boxes, classes, edges, parts)
 
 
 def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tensor, profile: str = "S") -> Batch:
@@ -48,7 +54,8 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
 
     The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
     equals mirroring afterwards up to rounding where the scaled width is not whole. Boxes follow SimpleDet: times scale,
-    clipped, then mirrored in the resized image: x1' = (w' - 1) - x2.
+    clipped, then mirrored in the resized image: x1' = (w' - 1) - x2. Edges of masks are scaled and mirrored alike, not
+    clipped.
 
     Args:
         example: a decoded image.
@@ -76,6 +83,7 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
     x1, x2 = tf.cond(flip, lambda: ((width - 1.0) - x2, (width - 1.0) - x1), lambda: (x1, x2))
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
     edges = _fit_edges(example.edges, width, info[2], flip)
+    edges = tf.where(example.edge_parts[..., None] >= 0, edges, 0.0)
     return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_parts)
 
 
