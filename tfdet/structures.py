@@ -34,7 +34,10 @@ class Batch(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """Region proposals, best first. Missing ones are zero boxes with score 0, as in SimpleDet."""
+    """Region proposals, best first. Missing ones are zero boxes with score 0, as in SimpleDet.
+
+    With continuous boxes the score of a missing one is minus infinity, and it is never detected.
+    """
 
     boxes: tf.Tensor  # float32 [B, P, 4]
     scores: tf.Tensor  # float32 [B, P]
@@ -44,7 +47,7 @@ class RoiSamples(NamedTuple):
     """RoIs drawn for training the second stage: foreground first, then background."""
 
     boxes: tf.Tensor  # float32 [B, R, 4]
-    classes: tf.Tensor  # int32 [B, R], 0..C-1, background -1
+    classes: tf.Tensor  # int32 [B, R], 0..C-1, background -1, -2 where there is no RoI and nothing to learn
     box_targets: tf.Tensor  # float32 [B, R, 4], encoded and divided by std; zeros where background
     matched: tf.Tensor  # int32 [B, R], index of the ground-truth box of the best IoU, -1 where there is none
 
