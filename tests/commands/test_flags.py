@@ -42,7 +42,7 @@ def test_files_and_parameters_may_be_repeated(tmp_path, inputs):
 
 
 def test_data_flags_set_the_inputs_whatever_the_folder_is_called(tmp_path, inputs):
-    folder = tmp_path / "it's \"data\""
+    folder = tmp_path / 'it\'s "data"'
     folder.mkdir()
     flags.configure(parsed("--gin_param=Car.doors = 2", f"--train_data={folder}", f"--eval_data={folder}"))
     assert gin.query_parameter("TrainInput.data_dir") == gin.query_parameter("EvalInput.data_dir") == str(folder)

@@ -13,7 +13,7 @@ FOLDER = config.gin_configs_folder()
 FILES = sorted(
     {*FOLDER.glob("*.gin"), *FOLDER.glob("examples/*.gin"), *FOLDER.glob("learn/*.gin")} - {FOLDER / "learn/small.gin"}
 )
-FAMILIES = ("faster_", "retina_", "trident_", "cascade_")
+FAMILIES = ("faster_", "mask_", "retina_", "trident_", "cascade_")
 ZOO = [path for path in FILES if path.parent == FOLDER and path.name.startswith(FAMILIES)]
 
 

@@ -1,12 +1,14 @@
 """Small detectors and batches that the tests of this folder share."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from tfdet.backbones import ResNetV1, ResNetV2
-from tfdet.detectors import DensePostProcess, Detector, PostProcess, RetinaDetector, TwoStageDetector
+from tfdet.detectors import DensePostProcess, Detector, MaskBranch, PostProcess, RetinaDetector, TwoStageDetector
 from tfdet.detectors.branches import ScaleBranches
-from tfdet.heads import C5BboxHead, C5V2BboxHead, MlpBboxHead, RetinaHead, RoiExtractor, RpnHead
+from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.necks import FPN, ReduceNeck, RetinaNeck
 from tfdet.structures import Batch
@@ -31,8 +33,11 @@ def small_retina(num_classes: int = 3, norm: str = "local", depth: int = 18, ini
     return detector
 
 
-def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth: int = 18) -> Detector:
-    """A detector of a few thousand parameters; `trunk` is "c4" or "fpn" for two stages, or "retina"."""
+def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth: int = 18, masks=None) -> Detector:
+    """A detector of a few thousand parameters; `trunk` is "c4" or "fpn" for two stages, or "retina".
+
+    `masks` is an argument of `TwoStageDetector`.
+    """
     if trunk == "retina":
         return small_retina(num_classes, norm, depth)
     width = WIDTH
@@ -40,6 +45,7 @@ def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth:
         "rpn_targets": RpnTargetAssigner(batch_per_image=32),
         "roi_targets": RoiTargetSampler(num_rois=16),
         "postprocess": PostProcess(max_detections=10),
+        "masks": masks,
     }
     if trunk == "c4":
         detector = TwoStageDetector(
@@ -66,6 +72,27 @@ def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth:
         )
     detector.create_weights()
     return detector
+
+
+def small_masks(pool_size: int | None = 14, num_convs: int = 1, **options):
+    """`TwoStageDetector.masks` of a few thousand parameters; pool_size None reads the box head's stage 4."""
+    return functools.partial(
+        MaskBranch,
+        head=functools.partial(MaskHead, channels=8, num_convs=num_convs, **options),
+        pool_size=pool_size,
+    )
+
+
+def with_diamonds(batch: Batch) -> Batch:
+    """The batch with a mask for every box: a diamond that touches its sides."""
+    x1, y1, x2, y2 = np.split(np.asarray(batch.boxes), 4, axis=-1)
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    corners = [(x, y1), (x2, y), (x, y2), (x1, y)]
+    edges = [np.concatenate([*corners[i], *corners[(i + 1) % 4]], axis=-1) for i in range(4)]
+    parts = np.repeat(np.where(np.asarray(batch.classes) >= 0, 0, -1)[..., None], 4, axis=2)
+    return batch._replace(
+        edges=tf.constant(np.stack(edges, axis=2), tf.float32), edge_parts=tf.constant(parts, tf.int32)
+    )
 
 
 STAGE_STD = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
@@ -143,4 +170,6 @@ def random_batch(boxes_per_image: list[int], slots: int, seed: int = 0, size=(96
         boxes=tf.constant(boxes),
         classes=tf.constant(classes),
         image_ids=tf.range(count, dtype=tf.int64),
+        edges=tf.zeros([count, slots, 0, 4]),
+        edge_parts=tf.zeros([count, slots, 0], tf.int32),
     )

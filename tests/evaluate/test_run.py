@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from tests.fakes import CLASSES, ColorDetector, PictureInput
+from tests.fakes import CLASSES, ColorDetector, MaskedColorDetector, PictureInput
 from tfdet.errors import UserError
 from tfdet.evaluate.run import detect_function, evaluate
 from tfdet.evaluate.tables import class_table, metrics_table
@@ -147,3 +147,18 @@ def test_progress_is_shown_on_a_terminal_only(detector):
     terminal = rich.console.Console(file=io.StringIO(), force_terminal=True, width=100)
     evaluate(detector, PictureInput(PICTURES), console=terminal)
     assert "4/4" in terminal.file.getvalue()
+
+
+def test_masks_are_measured_where_both_sides_have_them():
+    ground_truth = PictureInput(PICTURES).ground_truth()
+    for entry in ground_truth["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + w / 2, y, x + w / 2, y + h, x, y + h]]  # the left half
+    result = evaluate(MaskedColorDetector(), PictureInput(PICTURES), num_samples=1, ground_truth=ground_truth)
+    assert result.metrics["AP50"] == pytest.approx(1.0) and result.mask_metrics["AP50"] == pytest.approx(1.0)
+    scalars = result.scalars()
+    assert scalars["mask_AP"] == result.mask_metrics["AP"] and "per_class/mask_AP/red" in scalars
+    assert "masks: AP " in result.line() and result.samples[0].masks.shape[1:] == (28, 28)
+    assert all(set(entry["segmentation"]) == {"size", "counts"} for entry in result.detections)
+    without = evaluate(MaskedColorDetector(), PictureInput(PICTURES), num_samples=0)
+    assert without.mask_metrics is None and not any("mask" in name for name in without.scalars())

@@ -115,6 +115,19 @@ def test_edges_never_pass_the_image():
     np.testing.assert_array_equal(boxes, [[[1.0, 3.0, 5.0, 10.0]]])
 
 
+def test_masks_are_an_output_where_the_detector_has_them():
+    detections = Detections(
+        tf.constant([[[3.0, 1.0, 9.0, 4.0], [0.0, 0.0, 0.0, 0.0]]]),
+        tf.constant([[0.5, 0.0]]),
+        tf.constant([[0, -1]]),
+        tf.constant([1]),
+    )
+    sizes = tf.constant([[5, 10]])
+    assert "detection_masks" not in serving_outputs(detections, sizes)
+    masks = serving_outputs(detections._replace(masks=tf.fill([1, 2, 28, 28], 0.5)), sizes)["detection_masks"]
+    assert masks.shape == (1, 2, 28, 28) and (masks[0, 0].numpy() == 0.5).all() and not masks[0, 1].numpy().any()
+
+
 PLAIN = """
 import importlib.abc, json, sys
 

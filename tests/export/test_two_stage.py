@@ -22,6 +22,9 @@ SMALL = [
 ]
 
 
+NARROW_MASKS = ["MaskHead.channels = 16", "MaskHead.num_convs = 2"]
+
+
 @pytest.mark.parametrize(
     "family,bindings",
     [
@@ -29,6 +32,8 @@ SMALL = [
         ("base/faster_fpn.gin", []),
         ("base/faster_c4_v2.gin", ["DEPTH = 26"]),
         ("base/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"]),
+        ("examples/mask_r50v1_c4.gin", []),
+        ("examples/cascade_mask_r50v1_fpn.gin", ["MlpBboxHead.channels = 64", "FPN.channels = 32", *NARROW_MASKS]),
         ("base/cascade_c5_v2.gin", ["DEPTH = 26", "ReduceNeck.channels = 32", "MlpBboxHead.channels = 64"]),
     ],
 )
@@ -45,3 +50,4 @@ def test_export_finds_what_the_detector_finds(family, bindings, tmp_path):
     for entry in verify(CheckpointPredictor(detector, 96, 128, ["a", "b", "c"], [1, 2, 3]), str(folder), images):
         assert entry.passed(), entry
         assert entry.num_detections >= 10
+        assert (entry.mask is not None) == ("mask" in family)

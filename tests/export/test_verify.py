@@ -1,5 +1,6 @@
 """The check of an export: passes on the same model, fails on each kind of difference."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -8,9 +9,10 @@ import rich.console
 import tensorflow as tf
 
 from tests.export.conftest import SIDES
-from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
+from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.export.predictor import CheckpointPredictor, Prediction, SavedModelPredictor
-from tfdet.export.verify import BOX_TOLERANCE, SCORE_TOLERANCE, compare, synthetic_images, table, verify
+from tfdet.export.saved_model import export
+from tfdet.export.verify import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, compare, synthetic_images, table, verify
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +62,18 @@ A, B = ([0, 0, 10, 10], 0, 0.9), ([20, 20, 40, 40], 0, 0.9)
 
 
 def test_pairs_do_not_depend_on_the_order_of_equal_scores():
-    assert compare(prediction(A, B), prediction(B, A), 0.05, 1e-3) == (0, 0, 0.0, 0.0)
+    assert compare(prediction(A, B), prediction(B, A), 0.05, 1e-3) == (0, 0, 0.0, 0.0, None)
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ([A], (1, 0, 0.0, 0.0)),
-        ([A, B, B], (0, 1, 0.0, 0.0)),
-        ([A, (B[0], 1, 0.9)], (1, 1, 0.0, 0.0)),
-        ([A, ([20, 20, 40, 43], 0, 0.9)], (0, 0, 3.0, 0.0)),
-        ([A, (B[0], 0, 0.4)], (0, 0, 0.0, pytest.approx(0.5))),
-        ([A, (B[0], 0, float("nan"))], (0, 0, float("inf"), float("inf"))),
+        ([A], (1, 0, 0.0, 0.0, None)),
+        ([A, B, B], (0, 1, 0.0, 0.0, None)),
+        ([A, (B[0], 1, 0.9)], (1, 1, 0.0, 0.0, None)),
+        ([A, ([20, 20, 40, 43], 0, 0.9)], (0, 0, 3.0, 0.0, None)),
+        ([A, (B[0], 0, 0.4)], (0, 0, 0.0, pytest.approx(0.5), None)),
+        ([A, (B[0], 0, float("nan"))], (0, 0, float("inf"), float("inf"), None)),
     ],
 )
 def test_each_kind_of_difference_is_seen(found, expected):
@@ -82,11 +84,33 @@ def test_checkpoint_and_saved_model_predict_alike(predictor, exported):
     image = picture(150, 200, {0: (20, 30, 120, 100), 1: (130, 5, 190, 80)})
     one, other = predictor(image), SavedModelPredictor(exported)(image)
     assert one.classes.tolist() == [0, 1]
-    for left, right in zip(one, other):
+    assert one.masks is None and other.masks is None
+    for left, right in zip(one[:3], other[:3]):
         np.testing.assert_allclose(left, right, atol=1e-4)
     np.testing.assert_allclose(one.coco_boxes()[0], [20, 30, 101, 71], atol=3.5)
     np.testing.assert_allclose(one.drawing_boxes()[0], [20, 30, 120, 100], atol=3.5)
     assert SavedModelPredictor(exported).classes == CLASSES
+
+
+def test_masks_are_compared():
+    one = prediction(A, B)._replace(masks=np.stack([np.full([4, 4], 0.2), np.full([4, 4], 0.9)]))
+    other = prediction(B, A)._replace(masks=one.masks[::-1])
+    assert compare(one, other, 0.05, 1e-3) == (0, 0, 0.0, 0.0, 0.0)
+    *_, gap = compare(one, other._replace(masks=other.masks + [[[0.0]], [[0.5]]]), 0.05, 1e-3)
+    assert gap == pytest.approx(0.5)
+    assert compare(one, other._replace(masks=None), 0.05, 1e-3)[-1] == float("inf")
+    shown = Difference("image_bytes", 1, 2, 0, 0, 0.0, 0.0)
+    assert shown.passed() and Difference(*dataclasses.astuple(shown)[:-1], mask=0.001).passed()
+    assert not Difference(*dataclasses.astuple(shown)[:-1], mask=gap).passed()
+
+
+def test_an_export_with_masks(images, tmp_path):
+    detector = MaskedColorDetector()
+    export(detector, tmp_path / "model", *SIDES, CLASSES, CATEGORY_IDS)
+    for entry in verify(CheckpointPredictor(detector, *SIDES, CLASSES, CATEGORY_IDS), str(tmp_path / "model"), images):
+        assert entry.passed() and entry.num_detections >= 5 and entry.mask == 0.0
+    found = SavedModelPredictor(tmp_path / "model")(tf.io.decode_image(images[0]).numpy())
+    assert found.masks.shape == (2, 28, 28) and found.masks[:, :, :14].all() and not found.masks[:, :, 14:].any()
 
 
 def test_synthetic_images_are_the_same_each_time():

@@ -92,6 +92,7 @@ class Sample:
     boxes: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
+    masks: np.ndarray | None = None
 
 
 def test_samples_show_truth_left_and_detections_right_at_a_smaller_size():
@@ -102,3 +103,18 @@ def test_samples_show_truth_left_and_detections_right_at_a_smaller_size():
     assert where(picture, class_color(0))[1].max() <= 301
     right = where(picture, class_color(1))[1]
     assert right.min() == 804 + 100 and right.max() == 804 + 300
+
+
+def test_masks_are_veils_in_the_colour_of_their_class():
+    image = gray()
+    mask = np.zeros([2, 28, 28], np.float32)
+    mask[:, :, :14] = 1.0
+    boxes = np.array([[20, 40, 79, 99], [100, 100, 140, 140]], np.float32)
+    picture = draw_detections(image, boxes, [1, 0], [0.9, 0.2], score_threshold=0.3, masks=mask)
+    veil = (np.array(class_color(1), int) + 128) // 2
+    assert tuple(picture[70, 35]) == tuple(veil)
+    assert tuple(picture[70, 70]) == (128, 128, 128), "outside the mask"
+    assert tuple(picture[120, 110]) == (128, 128, 128), "below the threshold"
+    edge = where(picture[45:95, 25:75], class_color(1))[1] + 25
+    assert set(edge) and np.ptp(edge) <= 1 and abs(edge.mean() - 50) <= 2, "the mask's edge stands in full colour"
+    np.testing.assert_array_equal(image, gray())

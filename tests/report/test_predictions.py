@@ -8,7 +8,7 @@ import pytest
 import rich.console
 from PIL import Image
 
-from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
+from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.errors import UserError
 from tfdet.export.predictor import CheckpointPredictor
 from tfdet.report.predictions import picture_names, predict_files
@@ -88,3 +88,20 @@ def test_a_model_without_labels_gives_its_own_numbers(folder):
     bare = CheckpointPredictor(ColorDetector(), 64, 128, [], [])
     _, _, content = run(bare, [folder / "one.png"], folder / "out")
     assert content["categories"] == [{"id": 1, "name": "class 1"}, {"id": 3, "name": "class 3"}]
+
+
+def test_masks_are_drawn_and_written_as_run_lengths(folder):
+    from pycocotools import mask as coco_mask
+
+    masked = CheckpointPredictor(MaskedColorDetector(), 64, 128, CLASSES, CATEGORY_IDS)
+    _, _, content = run(masked, [folder / "one.png"], folder / "out")
+    assert len(content["annotations"]) == 2
+    for entry in content["annotations"]:
+        x, y, width, height = entry["bbox"]
+        assert entry["segmentation"]["size"] == [64, 128]
+        inside = np.argwhere(coco_mask.decode(entry["segmentation"]))
+        expected = [y, x, y + height - 1, x + width / 2]
+        np.testing.assert_allclose([*inside.min(axis=0), *inside.max(axis=0)], expected, atol=2.1)
+    drawn = np.asarray(Image.open(folder / "out" / "one.png"))
+    plain = np.asarray(Image.open(folder / "one.png"))
+    assert (drawn[27, 15] != plain[27, 15]).any() and (drawn[27, 36] == plain[27, 36]).all()

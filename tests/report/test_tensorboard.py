@@ -66,9 +66,7 @@ def test_memory_where_a_gpu_reports_it_and_no_speed_before_it_is_known(tmp_path)
     import dataclasses
 
     report = TensorBoardReport(tmp_path)
-    report.progressed(
-        dataclasses.replace(PROGRESS, gpu_memory_peak=3 * 2**30, images_per_second=None, data_wait=None)
-    )
+    report.progressed(dataclasses.replace(PROGRESS, gpu_memory_peak=3 * 2**30, images_per_second=None, data_wait=None))
     report.closed()
     tags = {tag for tag, _ in scalars(tmp_path)}
     assert scalars(tmp_path)["memory/gpu_peak_gib", 40] == 3.0

@@ -53,9 +53,7 @@ class FakeDetector(keras.Model):
         cross = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=tf.repeat(logits[:, None], tf.shape(labels)[1], axis=1)
         )
-        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(
-            tf.reduce_mean(x, axis=-1)[:, None], tf.float32
-        )
+        boxes = tf.reduce_mean(batch.boxes, axis=-1) / 10.0 - tf.cast(tf.reduce_mean(x, axis=-1)[:, None], tf.float32)
         return {
             "cls": tf.reduce_sum(valid * cross) / count,
             "box": tf.reduce_sum(valid * tf.square(boxes)) / count,
@@ -90,14 +88,13 @@ class FakeInput:
             tf.TensorSpec([b, 4, 4], tf.float32),
             tf.TensorSpec([b, 4], tf.int32),
             tf.TensorSpec([b], tf.int64),
+            tf.TensorSpec([b, 4, 0, 4], tf.float32),
+            tf.TensorSpec([b, 4, 0], tf.int32),
         )
 
         # TensorFlow operations only: Python inside the pipeline stalls the end of its iterator.
         tables = [
-            [
-                tf.constant(np.stack(column))
-                for column in zip(*[make_batch(e, b, seed, wide) for e in range(PERIOD)])
-            ]
+            [tf.constant(np.stack(column)) for column in zip(*[make_batch(e, b, seed, wide) for e in range(PERIOD)])]
             for wide in (False, True)
         ]
 
@@ -107,7 +104,7 @@ class FakeInput:
                 lambda: [column[index % PERIOD] for column in tables[1]],
                 lambda: [column[index % PERIOD] for column in tables[0]],
             )
-            batch = Batch(*fields[:4], image_ids=index * b + tf.range(b, dtype=tf.int64))
+            batch = Batch(*fields)._replace(image_ids=index * b + tf.range(b, dtype=tf.int64))
             if self.delay:
                 batch = tf.py_function(
                     lambda *fields: time.sleep(self.delay) or fields, batch, [f.dtype for f in batch]
@@ -134,6 +131,8 @@ def make_batch(element, images_per_replica=2, seed=0, wide=False):
         boxes,
         classes,
         np.arange(element * b, (element + 1) * b, dtype=np.int64),
+        np.zeros([b, 4, 0, 4], np.float32),
+        np.zeros([b, 4, 0], np.int32),
     )
 
 

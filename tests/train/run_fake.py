@@ -15,9 +15,7 @@ from tfdet.train.schedule import Schedule  # noqa: E402
 
 
 def main(model_dir, steps, replicas, delay):
-    trainer = Trainer(
-        steps=int(steps), replicas=int(replicas), log_every=2, checkpoint_every=3, keep_checkpoints=2
-    )
+    trainer = Trainer(steps=int(steps), replicas=int(replicas), log_every=2, checkpoint_every=3, keep_checkpoints=2)
     strategy = trainer.prepare()
     with strategy.scope():
         detector = FakeDetector(normalization="sync")

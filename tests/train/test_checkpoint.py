@@ -19,9 +19,7 @@ from tfdet.train.step import StepState
 class Saved:
     """A detector with its optimizer and store, all values distinct."""
 
-    def __init__(
-        self, folder, keep=5, fill=0.0, mode="dynamic", trained=None, seed=7, total_batch=4, **detector
-    ):
+    def __init__(self, folder, keep=5, fill=0.0, mode="dynamic", trained=None, seed=7, total_batch=4, **detector):
         self.warnings = []
         self.detector = FakeDetector(**detector)
         self.optimizer = MomentumSGD(self.detector.trainable_variables[:trained], LossScale(mode))

@@ -42,9 +42,7 @@ class Recorder(Observer):
         return {progress.step: progress.total for (progress,) in self.named("progressed")}
 
 
-def run(
-    folder, steps, train_input=None, poison=None, observer=None, evaluate=None, load_weights=None, **options
-):
+def run(folder, steps, train_input=None, poison=None, observer=None, evaluate=None, load_weights=None, **options):
     """Trains a fresh detector and returns (result, detector, recorder)."""
     options = {"log_every": 1, "checkpoint_every": 5, "replicas": 1} | options
     trainer = Trainer(steps=steps, **options)
@@ -69,11 +67,7 @@ def run(
 def all_tensors(folder):
     """Every tensor of the newest checkpoint, momenta and counters included."""
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(os.path.join(folder, "checkpoints")))
-    keys = [
-        key
-        for key in reader.get_variable_to_shape_map()
-        if "save_counter" not in key and "_CHECKPOINT" not in key
-    ]
+    keys = [key for key in reader.get_variable_to_shape_map() if "save_counter" not in key and "_CHECKPOINT" not in key]
     return {key: reader.get_tensor(key) for key in keys}
 
 
@@ -134,9 +128,7 @@ def test_float16_that_always_overflows_diverges(tmp_path):
             batches = super().dataset(*args, **kwargs)
             return batches.map(lambda batch: batch._replace(image_ids=tf.zeros_like(batch.image_ids)))
 
-    with pytest.raises(
-        DivergedError, match=r"Step 20: the loss is not finite after 20 skipped updates in a row"
-    ):
+    with pytest.raises(DivergedError, match=r"Step 20: the loss is not finite after 20 skipped updates in a row"):
         run(tmp_path, 40, Poisoned(), poison=0, precision="mixed_float16", log_every=1)
     assert latest_step(tmp_path) == 15
 
@@ -209,9 +201,7 @@ def test_evaluations_come_in_time_and_the_best_is_kept(tmp_path):
 
 
 def test_the_table_and_the_figures(tmp_path, capfd):
-    _, _, events = run(
-        tmp_path, 7, log_every=3, frozen=("conv", "beta"), precision="mixed_float16", loss_scale=128.0
-    )
+    _, _, events = run(tmp_path, 7, log_every=3, frozen=("conv", "beta"), precision="mixed_float16", loss_scale=128.0)
     (table,) = events.named("started")[0]
     assert table["batch"] == "2 images = 1 replica(s) x 2"
     assert table["precision"] == "mixed_float16, loss scale 128"
@@ -238,13 +228,9 @@ def test_the_table_and_the_figures(tmp_path, capfd):
 def test_frozen_variables_do_not_move(tmp_path):
     trainer = Trainer(replicas=1)
     with trainer.prepare().scope():
-        before = {
-            variable.path: variable.numpy() for variable in FakeDetector(normalization="sync").variables
-        }
+        before = {variable.path: variable.numpy() for variable in FakeDetector(normalization="sync").variables}
     _, detector, _ = run(tmp_path, 3, frozen=("backbone/conv", "gamma"))
-    moved = {
-        v.path.split("/", 1)[1] for v in detector.variables if not np.array_equal(v.numpy(), before[v.path])
-    }
+    moved = {v.path.split("/", 1)[1] for v in detector.variables if not np.array_equal(v.numpy(), before[v.path])}
     assert moved == {
         f"{name}"
         for name in (
@@ -257,9 +243,7 @@ def test_frozen_variables_do_not_move(tmp_path):
     }
 
 
-@pytest.mark.parametrize(
-    "frozen, message", [(("gama",), "'gama'.*mean 'gamma'"), (("detector",), "freezes every")]
-)
+@pytest.mark.parametrize("frozen, message", [(("gama",), "'gama'.*mean 'gamma'"), (("detector",), "freezes every")])
 def test_a_frozen_string_that_cannot_be_meant(tmp_path, frozen, message):
     with pytest.raises(UserError, match=message):
         run(tmp_path, 3, frozen=frozen)
@@ -290,9 +274,7 @@ def test_the_graph_is_told_on_request(tmp_path):
     assert events.named("traced") == []
 
 
-@pytest.mark.parametrize(
-    "name", ["steps", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"]
-)
+@pytest.mark.parametrize("name", ["steps", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"])
 def test_values_outside_their_range_are_named(name):
     with pytest.raises(UserError, match=f"Trainer.{name} must be at least 1"):
         Trainer(**{name: 0})

@@ -35,9 +35,7 @@ def test_two_updates_with_decay_and_momentum():
     np.testing.assert_allclose(kernel.numpy(), np.float32([1.4, -3.85]) + momentum, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name, decays", [("kernel", True), ("gamma", True), ("bias", False), ("beta", False)]
-)
+@pytest.mark.parametrize("name, decays", [("kernel", True), ("gamma", True), ("bias", False), ("beta", False)])
 def test_decay_where_it_applies(name, decays):
     (variable,) = variables = make_variables(name)
     apply(MomentumSGD(variables, LossScale(None), weight_decay=0.1), [[0.0, 0.0]], learning_rate=1.0)

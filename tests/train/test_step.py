@@ -42,13 +42,8 @@ class Setting:
 
     def copies(self):
         """Every variable and momentum on every replica."""
-        variables = [variable.value for variable in self.detector.variables] + list(
-            self.optimizer.momenta.values()
-        )
-        return [
-            [copy.numpy() for copy in self.strategy.experimental_local_results(variable)]
-            for variable in variables
-        ]
+        variables = [variable.value for variable in self.detector.variables] + list(self.optimizer.momenta.values())
+        return [[copy.numpy() for copy in self.strategy.experimental_local_results(variable)] for variable in variables]
 
 
 def parts(index, replicas):

@@ -1,4 +1,4 @@
-"""Measure a trained detector with COCO's box metrics.
+"""Measure a trained detector with COCO's box metrics, and its masks where it and the data set have them.
 
 The run's folder gives the configuration and the class names; --gin_param changes single values, such as
 "PostProcess.score_threshold = 0.001". Evaluation runs on one device.
@@ -68,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
     )
     console.print(class_table(result.per_class))
     console.print(metrics_table(result.metrics))
+    if result.mask_metrics is not None:
+        console.print(class_table(result.mask_per_class, "masks per class, %"))
+        console.print(metrics_table(result.mask_metrics, "COCO mask metrics, %"))
     console.print(result.line())
     if args.output:
         coco.write_json(result.detections, args.output)

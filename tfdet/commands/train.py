@@ -101,6 +101,7 @@ class _Evaluation:
                 score_threshold=0.3,
                 gt_boxes=sample.gt_boxes,
                 gt_classes=sample.gt_classes,
+                masks=sample.masks,
             )
             self._events.images(step, f"detections/{index}", picture[None])
         self._events.flush()

@@ -188,7 +188,7 @@ def _syntax_error(error: Exception, source: str, path: Path | None, text: str) -
             ", and the whole binding quotes of its own for the shell." if path is None else "."
         )
     elif path is None and "=" not in text:
-        hint = " Write --gin_param=\"Name.parameter = value\"."
+        hint = ' Write --gin_param="Name.parameter = value".'
     place = f"{path}:{line}" if path is not None and line else source
     quoted = f" in {content!r}" if content and path is not None else ""
     return place, f"not gin syntax: {message}{quoted}.{hint}"

@@ -167,4 +167,4 @@ def explain(error: BaseException) -> UserError | None:
         name, missing = place.group(1), unbound.group(1)
     names = [part.strip(" '\"") for part in missing.split(",")]
     listed = ", ".join(f"{name}.{part}" for part in names)
-    return UserError(f"{listed} has no value: set it in a gin file or with --gin_param=\"{name}.{names[0]} = ...\"")
+    return UserError(f'{listed} has no value: set it in a gin file or with --gin_param="{name}.{names[0]} = ..."')

@@ -122,8 +122,10 @@ def mismatch(value: Any, expected: Any) -> str | None:
         return None
     if is_reference(value):
         return _reference_mismatch(value, plain)
-    return _container_mismatch(value, plain, arguments) if plain in _SEQUENCES + _MAPPINGS else _scalar_mismatch(
-        value, plain
+    return (
+        _container_mismatch(value, plain, arguments)
+        if plain in _SEQUENCES + _MAPPINGS
+        else _scalar_mismatch(value, plain)
     )
 
 
@@ -200,10 +202,16 @@ def _wrong(expected: str, value: Any) -> str:
         got = f"the {type(value).__name__} {value!r}"
     hint = ""
     if isinstance(value, str) and expected in ("an int", "a float", "True or False", "a list", "a tuple"):
-        hint = " Leave the quotes away." if value.strip()[:1] in tuple("+-.0123456789([") or value in (
-            "True",
-            "False",
-        ) else ""
+        hint = (
+            " Leave the quotes away."
+            if value.strip()[:1] in tuple("+-.0123456789([")
+            or value
+            in (
+                "True",
+                "False",
+            )
+            else ""
+        )
     return f"expected {expected}, got {got}.{hint}"
 
 

@@ -39,7 +39,8 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     check = tf.debugging.Assert(tf.reduce_all(known), [message])
     with tf.control_dependencies([check] if check is not None else []):
         classes = tf.argmax(same, axis=1, output_type=tf.int32)
-    return Example(image, image_id, boxes, classes)
+    count = tf.shape(boxes)[0]
+    return Example(image, image_id, boxes, classes, tf.zeros([count, 0, 4]), tf.zeros([count, 0], tf.int32))
 
 
 def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tensor, profile: str = "S") -> Batch:
@@ -73,7 +74,21 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
     x1, x2 = tf.minimum(x1, limit_x), tf.minimum(x2, limit_x)
     y1, y2 = tf.minimum(y1, limit_y), tf.minimum(y2, limit_y)
     x1, x2 = tf.cond(flip, lambda: ((width - 1.0) - x2, (width - 1.0) - x1), lambda: (x1, x2))
-    return Batch(image, info, tf.stack([x1, y1, x2, y2], axis=-1), example.classes, example.image_id)
+    boxes = tf.stack([x1, y1, x2, y2], axis=-1)
+    edges = _fit_edges(example.edges, width, info[2], flip)
+    return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_parts)
+
+
+def _fit_edges(edges: tf.Tensor, width: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
+    """Edges float32 [G, E, 4] of the stored image in the resized one, `width` pixels wide.
+
+    Source: SimpleDet models/maskrcnn/input.py: times scale, not clipped; mirrored x' = w' - x - 1 (a pixel further left
+    than continuous coordinates would have it, kept as it is what the zoo was trained with).
+    """
+    edges = edges * scale
+    mirror = tf.constant([-1.0, 1.0, -1.0, 1.0])
+    shift = (width - 1.0) * tf.constant([1.0, 0.0, 1.0, 0.0])
+    return tf.cond(flip, lambda: shift + edges * mirror, lambda: edges)
 
 
 def canvas_size(portrait: tf.Tensor, short_side: int, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -113,11 +128,18 @@ def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool)
     def one_slot_at_least(item: Batch) -> Batch:
         missing = tf.maximum(0, 1 - tf.shape(item.boxes)[0])
         boxes = tf.pad(item.boxes, [[0, missing], [0, 0]], constant_values=-1.0)
-        return item._replace(boxes=boxes, classes=tf.pad(item.classes, [[0, missing]], constant_values=-1))
+        return item._replace(
+            boxes=boxes,
+            classes=tf.pad(item.classes, [[0, missing]], constant_values=-1),
+            edges=tf.pad(item.edges, [[0, missing], [0, 0], [0, 0]]),
+            edge_parts=tf.pad(item.edge_parts, [[0, missing], [0, 0]], constant_values=-1),
+        )
 
     dataset = dataset.map(one_slot_at_least)
-    shapes = Batch([None, None, 3], [3], [None, 4], [None], [])
+    num_edges = dataset.element_spec.edges.shape[1]  # the static 0 where masks are not read stays static
+    shapes = Batch([None, None, 3], [3], [None, 4], [None], [], [None, num_edges, 4], [None, num_edges])
     padding = Batch(
-        tf.constant(0, tf.uint8), tf.constant(0.0), tf.constant(-1.0), tf.constant(-1), tf.constant(-1, tf.int64)
-    )
+        tf.constant(0, tf.uint8), tf.constant(0.0), tf.constant(-1.0), tf.constant(-1), tf.constant(-1, tf.int64),
+        tf.constant(0.0), tf.constant(-1),
+    )  # fmt: skip
     return dataset.padded_batch(batch_size, shapes, padding, drop_remainder=drop_remainder)

@@ -90,9 +90,7 @@ def _shape_mask(random, kind: str, height: int, width: int) -> np.ndarray:
 def _annotate(mask: np.ndarray, category_id: int) -> ObjectAnnotation:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y = float(columns[0]), float(rows[0])
-    return ObjectAnnotation(
-        x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y, category_id, float(mask.sum())
-    )
+    return ObjectAnnotation(x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y, category_id, float(mask.sum()))
 
 
 def _overlap(a: ObjectAnnotation, b: ObjectAnnotation) -> float:

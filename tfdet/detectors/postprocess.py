@@ -27,6 +27,8 @@ class PostProcess:
         bound_growth: whether a box grows by 1000 / 16 at most (Detectron2, torchvision).
         min_size: boxes with a smaller side, in pixels of the network input, are dropped before suppression
             (torchvision: 1e-2). Continuous boxes without an area are dropped after it whatever this is (Detectron2).
+        in_network_pixels: whether boxes are suppressed in pixels of the network input, as in SimpleDet's Mask rows,
+            not of the original image. The +1 of the legacy overlap depends on the scale.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class PostProcess:
         convention: str = LEGACY,
         bound_growth: bool = False,
         min_size: float = 0.0,
+        in_network_pixels: bool = False,
     ):
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
         self.box_std = tuple(box_std)
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
         self.convention, self.bound_growth, self.min_size = convention, bound_growth, min_size
+        self.in_network_pixels = in_network_pixels
 
     def decode(
         self,
@@ -94,8 +98,9 @@ class PostProcess:
         if self.min_size > 0:
             width, height = sizes(boxes, self.convention)
             scores = tf.where((width >= self.min_size) & (height >= self.min_size), scores, -1.0)
-        # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
-        boxes = boxes / image_info[:, 2][:, None, None, None]
+        scale = image_info[:, 2][:, None, None]
+        if not self.in_network_pixels:
+            boxes = boxes / scale[..., None]
         found = multiclass_nms(
             boxes,
             scores,
@@ -106,6 +111,8 @@ class PostProcess:
             sigma=self.nms_sigma,
             convention=self.convention,
         )
+        if self.in_network_pixels:
+            found = found._replace(boxes=found.boxes / scale)
         return without_empty(found) if self.convention == CONTINUOUS else found
 
 
@@ -120,7 +127,7 @@ def without_empty(detections: Detections) -> Detections:
     kept, boxes, scores, classes = (
         tf.gather(t, order, batch_dims=1) for t in (kept, detections.boxes, detections.scores, detections.classes)
     )
-    return Detections(
+    return detections._replace(
         boxes=tf.where(kept[..., None], boxes, 0.0),
         scores=tf.where(kept, scores, 0.0),
         classes=tf.where(kept, classes, -1),

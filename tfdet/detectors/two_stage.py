@@ -1,4 +1,4 @@
-"""Faster R-CNN, Cascade R-CNN and TridentNet: backbone, neck, RPN, RoI features and box heads, wired together."""
+"""Faster, Cascade and Mask R-CNN, TridentNet: backbone, neck, RPN, RoI features and heads, wired together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
+from tfdet.detectors.masks import MaskBranch
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
@@ -40,10 +41,11 @@ class BoxStage(NamedTuple):
 
 @configurable
 class TwoStageDetector(Detector):
-    """A detector of two stages: Faster R-CNN, and by its parts Cascade R-CNN, TridentNet, on a C4, C5 or FPN trunk.
+    """A detector of two stages: Faster R-CNN, by its parts Cascade or Mask R-CNN, TridentNet, on a C4, C5 or FPN trunk.
 
     Training: `losses(batch, seed)` returns a dict of float32 scalars of this replica, each already normalised and
-    weighted: `rpn_cls`, `rpn_box`, `bbox_cls`, `bbox_reg` (in a cascade `bbox_cls_1st`, ...); the total is their sum.
+    weighted: `rpn_cls`, `rpn_box`, `bbox_cls`, `bbox_reg` (in a cascade `bbox_cls_1st`, ...), with masks `mask`; the
+    total is their sum.
     Testing: `detect(images, image_info)` returns `Detections` in pixels of the original images.
 
     Args:
@@ -61,6 +63,8 @@ class TwoStageDetector(Detector):
         rpn_loss, box_loss: the losses of the two stages; by default SimpleDet's.
         neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps. Where two maps have the
             same stride the RPN reads the first and the RoIs are pooled from the last.
+        masks: called with `num_classes`, `roi_extractor` and `bbox_head`, returns the `MaskBranch`; None: boxes alone.
+            In a cascade it learns on the first stage's RoIs, and is tested on the last one's boxes.
         branches: for a backbone with branches (TridentNet), what each branch is responsible for; else None.
         pixel_mean, pixel_std: RGB, 0..255.
         size_divisor: see `Detector`.
@@ -86,6 +90,7 @@ class TwoStageDetector(Detector):
         roi_targets: RoiTargetSampler | Sequence[RoiTargetSampler],
         postprocess: PostProcess,
         neck: keras.layers.Layer | None = None,
+        masks: Callable[..., MaskBranch] | None = None,
         branches: ScaleBranches | None = None,
         stage_loss_weights: tuple[float, ...] = (1.0,),
         stage_scores: str = "last_rois",
@@ -113,6 +118,15 @@ class TwoStageDetector(Detector):
             raise ValueError("Expected TwoStageDetector.branches for a backbone with branches, and for no other")
         if branches is not None:
             branches.check(len(self._dilations(True)), len(self._dilations(False)))
+        self.masks = self.mask_head = None
+        if masks is not None:
+            if len(self._dilations(False)) > 1:
+                raise ValueError(
+                    "Expected one branch at test where TwoStageDetector.masks is set: the final boxes of several "
+                    "branches do not say whose features their masks are in"
+                )
+            self.masks = masks(num_classes=num_classes, roi_extractor=roi_extractor, bbox_head=self.bbox_head)
+            self.mask_head = self.masks.head  # as an attribute of the model: Keras sees its variables
 
     @property
     def bbox_head(self) -> keras.layers.Layer:
@@ -135,10 +149,13 @@ class TwoStageDetector(Detector):
         self, first: RpnOutputs, rois: tf.Tensor, training: bool, head: keras.layers.Layer | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoIs [B, R, 4] by `head`, by default the only one."""
+        return _classify(head or self.bbox_head, self._roi_features(first, rois, training), rois, training)
+
+    def _roi_features(self, first: RpnOutputs, rois: tf.Tensor, training: bool) -> tf.Tensor:
         features = self.roi_extractor(first.roi_features, rois)
         if training and self.roi_gradient_scale != 1.0:
             features = _scale_gradient(features, self.roi_gradient_scale)
-        return _classify(head or self.bbox_head, features, rois, training)
+        return features
 
     def propose(self, first: RpnOutputs, image_info: tf.Tensor, training: bool) -> Proposals:
         """Proposals of the first stage; with k branches k B rows."""
@@ -171,16 +188,23 @@ class TwoStageDetector(Detector):
         self, first: RpnOutputs, proposals: Proposals, batch: Batch, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """The losses of all box heads; each head after the first learns on the boxes that the one before made."""
-        image_info, boxes, classes = (
-            self._repeat(t, training=True) for t in (batch.image_info, batch.boxes, batch.classes)
+        image_info, boxes, classes, *edges = (
+            self._repeat(t, training=True)
+            for t in (batch.image_info, batch.boxes, batch.classes, batch.edges, batch.edge_parts)
         )
         losses, rois, area_range = {}, proposals.boxes, self._area_range(batch.image_info)
         for index, (name, head, targets, weight) in enumerate(self.stages):
             own_seed = seed if index == 0 else tf.random.experimental.stateless_fold_in(seed, index)
             samples = targets(rois, boxes, classes, own_seed, area_range)
-            cls_logits, deltas = self.second_stage(first, samples.boxes, training=True, head=head)
+            features = self._roi_features(first, samples.boxes, training=True)
+            with_mask = index == 0 and self.masks is not None
+            shares = with_mask and self.masks.shares_box_features
+            cls_logits, deltas, *box_map = _classify(head, features, samples.boxes, training=True, return_map=shares)
             bbox_cls, bbox_reg = self.box_loss(cls_logits, deltas, samples, head.class_agnostic)
             losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
+            if with_mask:
+                foreground = targets.max_foreground(samples.boxes.shape[1])
+                losses["mask"] = self.masks.loss(first.roi_features, samples, foreground, *edges, *box_map)
             if index + 1 < len(self.stages):
                 rois = self._refine(samples.boxes, deltas, image_info, targets)
         return losses
@@ -216,12 +240,18 @@ class TwoStageDetector(Detector):
             return self.branches.merge_detections(found, tf.shape(image_info)[0], self.num_classes, self.postprocess)
         if self.branches is not None:
             boxes, scores = self.branches.merge(boxes, scores, image_info)
-        return self.postprocess(boxes, scores, image_info)
+        detections = self.postprocess(boxes, scores, image_info)
+        if self.masks is None:
+            return detections
+        rois = detections.boxes * image_info[:, 2][:, None, None]
+        return detections._replace(masks=self.masks.predict(first.roi_features, rois, detections.classes))
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)
         rois = self._repeat(tf.constant([[[0.0, 0.0, 31.0, 31.0]]]), training=False)
         self.predict_boxes(first, rois, self._repeat(image_info, training=False))
+        if self.masks is not None:
+            self.masks.run_layers(first.roi_features, rois)
 
     def _dilations(self, training: bool) -> tuple[int, ...]:
         """The backbone's branches, () where it has none."""
@@ -256,13 +286,15 @@ def _scale_gradient(values: tf.Tensor, scale: float) -> tf.Tensor:
     return identity(values)
 
 
-def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool):
-    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C]."""
-    cls_logits, deltas = head(features, training=training)
+def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool, return_map: bool = False):
+    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C], and the head's map if wanted."""
+    options = {"return_map": True} if return_map else {}  # heads without a map do not know the argument
+    cls_logits, deltas, *box_map = head(features, training=training, **options)
     shape = tf.shape(rois)
     return (
         tf.reshape(cls_logits, [shape[0], shape[1], cls_logits.shape[-1]]),
         tf.reshape(deltas, [shape[0], shape[1], deltas.shape[-1]]),
+        *box_map,
     )
 
 

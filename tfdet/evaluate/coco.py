@@ -1,4 +1,4 @@
-"""COCO bounding-box metrics through pycocotools, in original image coordinates and original category ids."""
+"""COCO box and mask metrics through pycocotools, in original image coordinates and original category ids."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from tfdet.errors import UserError
 from tfdet.files import replacing
+from tfdet.ops.paste_masks import encode_masks
 
 #: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -33,6 +34,8 @@ class CocoResult(NamedTuple):
 
     metrics: dict[str, float]  # by METRIC_NAMES; 0..1, or -1 where there is nothing to measure
     per_class: list[ClassResult]
+    mask_metrics: dict[str, float] | None = None  # of masks; None where detections or ground truth have none
+    mask_per_class: list[ClassResult] | None = None
 
 
 def to_coco_boxes(boxes: np.ndarray) -> np.ndarray:
@@ -48,7 +51,9 @@ def to_coco_boxes(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1.0], axis=1)
 
 
-def to_records(image_id: int, detections: Any, index: int, category_ids: list[int]) -> list[dict]:
+def to_records(
+    image_id: int, detections: Any, index: int, category_ids: list[int], size: tuple[int, int] | None = None
+) -> list[dict]:
     """Detections of one image as COCO result records.
 
     Args:
@@ -56,15 +61,17 @@ def to_records(image_id: int, detections: Any, index: int, category_ids: list[in
       detections: `Detections` of a batch (arrays or tensors).
       index: the place of the image in the batch.
       category_ids: the original category id of each class.
+      size: height and width of the original image, to which masks are pasted; None leaves masks out.
 
     Returns:
-      A list of `{"image_id", "category_id", "bbox", "score"}`, best first, padded slots left out.
+      A list of `{"image_id", "category_id", "bbox", "score"}`, best first, padded slots left out; of detections with
+      masks also `"segmentation"`, COCO's compressed run lengths.
     """
     valid = int(detections.num_valid[index])
     boxes = to_coco_boxes(np.asarray(detections.boxes[index])[:valid])
     scores = np.asarray(detections.scores[index])[:valid]
     classes = np.asarray(detections.classes[index])[:valid]
-    return [
+    records = [
         {
             "image_id": int(image_id),
             "category_id": int(category_ids[class_index]),
@@ -75,16 +82,25 @@ def to_records(image_id: int, detections: Any, index: int, category_ids: list[in
         for box, score, class_index in zip(boxes, scores, classes)
         if class_index >= 0
     ]
+    if detections.masks is not None and size is not None:
+        real = classes >= 0
+        corners, masks = (np.asarray(field[index])[:valid][real] for field in (detections.boxes, detections.masks))
+        for record, encoded in zip(records, encode_masks(masks, corners, *size), strict=True):
+            record["segmentation"] = encoded
+    return records
 
 
 class CocoEvaluator:
     """Collects the detections of a data set and computes COCO's twelve figures and the AP of each class.
 
-    Only images that were added are measured: a part of the data set can be evaluated alone.
+    Only images that were added are measured: a part of the data set can be evaluated alone. Masks are measured where
+    the detections have them and the annotations have `segmentation`; an annotation without one, among others that have
+    it, counts as its box.
 
     Args:
       ground_truth: a dict of COCO's annotation format: `images`, `annotations` (boxes `[x, y, width, height]` in
-        pixels of the original image, `iscrowd`, `area`) and `categories` with the original ids. It is not changed.
+        pixels of the original image, `iscrowd`, `area`, `segmentation`) and `categories` with the original ids. It is
+        not changed.
       manifest: the data set's manifest: `classes` (names) and `category_ids`, both by class index.
 
     Raises:
@@ -111,6 +127,8 @@ class CocoEvaluator:
         self._annotations = [_complete(annotation, number + 1) for number, annotation in enumerate(annotations)]
         self._seen: dict[int, None] = {}
         self._records: list[dict] = []
+        self._known_masks = any(annotation.get("segmentation") for annotation in annotations)
+        self._found_masks = False
 
     def add(self, image_ids: Any, detections: Any) -> None:
         """Adds the detections of a batch.
@@ -120,10 +138,10 @@ class CocoEvaluator:
           detections: `Detections`, boxes in pixels of the original image, inclusive corners.
 
         Raises:
-          UserError: an image is not in the ground truth.
+          UserError: an image is not in the ground truth, or detections have masks and it has no size there.
           ValueError: an image came twice.
         """
-        detections = type(detections)(*(np.asarray(field) for field in detections))
+        detections = type(detections)(*(None if field is None else np.asarray(field) for field in detections))
         for index, image_id in enumerate(int(number) for number in np.asarray(image_ids).reshape(-1)):
             if image_id < 0:
                 continue
@@ -135,7 +153,14 @@ class CocoEvaluator:
             if image_id in self._seen:
                 raise ValueError(f"Expected each image once. Received: image_id={image_id} twice")
             self._seen[image_id] = None
-            self._records.extend(to_records(image_id, detections, index, self._category_ids))
+            image = self._images[image_id]
+            size = None
+            if detections.masks is not None:
+                if "height" not in image or "width" not in image:
+                    raise UserError(f"image {image_id} of the ground truth has no height and width, which masks need")
+                size = int(image["height"]), int(image["width"])
+            self._records.extend(to_records(image_id, detections, index, self._category_ids, size))
+        self._found_masks |= detections.masks is not None
 
     @property
     def detections(self) -> list[dict]:
@@ -158,13 +183,24 @@ class CocoEvaluator:
           A `CocoResult`; every figure is -1 where there is no ground truth to measure it on, 0 where there is
           ground truth and no detection.
         """
+        boxes = self._measure("bbox")
+        if not (self._known_masks and self._found_masks):
+            return boxes
+        masks = self._measure("segm")
+        return boxes._replace(mask_metrics=masks.metrics, mask_per_class=masks.per_class)
+
+    def _measure(self, kind: str) -> CocoResult:
+        """The figures of boxes (`kind` "bbox") or masks ("segm")."""
         from pycocotools.cocoeval import COCOeval
 
         annotations = self.ground_truth()
         wanted = set(self._category_ids)
         annotations = [annotation for annotation in annotations if annotation["category_id"] in wanted]
+        found = self._result_annotations(kind)
+        if kind == "segm":
+            annotations = [{**a, "segmentation": a["segmentation"] or [_rectangle(a["bbox"])]} for a in annotations]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress and its table
-            evaluation = COCOeval(self._coco(annotations), self._coco(self._result_annotations()), "bbox")
+            evaluation = COCOeval(self._coco(annotations), self._coco(found), kind)
             evaluation.params.imgIds = sorted(self._seen)
             evaluation.params.catIds = self._category_ids
             evaluation.evaluate()
@@ -173,11 +209,17 @@ class CocoEvaluator:
         metrics = {name: float(value) for name, value in zip(METRIC_NAMES, evaluation.stats)}
         return CocoResult(metrics, self._per_class(evaluation, annotations))
 
-    def _result_annotations(self) -> list[dict]:
+    def _result_annotations(self, kind: str) -> list[dict]:
+        from pycocotools import mask as coco_mask
+
         # COCO.loadRes fails on an empty list; these are the fields that it would add.
+        if kind == "segm":
+            areas = [float(coco_mask.area(record["segmentation"])) for record in self._records]
+        else:
+            areas = [record["bbox"][2] * record["bbox"][3] for record in self._records]
         return [
-            {**record, "id": number + 1, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
-            for number, record in enumerate(self._records)
+            {**record, "id": number, "area": area, "iscrowd": 0}
+            for number, (record, area) in enumerate(zip(self._records, areas), 1)
         ]
 
     def _coco(self, annotations: list[dict]):
@@ -260,7 +302,14 @@ def _complete(annotation: dict, number: int) -> dict:
         "bbox": box,
         "area": float(annotation.get("area", math.prod(box[2:]))),
         "iscrowd": int(annotation.get("iscrowd", 0)),
+        "segmentation": annotation.get("segmentation"),
     }
+
+
+def _rectangle(box: list[float]) -> list[float]:
+    """A COCO box as a polygon."""
+    x, y, width, height = box
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def _mean_of_valid(values: np.ndarray) -> float:

@@ -27,6 +27,7 @@ class Sample:
     boxes: np.ndarray  # float32 [D, 4], inclusive corners, best first
     classes: np.ndarray  # int32 [D]
     scores: np.ndarray  # float32 [D]
+    masks: np.ndarray | None = None  # float32 [D, M, M], probabilities inside the boxes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +41,27 @@ class EvalResult:
     num_images: int
     seconds: float  # wall-clock of reading and detecting, without the first batch (which traces the graph)
     images_per_second: float
+    mask_metrics: dict[str, float] | None = None  # as `metrics`, of masks; None where nothing has masks
+    mask_per_class: list[ClassResult] | None = None
 
     def scalars(self) -> dict[str, float]:
-        """The figures that exist, as TensorBoard scalars: `AP`, ..., `per_class/AP/<name>`, `images_per_second`."""
+        """The figures that exist, as TensorBoard scalars: `AP`, ..., `per_class/AP/<name>`, `images_per_second`.
+
+        Those of masks are `mask_AP`, ..., `per_class/mask_AP/<name>`.
+        """
         scalars = {name: value for name, value in self.metrics.items() if value >= 0}
         scalars.update({f"per_class/AP/{entry.name}": entry.ap for entry in self.per_class if entry.ap >= 0})
+        scalars.update({f"mask_{name}": value for name, value in (self.mask_metrics or {}).items() if value >= 0})
+        scalars.update({f"per_class/mask_AP/{e.name}": e.ap for e in self.mask_per_class or [] if e.ap >= 0})
         scalars["images_per_second"] = self.images_per_second
         return scalars
 
     def line(self) -> str:
-        """One line for a log: `AP 37.1  AP50 58.2 ...` in percent."""
-        figures = "  ".join(f"{name} {percent(self.metrics[name])}" for name in ("AP", "AP50", "AP75", "AR100"))
+        """One line for a log: `AP 37.1  AP50 58.2 ...` in percent, then the same of masks."""
+        names = ("AP", "AP50", "AP75", "AR100")
+        figures = "  ".join(f"{name} {percent(self.metrics[name])}" for name in names)
+        if self.mask_metrics is not None:
+            figures += "  masks: " + "  ".join(f"{name} {percent(self.mask_metrics[name])}" for name in names)
         return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s)"
 
 
@@ -126,7 +137,8 @@ def evaluate(
             if evaluator.num_images >= total:
                 break
             batch = _first_images(batch, total - evaluator.num_images)
-            found = Detections(*(np.asarray(field) for field in detect(batch.images, batch.image_info)))
+            found = detect(batch.images, batch.image_info)
+            found = Detections(*(None if field is None else np.asarray(field) for field in found))
             position = evaluator.num_images
             evaluator.add(batch.image_ids, found)
             for index in range(int(batch.images.shape[0])):
@@ -146,6 +158,8 @@ def evaluate(
         num_images=evaluator.num_images,
         seconds=seconds,
         images_per_second=timed / seconds if timed and seconds > 0 else 0.0,
+        mask_metrics=result.mask_metrics,
+        mask_per_class=result.mask_per_class,
     )
 
 
@@ -175,6 +189,7 @@ def _sample(batch: Batch, found: Detections, index: int) -> Sample:
         boxes=found.boxes[index][:valid] * np.float32(scale),
         classes=found.classes[index][:valid],
         scores=found.scores[index][:valid],
+        masks=None if found.masks is None else found.masks[index][:valid],
     )
 
 

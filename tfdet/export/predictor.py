@@ -22,6 +22,12 @@ class Prediction(NamedTuple):
     boxes: np.ndarray  # float32 [N, 4], [ymin, xmin, ymax, xmax] edges, pixels of the original image
     classes: np.ndarray  # int32 [N], 0..C-1
     scores: np.ndarray  # float32 [N]
+    masks: np.ndarray | None = None  # float32 [N, M, M], probabilities inside the boxes; None: the model has none
+
+    def above(self, threshold: float) -> Prediction:
+        """The detections whose score is at least `threshold`."""
+        keep = self.scores >= threshold
+        return Prediction(*(None if field is None else field[keep] for field in self))
 
     def drawing_boxes(self) -> np.ndarray:
         """The boxes as `[x1, y1, x2, y2]` inclusive corners, as the program's other parts hold them."""
@@ -126,8 +132,10 @@ class _Signature:
 def to_prediction(outputs: dict[str, Any], index: int = 0) -> Prediction:
     """One image of the exported model's outputs, padding left out and classes back to 0..C-1."""
     count = int(outputs["num_detections"][index])
+    masks = outputs.get("detection_masks")
     return Prediction(
         np.asarray(outputs["detection_boxes"][index])[:count],
         np.asarray(outputs["detection_classes"][index])[:count] - 1,
         np.asarray(outputs["detection_scores"][index])[:count],
+        None if masks is None else np.asarray(masks[index])[:count],
     )

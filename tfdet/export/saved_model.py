@@ -33,6 +33,8 @@ class DetectionModule(tf.Module):
         xmax - xmin. Zeros where padded.
       detection_classes: int32 [B, D], 1..C as in Model Garden, where 0 is the background; 0 where padded.
       detection_scores: float32 [B, D], best first, 0 where padded.
+      detection_masks: float32 [B, D, M, M], of a detector with masks alone: probabilities inside each box, to be
+        stretched over it; zeros where padded.
       num_detections: int32 [B].
       image_info: float32 [B, 4, 2], Model Garden's rows (original size, size of the frame that the boxes are given in,
         scale of that frame, offset), each (y, x). The frame is the original image: sizes equal, scale 1, offset 0.
@@ -150,12 +152,16 @@ def serving_outputs(detections: Detections, sizes: tf.Tensor) -> dict[str, tf.Te
     classes = tf.cast(detections.classes, tf.int32)
     real = tf.range(tf.shape(classes)[1])[None] < detections.num_valid[:, None]
     frame = tf.cast(sizes, tf.float32)
+    masks = {}
+    if detections.masks is not None:
+        masks["detection_masks"] = tf.where(real[..., None, None], tf.cast(detections.masks, tf.float32), 0.0)
     return {
         "detection_boxes": tf.where(real[..., None], boxes, 0.0),
         "detection_classes": tf.where(real, classes + 1, 0),
         "detection_scores": tf.where(real, tf.cast(detections.scores, tf.float32), 0.0),
         "num_detections": tf.cast(detections.num_valid, tf.int32),
         "image_info": tf.stack([frame, frame, tf.ones_like(frame), tf.zeros_like(frame)], axis=1),
+        **masks,
     }
 
 

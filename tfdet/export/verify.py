@@ -18,6 +18,7 @@ from tfdet.export.saved_model import SIGNATURES, decode_image
 #: far below anything that a wrong resize, a wrong weight or a swapped coordinate would do.
 BOX_TOLERANCE = 0.05  # pixels of the original image
 SCORE_TOLERANCE = 1e-3
+MASK_TOLERANCE = 1e-2  # of the probability of a mask's pixel, which the smallest shift of a box moves more than a score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Difference:
     extra: int  # detections that the export alone has
     box: float  # largest difference of a coordinate among the pairs, pixels of the original image
     score: float  # largest difference of a score among the pairs
+    mask: float | None = None  # largest difference of a mask's pixel among the pairs; None where there are no masks
 
     def passed(self, box_tolerance: float = BOX_TOLERANCE, score_tolerance: float = SCORE_TOLERANCE) -> bool:
         """Whether all detections have a partner within the tolerances."""
-        return self.missing == 0 and self.extra == 0 and self.box <= box_tolerance and self.score <= score_tolerance
+        near = self.box <= box_tolerance and self.score <= score_tolerance and (self.mask or 0.0) <= MASK_TOLERANCE
+        return self.missing == 0 and self.extra == 0 and near
 
 
 def verify(
@@ -80,6 +83,7 @@ def verify(
                 extra=sum(pair[1] for pair in pairs),
                 box=max((pair[2] for pair in pairs), default=0.0),
                 score=max((pair[3] for pair in pairs), default=0.0),
+                mask=max((pair[4] for pair in pairs if pair[4] is not None), default=None),
             )
         )
     return differences
@@ -87,7 +91,7 @@ def verify(
 
 def compare(
     expected: Prediction, found: Prediction, box_tolerance: float, score_tolerance: float
-) -> tuple[int, int, float, float]:
+) -> tuple[int, int, float, float, float | None]:
     """Pairs the detections of one image, whatever the order of near-equal scores.
 
     Args:
@@ -97,14 +101,16 @@ def compare(
       score_tolerance: of the scores.
 
     Returns:
-      The number of expected ones without a partner, of found ones without, and the largest differences of a coordinate
-      and of a score. A detection has a partner when one of its class lies nearest and has not been taken; where none is
-      within the tolerances but the counts of the class agree, the differences say how far apart they are.
+      The number of expected ones without a partner, of found ones without, and the largest differences of a coordinate,
+      of a score and of a mask's pixel (None: neither has masks). A detection has a partner when one of its class lies
+      nearest and has not been taken; where none is within the tolerances but the counts of the class agree, the
+      differences say how far apart they are.
     """
     free = list(range(len(found.scores)))
     missing, worst_box, worst_score = 0, 0.0, 0.0
-    for box, kind, score in zip(*expected):
-        candidates = [index for index in free if found.classes[index] == kind]
+    worst_mask = None if expected.masks is None and found.masks is None else 0.0
+    for index, (box, kind, score) in enumerate(zip(expected.boxes, expected.classes, expected.scores)):
+        candidates = [other for other in free if found.classes[other] == kind]
         if not candidates:
             missing += 1
             continue
@@ -114,11 +120,17 @@ def compare(
         best = int(np.argmin(np.maximum(box_gaps / box_tolerance, score_gaps / score_tolerance)))
         worst_box = max(worst_box, float(box_gaps[best]))
         worst_score = max(worst_score, float(score_gaps[best]))
+        if worst_mask is not None:
+            masks = [
+                p.masks[i] if p.masks is not None else None for p, i in ((expected, index), (found, candidates[best]))
+            ]
+            comparable = all(mask is not None for mask in masks) and masks[0].shape == masks[1].shape
+            worst_mask = max(worst_mask, float(np.abs(masks[0] - masks[1]).max()) if comparable else float("inf"))
         free.remove(candidates[best])
     # NaN compares with nothing: it must not pass as "no difference".
-    if not all(np.isfinite(part).all() for part in (*expected, *found)):
+    if not all(np.isfinite(part).all() for part in (*expected, *found) if part is not None):
         worst_box = worst_score = float("inf")
-    return missing, len(free), worst_box, worst_score
+    return missing, len(free), worst_box, worst_score, worst_mask
 
 
 def table(differences: Sequence[Difference], box_tolerance: float, score_tolerance: float):
@@ -126,11 +138,12 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
     from rich.table import Table
 
     result = Table(
-        title=f"checkpoint and export (tolerance: boxes {box_tolerance:g} px, scores {score_tolerance:g})",
+        title=f"checkpoint and export (tolerance: boxes {box_tolerance:g} px, scores {score_tolerance:g}, "
+        f"masks {MASK_TOLERANCE:g})",
         title_justify="left",
     )
     result.add_column("signature", no_wrap=True)
-    for name in ("images", "found", "missing", "extra", "box, px", "score"):
+    for name in ("images", "found", "missing", "extra", "box, px", "score", "mask"):
         result.add_column(name, justify="right")
     result.add_column("")
     for entry in differences:
@@ -141,6 +154,7 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
             *(str(number) for number in numbers),
             f"{entry.box:.2g}",
             f"{entry.score:.2g}",
+            "-" if entry.mask is None else f"{entry.mask:.2g}",
             "[green]equal" if passed else "[red]DIFFERS",
         )
     return result

@@ -48,8 +48,11 @@ class C5BboxHead(keras.layers.Layer):
         strides: of the stage: 1 on RoIs of 7 x 7 (SimpleDet), 2 on RoIs of 14 x 14 (Detectron2's Res5ROIHeads).
         stride_on, epsilon: of the stage, as in `ResNetV1`.
 
-    Call: [N, P, P, 1024] -> (cls_logits [N, 1 + C], deltas), float32.
+    Call: [N, P, P, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
+    [N, 7, 7, 2048], which a mask head may read.
     """
+
+    has_map = True  # `return_map` is understood
 
     def __init__(
         self,
@@ -70,9 +73,10 @@ class C5BboxHead(keras.layers.Layer):
         self.stage4 = ResNetV1Stage(depth, 4, strides, norm, width, stride_on, epsilon, name="stage4")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
 
-    def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(self, roi_features: tf.Tensor, training: bool = False, return_map: bool = False):
         x = self.stage4(roi_features, training=training)
-        return self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
+        outputs = self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
+        return (*outputs, x) if return_map else outputs
 
     def get_config(self):
         return {
@@ -92,8 +96,11 @@ class C5V2BboxHead(keras.layers.Layer):
         depth, norm, width: of the stage, as in `ResNetV2`. The last BN uses stored statistics under every norm.
         class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
 
-    Call: [N, 7, 7, 1024] -> (cls_logits [N, 1 + C], deltas), float32.
+    Call: [N, 7, 7, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
+    [N, 7, 7, 2048], which a mask head may read.
     """
+
+    has_map = True  # `return_map` is understood
 
     def __init__(
         self,
@@ -111,10 +118,11 @@ class C5V2BboxHead(keras.layers.Layer):
         self.bn1 = BatchNorm("frozen", name="bn1")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
 
-    def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(self, roi_features: tf.Tensor, training: bool = False, return_map: bool = False):
         x = self.stage4(roi_features, training=training)
         x = tf.nn.relu(self.bn1(x, training=training))
-        return self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
+        outputs = self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
+        return (*outputs, x) if return_map else outputs
 
     def get_config(self):
         return {

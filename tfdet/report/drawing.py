@@ -1,4 +1,4 @@
-"""Draws boxes on pictures: detections with a full line and a label, ground truth with a dashed one."""
+"""Draws boxes and masks on pictures: detections with a full line and a label, ground truth with a dashed one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfdet.files import replacing
+from tfdet.ops.paste_masks import paste_mask
 
 # Okabe and Ito's palette without its black, then Paul Tol's "bright" and "vibrant" colours that differ from it:
 # hues that people with the common forms of colour blindness tell apart. Neighbours differ most.
@@ -57,6 +58,7 @@ def draw_detections(
     score_threshold: float = 0.0,
     gt_boxes: np.ndarray | None = None,
     gt_classes: np.ndarray | None = None,
+    masks: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws detections, and ground truth where it is given.
 
@@ -73,6 +75,7 @@ def draw_detections(
       score_threshold: detections below it are not drawn.
       gt_boxes: float [G, 4], as `boxes`.
       gt_classes: int [G], as `classes`.
+      masks: float [D, M, M], probabilities inside the boxes; shown as a veil in the class's colour.
 
     Returns:
       uint8 [H, W, 3], a new picture.
@@ -85,6 +88,13 @@ def draw_detections(
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"Expected a uint8 image of shape [H, W, 3]. Received: {image.dtype} {image.shape}")
+    boxes = np.asarray(boxes, float).reshape(-1, 4)
+    order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
+    shown = [
+        index for index in order[::-1] if classes[index] >= 0 and (scores is None or scores[index] >= score_threshold)
+    ]
+    if masks is not None:
+        image = _veiled(image, boxes, classes, masks, shown)
     picture = Image.fromarray(image)  # copies: the caller's array stays as it is
     pen = _Pen(ImageDraw.Draw(picture), picture.size)
     if gt_boxes is not None:
@@ -92,12 +102,8 @@ def draw_detections(
         for box, kind in zip(np.asarray(gt_boxes, float).reshape(-1, 4), kinds):
             if kind >= 0:
                 pen.dashed_box(box, class_color(int(kind)), _name(int(kind), class_names))
-    boxes = np.asarray(boxes, float).reshape(-1, 4)
-    order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
-    for index in order[::-1]:
-        kind = int(np.asarray(classes)[index])
-        if kind < 0 or (scores is not None and scores[index] < score_threshold):
-            continue
+    for index in shown:
+        kind = int(classes[index])
         label = _name(kind, class_names)
         if scores is not None:
             label = f"{label} {100 * float(scores[index]):.0f}%"
@@ -126,7 +132,13 @@ def draw_samples(
         nothing = np.zeros([0, 4])
         left = draw_detections(image, nothing, [], None, class_names, 0.0, sample.gt_boxes * scale, sample.gt_classes)
         right = draw_detections(
-            image, sample.boxes * scale, sample.classes, sample.scores, class_names, score_threshold
+            image,
+            sample.boxes * scale,
+            sample.classes,
+            sample.scores,
+            class_names,
+            score_threshold,
+            masks=sample.masks,
         )
         gap = np.full([image.shape[0], 4, 3], 255, np.uint8)
         pictures.append(np.concatenate([left, gap, right], axis=1))
@@ -148,6 +160,20 @@ def save_picture(image: np.ndarray, path: str | os.PathLike) -> None:
     options = {} if Path(path).suffix.lower() == ".png" else {"quality": 90, "subsampling": 0}
     with replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format="JPEG" if options else "PNG", **options)
+
+
+def _veiled(image: np.ndarray, boxes, classes, masks, shown: Sequence[int]) -> np.ndarray:
+    """The image with each mask mixed in by half, and its edge in full colour."""
+    image = image.copy()
+    for index in shown:
+        part, left, top = paste_mask(masks[index], boxes[index], *image.shape[:2])
+        color = np.array(class_color(int(classes[index])), np.uint16)
+        window = image[top : top + part.shape[0], left : left + part.shape[1]]
+        window[part] = ((window[part].astype(np.uint16) + color) // 2).astype(np.uint8)
+        rim = np.pad(part, 1)
+        inner = rim[:-2, 1:-1] & rim[2:, 1:-1] & rim[1:-1, :-2] & rim[1:-1, 2:]
+        window[part & ~inner] = color
+    return image
 
 
 def _shrink(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:

@@ -102,6 +102,10 @@ class RoiTargetSampler:
         self.box_std, self.pad, self.keep_missing = tuple(box_std), pad, keep_missing
         self.convention = convention
 
+    def max_foreground(self, num_rows: int) -> int:
+        """The most foreground among the `num_rows` RoIs drawn of an image: so many rows come first."""
+        return num_rows if self.num_rois is None else int(self.num_rois * self.fg_fraction)
+
     def __call__(
         self,
         proposals: tf.Tensor,

@@ -74,9 +74,7 @@ class CheckpointStore:
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
         )
-        self._newest = tf.train.CheckpointManager(
-            checkpoint, str(run.checkpoints), keep, checkpoint_name=_PREFIX
-        )
+        self._newest = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), keep, checkpoint_name=_PREFIX)
         self._best = tf.train.CheckpointManager(checkpoint, str(run.best), 1, checkpoint_name=_PREFIX)
         self.saved_step: int | None = None
 
@@ -172,14 +170,10 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
         step, tensors = _read_newest(folder, _logger.warning)
     else:
         if step not in steps:
-            raise UserError(
-                f"No checkpoint of step {step} in {folder}. There are: {', '.join(map(str, steps))}"
-            )
+            raise UserError(f"No checkpoint of step {step} in {folder}. There are: {', '.join(map(str, steps))}")
         tensors = _read(folder, int(step))
         if tensors is None:
-            raise UserError(
-                f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}"
-            )
+            raise UserError(f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}")
     _assign_detector(detector, tensors, folder / f"{_PREFIX}-{step}")
     return int(step)
 
@@ -194,9 +188,7 @@ def _variables_by_path(detector) -> dict[str, tf.Variable]:
     by_path = {}
     for variable in detector.variables:
         if variable.path in by_path:
-            raise ValueError(
-                f"Two variables of the detector share the path {variable.path}: name the layers apart"
-            )
+            raise ValueError(f"Two variables of the detector share the path {variable.path}: name the layers apart")
         by_path[variable.path] = variable.value
     return by_path
 

@@ -27,9 +27,7 @@ def make_strategy(num_replicas: int | None = None) -> tf.distribute.MirroredStra
             asks for several machines.
     """
     if os.environ.get("TF_CONFIG"):
-        raise UserError(
-            "The environment variable TF_CONFIG is set, but training uses one machine: unset TF_CONFIG"
-        )
+        raise UserError("The environment variable TF_CONFIG is set, but training uses one machine: unset TF_CONFIG")
     if num_replicas is not None and num_replicas < 1:
         raise UserError(f"The number of replicas must be at least 1. Received: {num_replicas}")
     gpus = tf.config.list_physical_devices("GPU")

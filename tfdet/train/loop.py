@@ -142,9 +142,7 @@ def train(
     trainer, schedule = trainer or Trainer(), schedule or Schedule()
     from tfdet.train.inner_loop import InputError  # imports orbit
 
-    run = Run(
-        detector, train_input, strategy, RunDirectory(model_dir), trainer, schedule, observers, start_time
-    )
+    run = Run(detector, train_input, strategy, RunDirectory(model_dir), trainer, schedule, observers, start_time)
     with StopSignals() as stop:
         try:
             run.initialize(load_weights)  # not to be interrupted: half restored is worse than not saved

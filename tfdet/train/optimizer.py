@@ -116,9 +116,7 @@ class MomentumSGD(tf.Module):
             finite: bool scalar, the same on every replica.
         """
         targets, values = [], []
-        for variable, gradient, decayed in zip(
-            self.variables_to_train, gradients, self.is_decayed, strict=True
-        ):
+        for variable, gradient, decayed in zip(self.variables_to_train, gradients, self.is_decayed, strict=True):
             weight = tf.convert_to_tensor(variable.value)
             momentum_variable = self.momenta[variable.path]
             old_momentum = tf.convert_to_tensor(momentum_variable)

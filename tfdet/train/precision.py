@@ -42,16 +42,12 @@ class LossScale(tf.Module):
     def __init__(self, mode: str | float | None):
         super().__init__(name="loss_scale")
         if mode is not None and mode != "dynamic" and not (isinstance(mode, (int, float)) and mode > 0):
-            raise UserError(
-                f"Trainer.loss_scale must be 'dynamic', a positive number or None. Received: {mode}"
-            )
+            raise UserError(f"Trainer.loss_scale must be 'dynamic', a positive number or None. Received: {mode}")
         self.mode = mode
         start = _DYNAMIC_START if mode == "dynamic" else float(mode or 1.0)
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.scale = tf.Variable(start, trainable=False, name="scale", aggregation=first)
-        self.good_steps = tf.Variable(
-            0, trainable=False, name="good_steps", dtype=tf.int64, aggregation=first
-        )
+        self.good_steps = tf.Variable(0, trainable=False, name="good_steps", dtype=tf.int64, aggregation=first)
 
     @property
     def tolerates_overflow(self) -> bool:

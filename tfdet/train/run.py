@@ -98,9 +98,7 @@ class Run:
                 origin = f"checkpoint of step {restored}"
             elif self._trainer.init_weights:
                 if load_weights is None:
-                    raise UserError(
-                        "Trainer.init_weights is set, but nothing here can load weights: unset it"
-                    )
+                    raise UserError("Trainer.init_weights is set, but nothing here can load weights: unset it")
                 origin = load_weights(self._detector, self._trainer.init_weights)
         self._first_step = restored or 0
         self.tell("started", self._table(origin))
@@ -221,9 +219,7 @@ class Run:
             skips = int(self._state.consecutive_skips.numpy())
             if not scale.exhausted(skips, float(scale.scale.numpy())):
                 return
-            reason = (
-                f"after {skips} skipped updates in a row, at loss scale {float(metrics['loss_scale'][-1]):g}"
-            )
+            reason = f"after {skips} skipped updates in a row, at loss scale {float(metrics['loss_scale'][-1]):g}"
             index = int(bad[-1])
         else:
             reason, index = "", int(bad[0])

@@ -16,9 +16,7 @@ class LearningRate:
     Source: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`.
     """
 
-    def __init__(
-        self, base: float, warmup_from: float, warmup_steps: int, boundaries: tuple[int, ...], factor: float
-    ):
+    def __init__(self, base: float, warmup_from: float, warmup_steps: int, boundaries: tuple[int, ...], factor: float):
         self.base = base
         self.warmup_from = warmup_from
         self.warmup_steps = warmup_steps
@@ -73,9 +71,7 @@ class Schedule:
         if not base_lr > 0:
             raise UserError(f"Schedule.base_lr must be above 0. Received: {base_lr}")
         if reference_batch is not None and reference_batch < 1:
-            raise UserError(
-                f"Schedule.reference_batch must be at least 1, or None. Received: {reference_batch}"
-            )
+            raise UserError(f"Schedule.reference_batch must be at least 1, or None. Received: {reference_batch}")
         if warmup_steps < 0:
             raise UserError(f"Schedule.warmup_steps must not be negative. Received: {warmup_steps}")
         if list(decay_steps) != sorted(set(decay_steps)):

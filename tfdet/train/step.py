@@ -86,9 +86,7 @@ class TrainStep:
         self.traces += 1  # runs while tracing only
         scale = tf.identity(self._optimizer.loss_scale.scale)
         per_replica = self._strategy.run(self._one_replica, args=(batch,))
-        metrics = {
-            name: self._strategy.experimental_local_results(value)[0] for name, value in per_replica.items()
-        }
+        metrics = {name: self._strategy.experimental_local_results(value)[0] for name, value in per_replica.items()}
         finite = metrics["finite"]
         state = self._state
         bad = tf.cast(tf.logical_not(finite), tf.int64)
@@ -110,9 +108,7 @@ class TrainStep:
         # Only what is trained is watched: no gradient is traced below frozen layers.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            losses = {
-                name: tf.cast(value, tf.float32) for name, value in self._detector.losses(batch, seed).items()
-            }
+            losses = {name: tf.cast(value, tf.float32) for name, value in self._detector.losses(batch, seed).items()}
             total = tf.add_n(list(losses.values()))
             scaled = total * self._optimizer.loss_scale.scale
         gradients = self._optimizer.reduce(tape.gradient(scaled, variables))

@@ -45,7 +45,5 @@ def describe(detector, trained: Sequence[keras.Variable]) -> dict[str, str]:
     names = {variable.path for variable in trained}
     return {
         "parameters trained": count(trained),
-        "parameters frozen": count(
-            [variable for variable in detector.variables if variable.path not in names]
-        ),
+        "parameters frozen": count([variable for variable in detector.variables if variable.path not in names]),
     }

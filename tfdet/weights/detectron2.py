@@ -79,9 +79,9 @@ def _box_head(head: str, predictor: str, target: str) -> list[Rule]:
 
 def _mask_head(target: str) -> list[Rule]:
     return [
-        *_conv("roi_heads.mask_head.mask_fcn{c}", f"{target}/conv{{c}}"),
-        *_conv("roi_heads.mask_head.deconv", f"{target}/deconv", layouts.deconv),
-        *_conv("roi_heads.mask_head.predictor", f"{target}/predictor"),
+        *_conv("roi_heads.mask_head.mask_fcn{c+1}", f"{target}/conv{{c}}"),
+        *_conv("roi_heads.mask_head.deconv", f"{target}/up", layouts.deconv),
+        *_conv("roi_heads.mask_head.predictor", f"{target}/logit"),
     ]
 
 

@@ -23,11 +23,11 @@ from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.rpn import foreground_scores
 from tfdet.necks import FPN
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
-from tfdet.weights import golden_retina
+from tfdet.weights import golden_mask, golden_retina
 from tfdet.weights.load import assign_arrays, family_rules
 from tfdet.weights.mxnet_params import read_params
 
-_ROW = re.compile(r"faster_r(?P<depth>50|101)v1(?P<trunk>c4|_fpn)")
+_ROW = re.compile(r"(?!mask_r\d+v1c4)(?P<family>faster|mask)_r(?P<depth>50|101)v1(?P<trunk>c4|_fpn)")
 _FULL_STEM = 64
 _PROPOSAL_SETS = ("proposal", "get_top_proposal: reshape5")
 
@@ -78,9 +78,10 @@ def build_like(golden: Golden) -> Detector:
     match = _ROW.match(row)
     if not match:
         raise UserError(
-            f"{golden.folder}/meta.json: row {row!r} is of a family that tfdet does not build; it builds Faster R-CNN "
-            "and RetinaNet on ResNet-v1 (faster_r50v1c4*, faster_r50v1_fpn*, retina_r50v1_fpn*), and on ResNet-v2 "
-            "faster_r50v2c4*, tridentnet_r50v2c4* and cascade_r50v2_c5*; r101 as r50"
+            f"{golden.folder}/meta.json: row {row!r} is of a family that tfdet does not build; it builds Faster R-CNN, "
+            "Mask R-CNN and RetinaNet on ResNet-v1 (faster_r50v1c4*, faster_r50v1_fpn*, mask_r50v1_fpn*, "
+            "retina_r50v1_fpn*), and on ResNet-v2 faster_r50v2c4*, tridentnet_r50v2c4* and cascade_r50v2_c5*; "
+            "r101 as r50"
         )
     depth, weights = int(match["depth"]), golden.folded
     width = weights["arg:conv0_weight"].shape[0] / _FULL_STEM
@@ -101,6 +102,8 @@ def build_like(golden: Golden) -> Detector:
             **common,
         )
     else:
+        if match["family"] == "mask":
+            common |= golden_mask.parts(weights, golden.outputs)
         channels = weights["arg:rpn_conv_weight"].shape[0]
         fc_channels, use_bias = weights["arg:bbox_fc1_weight"].shape[0], "arg:bbox_fc1_bias" in weights
         rois = golden.outputs["get_top_proposal: reshape5"].shape[1]
@@ -111,9 +114,7 @@ def build_like(golden: Golden) -> Detector:
             rpn_head=lambda num_anchors: RpnHead(num_anchors, channels),
             bbox_head=lambda num_classes: MlpBboxHead(num_classes, fc_channels, use_bias),
             anchors=AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(8,)),
-            proposals=ProposalGenerator(
-                variant=("symbolic",) * 3 + ("v3",) * 2, post_nms_top_n=(2000, rois), **top_n
-            ),
+            proposals=ProposalGenerator(variant=("symbolic",) * 3 + ("v3",) * 2, post_nms_top_n=(2000, rois), **top_n),
             roi_extractor=RoiExtractor(strides=(4, 8, 16, 32), level_rule="log2"),
             **common,
         )
@@ -150,7 +151,7 @@ def _compare(name: str, ours: np.ndarray, reference: np.ndarray) -> MapError:
     if ours.size != reference.size:
         return MapError(name, reference.shape, float("inf"))
     ours = ours.reshape(reference.shape).astype(np.float64)
-    if name in _PROPOSAL_SETS:
+    if name in _PROPOSAL_SETS or (golden_mask.FINAL_BOXES.match(name) and reference.shape[-1] == 4):
         ours = np.stack([_in_order_of(*rows) for rows in zip(reference, ours, strict=True)])
     scale = np.abs(reference).max() or 1.0
     difference = np.abs(ours - reference).max() / scale
@@ -240,7 +241,12 @@ def _fpn_outputs(detector, golden, first, image_info) -> dict[str, tf.Tensor]:
     fc2 = head.fc2(tf.nn.relu(fc1))
     outputs |= {"add_n1": nchw(features), "bbox_fc1": fc1, "bbox_fc1_relu": tf.nn.relu(fc1)}
     outputs |= {"bbox_fc2": fc2, "bbox_fc2_relu": tf.nn.relu(fc2)}
-    return outputs | _box_outputs(detector, first, rois, image_info, "HEAD4:decode_bbox: reshape1_output")
+    outputs |= _box_outputs(detector, first, rois, image_info, "HEAD4:decode_bbox: reshape1_output")
+    if detector.masks is not None:
+        boxes = outputs["decode_bbox: reshape1"] = outputs["HEAD4:decode_bbox: reshape1_output"]
+        scores = outputs["bbox_cls_score_reshape"]
+        outputs |= golden_mask.compute(detector, golden.folded, golden.outputs, first, image_info, boxes, scores)
+    return outputs
 
 
 def _box_outputs(detector, first, rois, image_info, boxes_name) -> dict[str, tf.Tensor]:

@@ -66,13 +66,3 @@ def with_background_box(array: np.ndarray) -> np.ndarray:
 def dense_with_background_box(array: np.ndarray) -> np.ndarray:
     """`dense` of a box predictor that has no box of the background."""
     return dense(with_background_box(array))
-
-
-def without_first(array: np.ndarray) -> np.ndarray:
-    """Rows of classes with background first [1 + C, ...] -> without it."""
-    return array[1:]
-
-
-def conv_without_first(array: np.ndarray) -> np.ndarray:
-    """`oihw_to_hwio` of a predictor of one map a class, without that of the background."""
-    return oihw_to_hwio(without_first(array))

@@ -11,7 +11,7 @@ import numpy as np
 from tfdet.backbones import ResNetV2
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
-from tfdet.weights import simpledet, simpledet_v2
+from tfdet.weights import simpledet, simpledet_mask, simpledet_v2
 from tfdet.weights.mxnet_params import read_params
 
 
@@ -41,6 +41,11 @@ class LoadReport:
 
 def family_rules(detector: keras.Model) -> list[simpledet.Rule]:
     """SimpleDet's name map for the family `detector` belongs to."""
+    rules = _box_rules(detector)
+    return rules if getattr(detector, "mask_head", None) is None else [*rules, *simpledet_mask.MASK_HEAD]
+
+
+def _box_rules(detector: keras.Model) -> list[simpledet.Rule]:
     if isinstance(detector, RetinaDetector):
         return simpledet.RESNET_V1_RETINA
     if isinstance(detector.backbone, ResNetV2):
@@ -58,7 +63,8 @@ def assign_arrays(
     Nothing is assigned before every tensor was looked at: an array with NaN or infinity refuses the whole file.
     """
     report = LoadReport(source)
-    arrays = simpledet.unfold_batch_norm(simpledet_v2.join_branches(arrays))
+    arrays = simpledet_mask.number_from_zero(simpledet_v2.join_branches(arrays))
+    arrays = simpledet.unfold_batch_norm(arrays)
     used: set[str] = set()
     planned = []
     for variable in detector.weights:

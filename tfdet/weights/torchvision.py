@@ -80,10 +80,9 @@ FPN = [
     *_dense("roi_heads.box_head.fc7", "bbox_head/fc2"),
     *_dense("roi_heads.box_predictor.cls_score", "bbox_head/predictor/cls"),
     *_dense("roi_heads.box_predictor.bbox_pred", "bbox_head/predictor/box"),
-    *_conv("roi_heads.mask_head.{c-1}.0", "mask_head/conv{c}"),
-    *_conv("roi_heads.mask_predictor.conv5_mask", "mask_head/deconv", layouts.deconv),
-    Rule("roi_heads.mask_predictor.mask_fcn_logits.weight", "mask_head/predictor/kernel", layouts.conv_without_first),
-    Rule("roi_heads.mask_predictor.mask_fcn_logits.bias", "mask_head/predictor/bias", layouts.without_first),
+    *_conv("roi_heads.mask_head.{c}.0", "mask_head/conv{c}"),
+    *_conv("roi_heads.mask_predictor.conv5_mask", "mask_head/up", layouts.deconv),
+    *_conv("roi_heads.mask_predictor.mask_fcn_logits", "mask_head/logit"),
 ]
 """Faster and Mask R-CNN FPN (fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn)."""
 

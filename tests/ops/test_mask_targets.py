@@ -1,0 +1,143 @@
+"""Mask targets against cocoapi and SimpleDet, bit for bit."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from tfdet.ops.iou import pairwise_iou
+from tfdet.ops.mask_targets import mask_targets
+
+drawn = tf.function(
+    mask_targets,
+    input_signature=[
+        tf.TensorSpec([None, None, 4]),
+        tf.TensorSpec([None, None], tf.int32),
+        tf.TensorSpec([None, None, None, 4]),
+        tf.TensorSpec([None, None, None], tf.int32),
+    ],
+)
+
+
+def edges_of(objects, length=None):
+    """Polygons (a list of [K, 2] for each object) as edges [G, E, 4] and parts [G, E]."""
+    rows = []
+    for polygons in objects:
+        edges = [np.concatenate([p, np.roll(p, -1, axis=0)], axis=1) for p in polygons]
+        rows.append((np.concatenate(edges), np.repeat(np.arange(len(edges)), [len(e) for e in edges])))
+    length = length or max(len(e) for e, _ in rows)
+    edges, parts = np.zeros([len(rows), length, 4], "f"), np.full([len(rows), length], -1, "i4")
+    for i, (e, p) in enumerate(rows):
+        edges[i, : len(e)], parts[i, : len(p)] = e, p
+    return edges, parts
+
+
+def cocoapi(box, polygons, size=28):
+    """SimpleDet's convertPoly2Mask: swapped polygons into rleFrPoly, united, decoded as if row-major."""
+    x1, y1, x2, y2 = np.float32(box)
+    one = np.float32(1)
+    mask = np.zeros([size, size], bool)
+    for polygon in polygons:
+        x = (np.float32(polygon[:, 0]) - x1) * np.float32(size) / max(x2 - x1, one)
+        y = (np.float32(polygon[:, 1]) - y1) * np.float32(size) / max(y2 - y1, one)
+        swapped = np.stack([y, x], axis=1).astype(np.float64).reshape(-1)
+        mask |= coco_mask.decode(coco_mask.frPyObjects([swapped.tolist()], size, size))[..., 0].T > 0
+    return mask
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    grid=st.sampled_from([0.0, 1.0, 0.5, 0.2, 0.1]),
+    spread=st.sampled_from([3.0, 30.0, 300.0]),
+    size=st.sampled_from([1.0, 28.0, 27.3, 140.0, 0.4]),
+)
+def test_equals_cocoapi_on_any_polygons(seed, grid, spread, size):
+    """Coordinates on the fine grid make the rounding matter; spread ones leave the RoI on every side."""
+    rng = np.random.default_rng(seed)
+    objects = []
+    for _ in range(3):
+        polygons = [rng.normal(0, spread, [rng.integers(3, 9), 2]) for _ in range(rng.integers(1, 4))]
+        objects.append([np.float32(p if grid == 0 else np.round(p / grid) * grid) for p in polygons])
+    corner = rng.normal(0, spread / 3, [4, 2]).round(int(rng.integers(0, 3)))
+    boxes = np.float32(np.concatenate([corner, corner + size * rng.uniform(0.5, 1.5, [4, 2]).round(1)], axis=1))
+    matched = rng.integers(0, 3, 4).astype(np.int32)
+    edges, parts = edges_of(objects)
+    targets = drawn(boxes[None], matched[None], edges[None], parts[None])[0].numpy()
+    expected = np.stack([cocoapi(box, objects[m]) for box, m in zip(boxes, matched)])
+    np.testing.assert_array_equal(targets > 0, expected)
+    assert set(np.unique(targets)) <= {0.0, 1.0}
+
+
+def golden_objects(polygons):
+    """SimpleDet's buffer of an object: class, number of polygons, their lengths, their coordinates."""
+    objects = []
+    for row in polygons:
+        count = max(int(row[1]), 0)
+        ends = 2 + count + np.cumsum(row[2 : 2 + count]).astype(int)
+        starts = [2 + count, *ends[:-1]]
+        objects.append([row[a:b].reshape(-1, 2) for a, b in zip(starts, ends)] or [np.zeros([0, 2], "f")])
+    return objects
+
+
+def test_equals_simpledet(golden):
+    z = golden("proposal_mask_target")
+    foreground = z["mask_target"].shape[1]
+    assert foreground == int(z["image_rois"] * z["fg_fraction"])
+    for image in range(2):
+        boxes, labels = z["out_rois"][image, :foreground], z["label"][image, :foreground]
+        iou = np.where(z["gt_boxes"][image, :, 4] > 0, pairwise_iou(boxes, z["gt_boxes"][image, :, :4]), -1)
+        matched = np.where(labels > 0, iou.argmax(axis=1), -1).astype(np.int32)
+        edges, parts = edges_of(golden_objects(z["gt_polys"][image]))
+        targets = drawn(boxes[None], matched[None], edges[None], parts[None])[0].numpy()
+        used = labels > 0
+        assert used.sum() > 10 and (z["mask_target"][image][~used] == -1).all()
+        np.testing.assert_array_equal(targets[used], z["mask_target"][image][used])
+        assert not targets[~used].any()
+
+
+def test_an_object_of_several_images_is_its_own():
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], "f")
+    edges, parts = edges_of([[square], [square + 100]])
+    boxes = np.array([[[0, 0, 20, 10]], [[95, 100, 105, 110]]], "f")
+    targets = mask_targets(boxes, [[0], [0]], edges[:, None], parts[:, None], size=4).numpy()[:, 0]
+    np.testing.assert_array_equal(targets[0], [[1, 1, 0, 0]] * 4)
+    np.testing.assert_array_equal(targets[1], [[0, 0, 1, 1]] * 4)
+
+
+def test_a_hole_belongs_to_its_part_and_parts_unite():
+    ring = np.array([[0, 0], [12, 0], [12, 12], [0, 12]], "f")
+    hole = np.array([[4, 4], [8, 4], [8, 8], [4, 8]], "f")
+    box = np.array([[[0, 0, 12, 12]]], "f")
+    edges, _ = edges_of([[ring, hole]])
+    one_part = mask_targets(box, [[0]], edges[None], np.zeros([1, 1, 8], "i4"), size=3)[0, 0].numpy()
+    np.testing.assert_array_equal(one_part, [[1, 1, 1], [1, 0, 1], [1, 1, 1]])
+    two_parts = mask_targets(box, [[0]], edges[None], np.int32([[[0] * 4 + [1] * 4]]), size=3)[0, 0].numpy()
+    assert two_parts.all()
+
+
+def test_portions_do_not_show():
+    rng = np.random.default_rng(3)
+    edges, parts = edges_of([[np.float32(rng.uniform(0, 40, [7, 2]))] for _ in range(3)])
+    boxes = np.float32(rng.uniform(0, 20, [1, 11, 4]) + [0, 0, 20, 20])
+    matched = rng.integers(-1, 3, [1, 11])
+    whole = mask_targets(boxes, matched, edges[None], parts[None]).numpy()
+    assert 0 < whole.mean() < 1 and not whole[0][matched[0] < 0].any()
+    for elements in (1, 3 * (28 * 28 + 1), 4 * (28 * 28 + 1)):
+        np.testing.assert_array_equal(
+            mask_targets(boxes, matched, edges[None], parts[None], max_elements=elements), whole
+        )
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 5), (3, 0, 5), (3, 2, 0), (3, 0, 0)], ids=str)
+def test_without_rois_objects_or_edges(shape):
+    rois, objects, length = shape
+    targets = drawn(
+        tf.ones([2, rois, 4]),
+        tf.fill([2, rois], -1),
+        tf.zeros([2, objects, length, 4]),
+        tf.fill([2, objects, length], -1),
+    )
+    assert targets.shape == (2, rois, 28, 28) and not targets.numpy().any()

@@ -1,0 +1,117 @@
+"""The mask branch of a detector of two stages (Mask R-CNN)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.heads.roi_extractor import RoiExtractor
+from tfdet.losses.mask import mask_loss
+from tfdet.ops.mask_targets import mask_targets
+from tfdet.structures import RoiSamples
+
+
+@configurable
+class MaskBranch:
+    """RoI features, a mask head, its targets and its loss.
+
+    Training: on the foreground among the RoIs that the (first) box head learns from. Testing: on the final boxes.
+
+    Args:
+        num_classes: C, without background.
+        roi_extractor: the box heads' one, whose levels and rule the masks' RoIs share.
+        bbox_head: the (first) box head.
+        head: called with `num_classes`, returns the mask head.
+        pool_size: cells a side of the masks' own RoI features. None: the head reads what the box head makes of its own
+            RoI features, stage 4 of a C4 detector, without another pass in training.
+
+    He et al., Mask R-CNN, ICCV 2017; SimpleDet models/maskrcnn/builder.py.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        roi_extractor: RoiExtractor,
+        bbox_head: keras.layers.Layer,
+        head: Callable[..., keras.layers.Layer],
+        pool_size: int | None = 14,
+    ):
+        self.head = head(num_classes=num_classes)
+        self.shares_box_features = pool_size is None
+        if self.shares_box_features and not getattr(bbox_head, "has_map", False):
+            raise ValueError(
+                "Expected a box head on stage 4 (C5BboxHead, C5V2BboxHead) where MaskBranch.pool_size is None. "
+                f"Received: {type(bbox_head).__name__}, whose features have no pixels; set MaskBranch.pool_size = 14"
+            )
+        self._bbox_head, self._box_extractor = bbox_head, roi_extractor
+        if not self.shares_box_features:
+            self.roi_extractor = RoiExtractor(
+                roi_extractor.strides,
+                pool_size,
+                roi_extractor.mode,
+                roi_extractor.level_rule,
+                roi_extractor.sampling_ratio,
+                roi_extractor.aligned,
+            )
+
+    def loss(
+        self,
+        roi_maps: Sequence[tf.Tensor],
+        samples: RoiSamples,
+        max_foreground: int,
+        edges: tf.Tensor,
+        edge_parts: tf.Tensor,
+        box_map: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The loss of one replica's batch, float32 scalar.
+
+        Args:
+            roi_maps: feature maps [B, H, W, C] that RoIs are pooled from, finest first.
+            samples: the box head's RoIs; their foreground is among the first `max_foreground` rows.
+            edges, edge_parts: of `Batch`. A RoI whose object has no edges does not count.
+            box_map: [B * R, P, P, C], what the box head made of its RoIs; read where `shares_box_features`.
+        """
+        boxes, classes, matched = (t[:, :max_foreground] for t in (samples.boxes, samples.classes, samples.matched))
+        if self.shares_box_features:
+            every = tf.reshape(box_map, [-1, tf.shape(samples.boxes)[1], *box_map.shape[1:]])
+            features = tf.reshape(every[:, :max_foreground], [-1, *box_map.shape[1:]])
+        else:
+            features = self.roi_extractor(roi_maps, boxes)
+        logits = self._by_roi(self.head(features, classes=tf.reshape(classes, [-1]), training=True), boxes)
+        foreground = tf.where(classes >= 0, matched, -1)
+        has_mask = tf.pad(tf.reduce_any(edge_parts >= 0, axis=2), [[0, 0], [1, 0]])  # slot 0: no object
+        valid = tf.gather(has_mask, foreground + 1, batch_dims=1)
+        targets = mask_targets(boxes, foreground, edges, edge_parts, size=logits.shape[2])
+        return mask_loss(logits, targets, valid)
+
+    def predict(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        """Probabilities float32 [B, D, M, M] inside final boxes, each of its class; zeros where padded.
+
+        Args:
+            roi_maps: as in `loss`.
+            rois: float32 [B, D, 4], pixels of the network input.
+            classes: int32 [B, D], -1 where padded.
+        """
+        if self.shares_box_features:
+            *_, features = self._bbox_head(self._box_extractor(roi_maps, rois), training=False, return_map=True)
+        else:
+            features = self.roi_extractor(roi_maps, rois)
+        logits = self.head(features, classes=tf.reshape(classes, [-1]), training=False)
+        return tf.where(classes[..., None, None] >= 0, tf.sigmoid(self._by_roi(logits, rois)), 0.0)
+
+    def run_layers(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor) -> None:
+        """Calls the head once on RoIs [B, R, 4], so that its variables exist; the box head's must exist already."""
+        if self.shares_box_features:
+            *_, features = self._bbox_head(self._box_extractor(roi_maps, rois), training=False, return_map=True)
+        else:
+            features = self.roi_extractor(roi_maps, rois)
+        self.head(features)
+
+    @staticmethod
+    def _by_roi(planes: tf.Tensor, rois: tf.Tensor) -> tf.Tensor:
+        """[B * R, M, M] -> [B, R, M, M]."""
+        shape = tf.shape(rois)
+        return tf.reshape(planes, [shape[0], shape[1], *planes.shape[1:]])

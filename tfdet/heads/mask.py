@@ -1,0 +1,92 @@
+"""The mask head (SimpleDet models/maskrcnn/builder.py: MaskFasterRcnn4ConvHead).
+
+He et al., Mask R-CNN, ICCV 2017.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import configurable
+from tfdet.layers import BatchNorm, SymmetricConv2D
+
+
+class _PlaneConv2D(SymmetricConv2D):
+    """A 1x1 convolution; with `planes`, int32 [N], of one output channel for each image: [N, H, W]."""
+
+    def call(self, inputs: tf.Tensor, planes: tf.Tensor | None = None) -> tf.Tensor:
+        if planes is None:
+            return super().call(inputs)
+        chosen = tf.one_hot(planes, self.filters)  # a product, not a gather: its gradient is dense
+        weights = tf.matmul(chosen, self.kernel[0, 0], transpose_b=True)
+        bias = tf.linalg.matvec(chosen, tf.convert_to_tensor(self.bias))
+        return tf.einsum("nhwc,nc->nhw", inputs, weights) + bias[:, None, None]
+
+
+@configurable
+class MaskHead(keras.layers.Layer):
+    """3x3 convolutions with ReLU, a 2x2 deconvolution of stride 2 with ReLU, a 1x1 convolution to one plane a class.
+
+    Args:
+        num_classes: C, without background.
+        channels: of the convolutions and of the deconvolution.
+        num_convs: 3x3 convolutions; 4 in the zoo, 0 on the features of stage 4 (Mask R-CNN C4).
+        norm: None: the convolutions have biases, as in the zoo. A mode of `BatchNorm` ("frozen", "local", "sync")
+            normalises them instead.
+        background_plane: whether the planes begin with one for the background, which nothing learns or reads:
+            SimpleDet's checkpoints have it (81 planes), Detectron2's do not.
+
+    Call: RoI features [N, P, P, Cin] -> logits, float32: of all planes [N, 2P, 2P, C or 1 + C], or with `classes`,
+    int32 [N], 0..C-1, of the plane of each RoI's class alone [N, 2P, 2P]. The two agree but for rounding; the second
+    does not make 80 planes in vain.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int = 256,
+        num_convs: int = 4,
+        norm: str | None = None,
+        background_plane: bool = True,
+        name: str = "mask_head",
+    ):
+        super().__init__(name=name)
+        self.num_classes, self.channels, self.num_convs = num_classes, channels, num_convs
+        self.norm, self.background_plane = norm, background_plane
+        # N(0, sqrt(2 / fan_out)).
+        init = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+        conv = {"kernel_initializer": init, "use_bias": norm is None}
+        # Numbered from 0 as in profile S: its rule of frozen parameters takes conv0 by this name.
+        self.convs = [SymmetricConv2D(channels, 3, name=f"conv{i}", **conv) for i in range(num_convs)]
+        self.norms = [BatchNorm(norm, name=f"bn{i}") for i in range(num_convs if norm is not None else 0)]
+        self.up = keras.layers.Conv2DTranspose(channels, 2, strides=2, kernel_initializer=init, name="up")
+        # Float32 whatever the policy, as all of the zoo's output layers are.
+        self.logit = _PlaneConv2D(
+            num_classes + int(background_plane),
+            1,
+            use_bias=True,
+            kernel_initializer=init,
+            dtype="float32",
+            name="logit",
+        )
+
+    def call(self, roi_features: tf.Tensor, classes: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+        x = roi_features
+        for i, conv in enumerate(self.convs):
+            x = conv(x)
+            if self.norms:
+                x = self.norms[i](x, training=training)
+            x = tf.nn.relu(x)
+        x = tf.cast(tf.nn.relu(self.up(x)), tf.float32)
+        return self.logit(x, planes=None if classes is None else classes + int(self.background_plane))
+
+    def get_config(self):
+        return {
+            "num_classes": self.num_classes,
+            "channels": self.channels,
+            "num_convs": self.num_convs,
+            "norm": self.norm,
+            "background_plane": self.background_plane,
+            "name": self.name,
+        }
