@@ -153,6 +153,7 @@ class ResNetV1(keras.layers.Layer):
         num_stages: 3 for C4 detectors (their RCNN head owns stage 4), 4 for FPN.
         norm: "frozen" (zoo), "local" or "sync".
         width: channel multiplier, 1.0 in the zoo.
+        stem_channels: of the first convolution; None: 64 times width.
         stride_on: the convolution of a stage's first unit that has the stride: "1x1" (MSRA, Detectron2's R-50) or "3x3"
             (torchvision).
         epsilon: of every BN.
@@ -170,6 +171,7 @@ class ResNetV1(keras.layers.Layer):
         num_stages: int = 3,
         norm: str = "frozen",
         width: float = 1.0,
+        stem_channels: int | None = None,
         stride_on: str = "1x1",
         epsilon: float = BN_EPSILON,
         branches: tuple[int, ...] = (),
@@ -183,10 +185,10 @@ class ResNetV1(keras.layers.Layer):
             raise ValueError(f'Expected ResNetV1.stride_on to be "1x1" or "3x3". Received: stride_on={stride_on!r}')
         _check_branches(depth, num_stages, stride_on, branches, test_branches)
         self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width
-        self.stride_on, self.epsilon = stride_on, epsilon
+        self.stem_channels, self.stride_on, self.epsilon = stem_channels, stride_on, epsilon
         self.branches, self.test_branches = tuple(branches), tuple(test_branches)
         self.strides = [4, 8, 16, 32][:num_stages]
-        self.conv0 = SymmetricConv2D(round(_STEM_CHANNELS * width), 7, 2, name="conv0")
+        self.conv0 = SymmetricConv2D(stem_channels or round(_STEM_CHANNELS * width), 7, 2, name="conv0")
         self.bn0 = BatchNorm(norm, epsilon=epsilon, name="bn0")
         self.stages = [
             ResNetV1Stage(depth, s, 1 if s == 1 else 2, norm, width, stride_on, epsilon, name=f"stage{s}")
@@ -218,6 +220,7 @@ class ResNetV1(keras.layers.Layer):
             "num_stages": self.num_stages,
             "norm": self.norm,
             "width": self.width,
+            "stem_channels": self.stem_channels,
             "stride_on": self.stride_on,
             "epsilon": self.epsilon,
             "branches": self.branches,
