@@ -118,8 +118,10 @@ CASCADE = [
 
 RETINA = [
     *_backbone("backbone.bottom_up"),
+    # Before the rules of the other levels, whose targets would take these too.
+    *_conv("backbone.top_block.p6", "neck/p6_conv"),
+    *_conv("backbone.top_block.p7", "neck/p7_conv"),
     *_FPN,
-    *_conv("backbone.top_block.p{level}", "neck/p{level}_conv"),
     # A ReLU stands between two convolutions of a tower: they are numbers 0, 2, 4, ...
     *[
         rule

@@ -88,10 +88,11 @@ FPN = [
 
 RETINA = [
     *_BACKBONE,
-    *_conv("backbone.fpn.inner_blocks.{level-3}.0", "neck/p{level}_lateral"),
-    *_conv("backbone.fpn.layer_blocks.{level-3}.0", "neck/p{level}_conv"),
+    # Before the rules of the other levels, whose targets would take these too.
     *_conv("backbone.fpn.extra_blocks.p6", "neck/p6_conv"),
     *_conv("backbone.fpn.extra_blocks.p7", "neck/p7_conv"),
+    *_conv("backbone.fpn.inner_blocks.{level-3}.0", "neck/p{level}_lateral"),
+    *_conv("backbone.fpn.layer_blocks.{level-3}.0", "neck/p{level}_conv"),
     *_conv("head.classification_head.conv.{i-1}.0", "retina_head/cls_conv{i}"),
     *_conv("head.classification_head.cls_logits", "retina_head/cls"),
     *_conv("head.regression_head.conv.{i-1}.0", "retina_head/box_conv{i}"),
