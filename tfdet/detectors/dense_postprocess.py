@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, clip_to_image, to_float32
+from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
 from tfdet.ops.nms import multiclass_nms
 from tfdet.structures import Detections
 
@@ -91,7 +91,8 @@ class DensePostProcess:
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
         convention: of boxes, "legacy_plus_one" or "continuous".
-        clip: "candidates" before suppression, or "detections" after it (Detectron2).
+        clip: "candidates" before suppression, or "detections" after it, when those without an area are dropped
+            (Detectron2).
     """
 
     def __init__(
@@ -165,5 +166,5 @@ class DensePostProcess:
         )
         if self.clip == "detections":
             sizes = image_info / image_info[:, 2:]  # of the content, in pixels of the original image
-            found = found._replace(boxes=clip_to_image(found.boxes, sizes, self.convention))
-        return without_empty(found) if self.convention == CONTINUOUS else found
+            return without_empty(found._replace(boxes=clip_to_image(found.boxes, sizes, self.convention)))
+        return found

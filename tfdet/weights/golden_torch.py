@@ -20,7 +20,6 @@ from tfdet.detectors import Detector
 from tfdet.errors import UserError
 from tfdet.weights import detectron2, torchvision
 from tfdet.weights.load import LoadReport
-from tfdet.weights.readers import read_weights
 from tfdet.weights.rules import NameMap, source_of
 
 _FULL_WIDTH = 64
@@ -54,7 +53,13 @@ def read(folder: str | Path) -> TorchGolden:
         train = dict(np.load(folder / "train.npz")) if (folder / "train.npz").is_file() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a golden folder of Detectron2 or torchvision ({error})") from error
-    arrays = read_weights(folder / meta["weights"])
+    from tfdet.weights.readers import read_weights
+
+    return make(folder, meta, read_weights(folder / meta["weights"]), outputs, train)
+
+
+def make(folder: Path, meta: dict, arrays: dict, outputs: dict, train: dict) -> TorchGolden:
+    """A golden from its parts; the tensors of the checkpoint say which program and family it is of."""
     program = "torchvision" if any(name.startswith("backbone.body.") for name in arrays) else "detectron2"
     family, rules = _family(program, arrays, meta)
     name_map = (torchvision if program == "torchvision" else detectron2).name_map(rules)
@@ -150,8 +155,8 @@ def _overrides(golden: TorchGolden) -> list[str]:
         bound["C5BboxHead.stride_on"] = stride_on
     if golden.family.startswith("retinanet"):
         bound["RetinaNeck.channels"] = _shape(golden, r"backbone\.(fpn_output3|fpn\.layer_blocks\.0\.0)\.weight")[0]
-        bound["RetinaHead.channels"] = _shape(golden, r"head\.(cls_subnet|classification_head\.conv)\.0\.(0\.)?weight")[0]
         towers = r"head\.(cls_subnet|classification_head\.conv)\.\d+\.(0\.)?weight"
+        bound["RetinaHead.channels"] = _shape(golden, towers)[0]
         bound["RetinaHead.num_convs"] = len([name for name in arrays if re.fullmatch(towers, name)])
         return _as_gin(bound)
     bound["RpnHead.channels"] = _shape(golden, r".*rpn.*head\.conv\.(0\.0\.)?weight")[0]

@@ -6,6 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.detectors import Detector, RetinaDetector, TwoStageDetector
+from tfdet.ops.box_coding import decode
+from tfdet.ops.boxes import CONTINUOUS
+from tfdet.ops.top_proposals import MAX_LOG_RATIO
 from tfdet.weights.golden_torch import TorchGolden, image_batch
 
 
@@ -86,7 +89,7 @@ def _two_stage_maps(detector: TwoStageDetector, golden, inputs, image_info) -> d
 def _head_maps(head, pooled: tf.Tensor, golden: TorchGolden, suffix: str) -> dict[str, np.ndarray]:
     """One box head on RoI features [R, P, P, C]."""
     outputs = {}
-    if head.has_map if hasattr(head, "has_map") else False:
+    if getattr(head, "has_map", False):
         stage4 = head.stage4(pooled)
         hidden = tf.reduce_mean(stage4, [1, 2])
         outputs = {"box_pooled_first4": _nchw(pooled[:4]), "res5_out_first4": _nchw(stage4[:4])}
@@ -108,10 +111,17 @@ def _cascade_maps(detector, golden, first, pooled, rois, image_info) -> dict[str
         outputs[f"cascade_rois_stage{k}"] = rois[0].numpy()
         outputs[f"cascade_cls_logits_stage{k}"] = _logits(logits[0].numpy(), golden)
         outputs[f"cascade_deltas_stage{k}"] = _deltas(deltas[0].numpy(), golden)
-        rois = detector.postprocess.decode(
-            rois, deltas, image_info, class_agnostic=True, box_std=stage.targets.box_std
-        )[:, :, 0]
-    outputs["cascade_final_boxes"] = rois[0].numpy()
+        std = stage.targets.box_std
+        rois = detector.postprocess.decode(rois, deltas, image_info, class_agnostic=True, box_std=std)[:, :, 0]
+    # The last stage's boxes are stored before they are clipped.
+    last = decode(
+        outputs[f"cascade_rois_stage{len(detector.stages) - 1}"],
+        deltas[0, :, -4:],
+        std=detector.postprocess.box_std,
+        convention=CONTINUOUS,
+        max_log_ratio=MAX_LOG_RATIO,
+    )
+    outputs["cascade_final_boxes"] = last.numpy()
     return outputs
 
 

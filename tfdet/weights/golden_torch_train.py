@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.detectors import Detector
+from tfdet.ops.bitmap_targets import bitmap_targets
 from tfdet.structures import Batch
 from tfdet.weights.golden_torch import TorchGolden, image_batch
 from tfdet.weights.rules import source_of
@@ -37,6 +38,9 @@ class TrainingError(NamedTuple):
 def losses_and_gradients(detector: Detector, golden: TorchGolden) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Our losses, by our names, and the gradients of their sum, by the checkpoint's names and in its layout."""
     batch = training_batch(golden)
+    if "gt_masks" in golden.train and detector.masks is not None:
+        bitmaps = tf.constant(golden.train["gt_masks"].transpose(1, 2, 0)[None])
+        detector.masks.draw_targets = lambda boxes, matched, *_, size: bitmap_targets(boxes, matched, bitmaps, size)
     wanted = {}
     for variable in detector.trainable_variables:
         found = source_of(variable.path, golden.name_map.rules)
@@ -65,7 +69,7 @@ def _in_file_layout(gradient: np.ndarray, step, shape: tuple[int, ...]) -> np.nd
 
 
 def training_batch(golden: TorchGolden) -> Batch:
-    """The stored image with its ground truth. Objects' masks are their boxes, as Detectron2 was given."""
+    """The stored image with its ground truth. Objects' polygons are their boxes, as Detectron2 was given."""
     image, image_info = image_batch(golden)
     boxes = golden.train["gt_boxes"].astype(np.float32)
     classes = golden.train["gt_classes"].astype(np.int32)
