@@ -69,9 +69,9 @@ def _check_simpledet(folder: str, tolerance: float, console) -> bool:
 def _check_torch(folder: str, console) -> bool:
     from rich.table import Table
 
-    from tfdet.weights import golden_torch_check
+    from tfdet.weights import golden_torch, golden_torch_check
 
-    verdict = golden_torch_check.check(folder)
+    verdict = golden_torch_check.check(golden_torch.read(folder))
     name = Path(folder).resolve().name
     table = Table("map", "shape", "error", "noise", "limit", title=f"{name}: largest error / absolute maximum")
     for row in verdict.maps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -61,9 +60,8 @@ class Verdict(NamedTuple):
 _INPUTS = ("image", "gt_boxes", "gt_classes", "fixed_rois", "mask_logits_classes", "det_masks_shape")
 
 
-def check(folder: str | Path) -> Verdict:
-    """Builds the detector of a folder and compares all that is stored there."""
-    golden = golden_torch.read(folder)
+def check(golden: TorchGolden) -> Verdict:
+    """Builds the detector of a golden and compares all that is stored there."""
     detector = golden_torch.build_like(golden)
     computed = golden_torch_maps.compute(detector, golden)
     proposals = [name for name in computed if name.startswith("proposals") and name in golden.outputs]
