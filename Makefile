@@ -3,6 +3,7 @@
 # make ops     builds the custom ops with Bazel and installs them (CUDA=1: with GPU kernels); demo and test do it by
 #              themselves where Bazel is installed, and go on with TensorFlow's own ops where it is not
 # make fuzz    random calls of the custom ops' CPU kernels under AddressSanitizer (CALLS=20000 of each)
+# make learn   trains a small detector of every family on drawn shapes and prints what each learnt (an hour or two)
 # make lint    ruff;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo install ops try-ops fuzz test test-slow lint clean
+.PHONY: demo install ops try-ops fuzz test test-slow learn lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -86,6 +87,14 @@ test: $(STAMP) try-ops
 
 test-slow: $(STAMP) try-ops
 	$(BIN)/python -m pytest -q -m slow
+
+# LEARN="retina cascade": these families; LEARN_STEPS=10: a short form, which shows that they run
+LEARN ?=
+LEARN_STEPS ?=
+LEARN_DIR ?= runs/learn
+
+learn: $(STAMP) try-ops
+	$(BIN)/tfdet learn $(LEARN) --folder=$(LEARN_DIR) $(if $(LEARN_STEPS),--steps=$(LEARN_STEPS))
 
 CALLS ?= 20000
 FUZZ_FLAGS := -std=c++17 -O1 -g -fno-math-errno -fno-trapping-math -ffp-contract=off -fsanitize=address,undefined \

@@ -90,6 +90,14 @@ def peak_memory(run: Callable[[], object]) -> int | None:
     return max(peak - before, 0)
 
 
+def process_peak() -> int:
+    """Bytes that this process has held at most since it began; 0 where Linux does not tell."""
+    try:
+        return _status("VmHWM")
+    except OSError:
+        return 0
+
+
 def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):

@@ -1,5 +1,7 @@
-"""Measure speed and memory: the custom ops beside TensorFlow's own.
+"""Measure speed and memory of training, of detection, and of the custom ops beside TensorFlow's own.
 
+`train` takes steps as training would, on random pictures or on a data set, and then measures the parts of a step;
+`inference` detects on random pictures or on a data set. Both take the configuration of a gin file, or of a run.
 `ops` runs each op at a detector's sizes, by the custom op, by TensorFlow's own ops, and where torch and torchvision are
 installed by torchvision's CPU operator.
 """
@@ -10,6 +12,7 @@ import argparse
 import contextlib
 import sys
 
+from tfdet.commands import flags
 from tfdet.errors import EXIT_OK
 
 
@@ -20,15 +23,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ops.add_argument("--repeats", type=int, default=15, metavar="N", help="runs of each, in turn (default 15)")
     ops.add_argument("--only", metavar="TEXT", help="only cases whose name contains this, such as RoIAlign")
     ops.add_argument("--output", metavar="FILE.md", help="write the table to this markdown file as well")
+    train = what.add_parser("train", help="training steps: img/s, memory, what the parts take", allow_abbrev=False)
+    flags.add_config(train)
+    train.add_argument("--train_data", metavar="FOLDER", help="data set to read; default: one random batch")
+    train.add_argument("--num_classes", type=int, default=80, metavar="C", help="without a data set (default 80)")
+    _add_measuring(train, "steps")
+    inference = what.add_parser("inference", help="detection: img/s, latency, memory", allow_abbrev=False)
+    flags.add_config(inference)
+    flags.add_model_dir(inference, required=False)
+    inference.add_argument("--eval_data", metavar="FOLDER", help="data set to read; default: random pictures")
+    inference.add_argument("--num_classes", type=int, default=80, metavar="C", help="without a run (default 80)")
+    inference.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch (default 1)")
+    _add_measuring(inference, "batches")
+
+
+def _add_measuring(parser: argparse.ArgumentParser, unit: str) -> None:
+    parser.add_argument("--repeats", type=int, default=20, metavar="N", help=f"measured {unit} (default 20)")
+    parser.add_argument(
+        "--results", metavar="FILE.jsonl", help="append the figures to this file (tfdet zoo reads docs/results.jsonl)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints a table and writes it where asked to."""
     from tfdet.errors import UserError
 
-    if args.repeats < 1:
-        raise UserError(f"--repeats {args.repeats} must be at least 1")
-    return {"ops": _ops}[args.what](args)
+    for flag in ("repeats", "batch", "num_classes"):
+        if getattr(args, flag, 1) < 1:
+            raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
+    return {"ops": _ops, "train": _train, "inference": _inference}[args.what](args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    flags.configure(args)
+    from rich.console import Console
+
+    from tfdet.bench import speed
+
+    console = Console(soft_wrap=True)
+    row, figures = speed.benchmark_training(args, lambda name: console.print(f"measuring {name}", highlight=False))
+    return _show(console, "train speed", row, figures, args.results)
+
+
+def _inference(args: argparse.Namespace) -> int:
+    flags.configure(args, from_run=True)
+    from rich.console import Console
+
+    from tfdet.bench import speed
+
+    row, figures = speed.benchmark_inference(args)
+    return _show(Console(soft_wrap=True), "inference speed", row, figures, args.results)
+
+
+def _show(console, kind: str, row: str, figures: dict, results: str | None) -> int:
+    from rich.table import Table
+
+    from tfdet.bench import report
+    from tfdet.bench.results import append_result, device
+
+    table = Table(title=f"{row}: {kind}", title_justify="left", show_header=False)
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:,.4g}" if isinstance(value, float) else str(value))
+    table.add_row("device", device())
+    console.print(table)
+    console.print(report.machine(), highlight=False)
+    if results:
+        append_result(results, kind, row, **figures)
+        console.print(f"appended to {results}", highlight=False)
+    return EXIT_OK
 
 
 def _ops(args: argparse.Namespace) -> int:

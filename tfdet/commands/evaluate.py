@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measure against this COCO json, whose ids must be the data set's; default: the data set's own boxes",
     )
+    parser.add_argument("--results", metavar="FILE.jsonl", help="append the figures to this file (see `tfdet zoo`)")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw some images with truth and detections, as PNG")
     parser.add_argument("--num_pictures", type=int, default=8, metavar="N", help="how many (default 8)")
 
@@ -75,12 +76,27 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         coco.write_json(result.detections, args.output)
         console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
+    if args.results:
+        _append(args, result, eval_input.manifest.name, trained.step)
+        console.print(f"appended to {escape(args.results)}")
     if args.pictures:
         _write_pictures(result.samples, eval_input.manifest.classes, args.pictures)
         console.print(
             f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
         )
     return EXIT_OK
+
+
+def _append(args: argparse.Namespace, result, data: str, step: int) -> None:
+    from pathlib import Path
+
+    from tfdet.bench.results import append_result
+
+    row = Path(args.gin_file[0]).stem if args.gin_file else Path(args.model_dir).name
+    figures = {name: round(value, 4) for name, value in result.metrics.items()}
+    figures |= {f"mask_{name}": round(value, 4) for name, value in (result.mask_metrics or {}).items()}
+    speed = round(result.images_per_second, 2)
+    append_result(args.results, "evaluate", row, data=data, step=step, **figures, images_per_second=speed)
 
 
 def _write_pictures(samples, classes, folder: str) -> None:

@@ -58,10 +58,13 @@ def evaluation_sides() -> tuple[int, int]:
     """
     from tfdet.data.inputs import EvalInput
 
-    defaults = inspect.signature(EvalInput).parameters
-    bound = gin.get_bindings("EvalInput")  # macros resolved
-    short_side, long_side = (int(bound.get(name, defaults[name].default)) for name in ("short_side", "long_side"))
-    return short_side, long_side
+    return int(configured(EvalInput, "short_side")), int(configured(EvalInput, "long_side"))
+
+
+def configured(configurable: Any, parameter: str) -> Any:
+    """What the configuration gives to a parameter, macros resolved, or else its default."""
+    bound = gin.get_bindings(configurable.__name__)
+    return bound.get(parameter, inspect.signature(configurable).parameters[parameter].default)
 
 
 def evaluation_folder() -> str | None:

@@ -1,0 +1,72 @@
+import json
+import math
+
+import pytest
+
+from tests.detectors.small import small_detector
+from tfdet.bench import results, zoo_table
+from tfdet.bench.model import model_size
+from tfdet.config.zoo import read_header, zoo_rows
+from tfdet.errors import UserError
+
+
+def test_the_zoo_is_read_from_the_headers():
+    rows = {row.name: row for row in zoo_rows()}
+    row = rows["faster_r50v1_c4"]
+    assert (row.box_ap, row.mask_ap, row.memory_gb, row.images_per_second) == (34.2, None, 8.4, 20)
+    assert row.title == "Faster R-CNN R50v1-C4, C5-512RoI, 1x" and row.setting == "8 GPUs x 2 images"
+    assert rows["faster_r50v2_c4_fp16_b4"].box_ap is None
+    assert {"trident_fast_r101v2_c4", "retina_r101v1_fpn"} <= set(rows) and "demo_shapes" not in rows
+
+
+def test_a_header_without_figures_is_named(tmp_path):
+    (tmp_path / "x.gin").write_text("# X.\n# Published by SimpleDet (somewhere): box AP 30.0\n\nA.b = 1\n# not this\n")
+    assert "not this" not in read_header(tmp_path / "x.gin")
+    with pytest.raises(UserError, match="x.gin: the header needs"):
+        zoo_rows(tmp_path)
+
+
+def test_measurements_are_appended_and_the_latest_counts(tmp_path):
+    path = tmp_path / "folder" / "results.jsonl"
+    assert results.read_results(path) == []
+    for speed in (1.0, 2.0):
+        results.append_result(path, "train speed", "a", images_per_second=speed)
+    results.append_result(path, "train speed", "b", images_per_second=3.0)
+    records = results.read_results(path)
+    assert [r["images_per_second"] for r in records] == [1.0, 2.0, 3.0]
+    assert results.latest(records, "train speed", "a")["images_per_second"] == 2.0
+    assert results.latest(records, "evaluate", "a") is None
+    assert all(r["date"] and r["device"] and r["command"] for r in records)
+
+
+@pytest.mark.parametrize("line", ["not json", "[1]", '{"kind": "x"}'])
+def test_a_foreign_line_is_named(tmp_path, line):
+    path = tmp_path / "results.jsonl"
+    path.write_text(json.dumps({"kind": "check", "row": "a"}) + "\n" + line + "\n")
+    with pytest.raises(UserError, match="results.jsonl, line 2"):
+        results.read_results(path)
+
+
+def test_nothing_is_filled_in_that_nobody_measured(tmp_path):
+    rows = zoo_rows()
+    origin = {"date": "d", "device": "x", "command": "c"}
+    records = [{"kind": "evaluate", "row": rows[0].name, "AP": 0.375, "data": "val", **origin}]
+    first, second = (dict(zip(zoo_table.COLUMNS, zoo_table.cells(row, records), strict=True)) for row in rows[:2])
+    assert first["box AP here"] == "37.5 (val)"
+    assert [second[name] for name in zoo_table.COLUMNS[5:]] == [""] * 6
+    zoo_table.write_markdown(tmp_path / "zoo.md", rows, records)
+    text = (tmp_path / "zoo.md").read_text()
+    assert text.count("](../gin_configs/") == len(rows) and "AP 0.375, data val" in text
+
+
+def test_multiply_adds_are_those_of_the_layers():
+    detector = small_detector("c4")
+    size = model_size(detector, 64, 96)
+    assert size.parameters == sum(v.numpy().size for v in detector.variables)
+    assert size.tensors == len(detector.variables)
+    kernel = detector.rpn_head.conv.kernel.shape
+    outputs = [v.shape for v in (detector.rpn_head.cls.kernel, detector.rpn_head.box.kernel)]
+    cells = (64 // 16) * (96 // 16)
+    by_hand = cells * sum(math.prod(shape) for shape in (kernel, *outputs))
+    assert size.multiply_adds["rpn_head"] == by_hand
+    assert set(size.multiply_adds) == {"backbone", "rpn_head", "bbox_head"}

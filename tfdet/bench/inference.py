@@ -1,0 +1,63 @@
+"""The speed and memory of detection."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.bench.measure import process_peak
+from tfdet.detectors import Detector
+from tfdet.evaluate.run import detect_function
+from tfdet.train.distribution import gpu_memory_peak
+
+
+class InferenceSpeed(NamedTuple):
+    """What a benchmark of detection found."""
+
+    images_per_second: float
+    latency: float  # seconds of a batch, median
+    latency_90: float  # seconds that nine of ten batches stay below
+    memory_peak: int  # bytes: of the GPU; without GPUs of the process
+    detections: float  # an image, mean: what suppression and sorting had to do depends on it
+
+
+def measure_inference(
+    detector: Detector,
+    strategy: tf.distribute.Strategy,
+    batches: list[tuple[np.ndarray, np.ndarray]],
+    repeats: int,
+    warm_up: int = 2,
+) -> InferenceSpeed:
+    """Detects on batches in turn, from uint8 pixels to boxes, on one device.
+
+    Args:
+        detector: built under `strategy.scope()`.
+        strategy: of one replica.
+        batches: pairs of images uint8 [B, H, W, 3] and image_info float32 [B, 3].
+        repeats: measured calls, at least 1, after `warm_up` ones on each batch's shape.
+
+    Returns:
+        What was found.
+    """
+    detect = detect_function(detector)
+    on_device = [(tf.constant(images), tf.constant(info)) for images, info in batches]
+    for number in range(max(warm_up, len(on_device))):
+        detect(*on_device[number % len(on_device)]).boxes.numpy()
+    seconds, images, found = [], 0, 0
+    for number in range(repeats):
+        pixels, info = on_device[number % len(on_device)]
+        start = time.perf_counter()
+        detections = detect(pixels, info)
+        valid = detections.num_valid.numpy()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+        images, found = images + len(valid), found + int(valid.sum())
+    return InferenceSpeed(
+        images / sum(seconds),
+        float(np.median(seconds)),
+        float(np.quantile(seconds, 0.9)),
+        gpu_memory_peak(strategy) or process_peak(),
+        found / images,
+    )

@@ -1,0 +1,124 @@
+"""Whether the families learn: the small configurations of gin_configs/learn, trained from random weights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tfdet.bench.results import append_result, latest, read_results
+from tfdet.config.files import gin_configs_folder
+from tfdet.errors import UserError
+from tfdet.files import replacing
+
+COLUMNS = ("configuration", "steps", "minutes", "box AP", "AP50", "mask AP", "date, device")
+_SHARED = "small"  # gin file that the others include
+
+
+def families() -> list[str]:
+    """Names of the configurations."""
+    return sorted(path.stem for path in gin_configs_folder().glob("learn/*.gin") if path.stem != _SHARED)
+
+
+def learn(
+    name: str,
+    folder: str | os.PathLike,
+    results: str | os.PathLike | None,
+    steps: int | None,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Trains one configuration on the drawn shapes, and evaluates it on drawn images that it has not seen.
+
+    Training and evaluation are the commands that a user would call, each in a process of its own.
+
+    Args:
+        name: of the configuration.
+        folder: gets the data set and the run. A run that is there already is continued.
+        results: file that the figures are appended to, or None.
+        steps: of training, in place of the configuration's; such figures say that it runs, not that it learns.
+        tell: shows a line.
+
+    Returns:
+        The record of the results file.
+
+    Raises:
+        UserError: a command failed.
+    """
+    folder, started = Path(folder), time.perf_counter()
+    data, run = folder / "data", folder / name
+    if not (data / "val" / "manifest.json").is_file():
+        _tfdet("make_shapes", f"--output={data}", "--overwrite")
+    tell(f"training {name}")
+    shorter = [f"--gin_param=Trainer.steps = {steps}"] if steps else []
+    _tfdet(
+        "train",
+        f"--gin_file=learn/{name}.gin",
+        f"--model_dir={run}",
+        f"--train_data={data / 'train'}",
+        "--no_eval",
+        *shorter,
+    )
+    minutes = (time.perf_counter() - started) / 60
+    found = run / "evaluation.jsonl"
+    _tfdet("evaluate", f"--model_dir={run}", f"--eval_data={data / 'val'}", f"--results={found}")
+    measured = latest(read_results(found), "evaluate", name)
+    apart = ("kind", "row", "date", "device", "command")
+    figures = {key: value for key, value in measured.items() if key not in apart}
+    if results is None:
+        return measured | {"minutes": round(minutes, 1)}
+    return append_result(results, "learn", name, **figures, minutes=round(minutes, 1))
+
+
+def table(records: Sequence[dict[str, Any]]) -> Table:
+    """The latest figures of every configuration, for the console."""
+    shown = Table(title="Learnt from random weights on the drawn shapes")
+    for number, column in enumerate(COLUMNS):
+        shown.add_column(column, justify="right" if 0 < number < 6 else "left")
+    for name in families():
+        shown.add_row(*cells(name, records))
+    return shown
+
+
+def cells(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
+    """The cells of `COLUMNS`, empty where nothing was measured."""
+    record = latest(list(records), "learn", name)
+    if record is None:
+        return [name] + [""] * (len(COLUMNS) - 1)
+    percents = [f"{100 * record[key]:.1f}" if key in record else "" for key in ("AP", "AP50", "mask_AP")]
+    return [name, f"{record['step']}", f"{record['minutes']:.1f}", *percents, f"{record['date']}, {record['device']}"]
+
+
+def write_markdown(path: str | os.PathLike, records: Sequence[dict[str, Any]]) -> None:
+    """Writes the latest figures of every configuration.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    lines = [
+        "# What the families learn from random weights",
+        "",
+        "    make learn",
+        "",
+        "Small detectors of every family on 400 drawn images of circles, squares and triangles (`tfdet make_shapes`),",
+        "evaluated on 100 others. Minutes are of training alone, on a machine that did other work as well.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for name in families():
+        first, *others = cells(name, records)
+        lines.append(f"| {' | '.join([f'[`learn/{first}.gin`](../gin_configs/learn/{first}.gin)', *others])} |")
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _tfdet(*words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "tfdet", *words], check=False)
+    if done.returncode:
+        raise UserError(f"`tfdet {' '.join(words)}` ended with exit code {done.returncode}, see above")

@@ -1,0 +1,94 @@
+"""A file of measurements: one JSON object a line, appended to by whatever measures, read by the zoo's tables."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfdet.bench.report import machine
+from tfdet.errors import UserError
+from tfdet.files import replacing
+
+RESULTS_FILE = "docs/results.jsonl"
+"""Where the repository keeps what was measured."""
+
+
+def append_result(path: str | os.PathLike, kind: str, row: str, **figures: Any) -> dict[str, Any]:
+    """Adds one measurement with its date, device, versions and command.
+
+    Args:
+        path: the file; made where it is missing.
+        kind: what was measured: "model", "evaluate", "train speed", "inference speed", "learn", "check".
+        row: name of the gin file, without its suffix.
+        **figures: what came out; values that JSON knows.
+
+    Returns:
+        The record that was written.
+
+    Raises:
+        UserError: the file cannot be written, or holds something else.
+    """
+    record = {
+        "kind": kind,
+        "row": row,
+        **figures,
+        "date": datetime.date.today().isoformat(),
+        "device": device(),
+        "command": command(),
+    }
+    lines = [json.dumps(line) for line in read_results(path)] if Path(path).exists() else []
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join([*lines, json.dumps(record)]) + "\n", encoding="utf-8")
+    return record
+
+
+def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The measurements in the order they were taken; none where the file is missing.
+
+    Raises:
+        UserError: a line is no measurement.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            record["kind"], record["row"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: not a measurement of tfdet; take the line out") from error
+        records.append(record)
+    return records
+
+
+def latest(records: list[dict[str, Any]], kind: str, row: str) -> dict[str, Any] | None:
+    """The newest measurement of `kind` of a row, or None."""
+    return next((r for r in reversed(records) if r["kind"] == kind and r["row"] == row), None)
+
+
+def device() -> str:
+    """The GPUs, or the processor, of this machine."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return machine().partition(", load")[0]
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+
+
+def command() -> str:
+    """The command line of this process, as one would type it in the repository."""
+    name = Path(sys.argv[0]).stem
+    words = sys.argv[1:]
+    program = ["tfdet"] if name in ("tfdet", "__main__") else ["python", f"scripts/{name}.py"]
+    return shlex.join([*program, *words])

@@ -1,0 +1,170 @@
+"""Whether a zoo row works as a whole: two training steps at full size, its frozen tensors, restoring, exporting."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfdet import config
+from tfdet.errors import UserError
+from tfdet.train.observer import Observer
+
+IMAGE = (96, 128)
+_OVERRIDES = (
+    f"TrainInput.short_side = {IMAGE[0]}",
+    f"TrainInput.long_side = {IMAGE[1]}",
+    "TrainInput.order = 'mixed'",
+    f"EvalInput.short_side = {IMAGE[0]}",
+    f"EvalInput.long_side = {IMAGE[1]}",
+    "Trainer.init_weights = None",
+    "Trainer.steps = 2",
+    "Trainer.log_every = 1",
+)
+_TWO_STAGE = (
+    "RoiTargetSampler.num_rois = 4",
+    "ProposalGenerator.pre_nms_top_n = (64, 64)",
+    "ProposalGenerator.post_nms_top_n = (16, 8)",
+    # Of a network that knows nothing every class is unlikely; something has to be found to be compared.
+    "PostProcess.score_threshold = 0.001",
+)
+_DENSE = ("DensePostProcess.score_threshold = 0.001",)
+
+TENSORS = {
+    "faster_r50v1_c4": (169, 106),
+    "faster_r50v1_c4_fp16": (169, 106),
+    "faster_r50v1_c4_fp16_b4": (169, 106),
+    "faster_r50v2_c4": (165, 102),
+    "faster_r50v2_c4_fp16": (165, 102),
+    "faster_r50v2_c4_fp16_b4": (165, 102),
+    "cascade_r50v2_c5": (181, 102),
+    "faster_r50v1_fpn": (189, 106),
+    "mask_r50v1_fpn": (201, 106),
+    "retina_r50v1_fpn": (195, 106),
+    "trident_r50v2_c4": (165, 102),
+    "faster_r101v2_c4": (318, 204),
+    "faster_r101v2_c4_syncbn": (318, 204),
+    "faster_r101v1_c4": (322, 208),
+    "faster_r101v1_c4_fp16": (322, 208),
+    "faster_r101v1_fpn": (342, 208),
+    "cascade_r101v2_c5": (334, 204),
+    "trident_r101v2_c4": (318, 204),
+    "trident_fast_r101v2_c4": (318, 204),
+    "retina_r101v1_fpn": (348, 208),
+}
+"""Tensors of SimpleDet's checkpoint of each row, `arg:` and `aux:`, with BN not folded."""
+
+_FIXED = ("conv0", "stage1", "gamma", "beta")
+"""SimpleDet's fixed_param: what is frozen has one of these in its name (config/*.py; nothing in the SyncBN row)."""
+
+
+class _Losses(Observer):
+    def __init__(self):
+        self.totals: list[float] = []
+
+    def progressed(self, progress) -> None:
+        self.totals.append(progress.total)
+
+
+def check_row(name: str) -> dict[str, Any]:
+    """Trains the row's full-size model for two steps on small drawn images, then restores, exports and verifies it.
+
+    Args:
+        name: of a zoo row.
+
+    Returns:
+        Figures: losses, tensor and frozen counts, largest differences of the export.
+
+    Raises:
+        UserError: anything is not as it should be.
+    """
+    from tfdet.commands.flags import register_all
+    from tfdet.data.inputs import EvalInput, TrainInput
+    from tfdet.detectors import build_detector
+    from tfdet.evaluate import restore
+    from tfdet.export import saved_model, verify
+    from tfdet.export.predictor import CheckpointPredictor
+    from tfdet.train.loop import Trainer, train
+    from tfdet.train.schedule import Schedule
+
+    register_all()
+    with tempfile.TemporaryDirectory() as folder:
+        data, run, exported = (str(Path(folder) / part) for part in ("data", "run", "exported"))
+        _draw(data)
+        bindings = [*_OVERRIDES, *(_DENSE if name.startswith("retina") else _TWO_STAGE)]
+        config.parse([f"{name}.gin"], [*bindings, f"TrainInput.data_dir = {data!r}", f"EvalInput.data_dir = {data!r}"])
+        trainer, schedule, losses = Trainer(), Schedule(), _Losses()
+        strategy, train_input = trainer.prepare(), TrainInput()
+        with strategy.scope():
+            detector = build_detector(num_classes=80)
+        _tame(detector)
+        EvalInput()
+        config.check_all_bindings_used()
+        counts = _counts(name, detector, trainer)
+        train(detector, train_input, strategy, run, trainer, schedule, observers=[losses])
+        if len(losses.totals) != 2 or not all(math.isfinite(total) for total in losses.totals):
+            raise UserError(f"{name}: losses of two steps are {losses.totals}")
+        restored = build_detector(num_classes=80)
+        from tfdet.train.checkpoint import restore_detector
+
+        restore_detector(restored, run)
+        for ours, theirs in zip(detector.variables, restored.variables, strict=True):
+            if not np.array_equal(ours.numpy(), theirs.numpy()):
+                raise UserError(f"{name}: {ours.path} is not restored")
+        classes, sides = [f"class {i}" for i in range(80)], restore.evaluation_sides()
+        saved_model.export(restored, exported, *sides, classes, list(range(1, 81)), "python")
+        predictor = CheckpointPredictor(restored, *sides, classes, list(range(1, 81)))
+        differences = verify.verify(predictor, exported, verify.synthetic_images(1))
+        if not all(entry.passed(verify.BOX_TOLERANCE, verify.SCORE_TOLERANCE) for entry in differences):
+            raise UserError(f"{name}: the export does not find what the checkpoint finds")
+        return {
+            "losses": [round(total, 4) for total in losses.totals],
+            **counts,
+            "detections_compared": differences[0].num_detections,
+        }
+
+
+def _draw(folder: str) -> None:
+    """Eight drawn images with COCO's number of classes."""
+    from tfdet.data.annotations import Category
+    from tfdet.data.convert import convert
+    from tfdet.data.problems import ProblemReport
+    from tfdet.data.shapes import draw_shapes
+
+    annotations = draw_shapes(8, *IMAGE, seed=0, portrait_fraction=0.0)
+    annotations.categories += [Category(i, f"class {i}") for i in range(len(annotations.categories) + 1, 81)]
+    convert(annotations, folder, "shapes", "drawn shapes", ProblemReport(), num_shards=1, num_workers=0)
+
+
+def _tame(detector) -> None:
+    """Halves every gamma: frozen BN around random kernels normalises nothing, and 33 units overflow float16."""
+    for variable in detector.variables:
+        if variable.path.endswith("gamma"):
+            variable.assign(0.5 * variable)
+
+
+def _counts(name: str, detector, trainer) -> dict[str, int]:
+    """Tensor counts, and what is frozen: as in SimpleDet's checkpoint, and by its rule on its names."""
+    from tfdet.train import variables
+    from tfdet.weights.load import family_rules
+    from tfdet.weights.simpledet import source_of
+
+    rules = family_rules(detector)
+    named = {v.path: (source_of(v.path, rules) or ("", None))[0] for v in detector.variables}
+    nameless = [path for path, source in named.items() if not source]
+    if nameless:
+        raise UserError(f"{name}: SimpleDet's name of {nameless[0]} is not known")
+    args = {path for path, source in named.items() if source.startswith("arg:")}
+    found = (len(args), len(named) - len(args))
+    if found != TENSORS[name]:
+        raise UserError(f"{name}: {found} arg and aux tensors, where SimpleDet has {TENSORS[name]}")
+    fixed = () if name.endswith("syncbn") else _FIXED
+    # MXNet gives a fixed gamma no gradient.
+    expected = {p for p in args if named[p] == "arg:bn_data_gamma" or any(part in named[p] for part in fixed)}
+    frozen = args - {variable.path for variable in variables.select_trained(detector, trainer.frozen)}
+    if frozen != expected:
+        raise UserError(f"{name}: frozen here and not in SimpleDet, or the other way: {sorted(frozen ^ expected)[:5]}")
+    return {"arg_tensors": found[0], "aux_tensors": found[1], "frozen_arg_tensors": len(frozen)}

@@ -1,0 +1,205 @@
+"""The speed and memory of a training step, and what its parts take."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.bench.measure import process_peak
+from tfdet.detectors import Detector, RetinaDetector
+from tfdet.structures import Batch
+from tfdet.train import distribution, variables
+from tfdet.train.loop import Trainer
+from tfdet.train.optimizer import MomentumSGD
+from tfdet.train.schedule import Schedule
+from tfdet.train.step import StepState, TrainStep
+
+
+class TrainingSpeed(NamedTuple):
+    """What a benchmark of training found. Times are medians, in seconds."""
+
+    images_per_second: float  # over all replicas, waiting for data included
+    step: float
+    data_wait: float  # part of the time, 0..1
+    memory_peak: int  # bytes: of the fullest GPU; without GPUs of the process
+    parts: dict[str, float]  # of one replica: "forward", "backward", "targets" (a part of forward), ...
+    losses: dict[str, float]  # of the last step: finite, or the figures mean nothing
+
+
+def synthetic_batches(images: int, height: int, width: int, num_classes: int, num_boxes: int = 8) -> tf.data.Dataset:
+    """One random batch for ever, so that nothing waits for data.
+
+    Args:
+        images: in a batch.
+        height, width: of the canvas, which the content fills.
+        num_classes: C.
+        num_boxes: in an image; COCO's images have 7 on average.
+
+    Returns:
+        A dataset of `Batch`.
+    """
+    rng = np.random.default_rng(0)
+    sides = rng.uniform(0.1, 0.5, [images, num_boxes, 2]) * [width, height]
+    corners = rng.uniform(0, 1, [images, num_boxes, 2]) * ([width, height] - sides)
+    boxes = np.concatenate([corners, corners + sides - 1], axis=-1).astype(np.float32)
+    left, top, right, bottom = np.moveaxis(boxes, -1, 0)
+    points = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    ring = [a + b for a, b in zip(points, points[1:] + points[:1])]
+    batch = Batch(
+        images=rng.integers(0, 256, [images, height, width, 3], np.uint8),
+        image_info=np.tile(np.float32([height, width, 1]), [images, 1]),
+        boxes=boxes,
+        classes=rng.integers(0, num_classes, [images, num_boxes], np.int32),
+        image_ids=np.arange(images, dtype=np.int64),
+        edges=np.stack([np.stack(edge, axis=-1) for edge in ring], axis=2),
+        edge_parts=np.zeros([images, num_boxes, 4], np.int32),
+    )
+    return tf.data.Dataset.from_tensors(batch).repeat()
+
+
+def measure_training(
+    detector: Detector,
+    strategy: tf.distribute.Strategy,
+    trainer: Trainer,
+    schedule: Schedule,
+    dataset: Callable[[tf.distribute.InputContext], tf.data.Dataset],
+    images_per_replica: int,
+    steps: int,
+    warm_up: int = 3,
+    progress: Callable[[str], None] = lambda _: None,
+) -> TrainingSpeed:
+    """Trains for some steps and measures them, then the parts of a step alone.
+
+    Args:
+        detector: built under `strategy.scope()`.
+        strategy, trainer, schedule: as in training.
+        dataset: gives the endless per-replica batches for an input context.
+        images_per_replica: in those batches.
+        steps: measured steps, at least 1, after `warm_up` ones that trace and fill caches.
+        progress: is told what is being measured.
+
+    Returns:
+        What was found.
+    """
+    total_batch = images_per_replica * strategy.num_replicas_in_sync
+    with strategy.scope():
+        optimizer = MomentumSGD(
+            variables.select_trained(detector, trainer.frozen),
+            trainer.make_loss_scale(),
+            trainer.momentum,
+            trainer.weight_decay,
+            trainer.decayed,
+            trainer.clip,
+            trainer.undecayed,
+        )
+        state = StepState()
+    rate = schedule.for_batch(total_batch)
+    step = TrainStep(strategy, detector, optimizer, rate, state, trainer.seed)
+    iterator = iter(strategy.distribute_datasets_from_function(dataset))
+    train = step.compile(iterator.element_spec)
+    progress(f"training step of {total_batch} images")
+    seconds, waits, losses = _run_steps(train, iterator, warm_up, steps)
+    memory = distribution.gpu_memory_peak(strategy) or process_peak()
+    batch = strategy.experimental_local_results(next(iterator))[0]
+    parts = _measure_parts(detector, strategy, optimizer, batch, steps, progress)
+    return TrainingSpeed(
+        total_batch / statistics.mean(seconds),
+        statistics.median(seconds),
+        sum(waits) / sum(seconds),
+        memory,
+        parts,
+        losses,
+    )
+
+
+def _run_steps(train, iterator: Iterator, warm_up: int, steps: int):
+    """Seconds of each measured step, of them waiting for data, and the last losses."""
+    seconds, waits, metrics = [], [], {}
+    for number in range(warm_up + steps):
+        start = time.perf_counter()
+        batch = next(iterator)
+        waited = time.perf_counter()
+        metrics = {name: float(value) for name, value in train(batch).items()}  # waits for the device
+        if number >= warm_up:
+            seconds.append(time.perf_counter() - start)
+            waits.append(waited - start)
+    return seconds, waits, metrics
+
+
+def _measure_parts(detector, strategy, optimizer, batch: Batch, repeats: int, progress) -> dict[str, float]:
+    """Seconds of the parts of a step; the backward pass is what a gradient takes beyond the forward pass."""
+    seed = tf.constant([0, 0])
+    trained = [variable.value for variable in optimizer.variables_to_train]
+
+    def forward(batch):
+        return tf.add_n(list(detector.losses(batch, seed).values()))
+
+    def gradient(batch):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            loss = forward(batch) * optimizer.loss_scale.scale
+        return tape.gradient(loss, trained)
+
+    def zeros():
+        return [tf.zeros(variable.shape) for variable in optimizer.variables_to_train]
+
+    def reduce():
+        # One number of each, so that nothing is cut from the graph as unused.
+        return tf.add_n([tf.reduce_sum(g[..., :1]) for g in optimizer.reduce(zeros())])
+
+    def update():
+        optimizer.apply(zeros(), tf.constant(0.0), tf.constant(True))
+
+    def assign(batch):
+        return assign_targets(detector, batch, seed)
+
+    one = {"forward": (forward, batch), "gradient": (gradient, batch), "targets": (assign, batch)}
+    took = {}
+    for name, (function, argument) in one.items():
+        progress(name)
+        compiled = tf.function(function, autograph=False)
+        took[name] = _median(functools.partial(compiled, argument), repeats)
+    for name, function in {"all-reduce": reduce, "update": update}.items():
+        progress(name)
+        took[name] = _median(tf.function(functools.partial(strategy.run, function), autograph=False), repeats)
+    backward = max(0.0, took.pop("gradient") - took["forward"])
+    return {"forward": took["forward"], "backward": backward} | {k: v for k, v in took.items() if k != "forward"}
+
+
+def assign_targets(detector: Detector, batch: Batch, seed: tf.Tensor):
+    """The labels and box targets of a batch alone, with random proposals for the second stage."""
+    images, height, width = batch.images.shape[:3]
+    maps = [tf.zeros([images, -(-height // s), -(-width // s), 1]) for s in detector.anchors.strides]
+    anchors = tf.concat(detector.anchors.grid(maps), axis=0)
+    if isinstance(detector, RetinaDetector):
+        return detector.targets(anchors, batch.boxes, batch.classes)
+    boxes, classes, ranges, area_range = batch.boxes, batch.classes, None, None
+    if detector.branches is not None:
+        count = len(detector.backbone.dilations(True))
+        boxes, classes = tf.repeat(boxes, count, axis=0), tf.repeat(classes, count, axis=0)
+        ranges = detector.branches.network_ranges(batch.image_info, count)
+        area_range = None if detector.branches.valid_ranges is None else tf.reshape(ranges, [-1, 2])
+    found = [detector.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seed, ranges)]
+    number = detector.proposals.post_nms_top_n[0]
+    corners = tf.random.stateless_uniform([boxes.shape[0], number, 4], seed) * [width / 2, height / 2, 0, 0]
+    sides = tf.random.stateless_uniform([boxes.shape[0], number, 2], seed) * [width / 2, height / 2]
+    rois = corners + tf.concat([tf.zeros_like(sides), corners[..., :2] + sides], axis=-1)
+    return found + [stage.targets(rois, boxes, classes, seed, area_range) for stage in detector.stages]
+
+
+def _median(run: Callable[[], object], repeats: int) -> float:
+    run()  # traces
+    seconds = []
+    for _ in range(repeats):
+        tf.test.experimental.sync_devices()
+        start = time.perf_counter()
+        run()
+        tf.test.experimental.sync_devices()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
