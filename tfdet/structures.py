@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
     images: tf.Tensor  # uint8 [B, H, W, 3], RGB, content at the top left of the canvas, zeros elsewhere
     image_info: tf.Tensor  # float32 [B, 3]: height and width of the resized content, scale = resized / original
-    boxes: tf.Tensor  # float32 [B, G, 4], padded with -1
+    boxes: tf.Tensor  # float32 [B, G, 4], padded with -1; in the convention of the detector (`TrainInput.profile`)
     classes: tf.Tensor  # int32 [B, G], padded with -1
     image_ids: tf.Tensor  # int64 [B]
     edges: tf.Tensor  # float32 [B, G, E, 4], pixels of the network input; mirrored: x' = w' - x - 1
@@ -63,7 +63,7 @@ class RoiSamples(NamedTuple):
 class Detections(NamedTuple):
     """Final detections, best first, padded to D."""
 
-    boxes: tf.Tensor  # float32 [B, D, 4], pixels of the original image
+    boxes: tf.Tensor  # float32 [B, D, 4], pixels of the original image, inclusive corners whatever the detector's own
     scores: tf.Tensor  # float32 [B, D], 0 where padded
     classes: tf.Tensor  # int32 [B, D], -1 where padded
     num_valid: tf.Tensor  # int32 [B]

@@ -116,6 +116,13 @@ class PostProcess:
         return without_empty(found) if self.convention == CONTINUOUS else found
 
 
+def as_inclusive(detections: Detections) -> Detections:
+    """Detections of continuous boxes as the other packages hold them: x2 and y2 name the last pixel."""
+    exists = (detections.classes >= 0)[..., None]
+    shift = tf.constant([0.0, 0.0, 1.0, 1.0])
+    return detections._replace(boxes=tf.where(exists, detections.boxes - shift, detections.boxes))
+
+
 def without_empty(detections: Detections) -> Detections:
     """Detections without those whose continuous boxes have no area; the rest moves up, in its order.
 

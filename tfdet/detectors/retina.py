@@ -10,9 +10,11 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
+from tfdet.detectors.postprocess import as_inclusive
 from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
+from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
 
@@ -137,7 +139,8 @@ class RetinaDetector(Detector):
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         predictions = self.predict_maps(images, image_info, training=False)
         anchors = self.anchors.grid([cls for cls, _ in predictions])
-        return self.postprocess(predictions, anchors, image_info, self.num_classes)
+        found = self.postprocess(predictions, anchors, image_info, self.num_classes)
+        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         self.predict_maps(images, image_info, training=False)

@@ -12,12 +12,13 @@ from tfdet.config import configurable
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.masks import MaskBranch
-from tfdet.detectors.postprocess import PostProcess
+from tfdet.detectors.postprocess import PostProcess, as_inclusive
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
+from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
@@ -237,14 +238,16 @@ class TwoStageDetector(Detector):
         scores = tf.where(tf.math.is_inf(proposals.scores)[..., None], 0.0, scores)
         if self.branches is not None and self.branches.suppression == "each_first":
             found = self.postprocess(boxes, scores, own_info)
-            return self.branches.merge_detections(found, tf.shape(image_info)[0], self.num_classes, self.postprocess)
-        if self.branches is not None:
-            boxes, scores = self.branches.merge(boxes, scores, image_info)
-        detections = self.postprocess(boxes, scores, image_info)
-        if self.masks is None:
-            return detections
-        rois = detections.boxes * image_info[:, 2][:, None, None]
-        return detections._replace(masks=self.masks.predict(first.roi_features, rois, detections.classes))
+            images = tf.shape(image_info)[0]
+            found = self.branches.merge_detections(found, images, self.num_classes, self.postprocess)
+        else:
+            if self.branches is not None:
+                boxes, scores = self.branches.merge(boxes, scores, image_info)
+            found = self.postprocess(boxes, scores, image_info)
+        if self.masks is not None:
+            rois = found.boxes * image_info[:, 2][:, None, None]
+            found = found._replace(masks=self.masks.predict(first.roi_features, rois, found.classes))
+        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)
