@@ -62,7 +62,9 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
         short_side, long_side: as in `resize.resized_size`.
         flip: bool [], mirror left to right.
         profile: where boxes are clipped after scaling: "S", the SimpleDet release of the zoo, to the canvas,
-            [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1].
+            [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1]. "C" is
+            for detectors of continuous boxes: x2 and y2 are edges, one pixel of the stored image further, clipped to
+            [0, w'] x [0, h'], and mirrored x' = w' - x, polygons too.
 
     Returns:
         A `Batch` without the batch axis and without padding.
@@ -70,32 +72,37 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
     image = tf.cond(flip, lambda: tf.reverse(example.image, axis=[1]), lambda: example.image)
     image, info = resize_image(image, short_side, long_side)
     height, width = info[0], info[1]
-    boxes = example.boxes * info[2]
+    if profile == "C":
+        # Inclusive corners name pixels: the right and lower edges lie one pixel of the stored image further.
+        boxes = (example.boxes + tf.constant([0.0, 0.0, 1.0, 1.0])) * info[2]
+        limit_y, limit_x, mirrored_from = height, width, width
+    else:
+        boxes, mirrored_from = example.boxes * info[2], width - 1.0
     if profile == "S":
         shape = tf.shape(example.image)
         canvas = canvas_size(shape[0] >= shape[1], short_side, long_side)
         limit_y, limit_x = tf.cast(canvas[0], tf.float32), tf.cast(canvas[1], tf.float32)
-    else:
+    elif profile == "H":
         limit_y, limit_x = height - 1.0, width - 1.0
     x1, y1, x2, y2 = tf.unstack(tf.maximum(0.0, boxes), axis=-1)
     x1, x2 = tf.minimum(x1, limit_x), tf.minimum(x2, limit_x)
     y1, y2 = tf.minimum(y1, limit_y), tf.minimum(y2, limit_y)
-    x1, x2 = tf.cond(flip, lambda: ((width - 1.0) - x2, (width - 1.0) - x1), lambda: (x1, x2))
+    x1, x2 = tf.cond(flip, lambda: (mirrored_from - x2, mirrored_from - x1), lambda: (x1, x2))
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
-    edges = _fit_edges(example.edges, width, info[2], flip)
+    edges = _fit_edges(example.edges, mirrored_from, info[2], flip)
     edges = tf.where(example.edge_parts[..., None] >= 0, edges, 0.0)
     return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_parts)
 
 
-def _fit_edges(edges: tf.Tensor, width: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
-    """Edges float32 [G, E, 4] of the stored image in the resized one, `width` pixels wide.
+def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
+    """Edges float32 [G, E, 4] of the stored image in the resized one; mirrored x' = mirrored_from - x.
 
     Source: SimpleDet models/maskrcnn/input.py: times scale, not clipped; mirrored x' = w' - x - 1 (a pixel further left
-    than continuous coordinates would have it, kept as it is what the zoo was trained with).
+    than continuous coordinates have it, kept for its rows as it is what the zoo was trained with).
     """
     edges = edges * scale
     mirror = tf.constant([-1.0, 1.0, -1.0, 1.0])
-    shift = (width - 1.0) * tf.constant([1.0, 0.0, 1.0, 0.0])
+    shift = mirrored_from * tf.constant([1.0, 0.0, 1.0, 0.0])
     return tf.cond(flip, lambda: shift + edges * mirror, lambda: edges)
 
 

@@ -19,7 +19,7 @@ from tfdet.errors import UserError
 from tfdet.structures import Batch
 
 _ORDERS = ("landscape_first", "mixed")
-_PROFILES = ("S", "H")
+_PROFILES = ("S", "H", "C")
 _LAST_STEP = 2**62
 
 
@@ -38,7 +38,7 @@ class TrainInput:
         flip: the epoch holds a mirrored copy of every image.
         order: "landscape_first": all landscape batches of an epoch, then all portrait ones, as SimpleDet; "mixed": in
             random order.
-        profile: "S" or "H", the clipping of boxes: see `example.fit_example`.
+        profile: "S" or "H", the clipping of boxes, or "C", continuous ones: see `example.fit_example`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready for each replica.
         masks: read the masks of the objects; without, the batches hold no edges.

@@ -15,10 +15,11 @@ from tfdet.necks.fpn import add_top_down
 
 @configurable
 class RetinaNeck(keras.layers.Layer):
-    """P3 to P5 as `FPN` makes them, P6 by a strided 3x3 of c5, P7 by a strided 3x3 of ReLU(P6).
+    """P3 to P5 as `FPN` makes them, P6 by a strided 3x3 of c5 (or of P5), P7 by a strided 3x3 of ReLU(P6).
 
     Args:
         channels: channels of every output.
+        p6_from: what P6 is made of: "c5" (SimpleDet, Detectron2) or "p5" (torchvision).
 
     Call: [c2, c3, c4, c5] -> [p3, p4, p5, p6, p7], strides 8 to 128, each [B, ceil(H/s), ceil(W/s), channels]. c2 is
     not used. P6 itself has no ReLU: only what P7 sees of it.
@@ -26,9 +27,11 @@ class RetinaNeck(keras.layers.Layer):
 
     strides = [8, 16, 32, 64, 128]
 
-    def __init__(self, channels: int = 256, name: str = "neck"):
+    def __init__(self, channels: int = 256, p6_from: str = "c5", name: str = "neck"):
         super().__init__(name=name)
-        self.channels = channels
+        if p6_from not in ("c5", "p5"):
+            raise ValueError(f'Expected RetinaNeck.p6_from to be "c5" or "p5". Received: {p6_from!r}')
+        self.channels, self.p6_from = channels, p6_from
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
         conv = {"use_bias": True, "kernel_initializer": init}
         self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(3, 6)]
@@ -40,8 +43,9 @@ class RetinaNeck(keras.layers.Layer):
         if len(inputs) != 4:
             raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
         sums = add_top_down([lateral(x) for lateral, x in zip(self.laterals, inputs[1:], strict=True)])
-        p6 = self.p6(inputs[-1])
-        return [*(conv(x) for conv, x in zip(self.outputs_, sums, strict=True)), p6, self.p7(tf.nn.relu(p6))]
+        outputs = [conv(x) for conv, x in zip(self.outputs_, sums, strict=True)]
+        p6 = self.p6(inputs[-1] if self.p6_from == "c5" else outputs[-1])
+        return [*outputs, p6, self.p7(tf.nn.relu(p6))]
 
     def get_config(self):
-        return {"channels": self.channels, "name": self.name}
+        return {"channels": self.channels, "p6_from": self.p6_from, "name": self.name}
