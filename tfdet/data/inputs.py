@@ -44,8 +44,8 @@ class TrainInput:
         masks: read the masks of the objects; without, the batches hold no edges.
 
     Raises:
-        UserError: the data set is missing, changed, has no image with a box or, with `masks`, no mask; an argument is out
-            of range.
+        UserError: the data set is missing, changed, has no image with a box or, with `masks`, no mask; an argument is
+            out of range.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class TrainInput:
         self.manifest = Manifest.load(data_dir)
         if masks and not self.manifest.has_masks:
             raise UserError(
-                f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO annotations "
-                "with segmentations (tfdet convert_data --coco), or train a detector without masks"
+                f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO "
+                "annotations with segmentations (tfdet convert_data --coco), or train a detector without masks"
             )
         self.masks = masks
         self.short_side, self.long_side = short_side, long_side

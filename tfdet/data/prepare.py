@@ -84,4 +84,5 @@ def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
         masks.append(mask)
     if not annotation.objects:
         note("image without annotation", "has no object", "kept for evaluation, not trained on", is_note=True)
-    return PreparedRecord(annotation.image_id, annotation.file_name, image, tuple(objects), tuple(masks), tuple(problems))
+    found = (tuple(items) for items in (objects, masks, problems))
+    return PreparedRecord(annotation.image_id, annotation.file_name, image, *found)

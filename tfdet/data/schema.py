@@ -46,7 +46,9 @@ class Record(NamedTuple):
     area: tf.Tensor  # float32 [G], pixels of the original image; empty where the record has none
 
 
-def serialize_example(encoded, image_format, height, width, file_name, image_id, objects, class_names, masks=()) -> bytes:
+def serialize_example(
+    encoded, image_format, height, width, file_name, image_id, objects, class_names, masks=()
+) -> bytes:
     """Builds one record.
 
     Args:
