@@ -20,6 +20,11 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "torch_small"
 FOLDERS = sorted(path.parent.name for path in GOLDEN.glob("*/meta.json"))
 
 
+@pytest.fixture(autouse=True)
+def registered():
+    register_all()
+
+
 def read(name: str) -> golden_torch.TorchGolden:
     folder = GOLDEN / name
     meta = json.loads((folder / "meta.json").read_text())
@@ -110,7 +115,6 @@ def test_old_and_new_spelling_of_torchvision_are_the_same_tensors():
     ],
 )
 def test_every_variable_of_a_family_has_a_name_of_its_own(file, rules, expected):
-    register_all()
     config.parse([f"{file}.gin"], ["WIDTH = 0.0625"])
     detector = gin.get_configurable("build_detector")(num_classes=3)
     names = {}

@@ -69,8 +69,10 @@ def _check_simpledet(folder: str, tolerance: float, console) -> bool:
 def _check_torch(folder: str, console) -> bool:
     from rich.table import Table
 
+    from tfdet.commands.flags import register_all
     from tfdet.weights import golden_torch, golden_torch_check
 
+    register_all()
     verdict = golden_torch_check.check(golden_torch.read(folder))
     name = Path(folder).resolve().name
     table = Table("map", "shape", "error", "noise", "limit", title=f"{name}: largest error / absolute maximum")

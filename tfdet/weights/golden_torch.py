@@ -85,10 +85,10 @@ def _family(program: str, arrays: dict[str, np.ndarray], meta: dict) -> tuple[st
 
 
 def build_like(golden: TorchGolden) -> Detector:
-    """The detector of a golden, with its weights. It becomes the configuration of this process."""
-    from tfdet.commands.flags import register_all
+    """The detector of a golden, with its weights. Its gin file becomes the configuration of this process.
 
-    register_all()
+    Every configurable must have been registered (`tfdet.commands.flags.register_all`).
+    """
     config.parse([f"{golden.program}/{golden.family}.gin"], _overrides(golden))
     detector = gin.get_configurable("build_detector")(num_classes=_num_classes(golden))
     report = _assign(detector, golden)
