@@ -52,14 +52,12 @@ def draw(edges, parts, height, width):
 
 @pytest.fixture
 def coco_set(coco, tmp_path):
-    """Converts the images of a `CocoBuilder`: coco_set(strict) -> (data set folder, report)."""
+    """Converts the images of a `CocoBuilder`: coco_set(strict, name) -> (data set folder, report)."""
 
-    def make(strict=False):
+    def make(strict=False, name="set"):
         report = ProblemReport()
-        convert(
-            read_coco([coco.write()], report), tmp_path / "set", "set", "test", report, num_workers=0, strict=strict
-        )
-        return tmp_path / "set", report
+        convert(read_coco([coco.write()], report), tmp_path / name, name, "test", report, num_workers=0, strict=strict)
+        return tmp_path / name, report
 
     return make
 
@@ -164,7 +162,8 @@ def test_bad_masks_are_named_and_lose_no_box(coco, coco_set):
     manifest = Manifest.load(folder)
     assert (manifest.num_boxes, manifest.num_masks) == (7, 1)
     with pytest.raises(StrictError):
-        coco_set(strict=True)
+        coco_set(strict=True, name="strict")
+    assert not (folder.parent / "strict").exists()
 
 
 def test_masks_of_rotated_images(coco, coco_set, make_jpeg):
