@@ -23,8 +23,7 @@ _RESTORE = "restore the shard or convert the data set again"
 
 
 def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
-    """Reads a whole data set as training would: shards, checksums of records, schema, image decoding, categories,
-    masks.
+    """Reads a whole data set as training would: shards, checksums, schema, image decoding, categories, masks.
 
     Args:
         data_dir: the data set folder.
