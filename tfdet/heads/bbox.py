@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfdet.backbones.resnet_v1 import ResNetV1Stage
 from tfdet.backbones.resnet_v2 import ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.layers import BatchNorm
+from tfdet.layers import make_final_norm
 
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
 
@@ -45,6 +45,7 @@ class C5BboxHead(keras.layers.Layer):
         num_classes: C, without background.
         depth, norm, width: of the stage, as in `ResNetV1`.
         class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
+        recompute: the stage's activations are computed again for the gradient and not kept.
 
     Call: [N, 7, 7, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
     [N, 7, 7, 2048], which a mask head may read.
@@ -59,12 +60,13 @@ class C5BboxHead(keras.layers.Layer):
         norm: str = "frozen",
         width: float = 1.0,
         class_agnostic: bool = True,
+        recompute: bool = False,
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
-        self._config = {"depth": depth, "norm": norm, "width": width}
-        self.stage4 = ResNetV1Stage(depth, 4, 1, norm, width, name="stage4")
+        self._config = {"depth": depth, "norm": norm, "width": width, "recompute": recompute}
+        self.stage4 = ResNetV1Stage(depth, 4, 1, norm, width, recompute, name="stage4")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
 
     def call(self, roi_features: tf.Tensor, training: bool = False, return_map: bool = False):
@@ -87,8 +89,10 @@ class C5V2BboxHead(keras.layers.Layer):
 
     Args:
         num_classes: C, without background.
-        depth, norm, width: of the stage, as in `ResNetV2`. The last BN uses stored statistics under every norm.
+        depth, norm, width: of the stage, as in `ResNetV2`. The last BN uses stored statistics
+            but with "group".
         class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
+        recompute: the stage's activations are computed again for the gradient and not kept.
 
     Call: [N, 7, 7, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
     [N, 7, 7, 2048], which a mask head may read.
@@ -103,13 +107,14 @@ class C5V2BboxHead(keras.layers.Layer):
         norm: str = "frozen",
         width: float = 1.0,
         class_agnostic: bool = True,
+        recompute: bool = False,
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
-        self._config = {"depth": depth, "norm": norm, "width": width}
-        self.stage4 = ResNetV2Stage(depth, 4, 1, norm, width, name="stage4")
-        self.bn1 = BatchNorm("frozen", name="bn1")
+        self._config = {"depth": depth, "norm": norm, "width": width, "recompute": recompute}
+        self.stage4 = ResNetV2Stage(depth, 4, 1, norm, width, recompute=recompute, name="stage4")
+        self.bn1 = make_final_norm(norm, name="bn1")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
 
     def call(self, roi_features: tf.Tensor, training: bool = False, return_map: bool = False):

@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import SymmetricConv2D
-from tfdet.necks.fpn import add_top_down
+from tfdet.layers import SymmetricConv2D, make_head_norms
+from tfdet.necks.fpn import add_top_down, run_each
 
 
 @configurable
@@ -19,6 +19,8 @@ class RetinaNeck(keras.layers.Layer):
 
     Args:
         channels: channels of every output.
+        norm: "group" puts a `GroupNorm` behind every lateral and every 3x3 of P3 to P5, which then have no bias; None
+            (zoo) none.
 
     Call: [c2, c3, c4, c5] -> [p3, p4, p5, p6, p7], strides 8 to 128, each [B, ceil(H/s), ceil(W/s), channels]. c2 is
     not used. P6 itself has no ReLU: only what P7 sees of it.
@@ -26,22 +28,25 @@ class RetinaNeck(keras.layers.Layer):
 
     strides = [8, 16, 32, 64, 128]
 
-    def __init__(self, channels: int = 256, name: str = "neck"):
+    def __init__(self, channels: int = 256, norm: str | None = None, name: str = "neck"):
         super().__init__(name=name)
-        self.channels = channels
+        self.channels, self.norm = channels, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
-        conv = {"use_bias": True, "kernel_initializer": init}
+        plain = {"use_bias": True, "kernel_initializer": init}
+        conv = plain | {"use_bias": norm is None}
         self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(3, 6)]
         self.outputs_ = [SymmetricConv2D(channels, 3, name=f"p{i}_conv", **conv) for i in range(3, 6)]
-        self.p6 = SymmetricConv2D(channels, 3, strides=2, name="p6_conv", **conv)
-        self.p7 = SymmetricConv2D(channels, 3, strides=2, name="p7_conv", **conv)
+        self.lateral_norms = make_head_norms(norm, [f"p{i}_lateral_gn" for i in range(3, 6)])
+        self.output_norms = make_head_norms(norm, [f"p{i}_gn" for i in range(3, 6)])
+        self.p6 = SymmetricConv2D(channels, 3, strides=2, name="p6_conv", **plain)
+        self.p7 = SymmetricConv2D(channels, 3, strides=2, name="p7_conv", **plain)
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != 4:
             raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
-        sums = add_top_down([lateral(x) for lateral, x in zip(self.laterals, inputs[1:], strict=True)])
+        sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs[1:]))
         p6 = self.p6(inputs[-1])
-        return [*(conv(x) for conv, x in zip(self.outputs_, sums, strict=True)), p6, self.p7(tf.nn.relu(p6))]
+        return [*run_each(self.outputs_, self.output_norms, sums), p6, self.p7(tf.nn.relu(p6))]
 
     def get_config(self):
-        return {"channels": self.channels, "name": self.name}
+        return {"channels": self.channels, "norm": self.norm, "name": self.name}
