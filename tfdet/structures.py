@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
     images: tf.Tensor  # uint8 [B, H, W, 3], RGB, content at the top left of the canvas, zeros elsewhere
     image_info: tf.Tensor  # float32 [B, 3]: height and width of the resized content, scale = resized / original
-    boxes: tf.Tensor  # float32 [B, G, 4], padded with -1
+    boxes: tf.Tensor  # float32 [B, G, 4], padded with -1; in the convention of the detector (`TrainInput.profile`)
     classes: tf.Tensor  # int32 [B, G], padded with -1
     image_ids: tf.Tensor  # int64 [B]
     edges: tf.Tensor  # float32 [B, G, E, 4], pixels of the network input; mirrored: x' = w' - x - 1
@@ -42,7 +42,10 @@ class Batch(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """Region proposals, best first. Missing ones are zero boxes with score 0, as in SimpleDet."""
+    """Region proposals, best first. Missing ones are zero boxes with score 0, as in SimpleDet.
+
+    With continuous boxes the score of a missing one is minus infinity, and it is never detected.
+    """
 
     boxes: tf.Tensor  # float32 [B, P, 4]
     scores: tf.Tensor  # float32 [B, P]
@@ -52,7 +55,7 @@ class RoiSamples(NamedTuple):
     """RoIs drawn for training the second stage: foreground first, then background."""
 
     boxes: tf.Tensor  # float32 [B, R, 4]
-    classes: tf.Tensor  # int32 [B, R], 0..C-1, background -1
+    classes: tf.Tensor  # int32 [B, R], 0..C-1, background -1, -2 where there is no RoI and nothing to learn
     box_targets: tf.Tensor  # float32 [B, R, 4], encoded and divided by std; zeros where background
     matched: tf.Tensor  # int32 [B, R], index of the ground-truth box of the best IoU, -1 where there is none
 
@@ -60,7 +63,7 @@ class RoiSamples(NamedTuple):
 class Detections(NamedTuple):
     """Final detections, best first, padded to D."""
 
-    boxes: tf.Tensor  # float32 [B, D, 4], pixels of the original image
+    boxes: tf.Tensor  # float32 [B, D, 4], pixels of the original image, inclusive corners whatever the detector's own
     scores: tf.Tensor  # float32 [B, D], 0 where padded
     classes: tf.Tensor  # int32 [B, D], -1 where padded
     num_valid: tf.Tensor  # int32 [B]

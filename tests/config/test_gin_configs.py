@@ -10,14 +10,13 @@ from tfdet.commands.flags import register_all
 from tfdet.config.usage import unread_bindings
 
 FOLDER = config.gin_configs_folder()
-FILES = sorted(
-    {*FOLDER.glob("*.gin"), *FOLDER.glob("examples/*.gin"), *FOLDER.glob("learn/*.gin")} - {FOLDER / "learn/small.gin"}
-)
+FOLDERS = ("", "examples", "learn", "detectron2", "torchvision")
+FILES = sorted({path for name in FOLDERS for path in (FOLDER / name).glob("*.gin")} - {FOLDER / "learn/small.gin"})
 FAMILIES = ("faster_", "mask_", "retina_", "trident_", "cascade_")
 ZOO = [path for path in FILES if path.parent == FOLDER and path.name.startswith(FAMILIES)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_parses_and_every_model_binding_is_read(path):
     register_all()
     # The widths do not matter to what is read, and a full ResNet-101 takes a minute to build.
@@ -28,19 +27,19 @@ def test_parses_and_every_model_binding_is_read(path):
     assert not left, f"no part of the detector reads {left}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_begins_with_its_command(path):
     comment = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
     assert any("train" in line and path.name in line for line in comment), f"{path.name}: say the command first"
 
 
-@pytest.mark.parametrize("path", ZOO, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", ZOO, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_zoo_files_say_what_to_expect_and_where_the_figure_is_from(path):
     comment = path.read_text().split("\n\n")[0]
     assert "AP" in comment and "SimpleDet" in comment
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_its_configuration_as_text_is_the_same(path):
     register_all()
     config.parse([str(path)])

@@ -38,7 +38,7 @@ def test_rule_in_numpy_and_in_the_graph(box, area, expected):
     boxes, valid = inclusive_boxes(*corners, HEIGHT, WIDTH, np.array([area], np.float32))
     assert valid.tolist() == [expected is not None]
     record = parse_record(serialize_example(b"", "jpeg", HEIGHT, WIDTH, "a.jpg", 1, [item], {3: "cat"}))
-    in_graph, labels = training_boxes(record, tf.constant(HEIGHT), tf.constant(WIDTH))
+    in_graph, labels, _ = training_boxes(record, tf.constant(HEIGHT), tf.constant(WIDTH))
     assert len(labels) == int(valid[0])
     if expected is not None:
         np.testing.assert_allclose(boxes[0], expected, atol=1e-4)
@@ -52,7 +52,7 @@ def test_rule_is_the_same_in_numpy_and_in_the_graph_for_random_boxes():
         for _ in range(500)
     ]
     record = parse_record(serialize_example(b"", "jpeg", HEIGHT, WIDTH, "a.jpg", 1, items, {3: "cat"}))
-    in_graph, _ = training_boxes(record, tf.constant(HEIGHT), tf.constant(WIDTH))
+    in_graph, *_ = training_boxes(record, tf.constant(HEIGHT), tf.constant(WIDTH))
     corners = [column.numpy() for column in (record.xmin, record.ymin, record.xmax, record.ymax)]
     boxes, valid = inclusive_boxes(*corners, HEIGHT, WIDTH, record.area.numpy())
     assert 100 < valid.sum() < 500
@@ -62,8 +62,8 @@ def test_rule_is_the_same_in_numpy_and_in_the_graph_for_random_boxes():
 def test_crowds_are_no_targets():
     items = [ObjectAnnotation(1, 1, 9, 9, 3, 81, is_crowd=True), ObjectAnnotation(2, 2, 9, 9, 7, 81)]
     record = parse_record(serialize_example(b"", "jpeg", HEIGHT, WIDTH, "a", 1, items, {3: "cat", 7: "dog"}))
-    _, labels = training_boxes(record, tf.constant(HEIGHT), tf.constant(WIDTH))
-    assert labels.numpy().tolist() == [7]
+    _, labels, keep = training_boxes(record, tf.constant(HEIGHT), tf.constant(WIDTH))
+    assert labels.numpy().tolist() == [7] and keep.numpy().tolist() == [False, True]
     assert record.is_crowd.numpy().tolist() == [True, False]
 
 

@@ -10,7 +10,7 @@ from tfdet.weights import load, simpledet, write_params
 from tfdet.weights.load import assign_arrays
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "simpledet"
-MAPS = {"faster_r50v1c4_c5_512roi_1x": 17, "faster_r50v1_fpn_1x": 37, "retina_r50v1_fpn_1x": 32}
+MAPS = {"faster_r50v1c4_c5_512roi_1x": 14, "faster_r50v1_fpn_1x": 35, "retina_r50v1_fpn_1x": 30}
 FAMILIES = list(MAPS)
 
 

@@ -1,45 +1,111 @@
-"""Compare a family with stored outputs of SimpleDet, map by map."""
+"""Compare a family with stored outputs of SimpleDet, Detectron2 or torchvision, map by map."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
-from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
+from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="golden folders; the family is in their meta.json")
     parser.add_argument(
-        "--tolerance", type=float, default=1e-4, help="largest difference over a map's absolute maximum (default 1e-4)"
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="for SimpleDet: largest difference over a map's absolute maximum (default 1e-4). For the other programs "
+        "the folder has the tolerances: ten times the program's own noise",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks every folder with its folded and its un-folded checkpoint."""
+    """Checks every folder; of SimpleDet with its folded and its un-folded checkpoint."""
     from rich.console import Console
+
+    from tfdet.weights import golden_torch
+
+    console, passed = Console(), True
+    for folder in args.folders:
+        if golden_torch.is_torch(_meta(folder)):
+            passed &= _check_torch(folder, console)
+        else:
+            passed &= _check_simpledet(folder, args.tolerance, console)
+    return EXIT_OK if passed else EXIT_CHECK_FAILED
+
+
+def _meta(folder: str) -> dict:
+    try:
+        return json.loads((Path(folder) / "meta.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a golden folder: its meta.json cannot be read ({error})") from error
+
+
+def _check_simpledet(folder: str, tolerance: float, console) -> bool:
     from rich.table import Table
 
     from tfdet.weights import golden as goldens
 
-    console, worst = Console(), 0.0
-    for folder in args.folders:
-        golden = goldens.read_golden(folder)
-        results = {
-            "folded": goldens.check(golden, golden.folded),
-            "un-folded": goldens.check(golden, golden.unfolded),
-        }
-        table = Table("map", "shape", *results, title=f"{golden.meta['row']}: largest error / absolute maximum")
-        for rows in zip(*results.values(), strict=True):
-            worst = max(worst, *(row.error for row in rows))
-            shape = "x".join(map(str, rows[0].shape))
-            table.add_row(rows[0].name, shape, *(_mark(row.error, args.tolerance) for row in rows))
+    golden = goldens.read_golden(folder)
+    results = {
+        "folded": goldens.check(golden, golden.folded),
+        "un-folded": goldens.check(golden, golden.unfolded),
+    }
+    table = Table("map", "shape", *results, title=f"{golden.meta['row']}: largest error / absolute maximum")
+    worst = 0.0
+    for rows in zip(*results.values(), strict=True):
+        worst = max(worst, *(row.error for row in rows))
+        table.add_row(rows[0].name, _shape(rows[0].shape), *(_mark(row.error, tolerance) for row in rows))
+    console.print(table)
+    skipped = goldens.unchecked(golden, results["folded"])
+    console.print(f"{len(results['folded'])} maps compared; without a counterpart: {', '.join(skipped) or 'none'}")
+    passed = worst <= tolerance
+    console.print(f"{'agrees' if passed else 'DIFFERS'}: worst {worst:.2e}, tolerance {tolerance:.0e}")
+    return passed
+
+
+def _check_torch(folder: str, console) -> bool:
+    from rich.table import Table
+
+    from tfdet.weights import golden_torch, golden_torch_check
+
+    verdict = golden_torch_check.check(golden_torch.read(folder))
+    name = Path(folder).resolve().name
+    table = Table("map", "shape", "error", "noise", "limit", title=f"{name}: largest error / absolute maximum")
+    for row in verdict.maps:
+        noise = "" if row.noise is None else f"{row.noise:.1e}"
+        table.add_row(row.name, _shape(row.shape), _mark(row.error, row.limit), noise, f"{row.limit:.1e}")
+    console.print(table)
+    for row in verdict.shares:
+        mark = "" if row.share >= row.limit else " [red]too few[/red]"
+        console.print(f"{row.name}: {row.share:.2%} of {row.count} agree, at least {row.limit:.1%} must{mark}")
+    if verdict.training:
+        table = Table("training", "error", "limit", title=f"{name}: relative errors of losses and gradients")
+        for row in _worth_showing(verdict.training):
+            table.add_row(row.name, _mark(row.error, row.limit), f"{row.limit:.1e}")
         console.print(table)
-        skipped = goldens.unchecked(golden, results["folded"])
-        console.print(f"{len(results['folded'])} maps compared; without a counterpart: {', '.join(skipped) or 'none'}")
-    passed = worst <= args.tolerance
-    console.print(f"{'agrees' if passed else 'DIFFERS'}: worst {worst:.2e}, tolerance {args.tolerance:.0e}")
-    return EXIT_OK if passed else EXIT_CHECK_FAILED
+    console.print(
+        f"{len(verdict.maps)} maps and {len(verdict.training)} losses, norms and gradients compared; "
+        f"without a counterpart: {', '.join(verdict.skipped) or 'none'}"
+    )
+    console.print(f"{name} {'agrees' if verdict.passed else 'DIFFERS'}")
+    return verdict.passed
+
+
+def _worth_showing(rows: list) -> list:
+    """All losses, whatever is out of its limit, and of norms and gradients the one nearest to its limit."""
+    shown = [row for row in rows if row.name.startswith("loss/") or not row.error <= row.limit]
+    for kind in ("gradnorm/", "grad/", "gradsample/"):
+        group = [row for row in rows if row.name.startswith(kind)]
+        if group:
+            shown.append(max(group, key=lambda row: row.error / row.limit))
+    return list(dict.fromkeys(shown))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _mark(error: float, tolerance: float) -> str:

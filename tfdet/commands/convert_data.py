@@ -138,7 +138,8 @@ def print_manifest(manifest, console) -> None:
         ("images", f"{manifest.num_images}"),
         ("  to train on", f"{landscape + portrait} ({landscape} landscape, {portrait} portrait or square)"),
         ("boxes to train on", f"{manifest.num_boxes}"),
-        ("crowd regions", f"{manifest.num_crowd}"),
+        ("  with a mask", f"{manifest.num_masks}"),
+        ("crowd regions", f"{manifest.num_crowd} ({manifest.num_crowd_masks} with a mask)"),
         ("classes", f"{manifest.num_classes}"),
         ("shards", f"{len(manifest.shards)} ({size / 1e6:.1f} MB)"),
     ):
@@ -152,6 +153,7 @@ def print_manifest(manifest, console) -> None:
 
 def _check(folder: str, console) -> int:
     from tfdet.data.doctor import diagnose
+    from tfdet.data.manifest import Manifest
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
 
     problems = diagnose(folder, checksums=True, console=console)
@@ -160,5 +162,7 @@ def _check(folder: str, console) -> int:
     if problems:
         console.print(f"[bold red]{len(problems)} problem(s)[/] in {folder}")
         return EXIT_CHECK_FAILED
-    console.print(f"[green]{folder} is whole:[/] every shard, record and image was read.")
+    manifest = Manifest.load(folder)
+    masks = f"{manifest.num_masks} of {manifest.num_boxes} objects have a mask"
+    console.print(f"[green]{folder} is whole:[/] every shard, record and image was read; {masks}.")
     return EXIT_OK

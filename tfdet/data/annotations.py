@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class ObjectAnnotation:
         category_id: a category id of the set.
         area: area of the object in pixels (COCO: of its mask; otherwise width * height).
         is_crowd: a region of many objects: never a training target, ignored by evaluation.
+        segmentation: the mask as COCO writes it, not checked yet: polygons, an RLE, or None; see `masks.read_mask`.
+        annotation_id: id of the annotation in its file, to name it in the report; None when it has none.
     """
 
     x: float
@@ -38,6 +41,8 @@ class ObjectAnnotation:
     category_id: int
     area: float
     is_crowd: bool = False
+    segmentation: Any = None
+    annotation_id: Any = None
 
 
 @dataclasses.dataclass

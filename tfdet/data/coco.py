@@ -134,5 +134,8 @@ def _attach(images, content, categories, annotation_file, report: ProblemReport)
                 "expected four numbers and a number", "left out",
             )  # fmt: skip
             continue
-        item = ObjectAnnotation(x, y, width, height, category_id, area, bool(entry.get("iscrowd", 0)))
+        item = ObjectAnnotation(
+            x, y, width, height, category_id, area, bool(entry.get("iscrowd", 0)), entry.get("segmentation"),
+            entry.get("id"),
+        )  # fmt: skip
         image.objects.append(item)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdet.data.convert import progress_bar
 from tfdet.data.example import UNKNOWN_CATEGORY, WRONG_SIZE
 from tfdet.data.manifest import Manifest, RecordIndex, file_sha256
+from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import Problem
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import decode_rgb, parse_record
@@ -22,7 +23,8 @@ _RESTORE = "restore the shard or convert the data set again"
 
 
 def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
-    """Reads a whole data set as training would: shards, checksums of records, schema, image decoding, categories.
+    """Reads a whole data set as training would: shards, checksums of records, schema, image decoding, categories,
+    masks.
 
     Args:
         data_dir: the data set folder.
@@ -102,6 +104,10 @@ class _RecordCheck:
             lambda row: read_serialized(table, row), input_signature=[tf.TensorSpec([], tf.int64)], autograph=False
         )
         self._parse = tf.function(parse_record, input_signature=[tf.TensorSpec([], tf.string)])
+        self._parse_masks = tf.function(
+            lambda serialized: (parse_segmentations(serialized), parse_rings(serialized)),
+            input_signature=[tf.TensorSpec([], tf.string)], autograph=False,
+        )  # fmt: skip
         self._known = set(manifest.category_ids)
 
     def __call__(self, row: int) -> Problem | None:
@@ -119,6 +125,7 @@ class _RecordCheck:
             return problem("corrupt record", first_line(error))
         try:
             record = self._parse(serialized)
+            segmentations, rings = self._parse_masks(serialized)
         except tf.errors.OpError as error:
             return problem("unreadable record", first_line(error))
         name = record.filename.numpy().decode(errors="replace")
@@ -132,4 +139,7 @@ class _RecordCheck:
         unknown = sorted(set(record.labels.numpy().tolist()) - self._known)
         if unknown:
             return problem("unknown category", f"{name} has category id {unknown[0]}, not in the manifest")
+        rings = Rings(*(field.numpy() for field in rings))
+        if damage := mask_damage(segmentations.numpy(), rings, len(record.labels)):
+            return problem("damaged masks", f"{name}: {damage}")
         return None

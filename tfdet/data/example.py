@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdet.data.mask_schema import parse_rings, ring_edges
 from tfdet.data.resize import pad_to_canvas, resize_image
 from tfdet.data.schema import decode_rgb, parse_record, training_boxes
 from tfdet.structures import Batch, Example
@@ -12,16 +13,17 @@ UNKNOWN_CATEGORY = "has a category id that the manifest does not list"
 WRONG_SIZE = "decodes to a size that does not fit its canvas"
 
 
-def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: list[int]) -> Example:
+def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: list[int], masks: bool = False) -> Example:
     """Decodes one record.
 
     Args:
         serialized: string [], a tf.train.Example of the detection schema.
         image_id: int64 [], from the record index.
         category_ids: original category ids; class k of the result is category_ids[k].
+        masks: read the masks too; without, E = 0.
 
     Returns:
-        The image with the boxes that training uses.
+        The image with the boxes that training uses, and their masks.
 
     Raises:
         tf.errors.InvalidArgumentError: the image does not decode, or a category id is unknown (the message names the
@@ -30,7 +32,7 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     record = parse_record(serialized)
     image = decode_rgb(record.encoded)
     shape = tf.shape(image)
-    boxes, labels = training_boxes(record, shape[0], shape[1])
+    boxes, labels, keep = training_boxes(record, shape[0], shape[1])
     same = labels[:, None] == tf.constant(category_ids, tf.int64)[None, :]
     known = tf.reduce_any(same, axis=1)
     message = tf.strings.format(
@@ -39,8 +41,12 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     check = tf.debugging.Assert(tf.reduce_all(known), [message])
     with tf.control_dependencies([check] if check is not None else []):
         classes = tf.argmax(same, axis=1, output_type=tf.int32)
-    count = tf.shape(boxes)[0]
-    return Example(image, image_id, boxes, classes, tf.zeros([count, 0, 4]), tf.zeros([count, 0], tf.int32))
+    if masks:
+        edges, parts = ring_edges(parse_rings(serialized), keep)
+    else:
+        count = tf.shape(boxes)[0]
+        edges, parts = tf.zeros([count, 0, 4]), tf.zeros([count, 0], tf.int32)
+    return Example(image, image_id, boxes, classes, edges, parts)
 
 
 def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tensor, profile: str = "S") -> Batch:
@@ -48,14 +54,17 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
 
     The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
     equals mirroring afterwards up to rounding where the scaled width is not whole. Boxes follow SimpleDet: times scale,
-    clipped, then mirrored in the resized image: x1' = (w' - 1) - x2.
+    clipped, then mirrored in the resized image: x1' = (w' - 1) - x2. Edges of masks are scaled and mirrored alike, not
+    clipped.
 
     Args:
         example: a decoded image.
         short_side, long_side: as in `resize.resized_size`.
         flip: bool [], mirror left to right.
         profile: where boxes are clipped after scaling: "S", the SimpleDet release of the zoo, to the canvas,
-            [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1].
+            [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1]. "C" is
+            for detectors of continuous boxes: x2 and y2 are edges, one pixel of the stored image further, clipped to
+            [0, w'] x [0, h'], and mirrored x' = w' - x, polygons too.
 
     Returns:
         A `Batch` without the batch axis and without padding.
@@ -63,31 +72,37 @@ def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tens
     image = tf.cond(flip, lambda: tf.reverse(example.image, axis=[1]), lambda: example.image)
     image, info = resize_image(image, short_side, long_side)
     height, width = info[0], info[1]
-    boxes = example.boxes * info[2]
+    if profile == "C":
+        # Inclusive corners name pixels: the right and lower edges lie one pixel of the stored image further.
+        boxes = (example.boxes + tf.constant([0.0, 0.0, 1.0, 1.0])) * info[2]
+        limit_y, limit_x, mirrored_from = height, width, width
+    else:
+        boxes, mirrored_from = example.boxes * info[2], width - 1.0
     if profile == "S":
         shape = tf.shape(example.image)
         canvas = canvas_size(shape[0] >= shape[1], short_side, long_side)
         limit_y, limit_x = tf.cast(canvas[0], tf.float32), tf.cast(canvas[1], tf.float32)
-    else:
+    elif profile == "H":
         limit_y, limit_x = height - 1.0, width - 1.0
     x1, y1, x2, y2 = tf.unstack(tf.maximum(0.0, boxes), axis=-1)
     x1, x2 = tf.minimum(x1, limit_x), tf.minimum(x2, limit_x)
     y1, y2 = tf.minimum(y1, limit_y), tf.minimum(y2, limit_y)
-    x1, x2 = tf.cond(flip, lambda: ((width - 1.0) - x2, (width - 1.0) - x1), lambda: (x1, x2))
+    x1, x2 = tf.cond(flip, lambda: (mirrored_from - x2, mirrored_from - x1), lambda: (x1, x2))
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
-    edges = _fit_edges(example.edges, width, info[2], flip)
+    edges = _fit_edges(example.edges, mirrored_from, info[2], flip)
+    edges = tf.where(example.edge_parts[..., None] >= 0, edges, 0.0)
     return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_parts)
 
 
-def _fit_edges(edges: tf.Tensor, width: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
-    """Edges float32 [G, E, 4] of the stored image in the resized one, `width` pixels wide.
+def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
+    """Edges float32 [G, E, 4] of the stored image in the resized one; mirrored x' = mirrored_from - x.
 
     Source: SimpleDet models/maskrcnn/input.py: times scale, not clipped; mirrored x' = w' - x - 1 (a pixel further left
-    than continuous coordinates would have it, kept as it is what the zoo was trained with).
+    than continuous coordinates have it, kept for its rows as it is what the zoo was trained with).
     """
     edges = edges * scale
     mirror = tf.constant([-1.0, 1.0, -1.0, 1.0])
-    shift = (width - 1.0) * tf.constant([1.0, 0.0, 1.0, 0.0])
+    shift = mirrored_from * tf.constant([1.0, 0.0, 1.0, 0.0])
     return tf.cond(flip, lambda: shift + edges * mirror, lambda: edges)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import tensorflow as tf
 
 from tfdet.data.manifest import Manifest, RecordIndex
+from tfdet.data.mask_schema import parse_segmentations
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import Record, parse_record
 
@@ -22,10 +25,11 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
 
     Returns:
         `images` (id, height, width, file_name), `annotations` (id, image_id, category_id, bbox `[x, y, w, h]` in pixels
-        of the original image, area, iscrowd) and `categories` (id, name), ids as in the original annotations.
+        of the original image, area, iscrowd, and for objects that have a mask `segmentation`, the polygons as annotated
+        or a compressed RLE) and `categories` (id, name), ids as in the original annotations.
     """
     images, annotations = [], []
-    for row, record in enumerate(_records(manifest, index)):
+    for row, (record, segmentations) in enumerate(_records(manifest, index)):
         image_id, height, width = int(index.image_id[row]), int(index.height[row]), int(index.width[row])
         name = record.filename.decode(errors="replace")
         images.append({"id": image_id, "height": height, "width": width, "file_name": name})
@@ -33,7 +37,8 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
         w, h = record.xmax.astype(np.float64) * width - x, record.ymax.astype(np.float64) * height - y
         boxes = np.round(np.stack([x, y, w, h], axis=-1), _DECIMALS)
         areas = record.area if len(record.area) == len(boxes) else boxes[:, 2] * boxes[:, 3]
-        for box, label, crowd, area in zip(boxes, record.labels, record.is_crowd, areas, strict=True):
+        texts = segmentations if len(segmentations) == len(boxes) else [b""] * len(boxes)
+        for box, label, crowd, area, text in zip(boxes, record.labels, record.is_crowd, areas, texts, strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,  # pycocotools takes id 0 for "no match"
@@ -44,6 +49,8 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
                     "iscrowd": int(crowd),
                 }
             )
+            if text:
+                annotations[-1]["segmentation"] = json.loads(text)
     categories = [{"id": i, "name": name} for i, name in zip(manifest.category_ids, manifest.classes, strict=True)]
     info = {"description": manifest.name}
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
@@ -51,16 +58,17 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
 
 def image_files(manifest: Manifest, index: RecordIndex) -> dict[int, str]:
     """Original file name of every image id."""
-    records = _records(manifest, index)
-    return {int(index.image_id[row]): record.filename.decode(errors="replace") for row, record in enumerate(records)}
+    records = enumerate(_records(manifest, index))
+    return {int(index.image_id[row]): record.filename.decode(errors="replace") for row, (record, _) in records}
 
 
 def _records(manifest: Manifest, index: RecordIndex):
-    """Yields every parsed record in order, as numpy, with the encoded image left out."""
+    """Yields every parsed record in order and the texts of its segmentations, as numpy; the image is left out."""
     table = record_table(manifest, index)
 
-    def load(row: tf.Tensor) -> Record:
-        return parse_record(read_serialized(table, row))._replace(encoded=tf.constant(""))
+    def load(row: tf.Tensor) -> tuple[Record, tf.Tensor]:
+        serialized = read_serialized(table, row)
+        return parse_record(serialized)._replace(encoded=tf.constant("")), parse_segmentations(serialized)
 
     dataset = tf.data.Dataset.range(len(index.shard))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

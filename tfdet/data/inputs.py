@@ -19,7 +19,7 @@ from tfdet.errors import UserError
 from tfdet.structures import Batch
 
 _ORDERS = ("landscape_first", "mixed")
-_PROFILES = ("S", "H")
+_PROFILES = ("S", "H", "C")
 _LAST_STEP = 2**62
 
 
@@ -38,12 +38,14 @@ class TrainInput:
         flip: the epoch holds a mirrored copy of every image.
         order: "landscape_first": all landscape batches of an epoch, then all portrait ones, as SimpleDet; "mixed": in
             random order.
-        profile: "S" or "H", the clipping of boxes: see `example.fit_example`.
+        profile: "S" or "H", the clipping of boxes, or "C", continuous ones: see `example.fit_example`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready for each replica.
+        masks: read the masks of the objects; without, the batches hold no edges.
 
     Raises:
-        UserError: the data set is missing, changed or has no image with a box; an argument is out of range.
+        UserError: the data set is missing, changed, has no image with a box or, with `masks`, no mask; an argument is
+            out of range.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TrainInput:
         profile: str = "S",
         num_parallel_calls: int | None = None,
         prefetch: int = 2,
+        masks: bool = False,
     ):
         _check_sides(short_side, long_side)
         if images_per_replica < 1:
@@ -66,6 +69,12 @@ class TrainInput:
         if profile not in _PROFILES:
             raise UserError(f"TrainInput.profile must be one of {_PROFILES}. Received: {profile!r}")
         self.manifest = Manifest.load(data_dir)
+        if masks and not self.manifest.has_masks:
+            raise UserError(
+                f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO "
+                "annotations with segmentations (tfdet convert_data --coco), or train a detector without masks"
+            )
+        self.masks = masks
         self.short_side, self.long_side = short_side, long_side
         self.images_per_replica = images_per_replica
         self.flip, self.order, self.profile = flip, order, profile
@@ -132,8 +141,8 @@ class TrainInput:
 
         def load(entry: tf.Tensor, portrait: tf.Tensor) -> Batch:
             row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
-            serialized = read_serialized(table, row)
-            example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
+            serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
+            example = decode_example(serialized, image_id, self.manifest.category_ids, self.masks)
             item = fit_example(example, self.short_side, self.long_side, flip, self.profile)
             return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side))
 

@@ -25,6 +25,7 @@ INDEX_FILE = "index.npz"
 REPORT_FILE = "report.json"
 _FORMAT = "tfdet data set"
 _VERSION = 1
+_MASK_COUNTS = ("num_masks", "num_crowd_masks")  # manifests of before there were masks do not have them
 # Fields of RecordIndex, in order, with their types.
 _COLUMNS = {
     "shard": "i4", "offset": "i8", "length": "i8", "image_id": "i8", "height": "i4", "width": "i4", "num_boxes": "i4",
@@ -120,6 +121,8 @@ class Manifest:
             (height >= width is portrait).
         shards: the record files.
         source: where the data came from, in words.
+        num_masks: boxes that training uses and that have a mask, of `num_boxes`.
+        num_crowd_masks: crowd regions that have a mask, of `num_crowd`.
     """
 
     folder: pathlib.Path
@@ -135,11 +138,18 @@ class Manifest:
     num_trainable_portrait: int
     shards: list[Shard]
     source: str = ""
+    num_masks: int = 0
+    num_crowd_masks: int = 0
 
     @property
     def num_classes(self) -> int:
         """Number of classes, background not counted."""
         return len(self.classes)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are masks to train on and to evaluate with."""
+        return self.num_masks > 0
 
     @classmethod
     def load(cls, folder: str | os.PathLike, check_shards: bool = True) -> Manifest:
@@ -168,6 +178,7 @@ class Manifest:
             if content.get("version") != _VERSION:
                 raise UserError(f"{path} has version {content.get('version')!r}, this program reads {_VERSION}")
             shards = [Shard(**shard) for shard in content["shards"]]
+            content = {**dict.fromkeys(_MASK_COUNTS, 0), **content}
             names = [field.name for field in dataclasses.fields(cls) if field.name not in ("folder", "shards")]
             manifest = cls(folder=folder, shards=shards, **{name: content[name] for name in names})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

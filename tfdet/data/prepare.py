@@ -1,4 +1,4 @@
-"""The part of a conversion that runs in worker processes: read, check and convert images, judge their boxes.
+"""The part of a conversion that runs in worker processes: read, check and convert images, judge their boxes and masks.
 
 No TensorFlow here: a worker starts in a fraction of a second and costs little memory.
 """
@@ -9,17 +9,22 @@ import dataclasses
 
 from tfdet.data.annotations import ImageAnnotation, ObjectAnnotation, judge_box
 from tfdet.data.images import ImageError, PreparedImage, prepare_image
+from tfdet.data.masks import MaskError, ObjectMask, read_mask
 from tfdet.data.problems import Problem
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRecord:
-    """What becomes of one annotated image: the image to store (None: left out), its objects, and what was found."""
+    """What becomes of one annotated image: the image to store (None: left out), its objects, and what was found.
+
+    `masks` has an entry for every object: its mask, or None.
+    """
 
     image_id: int
     file_name: str
     image: PreparedImage | None
     objects: tuple[ObjectAnnotation, ...]
+    masks: tuple[ObjectMask | None, ...]
     problems: tuple[Problem, ...]
 
 
@@ -29,7 +34,7 @@ def prepare_records(images: list[ImageAnnotation]) -> list[PreparedRecord]:
 
 
 def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
-    """Reads and checks one image, makes it 8-bit RGB, and sorts out its boxes. Never raises for bad data.
+    """Reads and checks one image, makes it 8-bit RGB, and sorts out its boxes and masks. Never raises for bad data.
 
     Args:
         annotation: the image and its objects.
@@ -45,7 +50,7 @@ def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
 
     def left_out(kind, reason):
         note(kind, reason, "image left out")
-        return PreparedRecord(annotation.image_id, annotation.file_name, None, (), tuple(problems))
+        return PreparedRecord(annotation.image_id, annotation.file_name, None, (), (), tuple(problems))
 
     encoded = annotation.encoded
     if encoded is None:
@@ -62,13 +67,22 @@ def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
         return left_out(kind, str(error))
     if image.changes:
         note("converted image", ", ".join(image.changes), f"stored as {image.format}", is_note=True)
-    objects = []
+    objects, masks = [], []
     for item in annotation.objects:
         verdict = judge_box(item, image.height, image.width)
         if verdict.problem:
             note(verdict.problem, verdict.reason, "kept" if verdict.keep else "left out")
-        if verdict.keep:
-            objects.append(item)
+        if not verdict.keep:
+            continue
+        try:
+            # Boxes and masks refer to the annotated size, which is the size of the image as it is stored.
+            mask = read_mask(item.segmentation, image.height, image.width, item.is_crowd)
+        except MaskError as error:
+            mask = None
+            note(error.kind, f"annotation {item.annotation_id}: {error.reason}", "box kept without mask")
+        objects.append(dataclasses.replace(item, segmentation=None))
+        masks.append(mask)
     if not annotation.objects:
         note("image without annotation", "has no object", "kept for evaluation, not trained on", is_note=True)
-    return PreparedRecord(annotation.image_id, annotation.file_name, image, tuple(objects), tuple(problems))
+    found = (tuple(items) for items in (objects, masks, problems))
+    return PreparedRecord(annotation.image_id, annotation.file_name, image, *found)

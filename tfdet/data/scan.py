@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,12 +14,14 @@ from tfdet.data.annotations import Category, ObjectAnnotation, judge_box
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
 from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest
+from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import ProblemReport
 from tfdet.data.schema import parse_record
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
 
 _FRAME_BYTES = 16
+_PNG_MASKS = "image/object/mask"  # TF Model Garden's: one PNG of the size of the image for every object
 
 
 def manifest_from_records(
@@ -61,16 +64,25 @@ def manifest_from_records(
     if (folder / MANIFEST_FILE).exists() and not overwrite:
         raise UserError(f"{folder} holds a data set already; give --overwrite to replace its manifest")
     rows: list[tuple] = []
+    files_with_png_masks = []
     found: dict[int, str] = {}
     known = {category.id for category in categories} if categories else None
     seen: dict[int, str] = {}
     with progress_bar(console, len(files), "scanning files") as advance:
         for shard, path in enumerate(files):
-            for offset, length, record in _read_file(path, report):
-                row = _check_record(record, f"{path} at byte {offset}", len(rows) + 1, seen, known, found, report)
+            has_png_masks = False
+            for offset, length, record, masks in _read_file(path, report):
+                place = f"{path} at byte {offset}"
+                row = _check_record(record, place, len(rows) + 1, seen, known, found, report)
                 if row is not None:
-                    rows.append((shard, offset, length, *row))
+                    rows.append((shard, offset, length, *row, _check_masks(masks, record, place, row[0], report)))
+                has_png_masks |= masks.num_png > 0
+            if has_png_masks:
+                files_with_png_masks.append(path)
             advance()
+    for path in files_with_png_masks:
+        reason = f"its masks are PNG images ({_PNG_MASKS}); to have masks, convert the COCO annotations (--coco)"
+        report.add("masks not read", path, None, reason, "boxes alone are read", is_note=True)
     if not rows:
         raise UserError(f"no record of {pattern} could be used; the findings above say why")
     if strict and report.has_problems:
@@ -92,13 +104,23 @@ def manifest_from_records(
     return Manifest.load(folder)
 
 
+class _Masks(NamedTuple):
+    """What a record says about masks."""
+
+    segmentations: np.ndarray  # bytes [G] or [0]
+    rings: Rings
+    num_png: int  # masks that are PNG images
+
+
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def _parse(serialized):
-    return parse_record(serialized)
+    png = tf.io.parse_single_example(serialized, {_PNG_MASKS: tf.io.RaggedFeature(tf.string)})[_PNG_MASKS]
+    masks = _Masks(parse_segmentations(serialized), parse_rings(serialized), tf.size(png))
+    return parse_record(serialized), masks
 
 
 def _read_file(path: str, report: ProblemReport):
-    """Yields (offset, length, record as numpy) of every readable record of a file."""
+    """Yields (offset, length, record, masks), the last two as numpy, of every readable record of a file."""
     offset = 0
     iterator = iter(tf.data.TFRecordDataset(path))
     while True:
@@ -112,17 +134,29 @@ def _read_file(path: str, report: ProblemReport):
             return
         length = len(serialized.numpy())
         try:
-            record = tf.nest.map_structure(lambda tensor: tensor.numpy(), _parse(serialized))
+            record, masks = tf.nest.map_structure(lambda tensor: tensor.numpy(), _parse(serialized))
         except tf.errors.OpError as error:
             reason = f"at byte {offset}: not of the detection schema: {first_line(error)}"
             report.add("unreadable record", path, None, reason, "left out")
         else:
-            yield offset, length, record
+            yield offset, length, record, masks
         offset += length + _FRAME_BYTES
 
 
+def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemReport) -> np.ndarray:
+    """Which objects of a record have a mask: bool [G]."""
+    count = len(record.labels)
+    if damage := mask_damage(masks.segmentations, masks.rings, count):
+        # Reading would fail on such a record as soon as training asks for masks.
+        file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
+        report.add("damaged masks", file, image_id, damage, "boxes alone can be read: keep TrainInput.masks False")
+        return np.zeros(count, bool)
+    return np.array([bool(text) for text in masks.segmentations] or [False] * count, bool)
+
+
 def _check_record(record, place, ordinal, seen, known, found, report: ProblemReport):
-    """What the index needs of a record (the arguments of `ManifestBuilder.add` after length), or None: left out."""
+    """What the index needs of a record (the arguments of `ManifestBuilder.add` from image_id to area), or None: left
+    out."""
     file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
     try:
         image_id = int(record.source_id)

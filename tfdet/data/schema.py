@@ -2,7 +2,8 @@
 
 Source: tf-models-official, official/vision/data/create_coco_tf_record.py and dataloaders/tf_example_decoder.py. Boxes
 are stored as annotated, divided by the image size; SimpleDet's rule for them is applied on reading. The label is the
-original category id, the source id the original image id in decimal.
+original category id, the source id the original image id in decimal. Masks have features of their own, see
+`mask_schema.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from tfdet.data.mask_schema import mask_features
 
 ENCODED = "image/encoded"
 FORMAT = "image/format"
@@ -43,7 +46,9 @@ class Record(NamedTuple):
     area: tf.Tensor  # float32 [G], pixels of the original image; empty where the record has none
 
 
-def serialize_example(encoded, image_format, height, width, file_name, image_id, objects, class_names) -> bytes:
+def serialize_example(
+    encoded, image_format, height, width, file_name, image_id, objects, class_names, masks=()
+) -> bytes:
     """Builds one record.
 
     Args:
@@ -54,6 +59,7 @@ def serialize_example(encoded, image_format, height, width, file_name, image_id,
         image_id: integer id.
         objects: sequence of `ObjectAnnotation` in pixels of this image.
         class_names: dict from category id to class name.
+        masks: for every object its `masks.ObjectMask` or None; empty: no object has one.
 
     Returns:
         A serialized tf.train.Example.
@@ -75,6 +81,7 @@ def serialize_example(encoded, image_format, height, width, file_name, image_id,
         CLASS_LABEL: _ints([item.category_id for item in objects]),
         IS_CROWD: _ints([int(item.is_crowd) for item in objects]),
         AREA: _floats([item.area for item in objects]),
+        **mask_features(masks),
     }
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
@@ -113,7 +120,7 @@ def parse_record(serialized: tf.Tensor) -> Record:
     )  # fmt: skip
 
 
-def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The boxes and labels to train on: no crowds, SimpleDet's rule; graph twin of `annotations.inclusive_boxes`.
 
     Args:
@@ -121,7 +128,8 @@ def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple
         height, width: int32 or int64 [], size of the decoded image in pixels.
 
     Returns:
-        boxes float32 [G', 4] `[x1, y1, x2, y2]`, pixels, inclusive corners; labels int64 [G'], original category ids.
+        boxes float32 [G', 4] `[x1, y1, x2, y2]`, pixels, inclusive corners; labels int64 [G'], original category ids;
+        keep bool [G], which objects of the record these are.
     """
 
     def side(low, high, size):
@@ -137,7 +145,8 @@ def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple
         tf.size(record.area) == tf.size(record.labels), lambda: record.area > 0, lambda: tf.ones_like(record.is_crowd)
     )
     keep = ~record.is_crowd & has_area & (x2 >= x1) & (y2 >= y1)
-    return tf.boolean_mask(tf.stack([x1, y1, x2, y2], axis=-1), keep), tf.boolean_mask(record.labels, keep)
+    boxes = tf.stack([x1, y1, x2, y2], axis=-1)
+    return tf.boolean_mask(boxes, keep), tf.boolean_mask(record.labels, keep), keep
 
 
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:

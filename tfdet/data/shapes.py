@@ -8,10 +8,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, ObjectAnnotation
+from tfdet.data.rle import counts_from_mask, counts_to_string
 
 CATEGORIES = (Category(1, "circle"), Category(2, "square"), Category(3, "triangle"))
 _MAX_OBJECTS = 5
 _MAX_OVERLAP = 0.05  # part of the smaller of two boxes that the other may cover
+_CIRCLE_POINTS = 64
 _MIN_CONTRAST = 90.0  # distance in RGB between a shape and the mean of the background
 
 
@@ -28,7 +30,9 @@ def draw_shapes(
         portrait_fraction: part of the images that is turned to portrait.
 
     Returns:
-        The set; images are JPEGs in memory, boxes enclose the drawn pixels, `area` counts them.
+        The set; images are JPEGs in memory, boxes enclose the drawn pixels, `area` counts them. Masks are those of the
+        whole shape, also where a later one covers a little of it: circles are polygons, squares two polygons side by
+        side, triangles compressed RLEs, so that training on shapes meets every kind.
     """
     images = []
     for image_id in range(first_id, first_id + num_images):
@@ -45,7 +49,7 @@ def _draw_image(random, image_id: int, height: int, width: int) -> ImageAnnotati
         category = CATEGORIES[int(random.integers(len(CATEGORIES)))]
         for _ in range(20):  # tries to find a free place
             mask = _shape_mask(random, category.name, height, width)
-            item = _annotate(mask, category.id)
+            item = _annotate(mask, category)
             if not any(_overlap(item, other) > _MAX_OVERLAP for other in objects):
                 pixels[mask] = _colour(random, background)
                 objects.append(item)
@@ -87,10 +91,24 @@ def _shape_mask(random, kind: str, height: int, width: int) -> np.ndarray:
     return np.array(canvas)
 
 
-def _annotate(mask: np.ndarray, category_id: int) -> ObjectAnnotation:
+def _annotate(mask: np.ndarray, category: Category) -> ObjectAnnotation:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y = float(columns[0]), float(rows[0])
-    return ObjectAnnotation(x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y, category_id, float(mask.sum()))
+    width, height = float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y
+    segmentation = _segmentation(mask, category.name, x, y, width, height)
+    return ObjectAnnotation(x, y, width, height, category.id, float(mask.sum()), segmentation=segmentation)
+
+
+def _segmentation(mask: np.ndarray, kind: str, x: float, y: float, width: float, height: float):
+    """The mask of a shape with the given box as COCO writes it."""
+    if kind == "circle":
+        angles = np.linspace(0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
+        points = [x + width / 2 * (1 + np.cos(angles)), y + height / 2 * (1 + np.sin(angles))]
+        return [np.round(np.stack(points, axis=-1), 2).ravel().tolist()]
+    if kind == "square":
+        left, middle, right, bottom = x, x + width // 2, x + width, y + height
+        return [[a, y, b, y, b, bottom, a, bottom] for a, b in ((left, middle), (middle, right))]
+    return {"size": list(mask.shape), "counts": counts_to_string(counts_from_mask(mask))}
 
 
 def _overlap(a: ObjectAnnotation, b: ObjectAnnotation) -> float:

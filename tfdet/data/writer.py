@@ -28,10 +28,10 @@ class ManifestBuilder:
         self.source = source
         self._class_of = {category.id: index for index, category in enumerate(categories)}
         self._rows: list[tuple] = []
-        self._num_crowd = 0
+        self._num_crowd = self._num_masks = self._num_crowd_masks = 0
         self._boxes_per_class = np.zeros(len(categories), np.int64)
 
-    def add(self, shard, offset, length, image_id, height, width, corners, labels, is_crowd, area) -> int:
+    def add(self, shard, offset, length, image_id, height, width, corners, labels, is_crowd, area, has_mask) -> int:
         """Adds one record.
 
         Args:
@@ -43,13 +43,17 @@ class ManifestBuilder:
             labels: int [G], category ids.
             is_crowd: bool [G].
             area: float32 [G], pixels.
+            has_mask: bool [G].
 
         Returns:
             The offset of the next record.
         """
         _, valid = inclusive_boxes(*corners, height, width, area)
-        valid &= ~np.asarray(is_crowd, bool)
+        is_crowd, has_mask = np.asarray(is_crowd, bool), np.asarray(has_mask, bool)
+        valid &= ~is_crowd
         self._num_crowd += int(np.sum(is_crowd))
+        self._num_masks += int(np.sum(valid & has_mask))
+        self._num_crowd_masks += int(np.sum(is_crowd & has_mask))
         for label in np.asarray(labels)[valid]:
             self._boxes_per_class[self._class_of[int(label)]] += 1
         self._rows.append((shard, offset, length, image_id, height, width, int(valid.sum())))
@@ -85,6 +89,8 @@ class ManifestBuilder:
             num_trainable_portrait=int(np.sum(trainable & portrait)),
             shards=shards,
             source=self.source,
+            num_masks=self._num_masks,
+            num_crowd_masks=self._num_crowd_masks,
         )
         return manifest, index
 
@@ -143,7 +149,7 @@ class DatasetWriter:
         image, objects = record.image, record.objects
         serialized = serialize_example(
             image.encoded, image.format, image.height, image.width, record.file_name, record.image_id,
-            objects, self._class_names,
+            objects, self._class_names, record.masks,
         )  # fmt: skip
         try:
             if self._writer is None:
@@ -160,7 +166,7 @@ class DatasetWriter:
         self._offset = self._builder.add(
             len(self._shard_files) - 1, self._offset, len(serialized), record.image_id, image.height, image.width,
             corners, [item.category_id for item in objects], [item.is_crowd for item in objects],
-            np.array([item.area for item in objects], np.float32),
+            np.array([item.area for item in objects], np.float32), [mask is not None for mask in record.masks],
         )  # fmt: skip
 
     def commit(self, report: ProblemReport) -> Manifest:

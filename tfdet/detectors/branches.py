@@ -9,7 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.detectors.postprocess import PostProcess
 from tfdet.ops.boxes import area
+from tfdet.ops.nms import multiclass_nms
+from tfdet.structures import Detections
 
 NO_BOUND = -1
 
@@ -23,12 +26,25 @@ class ScaleBranches:
     Args:
         valid_ranges: (smallest, largest) side of the boxes of each branch, the root of their area, in pixels of the
             original image; -1 for no largest one. None makes every branch responsible for all (TridentNet-Fast).
+        suppression: "joint" of the boxes of all branches, or "each_first": of each branch's, to the number of
+            detections of an image, and then of what is left of all (Detectron2).
 
-    Source: SimpleDet models/tridentnet/input.py, builder.py.
+    Source: SimpleDet models/tridentnet/input.py, builder.py; Detectron2 projects/TridentNet, trident_rcnn.py.
     """
 
-    def __init__(self, valid_ranges: tuple[tuple[float, float], ...] | None = ((0, 90), (30, 160), (90, -1))):
+    def __init__(
+        self,
+        valid_ranges: tuple[tuple[float, float], ...] | None = ((0, 90), (30, 160), (90, -1)),
+        suppression: str = "joint",
+    ):
+        if suppression not in ("joint", "each_first"):
+            raise ValueError(
+                f'Expected ScaleBranches.suppression to be "joint" or "each_first". Received: {suppression!r}'
+            )
+        if suppression == "each_first" and valid_ranges is not None:
+            raise ValueError('Expected ScaleBranches.valid_ranges = None with suppression "each_first"')
         self.valid_ranges = None if valid_ranges is None else tuple(tuple(r) for r in valid_ranges)
+        self.suppression = suppression
 
     def check(self, branches: int, test_branches: int) -> None:
         """`ValueError` where the ranges do not fit the numbers of branches in training and testing."""
@@ -69,6 +85,30 @@ class ScaleBranches:
         return (
             tf.reshape(boxes, [batch, rows, boxes.shape[2], 4]),
             tf.reshape(scores, [batch, rows, scores.shape[-1]]),
+        )
+
+    @staticmethod
+    def merge_detections(
+        found: Detections, images: tf.Tensor, num_classes: int, postprocess: PostProcess
+    ) -> Detections:
+        """The best detections of all branches after one more suppression.
+
+        Args:
+            found: of every branch, k B rows, image-major.
+            images: int32 [], B.
+            num_classes: C.
+            postprocess: whose thresholds apply.
+        """
+        boxes = tf.reshape(found.boxes, [images, -1, 4])
+        scores = tf.reshape(found.scores, [images, -1])
+        classes = tf.reshape(found.classes, [images, -1])
+        return multiclass_nms(
+            boxes[:, :, None],
+            tf.one_hot(classes, num_classes) * scores[..., None],
+            score_threshold=0.0,
+            iou_threshold=postprocess.iou_threshold,
+            max_detections=postprocess.max_detections,
+            convention=postprocess.convention,
         )
 
     def _ranges(self) -> tf.Tensor:

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
-from tfdet.ops.boxes import clip_to_image, to_float32
+from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
 from tfdet.ops.nms import multiclass_nms
 from tfdet.structures import Detections
 
@@ -21,13 +22,21 @@ MAX_LOG_RATIO = math.log(1000.0 / 16.0)
 class Candidates(NamedTuple):
     """Pairs of a box and a class, best first; score 0 and a zero box where there are fewer."""
 
-    boxes: tf.Tensor  # float32 [B, K, 4], pixels of the network input, inside the image
+    boxes: tf.Tensor  # float32 [B, K, 4], pixels of the network input, inside the image where clipped
     scores: tf.Tensor  # float32 [B, K]
     classes: tf.Tensor  # int32 [B, K]
 
 
 def best_candidates(
-    cls_logits, deltas, anchors, image_info, score_threshold: float, top_n: int, bound_growth: bool = True
+    cls_logits,
+    deltas,
+    anchors,
+    image_info,
+    score_threshold: float,
+    top_n: int,
+    bound_growth: bool = True,
+    convention: str = LEGACY,
+    clip: bool = True,
 ) -> Candidates:
     """The best (box, class) pairs of one feature map: a box with two likely classes comes twice.
 
@@ -39,6 +48,8 @@ def best_candidates(
         score_threshold: scores must exceed it.
         top_n: K, pairs kept at most; fewer on a map that has fewer.
         bound_growth: whether a box grows by 1000 / 16 at most.
+        convention: of boxes, `"legacy_plus_one"` (default) or `"continuous"`.
+        clip: whether boxes are clipped to the image content.
 
     Returns:
         Candidates. Scores that are not a number are left out.
@@ -58,10 +69,11 @@ def best_candidates(
     boxes = decode(
         tf.gather(anchors, anchor),
         tf.gather(tf.reshape(deltas, [batch, num_anchors, 4]), anchor, batch_dims=1),
+        convention=convention,
         max_log_ratio=MAX_LOG_RATIO if bound_growth else None,
     )
     kept = scores > score_threshold
-    boxes = tf.where(kept[..., None], clip_to_image(boxes, image_info), 0.0)
+    boxes = tf.where(kept[..., None], clip_to_image(boxes, image_info, convention) if clip else boxes, 0.0)
     return Candidates(boxes, tf.where(kept, scores, 0.0), classes)
 
 
@@ -78,6 +90,9 @@ class DensePostProcess:
         bound_growth: whether a box grows by 1000 / 16 at most (profile S), or without bound (profile H).
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
+        convention: of boxes, "legacy_plus_one" or "continuous".
+        clip: "candidates" before suppression, or "detections" after it, when those without an area are dropped
+            (Detectron2).
     """
 
     def __init__(
@@ -90,11 +105,16 @@ class DensePostProcess:
         bound_growth: bool = True,
         nms_method: str = "hard",
         nms_sigma: float = 0.5,
+        convention: str = LEGACY,
+        clip: str = "candidates",
     ):
+        if clip not in ("candidates", "detections"):
+            raise ValueError(f'Expected DensePostProcess.clip to be "candidates" or "detections". Received: {clip!r}')
         self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
         self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
         self.bound_growth = bound_growth
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
+        self.convention, self.clip = convention, clip
 
     def candidates(
         self, predictions: Sequence[tuple[tf.Tensor, tf.Tensor]], anchors: Sequence[tf.Tensor], image_info: tf.Tensor
@@ -109,7 +129,15 @@ class DensePostProcess:
         thresholds = [self.score_threshold] * (len(predictions) - 1) + [self.coarsest_score_threshold]
         return [
             best_candidates(
-                cls_logits, deltas, level_anchors, image_info, threshold, self.pre_nms_top_n, self.bound_growth
+                cls_logits,
+                deltas,
+                level_anchors,
+                image_info,
+                threshold,
+                self.pre_nms_top_n,
+                self.bound_growth,
+                self.convention,
+                self.clip == "candidates",
             )
             for (cls_logits, deltas), level_anchors, threshold in zip(predictions, anchors, thresholds, strict=True)
         ]
@@ -126,7 +154,7 @@ class DensePostProcess:
         boxes, scores, classes = (tf.concat(parts, axis=1) for parts in zip(*levels, strict=True))
         # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
         boxes = boxes / image_info[:, 2][:, None, None]
-        return multiclass_nms(
+        found = multiclass_nms(
             boxes[:, :, None],
             tf.one_hot(classes, num_classes) * scores[..., None],
             score_threshold=0.0,
@@ -134,4 +162,9 @@ class DensePostProcess:
             max_detections=self.max_detections,
             method=self.nms_method,
             sigma=self.nms_sigma,
+            convention=self.convention,
         )
+        if self.clip == "detections":
+            sizes = image_info / image_info[:, 2:]  # of the content, in pixels of the original image
+            return without_empty(found._replace(boxes=clip_to_image(found.boxes, sizes, self.convention)))
+        return found

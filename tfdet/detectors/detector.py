@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.detectors.preprocess import normalize_images
+from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
 from tfdet.structures import Batch, Detections
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
@@ -23,6 +23,8 @@ class Detector(keras.Model):
         backbone: layer, image -> list of feature maps, with `strides`.
         neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps.
         pixel_mean, pixel_std: RGB, 0..255.
+        size_divisor: sides of the normalised images are padded with zeros to a multiple of it (Detectron2 and
+            torchvision: 32 with a pyramid).
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Detector(keras.Model):
         neck: keras.layers.Layer | None,
         pixel_mean: tuple[float, ...],
         pixel_std: tuple[float, ...],
+        size_divisor: int = 1,
     ):
         # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
         super().__init__(name="detector", autocast=False)
@@ -40,6 +43,7 @@ class Detector(keras.Model):
         self.num_classes = num_classes
         self.backbone, self.neck = backbone, neck
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+        self.size_divisor = size_divisor
 
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """Losses of one replica's batch: float32 scalars, each already normalised; the total is their sum.
@@ -64,7 +68,8 @@ class Detector(keras.Model):
 
     def normalize(self, images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
         """uint8 images [B, H, W, 3] with `image_info` [B, 3] -> float32, zeros on the padding."""
-        return normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
+        normalized = normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
+        return pad_to_multiple(normalized, self.size_divisor) if self.size_divisor > 1 else normalized
 
     def pyramid(self, inputs: tf.Tensor, training: bool) -> tuple[list[tf.Tensor], list[int]]:
         """The maps, finest first, of normalised float images [B, H, W, 3], and their strides."""

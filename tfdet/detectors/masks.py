@@ -40,6 +40,8 @@ class MaskBranch:
         pool_size: int | None = 14,
     ):
         self.head = head(num_classes=num_classes)
+        # What draws the targets. Bitmaps can stand in for polygons, see `tfdet.ops.bitmap_targets`.
+        self.draw_targets = mask_targets
         self.shares_box_features = pool_size is None
         if self.shares_box_features and not getattr(bbox_head, "has_map", False):
             raise ValueError(
@@ -49,7 +51,12 @@ class MaskBranch:
         self._bbox_head, self._box_extractor = bbox_head, roi_extractor
         if not self.shares_box_features:
             self.roi_extractor = RoiExtractor(
-                roi_extractor.strides, pool_size, roi_extractor.mode, roi_extractor.level_rule
+                roi_extractor.strides,
+                pool_size,
+                roi_extractor.mode,
+                roi_extractor.level_rule,
+                roi_extractor.sampling_ratio,
+                roi_extractor.aligned,
             )
 
     def loss(
@@ -79,7 +86,7 @@ class MaskBranch:
         foreground = tf.where(classes >= 0, matched, -1)
         has_mask = tf.pad(tf.reduce_any(edge_parts >= 0, axis=2), [[0, 0], [1, 0]])  # slot 0: no object
         valid = tf.gather(has_mask, foreground + 1, batch_dims=1)
-        targets = mask_targets(boxes, foreground, edges, edge_parts, size=logits.shape[2])
+        targets = self.draw_targets(boxes, foreground, edges, edge_parts, size=logits.shape[2])
         return mask_loss(logits, targets, valid)
 
     def predict(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:

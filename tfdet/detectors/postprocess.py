@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.ops.box_coding import decode
-from tfdet.ops.boxes import clip_to_image
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
 from tfdet.ops.nms import multiclass_nms
+from tfdet.ops.top_proposals import MAX_LOG_RATIO
 from tfdet.structures import Detections
 
 
@@ -22,6 +23,10 @@ class PostProcess:
         box_std: standard deviations the box targets were divided by.
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
+        convention: of boxes, "legacy_plus_one" or "continuous".
+        bound_growth: whether a box grows by 1000 / 16 at most (Detectron2, torchvision).
+        min_size: boxes with a smaller side, in pixels of the network input, are dropped before suppression
+            (torchvision: 1e-2). Continuous boxes without an area are dropped after it whatever this is (Detectron2).
         in_network_pixels: whether boxes are suppressed in pixels of the network input, as in SimpleDet's Mask rows,
             not of the original image. The +1 of the legacy overlap depends on the scale.
     """
@@ -34,11 +39,15 @@ class PostProcess:
         box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
         nms_method: str = "hard",
         nms_sigma: float = 0.5,
+        convention: str = LEGACY,
+        bound_growth: bool = False,
+        min_size: float = 0.0,
         in_network_pixels: bool = False,
     ):
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
         self.box_std = tuple(box_std)
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
+        self.convention, self.bound_growth, self.min_size = convention, bound_growth, min_size
         self.in_network_pixels = in_network_pixels
 
     def decode(
@@ -64,10 +73,16 @@ class PostProcess:
         slots = tf.reshape(deltas, [shape[0], shape[1], deltas.shape[-1] // 4, 4])
         if class_agnostic:
             slots = slots[:, :, -1:]
-        boxes = decode(rois[:, :, None], slots, mean=(0.0, 0.0, 0.0, 0.0), std=box_std or self.box_std)
+        boxes = decode(
+            rois[:, :, None],
+            slots,
+            std=box_std or self.box_std,
+            convention=self.convention,
+            max_log_ratio=MAX_LOG_RATIO if self.bound_growth else None,
+        )
         slot_count = boxes.shape[2]
         flat = tf.reshape(boxes, [shape[0], shape[1] * slot_count, 4])
-        return tf.reshape(clip_to_image(flat, image_info), [shape[0], shape[1], slot_count, 4])
+        return tf.reshape(clip_to_image(flat, image_info, self.convention), [shape[0], shape[1], slot_count, 4])
 
     def __call__(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
         """The best boxes after suppression, in pixels of the original image.
@@ -79,16 +94,49 @@ class PostProcess:
         """
         if boxes.shape[2] > 1:
             boxes = boxes[:, :, 1:]
+        scores = scores[:, :, 1:]
+        if self.min_size > 0:
+            width, height = sizes(boxes, self.convention)
+            scores = tf.where((width >= self.min_size) & (height >= self.min_size), scores, -1.0)
         scale = image_info[:, 2][:, None, None]
         if not self.in_network_pixels:
             boxes = boxes / scale[..., None]
         found = multiclass_nms(
             boxes,
-            scores[:, :, 1:],
+            scores,
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
             method=self.nms_method,
             sigma=self.nms_sigma,
+            convention=self.convention,
         )
-        return found._replace(boxes=found.boxes / scale) if self.in_network_pixels else found
+        if self.in_network_pixels:
+            found = found._replace(boxes=found.boxes / scale)
+        return without_empty(found) if self.convention == CONTINUOUS else found
+
+
+def as_inclusive(detections: Detections) -> Detections:
+    """Detections of continuous boxes as the other packages hold them: x2 and y2 name the last pixel."""
+    exists = (detections.classes >= 0)[..., None]
+    shift = tf.constant([0.0, 0.0, 1.0, 1.0])
+    return detections._replace(boxes=tf.where(exists, detections.boxes - shift, detections.boxes))
+
+
+def without_empty(detections: Detections) -> Detections:
+    """Detections without those whose continuous boxes have no area; the rest moves up, in its order.
+
+    Source: Detectron2 modeling/postprocessing.py, detector_postprocess.
+    """
+    rows = tf.range(tf.shape(detections.scores)[1])
+    kept = (rows < detections.num_valid[:, None]) & (area(detections.boxes, CONTINUOUS) > 0.0)
+    order = tf.argsort(tf.cast(~kept, tf.int32), axis=1, stable=True)
+    kept, boxes, scores, classes = (
+        tf.gather(t, order, batch_dims=1) for t in (kept, detections.boxes, detections.scores, detections.classes)
+    )
+    return detections._replace(
+        boxes=tf.where(kept[..., None], boxes, 0.0),
+        scores=tf.where(kept, scores, 0.0),
+        classes=tf.where(kept, classes, -1),
+        num_valid=tf.reduce_sum(tf.cast(kept, tf.int32), axis=1),
+    )

@@ -10,11 +10,15 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
+from tfdet.detectors.postprocess import as_inclusive
 from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
-from tfdet.losses.focal import retina_losses
+from tfdet.losses.focal import RETINA_SIGMA, retina_losses
+from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
+
+_FIRST_FOREGROUND, _KEPT = 100.0, 0.9  # Detectron2 modeling/meta_arch/retinanet.py: loss_normalizer
 
 Predictions = list[tuple[tf.Tensor, tf.Tensor]]
 """Of each level, finest first: cls_logits [B, H, W, A * C], deltas [B, H, W, 4 * A]."""
@@ -36,7 +40,12 @@ class RetinaDetector(Detector):
         anchors, targets, postprocess: the parts without weights.
         focal_alpha: weight of an anchor's own class in the focal loss, against 1 - alpha of all others.
         focal_gamma: how far the focal loss plays down well-classified anchors.
+        box_sigma: of the smooth L1 of boxes; None for plain L1 (Detectron2, torchvision).
+        loss_divisor: what the losses divide by: "foreground", one more than the replica's foreground anchors; "image",
+            each image's own (torchvision); "moving", a moving average of their number, which begins at 100 and keeps .9
+            of itself in a step (Detectron2). It is a variable of the detector, and in no checkpoint of Detectron2.
         pixel_mean, pixel_std: RGB, 0..255.
+        size_divisor: see `Detector`.
 
     Example:
         ```python
@@ -57,13 +66,33 @@ class RetinaDetector(Detector):
         postprocess: DensePostProcess,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
+        box_sigma: float | None = RETINA_SIGMA,
+        loss_divisor: str = "foreground",
         pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
         pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
+        size_divisor: int = 1,
     ):
-        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std)
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
+        if loss_divisor not in ("foreground", "image", "moving"):
+            raise ValueError(
+                'Expected RetinaDetector.loss_divisor to be "foreground", "image" or "moving". '
+                f"Received: {loss_divisor!r}"
+            )
         self.head = head(num_classes=num_classes, num_anchors=anchors.num_anchors)
         self.anchors, self.targets, self.postprocess = anchors, targets, postprocess
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.box_sigma, self.loss_divisor = box_sigma, loss_divisor
+        self.moving_foreground = None
+        if loss_divisor == "moving":
+            self.moving_foreground = self.add_weight(
+                shape=(),
+                name="moving_foreground",
+                initializer=keras.initializers.Constant(_FIRST_FOREGROUND),
+                dtype="float32",
+                autocast=False,
+                trainable=False,
+                aggregation="mean",
+            )
 
     def predict_maps(self, images: tf.Tensor, image_info: tf.Tensor, training: bool) -> Predictions:
         """The head's outputs for uint8 images [B, H, W, 3] with `image_info` [B, 3]."""
@@ -93,13 +122,25 @@ class RetinaDetector(Detector):
             box_targets,
             self.focal_alpha,
             self.focal_gamma,
+            self.box_sigma,
+            self._divisor(labels),
         )
         return {"cls": cls, "box": box}
+
+    def _divisor(self, labels: tf.Tensor) -> tf.Tensor | str | None:
+        """The argument of `retina_losses` for labels int32 [B, N]; moves the moving average."""
+        if self.loss_divisor != "moving":
+            return "image" if self.loss_divisor == "image" else None
+        foreground = tf.maximum(tf.reduce_sum(tf.cast(labels >= 0, tf.float32)), 1.0)
+        moved = _KEPT * self.moving_foreground + (1.0 - _KEPT) * foreground
+        self.moving_foreground.assign(moved)
+        return moved
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         predictions = self.predict_maps(images, image_info, training=False)
         anchors = self.anchors.grid([cls for cls, _ in predictions])
-        return self.postprocess(predictions, anchors, image_info, self.num_classes)
+        found = self.postprocess(predictions, anchors, image_info, self.num_classes)
+        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         self.predict_maps(images, image_info, training=False)

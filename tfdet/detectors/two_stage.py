@@ -12,12 +12,13 @@ from tfdet.config import configurable
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.masks import MaskBranch
-from tfdet.detectors.postprocess import PostProcess
+from tfdet.detectors.postprocess import PostProcess, as_inclusive
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
-from tfdet.losses.bbox import bbox_losses
-from tfdet.losses.rpn import rpn_losses
+from tfdet.losses.bbox import BoxLoss
+from tfdet.losses.rpn import RpnLoss
+from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
@@ -26,7 +27,7 @@ class RpnOutputs(NamedTuple):
     """What the first stage computes for a batch."""
 
     features: list[tf.Tensor]  # maps the RPN reads, finest first
-    rpn: list[tuple[tf.Tensor, tf.Tensor]]  # per level (cls_logits [B,H,W,2A], deltas [B,H,W,4A])
+    rpn: list[tuple[tf.Tensor, tf.Tensor]]  # per level (cls_logits [B,H,W,2A or A], deltas [B,H,W,4A])
     roi_features: list[tf.Tensor]  # maps the RoIs are pooled from, finest first
 
 
@@ -57,12 +58,17 @@ class TwoStageDetector(Detector):
         roi_targets: what the box head learns. A list makes a cascade: one box head for each, the first on the
             proposals, the next on the boxes of the one before.
         stage_loss_weights: of the heads' losses, one a stage.
+        stage_scores: what a cascade's scores are the mean of: what all heads say about the RoIs of the last
+            ("last_rois"), or each about its own ("own_rois", Detectron2).
+        roi_gradient_scale: of the gradient from a box head into the maps (Detectron2's cascade: 1 / stages).
+        rpn_loss, box_loss: the losses of the two stages; by default SimpleDet's.
         neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps. Where two maps have the
             same stride the RPN reads the first and the RoIs are pooled from the last.
         masks: called with `num_classes`, `roi_extractor` and `bbox_head`, returns the `MaskBranch`; None: boxes alone.
             In a cascade it learns on the first stage's RoIs, and is tested on the last one's boxes.
         branches: for a backbone with branches (TridentNet), what each branch is responsible for; else None.
         pixel_mean, pixel_std: RGB, 0..255.
+        size_divisor: see `Detector`.
 
     Example:
         ```python
@@ -88,10 +94,21 @@ class TwoStageDetector(Detector):
         masks: Callable[..., MaskBranch] | None = None,
         branches: ScaleBranches | None = None,
         stage_loss_weights: tuple[float, ...] = (1.0,),
+        stage_scores: str = "last_rois",
+        roi_gradient_scale: float = 1.0,
+        rpn_loss: RpnLoss | None = None,
+        box_loss: BoxLoss | None = None,
         pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
         pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
+        size_divisor: int = 1,
     ):
-        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std)
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
+        if stage_scores not in ("last_rois", "own_rois"):
+            raise ValueError(
+                f'Expected TwoStageDetector.stage_scores to be "last_rois" or "own_rois". Received: {stage_scores!r}'
+            )
+        self.stage_scores, self.roi_gradient_scale = stage_scores, roi_gradient_scale
+        self.rpn_loss, self.box_loss = rpn_loss or RpnLoss(), box_loss or BoxLoss()
         self.rpn_head = rpn_head(num_anchors=anchors.num_anchors)
         self.anchors, self.proposals, self.roi_extractor = anchors, proposals, roi_extractor
         self.rpn_targets, self.postprocess = rpn_targets, postprocess
@@ -133,7 +150,13 @@ class TwoStageDetector(Detector):
         self, first: RpnOutputs, rois: tf.Tensor, training: bool, head: keras.layers.Layer | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoIs [B, R, 4] by `head`, by default the only one."""
-        return _classify(head or self.bbox_head, self.roi_extractor(first.roi_features, rois), rois, training)
+        return _classify(head or self.bbox_head, self._roi_features(first, rois, training), rois, training)
+
+    def _roi_features(self, first: RpnOutputs, rois: tf.Tensor, training: bool) -> tf.Tensor:
+        features = self.roi_extractor(first.roi_features, rois)
+        if training and self.roi_gradient_scale != 1.0:
+            features = _scale_gradient(features, self.roi_gradient_scale)
+        return features
 
     def propose(self, first: RpnOutputs, image_info: tf.Tensor, training: bool) -> Proposals:
         """Proposals of the first stage; with k branches k B rows."""
@@ -160,7 +183,7 @@ class TwoStageDetector(Detector):
             ranges = self.branches.network_ranges(batch.image_info, len(self._dilations(True)))
         labels, box_targets = self.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seed, ranges)
         logits, deltas = _flatten_levels(first.rpn)
-        return rpn_losses(logits, deltas, labels, box_targets, batch_per_image=self.rpn_targets.batch_per_image)
+        return self.rpn_loss(logits, deltas, labels, box_targets, self.rpn_targets.batch_per_image)
 
     def _box_losses(
         self, first: RpnOutputs, proposals: Proposals, batch: Batch, seed: tf.Tensor
@@ -174,11 +197,11 @@ class TwoStageDetector(Detector):
         for index, (name, head, targets, weight) in enumerate(self.stages):
             own_seed = seed if index == 0 else tf.random.experimental.stateless_fold_in(seed, index)
             samples = targets(rois, boxes, classes, own_seed, area_range)
-            features = self.roi_extractor(first.roi_features, samples.boxes)
+            features = self._roi_features(first, samples.boxes, training=True)
             with_mask = index == 0 and self.masks is not None
             shares = with_mask and self.masks.shares_box_features
             cls_logits, deltas, *box_map = _classify(head, features, samples.boxes, training=True, return_map=shares)
-            bbox_cls, bbox_reg = bbox_losses(cls_logits, deltas, samples, head.class_agnostic)
+            bbox_cls, bbox_reg = self.box_loss(cls_logits, deltas, samples, head.class_agnostic)
             losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
             if with_mask:
                 foreground = targets.max_foreground(samples.boxes.shape[1])
@@ -190,13 +213,17 @@ class TwoStageDetector(Detector):
     def predict_boxes(self, first: RpnOutputs, rois: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes [B, R, 1 or 1 + C, 4] in pixels of the network input and scores [B, R, 1 + C] of proposals.
 
-        Of a cascade: the last head's boxes, and the mean of what all heads say about the RoIs of the last.
+        Of a cascade: the last head's boxes, and the mean of what the heads say, see `stage_scores`.
         """
+        outputs = []
         for stage in self.stages[:-1]:
-            _, deltas = self.second_stage(first, rois, training=False, head=stage.head)
-            rois = self._refine(rois, deltas, image_info, stage.targets)
+            outputs.append(self.second_stage(first, rois, training=False, head=stage.head))
+            rois = self._refine(rois, outputs[-1][1], image_info, stage.targets)
         features = self.roi_extractor(first.roi_features, rois)
-        outputs = [_classify(head, features, rois, training=False) for head in self.bbox_heads]
+        if self.stage_scores == "own_rois":
+            outputs.append(_classify(self.bbox_heads[-1], features, rois, training=False))
+        else:
+            outputs = [_classify(head, features, rois, training=False) for head in self.bbox_heads]
         scores = tf.add_n([tf.nn.softmax(cls_logits) for cls_logits, _ in outputs]) / len(outputs)
         boxes = self.postprocess.decode(rois, outputs[-1][1], image_info, self.bbox_head.class_agnostic)
         return boxes, scores
@@ -204,15 +231,23 @@ class TwoStageDetector(Detector):
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
         first = self.first_stage(images, image_info, training=False)
-        rois = self.propose(first, image_info, training=False).boxes
-        boxes, scores = self.predict_boxes(first, rois, self._repeat(image_info, training=False))
-        if self.branches is not None:
-            boxes, scores = self.branches.merge(boxes, scores, image_info)
-        detections = self.postprocess(boxes, scores, image_info)
-        if self.masks is None:
-            return detections
-        rois = detections.boxes * image_info[:, 2][:, None, None]
-        return detections._replace(masks=self.masks.predict(first.roi_features, rois, detections.classes))
+        proposals = self.propose(first, image_info, training=False)
+        own_info = self._repeat(image_info, training=False)
+        boxes, scores = self.predict_boxes(first, proposals.boxes, own_info)
+        # Some proposals may be missing for good: their zero boxes must not become detections.
+        scores = tf.where(tf.math.is_inf(proposals.scores)[..., None], 0.0, scores)
+        if self.branches is not None and self.branches.suppression == "each_first":
+            found = self.postprocess(boxes, scores, own_info)
+            images = tf.shape(image_info)[0]
+            found = self.branches.merge_detections(found, images, self.num_classes, self.postprocess)
+        else:
+            if self.branches is not None:
+                boxes, scores = self.branches.merge(boxes, scores, image_info)
+            found = self.postprocess(boxes, scores, image_info)
+        if self.masks is not None:
+            rois = found.boxes * image_info[:, 2][:, None, None]
+            found = found._replace(masks=self.masks.predict(first.roi_features, rois, found.classes))
+        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)
@@ -242,6 +277,16 @@ class TwoStageDetector(Detector):
         """The boxes [B, R, 4] that an earlier head of a cascade makes of its RoIs, clipped to the image."""
         boxes = self.postprocess.decode(rois, deltas, image_info, class_agnostic=True, box_std=targets.box_std)
         return tf.ensure_shape(tf.stop_gradient(boxes[:, :, 0]), rois.shape)
+
+
+def _scale_gradient(values: tf.Tensor, scale: float) -> tf.Tensor:
+    """`values`, whose gradient is multiplied by `scale`."""
+
+    @tf.custom_gradient
+    def identity(x):
+        return tf.identity(x), lambda upstream: upstream * scale
+
+    return identity(values)
 
 
 def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool, return_map: bool = False):
@@ -279,8 +324,11 @@ def _make_stages(num_classes, bbox_head, roi_targets, loss_weights, postprocess)
 
 
 def _flatten_levels(rpn: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
-    """RPN maps -> logits [B, N, 2] and deltas [B, N, 4], in the order of the concatenated anchor grids."""
+    """RPN maps -> logits [B, N, 2 or 1] and deltas [B, N, 4], in the order of the concatenated anchor grids."""
     batch = tf.shape(rpn[0][0])[0]
-    logits = [tf.reshape(split_logits(cls), [batch, -1, 2]) for cls, _ in rpn]
+    if rpn[0][0].shape[-1] * 4 == rpn[0][1].shape[-1]:  # one logit an anchor
+        logits = [tf.reshape(cls, [batch, -1, 1]) for cls, _ in rpn]
+    else:
+        logits = [tf.reshape(split_logits(cls), [batch, -1, 2]) for cls, _ in rpn]
     deltas = [tf.reshape(box, [batch, -1, 4]) for _, box in rpn]
     return tf.concat(logits, axis=1), tf.concat(deltas, axis=1)

@@ -15,8 +15,10 @@ class RoiExtractor:
     Args:
         strides: of the levels used, finest first. (16,) for C4; (4, 8, 16, 32) for FPN, whose P6 is left to the RPN.
         output_size: P, cells a side.
-        mode: "max" is SimpleDet's ROIAlign_v2, the maximum of four samples.
-        level_rule: "thresholds" (profile S: sides of 112, 224, 448) or "log2" (profile H: floor(4 + log2(side / 224))).
+        mode: "max" is SimpleDet's ROIAlign_v2, the maximum of four samples; "average" that of Detectron.
+        level_rule: "thresholds" (profile S: sides of 112, 224, 448), "log2" (profile H: floor(4 + log2(side / 224))),
+            "detectron2" or "torchvision"; see `assign_levels`.
+        sampling_ratio, aligned: of "average"; Detectron2 has 0 (adaptive) and True, torchvision 2 and False.
 
     Call: (features finest first, boxes [B, R, 4]) -> [B * R, P, P, C] in the features' dtype. No gradient reaches the
     boxes.
@@ -28,8 +30,11 @@ class RoiExtractor:
         output_size: int = 7,
         mode: str = "max",
         level_rule: str = "thresholds",
+        sampling_ratio: int = 2,
+        aligned: bool = False,
     ):
         self.strides, self.output_size, self.mode, self.level_rule = tuple(strides), output_size, mode, level_rule
+        self.sampling_ratio, self.aligned = sampling_ratio, aligned
 
     def select(self, features: list[tf.Tensor], feature_strides: list[int]) -> list[tf.Tensor]:
         """The maps of `features` whose strides this extractor pools from."""
@@ -45,6 +50,15 @@ class RoiExtractor:
             levels = tf.zeros(tf.shape(boxes)[:2], tf.int32)
         else:
             levels = assign_levels(boxes, self.strides, rule=self.level_rule)
-        pooled = roi_align(features, boxes, levels, self.strides, self.output_size, mode=self.mode)
+        pooled = roi_align(
+            features,
+            boxes,
+            levels,
+            self.strides,
+            self.output_size,
+            mode=self.mode,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+        )
         size = self.output_size
         return tf.reshape(pooled, [-1, size, size, features[0].shape[-1]])

@@ -20,19 +20,23 @@ class RpnHead(keras.layers.Layer):
     Args:
         num_anchors: anchors of a cell, A.
         channels: of the 3x3 convolution; 512 on C4, 256 on FPN.
+        objectness: "softmax" of background and foreground, or "sigmoid" of one logit (Detectron2, torchvision).
 
-    Call: list of [B, H, W, C] -> list of (cls_logits [B, H, W, 2A], deltas [B, H, W, 4A]), float32. Logit channels
-    are the backgrounds of all anchors, then their foregrounds; delta channels are 4a + k.
+    Call: list of [B, H, W, C] -> list of (cls_logits [B, H, W, 2A or A], deltas [B, H, W, 4A]), float32. Logit channels
+    are the backgrounds of all anchors, then their foregrounds; of a sigmoid they are the anchors. Delta channels are
+    4a + k.
     """
 
-    def __init__(self, num_anchors: int, channels: int = 512, name: str = "rpn_head"):
+    def __init__(self, num_anchors: int, channels: int = 512, objectness: str = "softmax", name: str = "rpn_head"):
         super().__init__(name=name)
-        self.num_anchors, self.channels = num_anchors, channels
+        if objectness not in ("softmax", "sigmoid"):
+            raise ValueError(f'Expected RpnHead.objectness to be "softmax" or "sigmoid". Received: {objectness!r}')
+        self.num_anchors, self.channels, self.objectness = num_anchors, channels, objectness
         init = keras.initializers.RandomNormal(stddev=0.01)
         self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")
         # SimpleDet casts to float32 after the shared convolution: scores and boxes never live in half precision.
         one_by_one = {"use_bias": True, "kernel_initializer": init, "dtype": "float32"}
-        self.cls = SymmetricConv2D(2 * num_anchors, 1, name="cls", **one_by_one)
+        self.cls = SymmetricConv2D((2 if objectness == "softmax" else 1) * num_anchors, 1, name="cls", **one_by_one)
         self.box = SymmetricConv2D(4 * num_anchors, 1, name="box", **one_by_one)
 
     def call(self, features: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
@@ -43,7 +47,12 @@ class RpnHead(keras.layers.Layer):
         return outputs
 
     def get_config(self):
-        return {"num_anchors": self.num_anchors, "channels": self.channels, "name": self.name}
+        return {
+            "num_anchors": self.num_anchors,
+            "channels": self.channels,
+            "objectness": self.objectness,
+            "name": self.name,
+        }
 
 
 def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfdet.layers.normalization import MODES, BatchNorm
+from tfdet.layers.normalization import BN_EPSILON, MODES, BatchNorm
 
 GROUP = "group"
 GROUPS = 32
@@ -65,18 +65,19 @@ class GroupNorm(keras.layers.Layer):
         return input_shape
 
 
-def make_norm(norm: str, name: str) -> keras.layers.Layer:
+def make_norm(norm: str, name: str, bn_epsilon: float = BN_EPSILON) -> keras.layers.Layer:
     """The normalisation layer of a network.
 
     Args:
         norm: "frozen", "local" or "sync" (`BatchNorm`), or "group" (`GroupNorm`).
         name: of the layer.
+        bn_epsilon: of a `BatchNorm`; a `GroupNorm` has its own.
     """
     if norm == GROUP:
         return GroupNorm(name=name)
     if norm not in MODES:
         raise ValueError(f"Expected norm to be one of {(*MODES, GROUP)}. Received: norm={norm!r}")
-    return BatchNorm(norm, name=name)
+    return BatchNorm(norm, epsilon=bn_epsilon, name=name)
 
 
 def make_final_norm(norm: str, name: str) -> keras.layers.Layer:

@@ -15,7 +15,7 @@ RETINA_SIGMA = (1 / 0.11) ** 0.5
 """Sigma of RetinaNet's smooth L1: the pieces meet at 0.11 (SimpleDet models/retinanet/builder.py)."""
 
 
-def focal_loss(logits, labels, alpha: float = 0.25, gamma: float = 2.0) -> tf.Tensor:
+def focal_loss(logits, labels, alpha: float = 0.25, gamma: float = 2.0, image_weights=None) -> tf.Tensor:
     """Sigmoid focal loss, summed over all anchors and classes.
 
     With p the sigmoid of a logit, an anchor's own class costs `-alpha (1 - p)^gamma ln p`, every other class
@@ -27,6 +27,7 @@ def focal_loss(logits, labels, alpha: float = 0.25, gamma: float = 2.0) -> tf.Te
         labels: int32 [B, N], class 0..C-1; -1 is background (every class is another's), less is ignored.
         alpha: weight of the own class, in (0, 1).
         gamma: not negative; how far well-classified anchors are played down.
+        image_weights: float32 [B], factor of each image's losses; None: all 1. It gets no gradient.
 
     Returns:
         float32 scalar. Its gradient is that of SimpleDet's operator, before the normaliser.
@@ -34,21 +35,31 @@ def focal_loss(logits, labels, alpha: float = 0.25, gamma: float = 2.0) -> tf.Te
     Source: SimpleDet operator_cxx/contrib/focal_loss-inl.h.
     """
     labels = tf.convert_to_tensor(labels)
+    if image_weights is not None:
+        image_weights = tf.stop_gradient(image_weights)
 
     @tf.custom_gradient
     def summed(z):
         counted = (labels >= -1)[..., None]
+
+        def weighted(values, images=None):
+            if image_weights is None:
+                return values
+            return values * (image_weights[:, None, None] if images is None else tf.gather(image_weights, images))
+
         own = tf.cast(tf.where(labels >= 0), tf.int32)
         own = tf.concat([own, tf.gather_nd(labels, own)[:, None]], axis=1)  # [K, 3]: image, anchor, class
         own_logits = tf.gather_nd(z, own)
-        others = tf.where(counted, _other_loss(z, alpha, gamma), 0.0)
-        loss = tf.reduce_sum(others) - tf.reduce_sum(_other_loss(own_logits, alpha, gamma))
+        images = own[:, 0]
+        others = weighted(tf.where(counted, _other_loss(z, alpha, gamma), 0.0))
+        loss = tf.reduce_sum(others) - tf.reduce_sum(weighted(_other_loss(own_logits, alpha, gamma), images))
 
         def gradient(upstream):
-            to_logits = tf.where(counted, upstream * _other_gradient(z, alpha, gamma), 0.0)
-            return tf.tensor_scatter_nd_update(to_logits, own, upstream * _own_gradient(own_logits, alpha, gamma))
+            to_logits = weighted(tf.where(counted, upstream * _other_gradient(z, alpha, gamma), 0.0))
+            to_own = weighted(upstream * _own_gradient(own_logits, alpha, gamma), images)
+            return tf.tensor_scatter_nd_update(to_logits, own, to_own)
 
-        return loss + tf.reduce_sum(_own_loss(own_logits, alpha, gamma)), gradient
+        return loss + tf.reduce_sum(weighted(_own_loss(own_logits, alpha, gamma), images)), gradient
 
     return summed(tf.cast(logits, tf.float32))
 
@@ -60,11 +71,12 @@ def retina_losses(
     box_targets,
     alpha: float = 0.25,
     gamma: float = 2.0,
-    sigma: float = RETINA_SIGMA,
+    sigma: float | None = RETINA_SIGMA,
+    divisor: tf.Tensor | str | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Focal loss of all anchors that are not ignored, smooth L1 of the foreground ones.
 
-    Both divide by one more than the number of foreground anchors in all images of the replica.
+    Both divide by one more than the number of foreground anchors in all images of the replica; or by `divisor`.
 
     Args:
         cls_logits: of each level [B, n, C], any float dtype.
@@ -72,21 +84,37 @@ def retina_losses(
         labels: int32 [B, N], N the sum of the n; as in `focal_loss`.
         box_targets: float32 [B, N, 4].
         alpha, gamma: of `focal_loss`.
-        sigma: of `smooth_l1`.
+        sigma: of `smooth_l1`; None for plain L1.
+        divisor: float32 [], of both losses; or `"image"`: every image's losses divide by its own foreground anchors,
+            at least 1, and the mean over the images is taken (torchvision).
 
     Returns:
         Two float32 scalars: classification, box.
 
-    Source: SimpleDet models/retinanet/builder.py, RetinaNetHead.get_loss; operator_cxx/contrib/bbox_norm-inl.h.
+    Source: SimpleDet models/retinanet/builder.py, RetinaNetHead.get_loss; operator_cxx/contrib/bbox_norm-inl.h;
+    torchvision models/detection/retinanet.py, compute_loss.
     """
-    normaliser = tf.reduce_sum(tf.cast(labels >= 0, tf.float32)) + 1.0
+    foreground = tf.cast(labels >= 0, tf.float32)
+    weights = None
+    if isinstance(divisor, str):
+        images = tf.cast(tf.shape(labels)[0], tf.float32)
+        weights = 1.0 / (tf.maximum(tf.reduce_sum(foreground, axis=1), 1.0) * tf.maximum(images, 1.0))
+    if divisor is None:
+        normaliser = tf.reduce_sum(foreground) + 1.0
+    else:
+        normaliser = 1.0 if isinstance(divisor, str) else tf.stop_gradient(divisor)
     # Level by level: the logits of a pyramid side by side would be one more copy of the largest tensor of the step.
     by_level = tf.split(labels, [tf.shape(level)[1] for level in cls_logits], axis=1)
-    cls_loss = tf.add_n([focal_loss(level, own, alpha, gamma) for level, own in zip(cls_logits, by_level, strict=True)])
+    cls_loss = tf.add_n(
+        [focal_loss(level, own, alpha, gamma, weights) for level, own in zip(cls_logits, by_level, strict=True)]
+    )
     predicted = tf.cast(tf.concat(list(deltas), axis=1), tf.float32)
     # The mask acts on the difference: beyond it an overflow in a background anchor would turn the gradient to NaN.
     difference = tf.where((labels >= 0)[..., None], predicted - box_targets, 0.0)
-    return cls_loss / normaliser, tf.reduce_sum(smooth_l1(difference, sigma)) / normaliser
+    distance = smooth_l1(difference, sigma)
+    if weights is not None:
+        distance *= weights[:, None, None]
+    return cls_loss / normaliser, tf.reduce_sum(distance) / normaliser
 
 
 # -ln(1 - p) is softplus(z), -ln p is softplus(z) - z: exact where p rounds to 0 or 1.

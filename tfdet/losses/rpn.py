@@ -4,39 +4,79 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdet.config import configurable
 from tfdet.losses.smooth_l1 import smooth_l1
 
 
 def rpn_losses(
-    cls_logits, deltas, labels, box_targets, batch_per_image: int = 256, sigma: float = 3.0
+    cls_logits,
+    deltas,
+    labels,
+    box_targets,
+    batch_per_image: int = 256,
+    sigma: float | None = 3.0,
+    cls_divisor: str = "drawn",
+    box_divisor: str = "batch",
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Cross entropy of the drawn anchors, and smooth L1 of the foreground ones.
 
-    The first divides by the number of anchors drawn in all images of the replica, the second by
-    `batch_per_image` times the number of images, however many anchors were drawn.
+    A divisor is "drawn", the number of anchors drawn in all images of the replica, or "batch", `batch_per_image` times
+    the number of images, however many anchors were drawn.
 
     Args:
-        cls_logits: [B, N, 2], background and foreground, any float dtype.
+        cls_logits: [B, N, 2], background and foreground, or [B, N, 1], of the sigmoid; any float dtype.
         deltas: [B, N, 4], predicted offsets, any float dtype.
         labels: int32 [B, N], 1 foreground, 0 background, -1 ignored.
         box_targets: float32 [B, N, 4].
         batch_per_image: anchors drawn per image.
         sigma: of `smooth_l1`.
+        cls_divisor, box_divisor: of the two losses.
 
     Returns:
         Two float32 scalars: classification, box.
 
-    Source: SimpleDet symbol/builder.py, RpnHead.get_loss.
+    Source: SimpleDet symbol/builder.py, RpnHead.get_loss; Detectron2 modeling/proposal_generator/rpn.py, losses;
+    torchvision models/detection/rpn.py, compute_loss.
     """
     drawn = labels >= 0
-    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.maximum(labels, 0), logits=tf.cast(cls_logits, tf.float32)
-    )
+    cls_logits = tf.cast(cls_logits, tf.float32)
+    if cls_logits.shape[-1] == 1:
+        cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(
+            labels=tf.cast(labels == 1, tf.float32), logits=cls_logits[..., 0]
+        )
+    else:
+        cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.maximum(labels, 0), logits=cls_logits)
     count = tf.reduce_sum(tf.cast(drawn, tf.float32))
-    cls_loss = tf.reduce_sum(tf.where(drawn, cross_entropy, 0.0)) / tf.maximum(count, 1.0)
+    images = tf.cast(tf.shape(labels)[0], tf.float32)
+    divisors = {"drawn": tf.maximum(count, 1.0), "batch": tf.maximum(images * batch_per_image, 1.0)}
+    cls_loss = tf.reduce_sum(tf.where(drawn, cross_entropy, 0.0)) / divisors[cls_divisor]
 
     # The mask acts on the difference: beyond it an overflow in an ignored anchor would turn the gradient to NaN.
     difference = tf.where((labels == 1)[..., None], tf.cast(deltas, tf.float32) - box_targets, 0.0)
-    images = tf.cast(tf.shape(labels)[0], tf.float32)
-    box_loss = tf.reduce_sum(smooth_l1(difference, sigma)) / tf.maximum(images * batch_per_image, 1.0)
+    box_loss = tf.reduce_sum(smooth_l1(difference, sigma)) / divisors[box_divisor]
     return cls_loss, box_loss
+
+
+@configurable
+class RpnLoss:
+    """`rpn_losses` with its numbers, for gin files.
+
+    Args:
+        sigma: of `smooth_l1`; None for plain L1.
+        cls_divisor, box_divisor: "drawn" or "batch". SimpleDet divides the classes by the one and the boxes by the
+            other, Detectron2 both by "batch", torchvision both by "drawn".
+    """
+
+    def __init__(self, sigma: float | None = 3.0, cls_divisor: str = "drawn", box_divisor: str = "batch"):
+        if not {cls_divisor, box_divisor} <= {"drawn", "batch"}:
+            raise ValueError(
+                'Expected RpnLoss.cls_divisor and box_divisor to be "drawn" or "batch". '
+                f"Received: {cls_divisor!r}, {box_divisor!r}"
+            )
+        self.sigma, self.cls_divisor, self.box_divisor = sigma, cls_divisor, box_divisor
+
+    def __call__(self, cls_logits, deltas, labels, box_targets, batch_per_image: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `rpn_losses`."""
+        return rpn_losses(
+            cls_logits, deltas, labels, box_targets, batch_per_image, self.sigma, self.cls_divisor, self.box_divisor
+        )

@@ -15,10 +15,11 @@ from tfdet.necks.fpn import add_top_down, run_each
 
 @configurable
 class RetinaNeck(keras.layers.Layer):
-    """P3 to P5 as `FPN` makes them, P6 by a strided 3x3 of c5, P7 by a strided 3x3 of ReLU(P6).
+    """P3 to P5 as `FPN` makes them, P6 by a strided 3x3 of c5 (or of P5), P7 by a strided 3x3 of ReLU(P6).
 
     Args:
         channels: channels of every output.
+        p6_from: what P6 is made of: "c5" (SimpleDet, Detectron2) or "p5" (torchvision).
         norm: "group" puts a `GroupNorm` behind every lateral and every 3x3 of P3 to P5, which then have no bias; None
             (zoo) none.
 
@@ -28,9 +29,11 @@ class RetinaNeck(keras.layers.Layer):
 
     strides = [8, 16, 32, 64, 128]
 
-    def __init__(self, channels: int = 256, norm: str | None = None, name: str = "neck"):
+    def __init__(self, channels: int = 256, p6_from: str = "c5", norm: str | None = None, name: str = "neck"):
         super().__init__(name=name)
-        self.channels, self.norm = channels, norm
+        if p6_from not in ("c5", "p5"):
+            raise ValueError(f'Expected RetinaNeck.p6_from to be "c5" or "p5". Received: {p6_from!r}')
+        self.channels, self.p6_from, self.norm = channels, p6_from, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
         plain = {"use_bias": True, "kernel_initializer": init}
         conv = plain | {"use_bias": norm is None}
@@ -45,8 +48,9 @@ class RetinaNeck(keras.layers.Layer):
         if len(inputs) != 4:
             raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
         sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs[1:]))
-        p6 = self.p6(inputs[-1])
-        return [*run_each(self.outputs_, self.output_norms, sums), p6, self.p7(tf.nn.relu(p6))]
+        outputs = run_each(self.outputs_, self.output_norms, sums)
+        p6 = self.p6(inputs[-1] if self.p6_from == "c5" else outputs[-1])
+        return [*outputs, p6, self.p7(tf.nn.relu(p6))]
 
     def get_config(self):
-        return {"channels": self.channels, "norm": self.norm, "name": self.name}
+        return {"channels": self.channels, "p6_from": self.p6_from, "norm": self.norm, "name": self.name}

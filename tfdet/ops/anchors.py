@@ -56,12 +56,50 @@ def cell_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float], 
     return np.stack([centre - half_w, centre - half_h, centre + half_w, centre + half_h], axis=1).astype(np.float32)
 
 
+def centred_anchors(sizes: Sequence[float], ratios: Sequence[float], style: str) -> np.ndarray:
+    """The anchors of one cell in continuous coordinates, centred at 0: a size is the root of an anchor's area.
+
+    Args:
+        sizes: pixels, each above 0.
+        ratios: height / width, each above 0.
+        style: `"detectron2"`: size-major, ratio-minor, as computed; `"torchvision"`: ratio-major, size-minor,
+            in float32, rounded to whole pixels, halves to even.
+
+    Returns:
+        np.float32 [A, 4], A = len(ratios) * len(sizes).
+
+    Raises:
+        UserError: when an argument is out of range.
+
+    Source: Detectron2 modeling/anchor_generator.py, generate_cell_anchors; torchvision
+    models/detection/anchor_utils.py, generate_anchors.
+    """
+    precision = np.float32 if style == "torchvision" else np.float64
+    sizes, ratios = np.asarray(sizes, precision).ravel(), np.asarray(ratios, precision).ravel()
+    if not sizes.size or not ratios.size or (sizes <= 0).any() or (ratios <= 0).any():
+        raise UserError(
+            "anchors: expected at least one positive size and ratio. "
+            f"Received: sizes={sizes.tolist()}, ratios={ratios.tolist()}"
+        )
+    if style == "detectron2":
+        widths = np.sqrt(sizes[:, None] ** 2 / ratios)
+        heights = ratios * widths
+    elif style == "torchvision":
+        widths = (1 / np.sqrt(ratios))[:, None] * sizes
+        heights = np.sqrt(ratios)[:, None] * sizes
+    else:
+        raise UserError(f'anchors: style must be "detectron2" or "torchvision". Received: {style!r}')
+    half = np.stack([widths.ravel(), heights.ravel()], axis=1) / 2
+    corners = np.concatenate([-half, half], axis=1)
+    return (np.round(corners) if style == "torchvision" else corners).astype(np.float32)
+
+
 def grid_anchors(cell, stride, height, width) -> tf.Tensor:
     """Repeats the anchors of one cell over a feature map.
 
     Args:
         cell: float32 [A, 4] of `cell_anchors`.
-        stride: pixels between two cells.
+        stride: pixels between two cells; or two of them, int [2]: between rows, between columns.
         height: rows of the feature map; a Python int or an int tensor.
         width: columns of the feature map; a Python int or an int tensor.
 
@@ -71,9 +109,9 @@ def grid_anchors(cell, stride, height, width) -> tf.Tensor:
     Source: SimpleDet core/detection_input.py, AnchorTarget2D.h_all_anchor.
     """
     cell = tf.convert_to_tensor(cell, tf.float32)
-    stride = tf.cast(stride, tf.float32)
-    x = tf.cast(tf.range(width), tf.float32) * stride
-    y = tf.cast(tf.range(height), tf.float32) * stride
+    step_y, step_x = tf.unstack(tf.broadcast_to(tf.cast(stride, tf.float32), [2]))
+    x = tf.cast(tf.range(width), tf.float32) * step_x
+    y = tf.cast(tf.range(height), tf.float32) * step_y
     x, y = tf.meshgrid(x, y)
     shifts = tf.stack([x, y, x, y], axis=-1)
     return tf.reshape(shifts[:, :, None, :] + cell, [-1, 4])

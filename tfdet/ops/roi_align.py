@@ -133,7 +133,7 @@ def assign_levels(
     canonical_level: int = 4,
     rule: str = "thresholds",
 ) -> tf.Tensor:
-    """Chooses the pyramid level of every RoI by the square root of its area (widths and heights with + 1).
+    """Chooses the pyramid level of every RoI by the square root of its area.
 
     A RoI of `canonical_size` goes to the level of stride 2^canonical_level, one half as large to the next finer one.
 
@@ -143,7 +143,9 @@ def assign_levels(
         canonical_size: pixels.
         canonical_level: log2 of a stride.
         rule: `"thresholds"` compares with canonical_size * 2^k; `"log2"` takes
-            floor(canonical_level + log2(size / canonical_size + 1e-6)). They differ by 1e-6 at the borders.
+            floor(canonical_level + log2(size / canonical_size + 1e-6)). They differ by 1e-6 at the borders. Both take
+            widths and heights with + 1; the next two without. `"detectron2"` adds 1e-8 where `"log2"` adds 1e-6;
+            `"torchvision"` takes floor(canonical_level + log2(size / canonical_size) + 1e-6).
 
     Returns:
         int32 [...], indices into `strides`.
@@ -151,12 +153,18 @@ def assign_levels(
     Raises:
         UserError: when `rule` is unknown or the strides do not double.
 
-    Source: SimpleDet models/FPN/assign_layer_fpn.py (thresholds); mxnext tvm/fpn_roi_assign.py (log2).
+    Source: SimpleDet models/FPN/assign_layer_fpn.py (thresholds); mxnext tvm/fpn_roi_assign.py (log2); Detectron2
+    modeling/poolers.py, assign_boxes_to_levels; torchvision ops/poolers.py, LevelMapper.
     """
     finest = int(strides[0]).bit_length() - 1
     if [2 ** (finest + i) for i in range(len(strides))] != [int(s) for s in strides]:
         raise UserError(f"assign_levels: strides must be powers of two that double. Received: {tuple(strides)}")
     x1, y1, x2, y2 = tf.unstack(to_float32(boxes), 4, axis=-1)
+    if rule in ("detectron2", "torchvision"):
+        size = tf.sqrt(tf.maximum((x2 - x1) * (y2 - y1), 0.0)) / canonical_size
+        inside, outside = (1e-8, 0.0) if rule == "detectron2" else (0.0, 1e-6)
+        level = tf.floor(canonical_level + tf.math.log(size + inside) / tf.math.log(2.0) + outside)
+        return tf.cast(tf.clip_by_value(level - finest, 0.0, len(strides) - 1.0), tf.int32)
     size = tf.sqrt(tf.maximum((x2 - x1 + 1.0) * (y2 - y1 + 1.0), 0.0))
     if rule == "thresholds":
         borders = [canonical_size * 2.0 ** (finest + i - canonical_level) for i in range(1, len(strides))]
@@ -167,4 +175,6 @@ def assign_levels(
         level = tf.floor(canonical_level + tf.math.log(size / canonical_size + 1e-6) / tf.math.log(2.0))
         # Clip before the cast: the integer of an infinite float is undefined.
         return tf.cast(tf.clip_by_value(level - finest, 0.0, len(strides) - 1.0), tf.int32)
-    raise UserError(f'assign_levels: rule must be "thresholds" or "log2". Received: {rule!r}')
+    raise UserError(
+        f'assign_levels: rule must be "thresholds", "log2", "detectron2" or "torchvision". Received: {rule!r}'
+    )

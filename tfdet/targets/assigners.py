@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.ops.boxes import LEGACY
 from tfdet.structures import RoiSamples
 from tfdet.targets.roi import roi_targets
 from tfdet.targets.rpn import RpnTargets, rpn_targets
@@ -20,6 +21,8 @@ class RpnTargetAssigner:
         positive_iou: IoU from which an anchor is foreground.
         negative_iou: IoU below which it is background.
         ignored_iou: of a detector with branches: IoU with a box of another branch above which it is ignored.
+        outside: whether anchors that cross the border of the image take part.
+        convention: of boxes, "legacy_plus_one" or "continuous".
     """
 
     def __init__(
@@ -29,9 +32,12 @@ class RpnTargetAssigner:
         positive_iou: float = 0.7,
         negative_iou: float = 0.3,
         ignored_iou: float = 0.3,
+        outside: bool = False,
+        convention: str = LEGACY,
     ):
         self.batch_per_image, self.fg_fraction = batch_per_image, fg_fraction
         self.positive_iou, self.negative_iou, self.ignored_iou = positive_iou, negative_iou, ignored_iou
+        self.outside, self.convention = outside, convention
 
     def __call__(
         self,
@@ -53,8 +59,10 @@ class RpnTargetAssigner:
             fg_fraction=self.fg_fraction,
             positive_iou=self.positive_iou,
             negative_iou=self.negative_iou,
+            allowed_border=float("inf") if self.outside else 0.0,
             area_ranges=area_ranges,
             ignored_iou=self.ignored_iou,
+            convention=self.convention,
         )
 
 
@@ -70,8 +78,10 @@ class RoiTargetSampler:
         append_gt: whether ground-truth boxes join the proposals.
         box_std: standard deviations the encoded targets are divided by.
         pad: when too few RoIs qualify: "resize" (profile S) fills with one pass of random negatives and then
-            with the first proposal, "repeat" (profile H) with as many passes as it takes.
+            with the first proposal, "repeat" (profile H) with as many passes as it takes, "ignore" with rows that no
+            loss counts.
         keep_missing: whether missing proposals may be drawn as background (TridentNet, profile S).
+        convention: of boxes, "legacy_plus_one" or "continuous".
     """
 
     def __init__(
@@ -85,10 +95,12 @@ class RoiTargetSampler:
         box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
         pad: str = "resize",
         keep_missing: bool = False,
+        convention: str = LEGACY,
     ):
         self.num_rois, self.fg_fraction, self.fg_threshold = num_rois, fg_fraction, fg_threshold
         self.bg_high, self.bg_low, self.append_gt = bg_high, bg_low, append_gt
         self.box_std, self.pad, self.keep_missing = tuple(box_std), pad, keep_missing
+        self.convention = convention
 
     def max_foreground(self, num_rows: int) -> int:
         """The most foreground among the `num_rows` RoIs drawn of an image: so many rows come first."""
@@ -118,4 +130,5 @@ class RoiTargetSampler:
             pad=self.pad,
             keep_missing=self.keep_missing,
             area_range=area_range,
+            convention=self.convention,
         )

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import UserError
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import to_float32
+from tfdet.ops.boxes import LEGACY, to_float32
 from tfdet.ops.matching import match_boxes
 
 BACKGROUND, IGNORED = -1, -2
@@ -21,7 +22,15 @@ class RetinaTargets(NamedTuple):
     box_targets: tf.Tensor  # float32 [B, N, 4], offsets from the anchor; zeros where there is no class
 
 
-def retina_targets(anchors, boxes, classes, positive_iou: float = 0.5, negative_iou: float = 0.4) -> RetinaTargets:
+def retina_targets(
+    anchors,
+    boxes,
+    classes,
+    positive_iou: float = 0.5,
+    negative_iou: float = 0.4,
+    low_quality_class: str = "nearest",
+    convention: str = LEGACY,
+) -> RetinaTargets:
     """Gives every anchor a class by its IoU with the ground truth; none is drawn, none left out.
 
     An anchor is background below `negative_iou`. From `positive_iou` on it has the class of the box of its best IoU.
@@ -36,27 +45,38 @@ def retina_targets(anchors, boxes, classes, positive_iou: float = 0.5, negative_
         classes: int32 [B, G], -1 in padded slots.
         positive_iou: least IoU that suffices for a class.
         negative_iou: least IoU that is not background.
+        low_quality_class: the class of an anchor that no other surpasses for some box: `"nearest"`, that box's, or
+            `"best"`, that of the anchor's best IoU, to which its offsets lead (Detectron2, torchvision).
+        convention: of boxes, `"legacy_plus_one"` (default) or `"continuous"`.
 
     Returns:
         RetinaTargets.
 
-    Source: SimpleDet models/retinanet/input.py, PyramidAnchorTarget2DBase._assign_label_to_anchor.
+    Source: SimpleDet models/retinanet/input.py, PyramidAnchorTarget2DBase._assign_label_to_anchor; Detectron2
+    modeling/matcher.py, Matcher.
     """
     anchors, boxes = (tf.stop_gradient(t) for t in to_float32(anchors, boxes))
     classes = tf.cast(classes, tf.int32)
 
-    matches = match_boxes(anchors[None], boxes, classes >= 0)
+    if low_quality_class not in ("nearest", "best"):
+        raise UserError(
+            f'retina_targets: low_quality_class must be "nearest" or "best". Received: {low_quality_class!r}'
+        )
+    matches = match_boxes(anchors[None], boxes, classes >= 0, convention=convention)
     # Slot 0 stands for "no ground truth": index -1.
     classes = tf.pad(classes, [[0, 0], [1, 0]], constant_values=BACKGROUND)
     labels = tf.where(matches.iou < negative_iou, BACKGROUND, IGNORED)
-    labels = tf.where(matches.nearest, tf.gather(classes, matches.nearest_index + 1, batch_dims=1), labels)
     best_class = tf.gather(classes, matches.index + 1, batch_dims=1)
+    low_quality = best_class
+    if low_quality_class == "nearest":
+        low_quality = tf.gather(classes, matches.nearest_index + 1, batch_dims=1)
+    labels = tf.where(matches.nearest, low_quality, labels)
     labels = tf.where(matches.iou >= positive_iou, best_class, labels)
 
     foreground = (labels >= 0)[..., None]
     best_box = tf.gather(tf.pad(boxes, [[0, 0], [1, 0], [0, 0]]), matches.index + 1, batch_dims=1)
     best_box = tf.where(foreground, best_box, anchors)  # padding has no size to take a logarithm of
-    return RetinaTargets(labels, tf.where(foreground, encode(anchors, best_box), 0.0))
+    return RetinaTargets(labels, tf.where(foreground, encode(anchors, best_box, convention=convention), 0.0))
 
 
 @configurable
@@ -66,11 +86,28 @@ class RetinaTargetAssigner:
     Args:
         positive_iou: least IoU that suffices for a class.
         negative_iou: least IoU that is not background.
+        low_quality_class: "nearest" or "best".
+        convention: of boxes, "legacy_plus_one" or "continuous".
     """
 
-    def __init__(self, positive_iou: float = 0.5, negative_iou: float = 0.4):
+    def __init__(
+        self,
+        positive_iou: float = 0.5,
+        negative_iou: float = 0.4,
+        low_quality_class: str = "nearest",
+        convention: str = LEGACY,
+    ):
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
+        self.low_quality_class, self.convention = low_quality_class, convention
 
     def __call__(self, anchors: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> RetinaTargets:
         """See `retina_targets`."""
-        return retina_targets(anchors, boxes, classes, self.positive_iou, self.negative_iou)
+        return retina_targets(
+            anchors,
+            boxes,
+            classes,
+            self.positive_iou,
+            self.negative_iou,
+            self.low_quality_class,
+            self.convention,
+        )

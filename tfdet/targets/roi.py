@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import area, to_float32
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, to_float32
 from tfdet.ops.matching import match_best
 from tfdet.ops.sampling import random_order, random_subset, split_seed
 from tfdet.structures import RoiSamples
@@ -29,6 +29,7 @@ def roi_targets(
     pad: str = "resize",
     keep_missing: bool = False,
     area_range=None,
+    convention: str = LEGACY,
 ) -> RoiSamples:
     """Draws RoIs for the second stage: foreground first, then background.
 
@@ -37,10 +38,11 @@ def roi_targets(
     gap is filled with proposals below `fg_threshold`, as background:
     `pad="resize"` puts each of them once, in random order, and repeats the first proposal for what is left (the
     revision of SimpleDet that the zoo's figures belong to); `pad="repeat"` repeats all of them (the later revision).
-    Rows that even so have no proposal are zero boxes.
+    Rows that even so have no proposal are zero boxes. `pad="ignore"` fills nothing: such rows are zero boxes of class
+    -2, which no loss counts (Detectron2, torchvision).
 
     Proposals with y2 <= 0 (the missing ones; see `keep_missing`), or with a coordinate that is not a number, take no
-    part.
+    part; nor do, with continuous boxes, those without an area.
 
     Args:
         proposals: float32 [B, P, 4] in pixels of the network input.
@@ -55,10 +57,11 @@ def roi_targets(
         bg_low: least IoU of background.
         append_gt: let ground-truth boxes be drawn too.
         box_std: four floats that box targets are divided by.
-        pad: `"resize"` (default) or `"repeat"`.
+        pad: `"resize"` (default), `"repeat"` or `"ignore"`.
         keep_missing: let missing proposals be drawn as background, as ProposalTarget_v2 of profile S does.
         area_range: float32 [B, 2], smallest and largest side, the root of the area in pixels of the network input, of
             the ground-truth boxes that `append_gt` lets be drawn; both included. All boxes are matched all the same.
+        convention: of boxes, `"legacy_plus_one"` (default) or `"continuous"`.
 
     Returns:
         RoiSamples of R rows per image.
@@ -68,8 +71,8 @@ def roi_targets(
 
     Source: SimpleDet operator_cxx/proposal_target.cc, SampleROI; proposal_target-inl.h; proposal_target_v2-inl.h.
     """
-    if pad not in ("resize", "repeat"):
-        raise UserError(f'roi_targets: pad must be "resize" or "repeat". Received: {pad!r}')
+    if pad not in ("resize", "repeat", "ignore"):
+        raise UserError(f'roi_targets: pad must be "resize", "repeat" or "ignore". Received: {pad!r}')
     proposals, boxes = (tf.stop_gradient(t) for t in to_float32(proposals, boxes))
     classes = tf.cast(classes, tf.int32)
     gt_valid = classes >= 0
@@ -79,19 +82,21 @@ def roi_targets(
     valid = tf.reduce_all(tf.math.is_finite(proposals), axis=-1)
     if not keep_missing:
         valid &= candidates[..., 3] > 0.0
+    if convention == CONTINUOUS:
+        valid &= area(candidates, convention) > 0.0
     if append_gt:
         candidates = tf.concat([candidates, boxes], axis=1)
         joins = gt_valid
         if area_range is not None:
             low, high = tf.unstack(tf.square(to_float32(area_range))[:, None], axis=-1)
-            joins &= (area(boxes) >= low) & (area(boxes) <= high)
+            joins &= (area(boxes, convention) >= low) & (area(boxes, convention) <= high)
         valid = tf.concat([valid, joins], axis=1)
     # At least R columns, so that R of them can be picked; and one that is a missing proposal for certain.
     extra = tf.maximum(1, num_rois - tf.shape(candidates)[1])
     candidates = tf.pad(candidates, [[0, 0], [0, extra], [0, 0]])
     valid = tf.pad(valid, [[0, 0], [0, extra]])
 
-    matches = match_best(candidates, boxes, gt_valid, box_valid=valid)
+    matches = match_best(candidates, boxes, gt_valid, convention, box_valid=valid)
     foreground = valid & (matches.iou >= fg_threshold)
     background = valid & (matches.iou >= bg_low) & (matches.iou < bg_high)
     negative = valid & (matches.iou < fg_threshold)
@@ -105,7 +110,10 @@ def roi_targets(
     num_drawn = num_foreground + tf.reduce_sum(tf.cast(background, tf.int32), axis=1)
 
     drawn = _in_order(foreground, background, num_rois)
-    filler = _fillers(valid, negative, num_drawn, pad_seed, num_rois, pad)
+    if pad == "ignore":
+        filler = tf.shape(valid)[1] - 1  # the missing proposal
+    else:
+        filler = _fillers(valid, negative, num_drawn, pad_seed, num_rois, pad)
     row = tf.range(num_rois)[None, :]
     picked = tf.where(row < num_drawn[:, None], drawn, filler)
     is_foreground = row < num_foreground[:, None]
@@ -115,10 +123,11 @@ def roi_targets(
     # Slot 0 stands for "no ground truth": index -1.
     own_boxes = tf.gather(tf.pad(boxes, [[0, 0], [1, 0], [0, 0]]), matched + 1, batch_dims=1)
     own_classes = tf.gather(tf.pad(classes, [[0, 0], [1, 0]], constant_values=-1), matched + 1, batch_dims=1)
-    targets = encode(rois, own_boxes, std=box_std)
+    targets = encode(rois, own_boxes, std=box_std, convention=convention)
+    other = tf.where(row < num_drawn[:, None], -1, -2) if pad == "ignore" else -1
     return RoiSamples(
         boxes=rois,
-        classes=tf.where(is_foreground, own_classes, -1),
+        classes=tf.where(is_foreground, own_classes, other),
         box_targets=tf.where(is_foreground[..., None], targets, 0.0),
         matched=matched,
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import area, to_float32
+from tfdet.ops.boxes import LEGACY, area, to_float32
 from tfdet.ops.matching import match_best, match_boxes
 from tfdet.ops.sampling import random_subset, split_seed
 
@@ -34,6 +34,7 @@ def rpn_targets(
     allowed_border: float = 0.0,
     area_ranges=None,
     ignored_iou: float = 0.3,
+    convention: str = LEGACY,
 ) -> RpnTargets:
     """Labels anchors by their IoU with the ground truth and draws a batch of them.
 
@@ -53,11 +54,13 @@ def rpn_targets(
         fg_fraction: largest share of foreground.
         positive_iou: least IoU of foreground.
         negative_iou: least IoU that is not background.
-        allowed_border: pixels by which an anchor may cross the border.
+        allowed_border: pixels by which an anchor may cross the border; infinity lets all take part (Detectron2,
+            torchvision).
         area_ranges: float32 [B, K, 2], (smallest, largest) side of the boxes, the root of their area in pixels of the
             network input, that each of K branches is responsible for; or None. Before the draw, which each branch
             makes for itself, anchors that overlap another box are ignored.
         ignored_iou: the overlap above which they are.
+        convention: of boxes, `"legacy_plus_one"` (default) or `"continuous"`.
 
     Returns:
         RpnTargets; with `area_ranges` of K B rows, image-major.
@@ -68,9 +71,9 @@ def rpn_targets(
     anchors, image_info, boxes = (tf.stop_gradient(t) for t in to_float32(anchors, image_info, boxes))
     classes = tf.cast(classes, tf.int32)
     valid = classes >= 0
-    labels, matched = _label(anchors, image_info, boxes, valid, positive_iou, negative_iou, allowed_border)
+    labels, matched = _label(anchors, image_info, boxes, valid, positive_iou, negative_iou, allowed_border, convention)
     if area_ranges is not None:
-        near = _near_others(anchors, boxes, valid, to_float32(area_ranges), ignored_iou)
+        near = _near_others(anchors, boxes, valid, to_float32(area_ranges), ignored_iou, convention)
         labels = tf.reshape(tf.where(near, IGNORED, labels[:, None]), [-1, tf.shape(anchors)[0]])
         matched, boxes = (tf.repeat(t, area_ranges.shape[1], axis=0) for t in (matched, boxes))
     labels = _draw(labels, seed, batch_per_image, int(fg_fraction * batch_per_image))
@@ -78,15 +81,15 @@ def rpn_targets(
     # Slot 0 stands for "no ground truth": index -1.
     matched_boxes = tf.gather(tf.pad(boxes, [[0, 0], [1, 0], [0, 0]]), matched + 1, batch_dims=1)
     matched_boxes = tf.where(foreground, matched_boxes, anchors)  # padding has no size to take a logarithm of
-    targets = tf.where(foreground, encode(anchors, matched_boxes), 0.0)
+    targets = tf.where(foreground, encode(anchors, matched_boxes, convention=convention), 0.0)
     return RpnTargets(labels, targets)
 
 
-def _label(anchors, info, boxes, valid, positive_iou: float, negative_iou: float, border: float):
+def _label(anchors, info, boxes, valid, positive_iou: float, negative_iou: float, border: float, convention):
     """Labels int32 [B, N] before the draw, and the index int32 [B, N] of the best box, -1 where there is none."""
     inside = _inside(anchors, info, border)
     # An anchor outside the image takes no part: it neither is nor hides the nearest one.
-    matches = match_boxes(anchors[None], boxes, valid, box_valid=inside)
+    matches = match_boxes(anchors[None], boxes, valid, box_valid=inside, convention=convention)
     labels = tf.where(matches.iou < negative_iou, BACKGROUND, IGNORED)
     labels = tf.where(matches.nearest | (matches.iou >= positive_iou), FOREGROUND, labels)
     return tf.where(inside, labels, IGNORED), matches.index
@@ -98,13 +101,13 @@ def _inside(anchors: tf.Tensor, info: tf.Tensor, border: float) -> tf.Tensor:
     return (x1 >= -border) & (y1 >= -border) & (x2 < width + border) & (y2 < height + border)
 
 
-def _near_others(anchors, boxes, valid, ranges, ignored_iou: float) -> tf.Tensor:
+def _near_others(anchors, boxes, valid, ranges, ignored_iou: float, convention: str) -> tf.Tensor:
     """Bool [B, K, N]: the anchor overlaps a box outside the branch's range by more than `ignored_iou`."""
-    size = area(boxes)
+    size = area(boxes, convention)
     near = []
     for low, high in (tf.unstack(own, axis=-1) for own in tf.unstack(tf.square(ranges), axis=1)):
         others = valid & ((size < low[:, None]) | (size > high[:, None]))
-        near.append(match_best(anchors[None], boxes, others).iou > ignored_iou)
+        near.append(match_best(anchors[None], boxes, others, convention).iou > ignored_iou)
     return tf.stack(near, axis=1)
 
 

@@ -33,3 +33,36 @@ def dense_from_chw(cells: int):
         return array.reshape(out, channels, cells, cells).transpose(2, 3, 1, 0).reshape(-1, out)
 
     return dense_from_chw_
+
+
+def first_oihw_from_bgr(array: np.ndarray) -> np.ndarray:
+    """The first convolution of a network fed B, G, R, [out, 3, kh, kw] -> [kh, kw, 3, out] for R, G, B."""
+    return oihw_to_hwio(array[:, ::-1])
+
+
+def deconv(array: np.ndarray) -> np.ndarray:
+    """Transposed convolution kernels [in, out, kh, kw] -> [kh, kw, out, in], as Keras stores them."""
+    return array.transpose(2, 3, 1, 0)
+
+
+def background_first(array: np.ndarray) -> np.ndarray:
+    """Rows of classes with background last [C + 1, ...] -> with background first."""
+    return np.concatenate([array[-1:], array[:-1]])
+
+
+def dense_background_first(array: np.ndarray) -> np.ndarray:
+    """`dense` of a class predictor whose background is last."""
+    return dense(background_first(array))
+
+
+def with_background_box(array: np.ndarray) -> np.ndarray:
+    """Rows of box offsets without background [4 C, ...] -> [4 (1 + C), ...], zeros for the box of the background.
+
+    Of a class-agnostic predictor, [4, ...] -> [8, ...], of which tfdet reads the last four, as SimpleDet does.
+    """
+    return np.concatenate([np.zeros_like(array[:4]), array])
+
+
+def dense_with_background_box(array: np.ndarray) -> np.ndarray:
+    """`dense` of a box predictor that has no box of the background."""
+    return dense(with_background_box(array))

@@ -1,0 +1,293 @@
+"""Masks from the annotation file to the edges of a batch and to the ground truth of evaluation."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from tfdet.data.coco import read_coco
+from tfdet.data.convert import StrictError, convert
+from tfdet.data.doctor import diagnose
+from tfdet.data.inputs import EvalInput, TrainInput
+from tfdet.data.manifest import Manifest
+from tfdet.data.mask_schema import RING_OBJECT, SEGMENTATION, Rings, mask_damage, ring_edges
+from tfdet.data.problems import ProblemReport
+from tfdet.data.rle import counts_from_mask, counts_to_string
+from tfdet.data.scan import manifest_from_records
+from tfdet.errors import UserError
+
+HEIGHT, WIDTH = 40, 60
+TWO_PARTS = [[10.1, 5.7, 30.3, 6, 20, 25.25], [40, 5, 50.5, 5, 50.5, 30, 40, 30]]
+SIDES = {"short_side": 20, "long_side": 30}
+
+
+def disc_with_hole():
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    radius = (x - 30) ** 2 + (y - 20) ** 2
+    return (radius < 225) & (radius > 40)
+
+
+def rle(mask, compressed=True):
+    counts = counts_from_mask(mask)
+    return {"size": list(mask.shape), "counts": counts_to_string(counts) if compressed else counts}
+
+
+def draw(edges, parts, height, width):
+    """The mask of one object: even-odd within a part at the pixel centres, union over the parts."""
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    union = np.zeros((height, width), bool)
+    for part in set(parts[parts >= 0].tolist()):
+        inside = np.zeros((height, width), bool)
+        for x1, y1, x2, y2 in edges[parts == part]:
+            if y1 != y2:
+                crossed = ((y1 <= y) != (y2 <= y)) & (x > x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+                inside ^= crossed
+        union |= inside
+    return union
+
+
+@pytest.fixture
+def coco_set(coco, tmp_path):
+    """Converts the images of a `CocoBuilder`: coco_set(strict) -> (data set folder, report)."""
+
+    def make(strict=False):
+        report = ProblemReport()
+        convert(
+            read_coco([coco.write()], report), tmp_path / "set", "set", "test", report, num_workers=0, strict=strict
+        )
+        return tmp_path / "set", report
+
+    return make
+
+
+@pytest.fixture
+def masked(coco, coco_set):
+    """One image: a crowd, two parts, a box dropped by the box rule, an RLE with a hole, an object without mask."""
+    coco.image(1)
+    coco.box(1, (0, 0, 60, 40), 7, iscrowd=1, segmentation=rle(np.ones((HEIGHT, WIDTH), bool), compressed=False))
+    coco.box(1, (10, 5, 41, 25), segmentation=TWO_PARTS)
+    coco.box(1, (1, 1, 5, 5), area=0, segmentation=[[1, 1, 6, 1, 6, 6, 1, 6, 0, 3]])
+    coco.box(1, (15, 5, 31, 31), 7, segmentation=rle(disc_with_hole()))
+    coco.box(1, (2, 2, 9, 9), segmentation=[])
+    folder, report = coco_set()
+    assert report.counts() == {"box without a whole pixel": 1}
+    return folder
+
+
+def batches(folder, count=1, **arguments):
+    train = TrainInput(folder, **SIDES | {"images_per_replica": 1, "masks": True} | arguments)
+    return list(itertools.islice(train.dataset(1).as_numpy_iterator(), count))
+
+
+def test_manifest_counts_masks(masked):
+    manifest = Manifest.load(masked)
+    assert manifest.has_masks
+    assert (manifest.num_boxes, manifest.num_masks, manifest.num_crowd, manifest.num_crowd_masks) == (3, 2, 1, 1)
+
+
+def test_edges_of_a_batch(masked):
+    (batch,) = batches(masked, flip=False)
+    assert batch.classes.tolist() == [[0, 1, 0]]
+    assert batch.edges.dtype == np.float32 and batch.edge_parts.dtype == np.int32
+    edges, parts = batch.edges[0], batch.edge_parts[0]
+    assert edges.shape[:2] == parts.shape and parts.shape[0] == 3
+    assert parts[0, :8].tolist() == [0, 0, 0, 1, 1, 1, 1, -1]
+    first, second = (np.array(polygon).reshape(-1, 2) / 2 for polygon in TWO_PARTS)
+    for polygon, own in ((first, edges[0, :3]), (second, edges[0, 3:7])):
+        np.testing.assert_allclose(own, np.concatenate([polygon, np.roll(polygon, -1, axis=0)], axis=1), atol=1e-5)
+    assert (parts[2] == -1).all() and (edges[parts == -1] == 0).all()
+    np.testing.assert_array_equal(draw(edges[1] * 2, parts[1], HEIGHT, WIDTH), disc_with_hole())
+
+
+def test_the_mirrored_copy(masked):
+    one, other = sorted(batches(masked, 2), key=lambda batch: batch.boxes[0, 0, 0])
+    plain, mirrored = (one, other) if one.edges[0, 0, 0, 1] == other.edges[0, 0, 0, 1] else (None, None)
+    (straight,) = batches(masked, flip=False)
+    if not np.array_equal(plain.edges, straight.edges):
+        plain, mirrored = mirrored, plain
+    np.testing.assert_array_equal(plain.edges, straight.edges)
+    real = plain.edge_parts >= 0
+    width = plain.image_info[0, 1]
+    expected = plain.edges[real] * [-1, 1, -1, 1] + np.array([1, 0, 1, 0]) * (width - 1)
+    np.testing.assert_allclose(mirrored.edges[real], expected, atol=1e-5)
+    assert (mirrored.edges[~real] == 0).all()
+    np.testing.assert_array_equal(mirrored.edge_parts, plain.edge_parts)
+
+
+def test_without_masks_there_is_no_edge(masked):
+    for dataset in (TrainInput(masked, images_per_replica=1, **SIDES).dataset(1), EvalInput(masked, **SIDES).dataset()):
+        assert dataset.element_spec.edges.shape[2:] == (0, 4) and dataset.element_spec.edge_parts.shape[2] == 0
+        batch = next(dataset.as_numpy_iterator())
+        assert batch.edges.shape == (1, 3, 0, 4) and batch.edge_parts.shape == (1, 3, 0)
+
+
+def test_images_of_a_batch_are_padded_together(coco, coco_set):
+    coco.image(1).box(1, (10, 5, 41, 25), segmentation=TWO_PARTS).box(1, (5, 5, 9, 9))
+    coco.image(2).box(2, (15, 5, 31, 31), segmentation=rle(disc_with_hole()))
+    coco.image(3).box(3, (5, 5, 9, 9))
+    folder, _ = coco_set()
+    (batch,) = batches(folder, flip=False, images_per_replica=3)
+    by_image = dict(zip(batch.image_ids.tolist(), batch.edge_parts))
+    counts = {number: (parts >= 0).sum(axis=1).tolist() for number, parts in by_image.items()}
+    assert counts[1] == [7, 0] and counts[3] == [0, 0] and counts[2][1] == 0
+    assert batch.edges.shape == (3, 2, counts[2][0], 4)
+
+
+def test_ground_truth_is_what_was_annotated(masked):
+    truth = EvalInput(masked).ground_truth()["annotations"]
+    crowd, two_parts, _, disc, bare = truth
+    assert two_parts["segmentation"] == TWO_PARTS and "segmentation" not in bare
+    np.testing.assert_array_equal(coco_mask.decode(disc["segmentation"]), disc_with_hole())
+    assert coco_mask.decode(crowd["segmentation"]).all() and crowd["iscrowd"]
+
+
+def test_bad_masks_are_named_and_lose_no_box(coco, coco_set):
+    coco.image(1)
+    for segmentation in (
+        [[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4]], [[1, 2, 3, 4, float("nan"), 6]], "1 2 3",
+        {"size": [WIDTH, HEIGHT], "counts": [0, 2400]}, {"size": [HEIGHT, WIDTH], "counts": [0, 2399]},
+    ):  # fmt: skip
+        coco.box(1, (5, 5, 20, 20), segmentation=segmentation)
+    coco.box(1, (5, 5, 20, 20), segmentation=TWO_PARTS)
+    folder, report = coco_set()
+    assert report.counts() == {
+        "mask polygon with an odd number of coordinates": 1, "mask polygon of fewer than 3 points": 1,
+        "mask polygon not finite": 1, "unreadable mask": 1, "mask RLE of another size than the image": 1,
+        "mask RLE does not fill the image": 1,
+    }  # fmt: skip
+    for number, problem in enumerate(report.problems, start=1):
+        assert f"annotation {number}:" in problem.reason and problem.file.endswith("0001.jpg") and problem.image_id == 1
+    manifest = Manifest.load(folder)
+    assert (manifest.num_boxes, manifest.num_masks) == (7, 1)
+    with pytest.raises(StrictError):
+        coco_set(strict=True)
+
+
+def test_masks_of_rotated_images(coco, coco_set, make_jpeg):
+    """The annotation gives the upright size, 60x40; the file holds 40x60 and says how to turn it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    encoded = make_jpeg(WIDTH, HEIGHT, exif=exif)
+    coco.image(1, encoded=encoded).box(1, (15, 5, 31, 31), segmentation=rle(disc_with_hole()))
+    coco.image(2, encoded=encoded).box(2, (15, 5, 31, 31), segmentation=rle(disc_with_hole().T))
+    # the size as stored: neither picture, box nor mask is turned
+    coco.image(3, WIDTH, HEIGHT, encoded=encoded).box(3, (5, 15, 31, 31), segmentation=rle(disc_with_hole().T))
+    folder, report = coco_set()
+    assert report.counts() == {"mask RLE of another size than the image": 1}
+    first, second, third = EvalInput(folder).ground_truth()["annotations"]
+    np.testing.assert_array_equal(coco_mask.decode(first["segmentation"]), disc_with_hole())
+    np.testing.assert_array_equal(coco_mask.decode(third["segmentation"]), disc_with_hole().T)
+    assert "segmentation" not in second
+    by_image = {int(batch.image_ids[0]): batch for batch in batches(folder, 3, flip=False)}
+    for number, mask in ((1, disc_with_hole()), (3, disc_with_hole().T)):
+        batch = by_image[number]
+        drawn = draw(batch.edges[0, 0] / batch.image_info[0, 2], batch.edge_parts[0, 0], *mask.shape)
+        np.testing.assert_array_equal(drawn, mask)
+
+
+def test_sets_without_masks(mixed_set, tmp_path):
+    """Also such a manifest as was written before there were masks."""
+    path = mixed_set / "manifest.json"
+    content = json.loads(path.read_text())
+    assert content.pop("num_masks") == content.pop("num_crowd_masks") == 0
+    path.write_text(json.dumps(content))
+    assert not Manifest.load(mixed_set).has_masks
+    with pytest.raises(UserError, match="TrainInput.masks is True, but .* has no masks: convert it anew"):
+        TrainInput(mixed_set, masks=True)
+    assert batches(mixed_set, masks=False)[0].edges.shape == (1, 1, 0, 4)
+    assert not any("segmentation" in a for a in EvalInput(mixed_set).ground_truth()["annotations"])
+    (record,) = tf.data.TFRecordDataset(Manifest.load(mixed_set).shard_paths()[0]).take(1)
+    assert not any("polygon" in key or "segmentation" in key for key in features(record))
+
+
+def features(record):
+    return tf.train.Example.FromString(record.numpy()).features.feature
+
+
+def rewrite(folder, change):
+    """Changes the only record of a data set, in a file of its own."""
+    (record,) = tf.data.TFRecordDataset(Manifest.load(folder).shard_paths()[0])
+    example = tf.train.Example.FromString(record.numpy())
+    change(example.features.feature)
+    path = folder.parent / "changed.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(example.SerializeToString())
+    return path
+
+
+def test_scanning_counts_masks_and_finds_damaged_ones(masked, tmp_path):
+    def scan(path, name):
+        report = ProblemReport()
+        return manifest_from_records(str(path), tmp_path / name, name, report), report
+
+    manifest, report = scan(rewrite(masked, lambda feature: None), "same")
+    assert (manifest.num_masks, manifest.num_crowd_masks) == (2, 1) and "damaged masks" not in report.counts()
+    assert not diagnose(tmp_path / "same")
+
+    def damage(feature):
+        feature[RING_OBJECT].int64_list.value[0] = 99
+
+    manifest, report = scan(rewrite(masked, damage), "damaged")
+    assert manifest.num_masks == 0 and report.counts()["damaged masks"] == 1
+    (problem,) = diagnose(tmp_path / "damaged")
+    assert problem.kind == "damaged masks" and problem.image_id == 1
+
+    def png(feature):
+        for key in list(feature):
+            if key.startswith("image/object/polygon") or key == SEGMENTATION:
+                del feature[key]
+        feature["image/object/mask"].bytes_list.value.extend([b"png"] * 5)
+
+    manifest, report = scan(rewrite(masked, png), "garden")
+    assert (manifest.num_boxes, manifest.has_masks) == (3, False)
+    assert report.counts(notes=True) == {"masks not read": 1}
+    assert batches(tmp_path / "garden", masks=False)[0].classes.tolist() == [[0, 1, 0]]
+
+
+def test_damaged_masks_end_training_with_the_name_of_the_image(masked):
+    """The records say what they hold; a set whose records were exchanged is found when they are read."""
+    path = rewrite(masked, lambda feature: feature[RING_OBJECT].int64_list.value.__setitem__(0, 99))
+    manifest = manifest_from_records(str(path), masked.parent / "bad", "bad", ProblemReport())
+    content = json.loads((manifest.folder / "manifest.json").read_text())
+    (manifest.folder / "manifest.json").write_text(json.dumps(content | {"num_masks": 2}))
+    train = TrainInput(manifest.folder, masks=True, images_per_replica=1, **SIDES)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        next(iter(train.dataset(1)))
+    assert "damaged masks" in str(train.explain(caught.value)) and "image id 1" in str(train.explain(caught.value))
+
+
+def test_edges_of_kept_objects():
+    rings = Rings(
+        tf.constant([[0, 0], [1, 0], [0, 1], [5, 5], [6, 5], [6, 6], [5, 6], [9, 9], [8, 9], [8, 8]], tf.float32),
+        tf.constant([3, 4, 3], tf.int64), tf.constant([0, 2, 2], tf.int64), tf.constant([0, 0, 1], tf.int64),
+    )  # fmt: skip
+    edges, parts = ring_edges(rings, tf.constant([False, True, True]))
+    assert parts.numpy().tolist() == [[-1] * 7, [0] * 4 + [1] * 3]
+    assert edges.numpy()[1, 3].tolist() == [5, 6, 5, 5] and edges.numpy()[1, 6].tolist() == [8, 8, 9, 9]
+    assert not edges.numpy()[0].any()
+    for keep in ([True, False, False], [False] * 3):
+        edges, parts = ring_edges(rings, tf.constant(keep))
+        assert edges.shape == (sum(keep), 3 * sum(keep), 4) and parts.shape == (sum(keep), 3 * sum(keep))
+
+
+def test_damage_is_described():
+    def rings(vertices=4, lengths=(4,), objects=(0,), parts=(0,)):
+        return Rings(np.zeros((vertices, 2)), np.array(lengths), np.array(objects), np.array(parts))
+
+    assert mask_damage(np.array([b"[]", b""], object), rings(), 2) is None
+    assert mask_damage(np.array([], object), rings(0, (), (), ()), 2) is None
+    for texts, own, message in (
+        ([b"[]"], rings(), "1 segmentations for 2"),
+        ([b"[", b""], rings(), "not json"),
+        ([b"3", b""], rings(), "is none"),
+        ([], rings(vertices=3), "do not fit together"),
+        ([], rings(parts=()), "do not fit together"),
+        ([], rings(objects=(2,)), "do not belong"),
+        ([], rings(8, (4, 4), (1, 0), (0, 0)), "do not belong"),
+        ([], rings(parts=(-1,)), "negative part"),
+    ):
+        assert message in mask_damage(np.array(texts, object), own, 2)

@@ -1,0 +1,145 @@
+"""Detectors of Detectron2 and torchvision: stored maps, detections, losses and gradients; their name maps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gin
+import numpy as np
+import pytest
+
+from tfdet import config
+from tfdet.commands.flags import register_all
+from tfdet.errors import UserError
+from tfdet.weights import detectron2, golden_torch, golden_torch_check, layouts, torchvision
+from tfdet.weights.golden_matching import matched_pairs
+from tfdet.weights.rules import source_of
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "torch_small"
+FOLDERS = sorted(path.parent.name for path in GOLDEN.glob("*/meta.json"))
+
+
+def read(name: str) -> golden_torch.TorchGolden:
+    folder = GOLDEN / name
+    meta = json.loads((folder / "meta.json").read_text())
+    train = dict(np.load(folder / "train.npz")) if (folder / "train.npz").is_file() else {}
+    weights = dict(np.load(folder / meta["weights"]))
+    return golden_torch.make(folder, meta, weights, dict(np.load(folder / "golden.npz")), train)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_all_that_is_stored_agrees(name):
+    golden = read(name)
+    verdict = golden_torch_check.check(golden)
+    assert [row for row in [*verdict.maps, *verdict.training] if not row.error <= row.limit] == []
+    assert [row for row in verdict.shares if row.share < row.limit] == []
+    assert verdict.passed and not verdict.skipped
+    assert bool(verdict.training) == bool(golden.train)
+
+
+def test_a_wrong_weight_is_found():
+    golden = read("d2_trident_r50_c4")
+    name = "backbone.res4.2.conv2.weight"
+    golden.arrays[name] = golden.arrays[name][..., ::-1]
+    verdict = golden_torch_check.check(golden)
+    assert not verdict.passed
+    assert {row.name for row in verdict.maps if row.error > row.limit} >= {"rpn_logits_0", "box_cls_logits"}
+
+
+def test_a_checkpoint_with_a_tensor_too_few_or_too_many_does_not_fit():
+    golden = read("d2_trident_r50_c4")
+    golden.arrays["stranger"] = golden.arrays.pop("proposal_generator.rpn_head.conv.bias")
+    golden.arrays["proposal_generator.anchor_generator.cell_anchors.0"] = np.zeros([15, 4])  # some files have it
+    with pytest.raises(UserError, match=r"1 variables left.*rpn_head/conv/bias.*1 in the file and not used \(stranger"):
+        golden_torch.build_like(golden)
+
+
+def test_old_and_new_spelling_of_torchvision_are_the_same_tensors():
+    old = {
+        "backbone.fpn.inner_blocks.3.weight": "backbone.fpn.inner_blocks.3.0.weight",
+        "backbone.fpn.layer_blocks.0.bias": "backbone.fpn.layer_blocks.0.0.bias",
+        "rpn.head.conv.weight": "rpn.head.conv.0.0.weight",
+        "roi_heads.mask_head.mask_fcn1.bias": "roi_heads.mask_head.0.0.bias",
+        "roi_heads.mask_head.mask_fcn4.weight": "roi_heads.mask_head.3.0.weight",
+        "head.classification_head.conv.6.weight": "head.classification_head.conv.3.0.weight",
+        "head.regression_head.conv.0.bias": "head.regression_head.conv.0.0.bias",
+        "roi_heads.box_head.fc6.weight": "roi_heads.box_head.fc6.weight",
+        "backbone.fpn.extra_blocks.p6.weight": "backbone.fpn.extra_blocks.p6.weight",
+    }
+    for name, expected in old.items():
+        assert list(torchvision.current_names({name: np.zeros(1)})) == [expected]
+        assert list(torchvision.current_names({expected: np.zeros(1)})) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("file", "rules", "expected"),
+    [
+        (
+            "torchvision/retinanet_r50_fpn",
+            torchvision.RETINA,
+            {
+                "neck/p6_conv/kernel": "backbone.fpn.extra_blocks.p6.weight",
+                "neck/p5_conv/bias": "backbone.fpn.layer_blocks.2.0.bias",
+                "retina_head/cls_conv4/kernel": "head.classification_head.conv.3.0.weight",
+                "retina_head/box/bias": "head.regression_head.bbox_reg.bias",
+                "backbone/stage4/unit1/sc_bn/moving_variance": "backbone.body.layer4.0.downsample.1.running_var",
+            },
+        ),
+        (
+            "detectron2/cascade_mask_rcnn_r50_fpn",
+            detectron2.CASCADE,
+            {
+                "bbox_head_3rd/fc1/kernel": "roi_heads.box_head.2.fc1.weight",
+                "mask_head/conv3/kernel": "roi_heads.mask_head.mask_fcn4.weight",
+                "mask_head/up/bias": "roi_heads.mask_head.deconv.bias",
+                "backbone/bn0/beta": "backbone.bottom_up.stem.conv1.norm.bias",
+                "backbone/stage1/unit3/bn2/gamma": "backbone.bottom_up.res2.2.conv2.norm.weight",
+            },
+        ),
+        (
+            "detectron2/retinanet_r50_fpn",
+            detectron2.RETINA,
+            {
+                "neck/p7_conv/kernel": "backbone.top_block.p7.weight",
+                "neck/p3_lateral/kernel": "backbone.fpn_lateral3.weight",
+                "retina_head/box_conv2/kernel": "head.bbox_subnet.2.weight",
+                "retina_head/cls/bias": "head.cls_score.bias",
+            },
+        ),
+    ],
+)
+def test_every_variable_of_a_family_has_a_name_of_its_own(file, rules, expected):
+    register_all()
+    config.parse([f"{file}.gin"], ["WIDTH = 0.0625"])
+    detector = gin.get_configurable("build_detector")(num_classes=3)
+    names = {}
+    for variable in detector.weights:
+        found = source_of(variable.path, rules)
+        if found is not None:
+            names[variable.path] = found[0]
+    assert set(v.path for v in detector.weights) - set(names) <= {"detector/moving_foreground"}
+    assert len(set(names.values())) == len(names)
+    assert {path: names[path] for path in expected} == expected
+
+
+def test_layout_steps_by_hand():
+    scores = np.arange(6.0).reshape(3, 2)  # classes 0, 1, background
+    np.testing.assert_array_equal(layouts.background_first(scores), [[4, 5], [0, 1], [2, 3]])
+    np.testing.assert_array_equal(layouts.dense_background_first(scores), [[4, 0, 2], [5, 1, 3]])
+    box = np.arange(1.0, 9.0)
+    np.testing.assert_array_equal(layouts.with_background_box(box), [0, 0, 0, 0, *box])
+    kernel = np.arange(3.0).reshape(1, 3, 1, 1)
+    np.testing.assert_array_equal(layouts.first_oihw_from_bgr(kernel).ravel(), [2, 1, 0])
+    up = np.random.default_rng(0).normal(size=[5, 4, 2, 2])  # in, out, y, x
+    assert layouts.deconv(up)[1, 0, 3, 2] == up[2, 3, 1, 0]
+
+
+def test_pairs_need_class_score_and_place():
+    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 9, 9]])
+    scores, classes = np.array([0.9, 0.8, 0.7]), np.array([1, 2, 3])
+    own = boxes + [[0, 0, 0.01, 0], [0, 0, 0, 0], [1, 0, 1, 0]]
+    assert matched_pairs(boxes, scores, classes, own, scores, classes) == [(0, 0), (1, 1)]
+    assert matched_pairs(boxes, scores, classes, own[::-1], scores[::-1], classes[::-1]) == [(0, 2), (1, 1)]
+    assert matched_pairs(boxes, scores, classes, own, scores + 0.01, classes) == []
+    assert matched_pairs(boxes, scores, classes, own, scores, classes + 1) == []
