@@ -61,3 +61,20 @@ def _text_with_includes(path) -> str:
         if line.startswith("include"):
             text += _text_with_includes(config.find_gin_file(line.split("'")[1], path))
     return text
+
+
+@pytest.mark.parametrize("path", ZOO, ids=lambda path: path.name)
+def test_one_binding_gives_the_2x_schedule(path):
+    """12 epochs of 7,330 steps: the length of COCO's at 16 images."""
+    register_all()
+    lengths = []
+    for params in ([], ["Schedule.length_factor = 2"]):
+        config.parse([str(path)], params)
+        schedule = gin.get_configurable("Schedule")()
+        rate = schedule.for_batch(16)
+        steps = gin.get_configurable("Trainer")().total_steps(14660, schedule.length_factor)
+        lengths.append((steps, rate.boundaries, rate.warmup_steps, rate.base))
+    (steps, decays, *rest), (long_steps, long_decays, *long_rest) = lengths
+    assert steps == 6 * 14660 and decays == (60000, 80000)
+    assert long_steps == 12 * 14660 and long_decays == (120000, 160000)
+    assert long_rest == rest

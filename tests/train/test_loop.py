@@ -274,7 +274,9 @@ def test_the_graph_is_told_on_request(tmp_path):
     assert events.named("traced") == []
 
 
-@pytest.mark.parametrize("name", ["steps", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"])
+@pytest.mark.parametrize(
+    "name", ["steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"]
+)
 def test_values_outside_their_range_are_named(name):
     with pytest.raises(UserError, match=f"Trainer.{name} must be at least 1"):
         Trainer(**{name: 0})

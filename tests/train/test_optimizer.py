@@ -157,3 +157,44 @@ def test_unknown_scale_and_policy_are_refused(mode):
         LossScale(mode)
     with pytest.raises(UserError, match="Trainer.precision"):
         set_policy("float16")
+
+
+def test_the_norm_is_clipped_after_the_mean_over_replicas(mirrored):
+    """Against numpy: element clip, then the norm over all variables, then decay and momentum."""
+    random = np.random.default_rng(0)
+    gradients = random.normal(0, 10, [2, 2, 2]).astype("f")  # replica, variable, element
+    strategy = mirrored(2)
+    with strategy.scope():
+        variables = make_variables("kernel", "bias")
+        optimizer = MomentumSGD(variables, LossScale(4.0), weight_decay=0.1, clip=9.0, clip_norm=2.0)
+
+    @tf.function
+    def step():
+        def replica():
+            own = tf.gather(gradients, tf.distribute.get_replica_context().replica_id_in_sync_group)
+            reduced = optimizer.reduce([4.0 * own[0], 4.0 * own[1]])
+            optimizer.apply(reduced, tf.constant(0.5), tf.constant(True))
+
+        strategy.run(replica)
+
+    step()
+    mean = np.clip(gradients.mean(0), -9, 9)
+    norm = np.sqrt((mean**2).sum())
+    assert norm > 2  # each replica's own norm is another, and clipping there would give other numbers
+    mean *= 2 / norm
+    start = np.float32([2.0, -3.0])
+    for variable, gradient, decay in zip(variables, mean, (0.1, 0.0), strict=True):
+        expected = start - 0.5 * (gradient + decay * start)
+        for copy in strategy.experimental_local_results(variable.value):
+            np.testing.assert_allclose(copy.numpy(), expected, rtol=1e-5)
+
+
+def test_a_small_norm_is_left_alone_and_the_limit_is_checked():
+    (kernel,) = variables = make_variables("bias")
+    optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, clip_norm=5.0)
+    apply(optimizer, [[3.0, -3.0]], learning_rate=1.0)
+    np.testing.assert_array_equal(kernel.numpy(), [-1.0, 0.0])
+    apply(optimizer, [[0.0, 0.0]], learning_rate=1.0)
+    np.testing.assert_array_equal(kernel.numpy(), [-1.0, 0.0])
+    with pytest.raises(UserError, match="Trainer.clip_norm must be a positive number"):
+        MomentumSGD([], LossScale(None), clip_norm=0.0)

@@ -1,5 +1,7 @@
 """The learning rate against SimpleDet's values."""
 
+import math
+
 import pytest
 
 from tfdet.errors import UserError
@@ -71,3 +73,31 @@ def test_the_formula_is_shown_with_its_result():
 def test_values_outside_their_range_are_named(name, value):
     with pytest.raises(UserError, match=f"Schedule.{name}"):
         Schedule(**{name: value})
+
+
+def test_cosine_from_the_end_of_the_warm_up_to_the_last_update():
+    schedule = Schedule(base_lr=0.02, warmup_steps=100, warmup_from=0.5, decay="cosine", end_lr=0.1)
+    rate = schedule.for_batch(8, total_steps=1200)  # base .01, warm-up over 200 updates
+    for n in (1, 100, 200, 201, 450, 700, 1199, 1200, 1300):
+        done = min(max((n - 200) / 1000, 0), 1)
+        cosine = 0.001 + 0.009 * (1 + math.cos(math.pi * done)) / 2
+        expected = 0.005 + 0.005 * n / 200 if n <= 200 else cosine
+        assert float(rate(n)) == pytest.approx(expected, rel=1e-6), n
+    assert schedule.describe(8, 1200)["decay"] == "cosine to 0.001 at step 1200"
+    with pytest.raises(ValueError, match="total_steps"):
+        schedule.for_batch(8)
+    assert float(Schedule(decay="cosine", warmup_steps=0).for_batch(16, 1)(1)) == 0.0
+
+
+def test_a_length_factor_moves_the_decays_and_not_the_warm_up():
+    rate = Schedule(length_factor=2.0).for_batch(8)
+    assert (rate.boundaries, rate.warmup_steps) == ((240000, 320000), 1500)
+    assert Schedule(length_factor=0.5, decay_steps=(25,)).for_batch(16).boundaries == (12,)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"decay": "cos"}, {"end_lr": -0.1}, {"end_lr": 1.1}, {"length_factor": 0.0}, {"length_factor": -1.0}]
+)
+def test_the_further_options_are_checked(arguments):
+    with pytest.raises(UserError, match=f"Schedule.{next(iter(arguments))}"):
+        Schedule(**arguments)

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import BN_EPSILON, BatchNorm, DilatedConv2D, SymmetricConv2D
+from tfdet.layers import BN_EPSILON, DilatedConv2D, SymmetricConv2D, make_norm, recomputed
 
 UNITS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual units of the four stages, by depth."""
@@ -27,6 +27,12 @@ def stage_channels(depth: int, stage: int, width: float = 1.0) -> tuple[int, int
     return inner, inner if depth == 18 else 4 * inner
 
 
+def check_recompute(stages: tuple[int, ...], num_stages: int, name: str) -> None:
+    """`ValueError` where one of the stages to recompute is not there."""
+    if any(stage not in range(1, num_stages + 1) for stage in stages):
+        raise ValueError(f"Expected stages from 1 to {num_stages} in {name}.recompute. Received: {tuple(stages)}")
+
+
 class BottleneckUnit(keras.layers.Layer):
     """1x1 -> 3x3 -> 1x1, each with BN; shortcut added; ReLU after the sum.
 
@@ -34,7 +40,7 @@ class BottleneckUnit(keras.layers.Layer):
         inner, outer: channels of the first two and of the last convolution.
         strides: stride of the unit and of the projection.
         project: whether the shortcut is a 1x1 convolution with BN rather than the input.
-        norm: mode of `BatchNorm`.
+        norm: of `make_norm`.
         stride_on: the convolution that has the stride, "1x1" (the first) or "3x3".
         epsilon: of `BatchNorm`.
 
@@ -55,15 +61,14 @@ class BottleneckUnit(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         first, second = (strides, 1) if stride_on == "1x1" else (1, strides)
-        bn = {"mode": norm, "epsilon": epsilon}
         self.conv1 = SymmetricConv2D(inner, 1, first, name="conv1")
-        self.bn1 = BatchNorm(**bn, name="bn1")
+        self.bn1 = make_norm(norm, name="bn1", bn_epsilon=epsilon)
         self.conv2 = DilatedConv2D(inner, 3, second, name="conv2")
-        self.bn2 = BatchNorm(**bn, name="bn2")
+        self.bn2 = make_norm(norm, name="bn2", bn_epsilon=epsilon)
         self.conv3 = SymmetricConv2D(outer, 1, name="conv3")
-        self.bn3 = BatchNorm(**bn, name="bn3")
+        self.bn3 = make_norm(norm, name="bn3", bn_epsilon=epsilon)
         self.sc = SymmetricConv2D(outer, 1, strides, name="sc") if project else None
-        self.sc_bn = BatchNorm(**bn, name="sc_bn") if project else None
+        self.sc_bn = make_norm(norm, name="sc_bn", bn_epsilon=epsilon) if project else None
 
     def call(
         self,
@@ -87,11 +92,11 @@ class BasicUnit(keras.layers.Layer):
     def __init__(self, inner: int, outer: int, strides: int, project: bool, norm: str, **kwargs):
         super().__init__(**kwargs)
         self.conv1 = SymmetricConv2D(inner, 3, strides, name="conv1")
-        self.bn1 = BatchNorm(norm, name="bn1")
+        self.bn1 = make_norm(norm, name="bn1")
         self.conv2 = SymmetricConv2D(outer, 3, name="conv2")
-        self.bn2 = BatchNorm(norm, name="bn2")
+        self.bn2 = make_norm(norm, name="bn2")
         self.sc = SymmetricConv2D(outer, 1, strides, name="sc") if project else None
-        self.sc_bn = BatchNorm(norm, name="sc_bn") if project else None
+        self.sc_bn = make_norm(norm, name="sc_bn") if project else None
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = tf.nn.relu(self.bn1(self.conv1(inputs), training=training))
@@ -107,9 +112,10 @@ class ResNetV1Stage(keras.layers.Layer):
         depth: 18, 50 or 101.
         stage: 1 to 4; sets the number of units and the channels.
         strides: stride of the first unit.
-        norm: "frozen", "local" or "sync" (`BatchNorm`).
+        norm: "frozen", "local", "sync" or "group" (`make_norm`).
         width: multiplies the channels.
         stride_on, epsilon: of every `BottleneckUnit`.
+        recompute: in training keep each unit's input alone and compute the rest again for the gradient.
 
     Call: [B, H, W, Cin] -> [B, ceil(H / strides), ceil(W / strides), Cout], after ReLU. With `dilations` of k branches,
     which begin in the first unit, the output has k B images, image-major.
@@ -124,9 +130,11 @@ class ResNetV1Stage(keras.layers.Layer):
         width: float = 1.0,
         stride_on: str = "1x1",
         epsilon: float = BN_EPSILON,
+        recompute: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.recompute = recompute
         inner, outer = stage_channels(depth, stage, width)
         unit = BasicUnit if depth == 18 else BottleneckUnit
         options = {} if depth == 18 else {"stride_on": stride_on, "epsilon": epsilon}
@@ -139,8 +147,10 @@ class ResNetV1Stage(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool = False, dilations: Sequence[int] | None = None) -> tf.Tensor:
         x = inputs
         for i, unit in enumerate(self.units):
-            branches = {"dilations": dilations, "split": i == 0} if dilations else {}
-            x = unit(x, training=training, **branches)
+            options = {"training": training}
+            if dilations:
+                options |= {"dilations": dilations, "split": i == 0}
+            x = recomputed(unit, x, **options) if self.recompute and training else unit(x, **options)
         return x
 
 
@@ -151,7 +161,7 @@ class ResNetV1(keras.layers.Layer):
     Args:
         depth: 18, 50 or 101.
         num_stages: 3 for C4 detectors (their RCNN head owns stage 4), 4 for FPN.
-        norm: "frozen" (zoo), "local" or "sync".
+        norm: "frozen" (zoo), "local", "sync" or "group".
         width: channel multiplier, 1.0 in the zoo.
         stem_channels: of the first convolution; None: 64 times width.
         stride_on: the convolution of a stage's first unit that has the stride: "1x1" (MSRA, Detectron2's R-50) or "3x3"
@@ -160,6 +170,7 @@ class ResNetV1(keras.layers.Layer):
         branches: dilations of stage 3, one a branch, while training; () for no branches (Detectron2's TridentNet, whose
             branches begin in the stage's first unit).
         test_branches: the same while testing: `branches`, or the one of a TridentNet-Fast.
+        recompute: stages, 1 to 4, whose activations are computed again for the gradient and not kept; () for none.
 
     Call: float [B, H, W, 3], mean-subtracted RGB -> list [c2, c3, c4(, c5)] of [B, H/s, W/s, C], strides 4 to 32,
     C = 256, 512, 1024, 2048 (times width), all after ReLU. With k branches c4 has k images for one, image-major.
@@ -176,6 +187,7 @@ class ResNetV1(keras.layers.Layer):
         epsilon: float = BN_EPSILON,
         branches: tuple[int, ...] = (),
         test_branches: tuple[int, ...] = (),
+        recompute: tuple[int, ...] = (),
         name: str = "backbone",
     ):
         super().__init__(name=name)
@@ -184,14 +196,18 @@ class ResNetV1(keras.layers.Layer):
         if stride_on not in ("1x1", "3x3"):
             raise ValueError(f'Expected ResNetV1.stride_on to be "1x1" or "3x3". Received: stride_on={stride_on!r}')
         _check_branches(depth, num_stages, stride_on, branches, test_branches)
+        check_recompute(recompute, num_stages, "ResNetV1")
         self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width
         self.stem_channels, self.stride_on, self.epsilon = stem_channels, stride_on, epsilon
         self.branches, self.test_branches = tuple(branches), tuple(test_branches)
+        self.recompute = tuple(recompute)
         self.strides = [4, 8, 16, 32][:num_stages]
         self.conv0 = SymmetricConv2D(stem_channels or round(_STEM_CHANNELS * width), 7, 2, name="conv0")
-        self.bn0 = BatchNorm(norm, epsilon=epsilon, name="bn0")
+        self.bn0 = make_norm(norm, name="bn0", bn_epsilon=epsilon)
         self.stages = [
-            ResNetV1Stage(depth, s, 1 if s == 1 else 2, norm, width, stride_on, epsilon, name=f"stage{s}")
+            ResNetV1Stage(
+                depth, s, 1 if s == 1 else 2, norm, width, stride_on, epsilon, s in recompute, name=f"stage{s}"
+            )
             for s in range(1, num_stages + 1)
         ]
 
@@ -225,6 +241,7 @@ class ResNetV1(keras.layers.Layer):
             "epsilon": self.epsilon,
             "branches": self.branches,
             "test_branches": self.test_branches,
+            "recompute": self.recompute,
             "name": self.name,
         }
 

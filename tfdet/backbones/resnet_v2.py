@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tfdet.backbones.resnet_v1 import stage_channels
+from tfdet.backbones.resnet_v1 import check_recompute, stage_channels
 from tfdet.config import configurable
-from tfdet.layers import BatchNorm, DilatedConv2D, SymmetricConv2D
+from tfdet.layers import BatchNorm, DilatedConv2D, SymmetricConv2D, make_final_norm, make_norm, recomputed
 
 UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual units of the four stages, by depth. 26 is not part of SimpleDet's zoo, for small runs."""
@@ -27,7 +27,7 @@ class PreActivationUnit(keras.layers.Layer):
         inner, outer: channels of the first two and of the last convolution.
         strides: stride of the 3x3 and of the projection.
         project: whether the shortcut is a 1x1 convolution, without BN, of the first ReLU rather than the input.
-        norm: mode of `BatchNorm`.
+        norm: of `make_norm`.
         dilation: of the 3x3; needs stride 1 when above 1.
 
     Call: `dilations` replaces `dilation` by one a branch. All branches share every weight. With k of them the output
@@ -38,11 +38,11 @@ class PreActivationUnit(keras.layers.Layer):
 
     def __init__(self, inner: int, outer: int, strides: int, project: bool, norm: str, dilation: int = 1, **kwargs):
         super().__init__(**kwargs)
-        self.bn1 = BatchNorm(norm, name="bn1")
+        self.bn1 = make_norm(norm, name="bn1")
         self.conv1 = SymmetricConv2D(inner, 1, name="conv1")
-        self.bn2 = BatchNorm(norm, name="bn2")
+        self.bn2 = make_norm(norm, name="bn2")
         self.conv2 = DilatedConv2D(inner, 3, strides, dilation_rate=dilation, name="conv2")
-        self.bn3 = BatchNorm(norm, name="bn3")
+        self.bn3 = make_norm(norm, name="bn3")
         self.conv3 = SymmetricConv2D(outer, 1, name="conv3")
         self.sc = SymmetricConv2D(outer, 1, strides, name="sc") if project else None
 
@@ -67,9 +67,10 @@ class ResNetV2Stage(keras.layers.Layer):
         depth: 26, 50 or 101.
         stage: 1 to 4; sets the number of units and the channels.
         strides: stride of the first unit.
-        norm: "frozen", "local" or "sync" (`BatchNorm`).
+        norm: "frozen", "local", "sync" or "group" (`make_norm`).
         width: multiplies the channels.
         dilation: of every unit's 3x3.
+        recompute: in training keep each unit's input alone and compute the rest again for the gradient.
 
     Call: `dilations` splits the stage from its second unit on into branches that share their weights (TridentNet).
 
@@ -78,9 +79,18 @@ class ResNetV2Stage(keras.layers.Layer):
     """
 
     def __init__(
-        self, depth: int, stage: int, strides: int, norm: str, width: float = 1.0, dilation: int = 1, **kwargs
+        self,
+        depth: int,
+        stage: int,
+        strides: int,
+        norm: str,
+        width: float = 1.0,
+        dilation: int = 1,
+        recompute: bool = False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
+        self.recompute = recompute
         inner, outer = stage_channels(depth, stage, width)
         self.units = [
             PreActivationUnit(inner, outer, strides if i == 0 else 1, i == 0, norm, dilation, name=f"unit{i + 1}")
@@ -88,9 +98,12 @@ class ResNetV2Stage(keras.layers.Layer):
         ]
 
     def call(self, inputs: tf.Tensor, training: bool = False, dilations: Sequence[int] | None = None) -> tf.Tensor:
-        x = self.units[0](inputs, training=training)
-        for i, unit in enumerate(self.units[1:]):
-            x = unit(x, training=training, dilations=dilations, split=i == 0)
+        x = inputs
+        for i, unit in enumerate(self.units):
+            options = {"training": training}
+            if i > 0:
+                options |= {"dilations": dilations, "split": i == 1}
+            x = recomputed(unit, x, **options) if self.recompute and training else unit(x, **options)
         return x
 
 
@@ -101,8 +114,10 @@ class ResNetV2(keras.layers.Layer):
     Args:
         depth: 26, 50 or 101.
         num_stages: 3 for C4 detectors (their RCNN head owns stage 4), 4 for a fourth stage here.
-        norm: "frozen" (zoo), "local" or "sync". BN of the image and after stage 4 use stored statistics always.
+        norm: "frozen" (zoo), "local", "sync" or "group". BN of the image uses stored statistics always, and so has the
+            one after stage 4 but with "group".
         width: channel multiplier, 1.0 in the zoo.
+        recompute: stages, 1 to 4, whose activations are computed again for the gradient and not kept; () for none.
         dilate_c5: stage 4 at stride 1 and dilation 2, as the Cascade rows have it, rather than at stride 2.
         branches: dilations of stage 3 from its second unit on, one a branch, while training; () for no branches.
         test_branches: the same while testing: `branches`, or the one of a TridentNet-Fast.
@@ -123,6 +138,7 @@ class ResNetV2(keras.layers.Layer):
         dilate_c5: bool = False,
         branches: tuple[int, ...] = (),
         test_branches: tuple[int, ...] = (),
+        recompute: tuple[int, ...] = (),
         name: str = "backbone",
     ):
         super().__init__(name=name)
@@ -137,19 +153,30 @@ class ResNetV2(keras.layers.Layer):
             )
         if branches and num_stages != 3:
             raise ValueError("Expected ResNetV2.num_stages = 3 with branches: stage 4 is the head's")
+        check_recompute(recompute, num_stages, "ResNetV2")
+        self.recompute = tuple(recompute)
         self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width
         self.dilate_c5, self.branches, self.test_branches = dilate_c5, tuple(branches), tuple(test_branches)
         self.strides = [4, 8, 16, 16 if dilate_c5 else 32][:num_stages]
         # Gamma of the image's BN is 1, whatever a checkpoint stores (mxnext simple.py: fix_gamma).
         self.bn_data = BatchNorm("frozen", fixed_gamma=True, name="bn_data")
         self.conv0 = SymmetricConv2D(round(_STEM_CHANNELS * width), 7, 2, name="conv0")
-        self.bn0 = BatchNorm(norm, name="bn0")
+        self.bn0 = make_norm(norm, name="bn0")
         steps = (1, 2, 2, 1 if dilate_c5 else 2)
         self.stages = [
-            ResNetV2Stage(depth, s, steps[s - 1], norm, width, 2 if s == 4 and dilate_c5 else 1, name=f"stage{s}")
+            ResNetV2Stage(
+                depth,
+                s,
+                steps[s - 1],
+                norm,
+                width,
+                2 if s == 4 and dilate_c5 else 1,
+                s in recompute,
+                name=f"stage{s}",
+            )
             for s in range(1, num_stages + 1)
         ]
-        self.bn1 = BatchNorm("frozen", name="bn1") if num_stages == 4 else None
+        self.bn1 = make_final_norm(norm, name="bn1") if num_stages == 4 else None
 
     def stem(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """BN, convolution, BN, ReLU and max pooling: [B, H, W, 3] -> [B, H/4, W/4, 64 * width]."""
@@ -182,5 +209,6 @@ class ResNetV2(keras.layers.Layer):
             "dilate_c5": self.dilate_c5,
             "branches": self.branches,
             "test_branches": self.test_branches,
+            "recompute": self.recompute,
             "name": self.name,
         }

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="STEP", help='step of the checkpoint, or "best"; default: the newest one'
     )
+    flags.add_raw_weights(parser)
     parser.add_argument("--max_images", type=int, metavar="N", help="measure the first N images alone")
     parser.add_argument("--output", metavar="FILE", help="write the detections to this file, in COCO's result format")
     parser.add_argument(
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console(soft_wrap=True)
     eval_input = EvalInput()
-    trained = restore.restore(args.model_dir, checkpoint)
+    trained = restore.restore(args.model_dir, checkpoint, args.raw_weights)
     console.print(
         f"checkpoint of step {trained.step} on {escape(eval_input.manifest.name)}: "
         f"{eval_input.manifest.num_images} images, {len(eval_input.manifest.classes)} classes, one device"

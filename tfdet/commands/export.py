@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="STEP", help='step of the checkpoint, or "best"; default: the newest one'
     )
+    flags.add_raw_weights(parser)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where to write; absent or empty")
     parser.add_argument(
         "--images",
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
     images, origin = _images(args)
     sides = restore.evaluation_sides()
-    trained = restore.restore(args.model_dir, checkpoint)
+    trained = restore.restore(args.model_dir, checkpoint, args.raw_weights)
     implementation = "native" if args.native_ops else "python"
     saved_model.export(trained.detector, args.output, *sides, trained.classes, trained.category_ids, implementation)
     console.print(

@@ -45,6 +45,15 @@ def add_model_dir(parser: argparse.ArgumentParser, required: bool = True) -> Non
     )
 
 
+def add_raw_weights(parser: argparse.ArgumentParser) -> None:
+    """Adds `--raw_weights`: not the moving average of the weights (`args.raw_weights`, bool)."""
+    parser.add_argument(
+        "--raw_weights",
+        action="store_true",
+        help="take the weights as trained where the run keeps their moving average (Trainer.ema_decay)",
+    )
+
+
 def add_train_data(parser: argparse.ArgumentParser) -> None:
     """Adds `--train_data`: sets TrainInput.data_dir (`args.train_data`, str or None)."""
     parser.add_argument("--train_data", metavar="FOLDER", help="data set to train on: sets TrainInput.data_dir")

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="STEP", help='with --model_dir: step of the checkpoint, or "best"; default: the newest'
     )
+    flags.add_raw_weights(parser)
     parser.add_argument(
         "--output", default="predictions", metavar="FOLDER", help="folder for the results (default: predictions)"
     )
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("give one of --model_dir (a training run) and --saved_model (an exported model)")
     if args.saved_model and (args.gin_file or args.gin_param or args.checkpoint):
         raise UserError("--saved_model holds its own configuration: leave out --gin_file, --gin_param and --checkpoint")
+    if args.saved_model and args.raw_weights:
+        raise UserError("--saved_model holds its own weights: leave out --raw_weights")
     if not 0 <= args.score_threshold <= 1:
         raise UserError(f"--score_threshold {args.score_threshold} must be from 0 to 1")
     files = find_images(args.images)
@@ -66,7 +69,7 @@ def _predictor(args: argparse.Namespace):
         return predictor.SavedModelPredictor(args.saved_model)
     checkpoint = restore.parse_checkpoint(args.checkpoint)
     flags.configure(args, from_run=True)
-    trained = restore.restore(args.model_dir, checkpoint)
+    trained = restore.restore(args.model_dir, checkpoint, args.raw_weights)
     return predictor.CheckpointPredictor(
         trained.detector, *restore.evaluation_sides(), trained.classes, trained.category_ids
     )

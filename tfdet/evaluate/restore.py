@@ -23,12 +23,15 @@ class TrainedDetector(NamedTuple):
     step: int
 
 
-def restore(model_dir: str | os.PathLike, checkpoint: int | str | None = None) -> TrainedDetector:
+def restore(
+    model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False
+) -> TrainedDetector:
     """Builds the configured detector and loads a checkpoint of the run into it.
 
     Args:
       model_dir: the run's folder, with `manifest.json` and checkpoints.
       checkpoint: a step, "best", or None for the newest.
+      raw_weights: the weights as trained, also where the run keeps their moving average.
 
     Returns:
       The detector with the class names of the run.
@@ -47,7 +50,7 @@ def restore(model_dir: str | os.PathLike, checkpoint: int | str | None = None) -
     # The run keeps a copy of its training set's manifest; the shards are elsewhere and perhaps gone.
     manifest = Manifest.load(model_dir, check_shards=False)
     detector = build_detector(num_classes=len(manifest.classes))
-    step = restore_detector(detector, model_dir, checkpoint)
+    step = restore_detector(detector, model_dir, checkpoint, raw_weights)
     return TrainedDetector(detector, list(manifest.classes), list(manifest.category_ids), step)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfdet.backbones.resnet_v1 import ResNetV1Stage
 from tfdet.backbones.resnet_v2 import ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.layers import BN_EPSILON, BatchNorm
+from tfdet.layers import BN_EPSILON, make_final_norm
 
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
 
@@ -47,6 +47,7 @@ class C5BboxHead(keras.layers.Layer):
         class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
         strides: of the stage: 1 on RoIs of 7 x 7 (SimpleDet), 2 on RoIs of 14 x 14 (Detectron2's Res5ROIHeads).
         stride_on, epsilon: of the stage, as in `ResNetV1`.
+        recompute: the stage's activations are computed again for the gradient and not kept.
 
     Call: [N, P, P, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
     [N, 7, 7, 2048], which a mask head may read.
@@ -64,13 +65,14 @@ class C5BboxHead(keras.layers.Layer):
         strides: int = 1,
         stride_on: str = "1x1",
         epsilon: float = BN_EPSILON,
+        recompute: bool = False,
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
-        self._config = {"depth": depth, "norm": norm, "width": width}
+        self._config = {"depth": depth, "norm": norm, "width": width, "recompute": recompute}
         self._config |= {"strides": strides, "stride_on": stride_on, "epsilon": epsilon}
-        self.stage4 = ResNetV1Stage(depth, 4, strides, norm, width, stride_on, epsilon, name="stage4")
+        self.stage4 = ResNetV1Stage(depth, 4, strides, norm, width, stride_on, epsilon, recompute, name="stage4")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
 
     def call(self, roi_features: tf.Tensor, training: bool = False, return_map: bool = False):
@@ -93,8 +95,10 @@ class C5V2BboxHead(keras.layers.Layer):
 
     Args:
         num_classes: C, without background.
-        depth, norm, width: of the stage, as in `ResNetV2`. The last BN uses stored statistics under every norm.
+        depth, norm, width: of the stage, as in `ResNetV2`. The last BN uses stored statistics
+            but with "group".
         class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
+        recompute: the stage's activations are computed again for the gradient and not kept.
 
     Call: [N, 7, 7, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
     [N, 7, 7, 2048], which a mask head may read.
@@ -109,13 +113,14 @@ class C5V2BboxHead(keras.layers.Layer):
         norm: str = "frozen",
         width: float = 1.0,
         class_agnostic: bool = True,
+        recompute: bool = False,
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
-        self._config = {"depth": depth, "norm": norm, "width": width}
-        self.stage4 = ResNetV2Stage(depth, 4, 1, norm, width, name="stage4")
-        self.bn1 = BatchNorm("frozen", name="bn1")
+        self._config = {"depth": depth, "norm": norm, "width": width, "recompute": recompute}
+        self.stage4 = ResNetV2Stage(depth, 4, 1, norm, width, recompute=recompute, name="stage4")
+        self.bn1 = make_final_norm(norm, name="bn1")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
 
     def call(self, roi_features: tf.Tensor, training: bool = False, return_map: bool = False):

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import SymmetricConv2D
+from tfdet.layers import SymmetricConv2D, make_head_norms
 
 
 @configurable
@@ -26,6 +26,8 @@ class RetinaHead(keras.layers.Layer):
         prior: the score every class begins with, in (0, 1): the bias of the class predictor is its logit.
         init_std: standard deviation of the initial kernels. 0.01 suits 256 channels; narrow towers need more, or
             nothing of the features reaches the predictors.
+        norm: "group" puts a `GroupNorm` behind every convolution of the towers, which then have no bias; None (zoo)
+            none.
 
     Call: list of [B, H, W, Cin] -> list of (cls_logits [B, H, W, A * C], channel a * C + c; deltas [B, H, W, 4 * A],
     channel 4 * a + k), float32. The scores are sigmoids: there is no background channel.
@@ -39,30 +41,40 @@ class RetinaHead(keras.layers.Layer):
         num_convs: int = 4,
         prior: float = 0.01,
         init_std: float = 0.01,
+        norm: str | None = None,
         name: str = "retina_head",
     ):
         super().__init__(name=name)
         if not 0 < prior < 1:
             raise ValueError(f"Expected RetinaHead.prior in (0, 1). Received: prior={prior}")
         self.num_classes, self.num_anchors, self.prior = num_classes, num_anchors, prior
-        self.channels, self.num_convs, self.init_std = channels, num_convs, init_std
-        conv = {"use_bias": True, "kernel_initializer": keras.initializers.RandomNormal(stddev=init_std)}
+        self.channels, self.num_convs, self.init_std, self.norm = channels, num_convs, init_std, norm
+        conv = {"use_bias": norm is None, "kernel_initializer": keras.initializers.RandomNormal(stddev=init_std)}
         self.cls_convs = [SymmetricConv2D(channels, 3, name=f"cls_conv{i + 1}", **conv) for i in range(num_convs)]
         self.box_convs = [SymmetricConv2D(channels, 3, name=f"box_conv{i + 1}", **conv) for i in range(num_convs)]
+        self.cls_norms = make_head_norms(norm, [f"cls_gn{i + 1}" for i in range(num_convs)])
+        self.box_norms = make_head_norms(norm, [f"box_gn{i + 1}" for i in range(num_convs)])
         # Float32 whatever the policy: SimpleDet casts behind the towers, so that scores and boxes are never in half.
-        conv["dtype"] = "float32"
+        conv |= {"dtype": "float32", "use_bias": True}
         bias = keras.initializers.Constant(-math.log((1 - prior) / prior))
         self.cls = SymmetricConv2D(num_anchors * num_classes, 3, bias_initializer=bias, name="cls", **conv)
         self.box = SymmetricConv2D(num_anchors * 4, 3, name="box", **conv)
 
     def call(self, features: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        return [(self.cls(self.tower(x, self.cls_convs)), self.box(self.tower(x, self.box_convs))) for x in features]
+        return [
+            (
+                self.cls(self.tower(x, self.cls_convs, self.cls_norms)),
+                self.box(self.tower(x, self.box_convs, self.box_norms)),
+            )
+            for x in features
+        ]
 
     @staticmethod
-    def tower(x: tf.Tensor, convs: list[SymmetricConv2D]) -> tf.Tensor:
+    def tower(x: tf.Tensor, convs: list[SymmetricConv2D], norms: list[keras.layers.Layer] | None = None) -> tf.Tensor:
         """What a predictor reads: [B, H, W, Cin] -> float32 [B, H, W, channels]."""
-        for conv in convs:
-            x = tf.nn.relu(conv(x))
+        for i, conv in enumerate(convs):
+            x = conv(x)
+            x = tf.nn.relu(x if norms is None else norms[i](x))
         return tf.cast(x, tf.float32)
 
     def get_config(self):
@@ -73,5 +85,6 @@ class RetinaHead(keras.layers.Layer):
             "num_convs": self.num_convs,
             "prior": self.prior,
             "init_std": self.init_std,
+            "norm": self.norm,
             "name": self.name,
         }

@@ -2,6 +2,18 @@
 
 from tfdet.layers.conv import SymmetricConv2D
 from tfdet.layers.dilated_conv import DilatedConv2D
+from tfdet.layers.group_norm import GroupNorm, make_final_norm, make_head_norms, make_norm
 from tfdet.layers.normalization import BN_EPSILON, BatchNorm
+from tfdet.layers.recompute import recomputed
 
-__all__ = ["BN_EPSILON", "BatchNorm", "DilatedConv2D", "SymmetricConv2D"]
+__all__ = [
+    "BN_EPSILON",
+    "BatchNorm",
+    "DilatedConv2D",
+    "GroupNorm",
+    "SymmetricConv2D",
+    "make_final_norm",
+    "make_head_norms",
+    "make_norm",
+    "recomputed",
+]

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import SymmetricConv2D
+from tfdet.layers import SymmetricConv2D, make_head_norms
 
 
 @configurable
@@ -18,6 +18,7 @@ class FPN(keras.layers.Layer):
 
     Args:
         channels: channels of every output.
+        norm: "group" puts a `GroupNorm` behind every lateral and every 3x3, which then have no bias; None (zoo) none.
 
     Call: [c2, c3, c4, c5] -> [p2, p3, p4, p5, p6], strides 4 to 64, each [B, ceil(H/s), ceil(W/s), channels]. The
     sums are of the maps before their 3x3. P6 takes every second pixel of P5 and serves the RPN alone.
@@ -25,23 +26,33 @@ class FPN(keras.layers.Layer):
 
     strides = [4, 8, 16, 32, 64]
 
-    def __init__(self, channels: int = 256, name: str = "neck"):
+    def __init__(self, channels: int = 256, norm: str | None = None, name: str = "neck"):
         super().__init__(name=name)
-        self.channels = channels
+        self.channels, self.norm = channels, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
-        conv = {"use_bias": True, "kernel_initializer": init}
+        conv = {"use_bias": norm is None, "kernel_initializer": init}
         self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(2, 6)]
         self.outputs_ = [SymmetricConv2D(channels, 3, name=f"p{i}_conv", **conv) for i in range(2, 6)]
+        self.lateral_norms = make_head_norms(norm, [f"p{i}_lateral_gn" for i in range(2, 6)])
+        self.output_norms = make_head_norms(norm, [f"p{i}_gn" for i in range(2, 6)])
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != len(self.laterals):
             raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
-        sums = add_top_down([lateral(x) for lateral, x in zip(self.laterals, inputs, strict=True)])
-        outputs = [conv(x) for conv, x in zip(self.outputs_, sums, strict=True)]
+        sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs))
+        outputs = run_each(self.outputs_, self.output_norms, sums)
         return [*outputs, outputs[-1][:, ::2, ::2]]
 
     def get_config(self):
-        return {"channels": self.channels, "name": self.name}
+        return {"channels": self.channels, "norm": self.norm, "name": self.name}
+
+
+def run_each(
+    convs: list[SymmetricConv2D], norms: list[keras.layers.Layer] | None, maps: list[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Each map [B, H, W, C] through its own convolution, and its own normalisation where there is one."""
+    outputs = [conv(x) for conv, x in zip(convs, maps, strict=True)]
+    return outputs if norms is None else [norm(x) for norm, x in zip(norms, outputs, strict=True)]
 
 
 def add_top_down(laterals: list[tf.Tensor]) -> list[tf.Tensor]:

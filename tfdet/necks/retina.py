@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import SymmetricConv2D
-from tfdet.necks.fpn import add_top_down
+from tfdet.layers import SymmetricConv2D, make_head_norms
+from tfdet.necks.fpn import add_top_down, run_each
 
 
 @configurable
@@ -20,6 +20,8 @@ class RetinaNeck(keras.layers.Layer):
     Args:
         channels: channels of every output.
         p6_from: what P6 is made of: "c5" (SimpleDet, Detectron2) or "p5" (torchvision).
+        norm: "group" puts a `GroupNorm` behind every lateral and every 3x3 of P3 to P5, which then have no bias; None
+            (zoo) none.
 
     Call: [c2, c3, c4, c5] -> [p3, p4, p5, p6, p7], strides 8 to 128, each [B, ceil(H/s), ceil(W/s), channels]. c2 is
     not used. P6 itself has no ReLU: only what P7 sees of it.
@@ -27,25 +29,28 @@ class RetinaNeck(keras.layers.Layer):
 
     strides = [8, 16, 32, 64, 128]
 
-    def __init__(self, channels: int = 256, p6_from: str = "c5", name: str = "neck"):
+    def __init__(self, channels: int = 256, p6_from: str = "c5", norm: str | None = None, name: str = "neck"):
         super().__init__(name=name)
         if p6_from not in ("c5", "p5"):
             raise ValueError(f'Expected RetinaNeck.p6_from to be "c5" or "p5". Received: {p6_from!r}')
-        self.channels, self.p6_from = channels, p6_from
+        self.channels, self.p6_from, self.norm = channels, p6_from, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
-        conv = {"use_bias": True, "kernel_initializer": init}
+        plain = {"use_bias": True, "kernel_initializer": init}
+        conv = plain | {"use_bias": norm is None}
         self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(3, 6)]
         self.outputs_ = [SymmetricConv2D(channels, 3, name=f"p{i}_conv", **conv) for i in range(3, 6)]
-        self.p6 = SymmetricConv2D(channels, 3, strides=2, name="p6_conv", **conv)
-        self.p7 = SymmetricConv2D(channels, 3, strides=2, name="p7_conv", **conv)
+        self.lateral_norms = make_head_norms(norm, [f"p{i}_lateral_gn" for i in range(3, 6)])
+        self.output_norms = make_head_norms(norm, [f"p{i}_gn" for i in range(3, 6)])
+        self.p6 = SymmetricConv2D(channels, 3, strides=2, name="p6_conv", **plain)
+        self.p7 = SymmetricConv2D(channels, 3, strides=2, name="p7_conv", **plain)
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != 4:
             raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
-        sums = add_top_down([lateral(x) for lateral, x in zip(self.laterals, inputs[1:], strict=True)])
-        outputs = [conv(x) for conv, x in zip(self.outputs_, sums, strict=True)]
+        sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs[1:]))
+        outputs = run_each(self.outputs_, self.output_norms, sums)
         p6 = self.p6(inputs[-1] if self.p6_from == "c5" else outputs[-1])
         return [*outputs, p6, self.p7(tf.nn.relu(p6))]
 
     def get_config(self):
-        return {"channels": self.channels, "p6_from": self.p6_from, "name": self.name}
+        return {"channels": self.channels, "p6_from": self.p6_from, "norm": self.norm, "name": self.name}

@@ -6,6 +6,8 @@ schedule       the learning rate as a function of the step
 optimizer      the update of SimpleDet: mean, finite check, clip, weight decay, momentum
 variables      which variables are trained
 step           one distributed step: seed, losses, gradients, update, metrics
+accumulate     the same over several micro-batches
+average        the moving average of the weights
 checkpoint     everything a run needs to continue, and detectors from a run
 run_dir        the files of a run
 observer       what a run tells whoever watches it (console, TensorBoard)

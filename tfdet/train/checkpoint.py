@@ -16,12 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.train.average import WeightAverage
 from tfdet.train.optimizer import MomentumSGD
 from tfdet.train.run_dir import RunDirectory
 from tfdet.train.step import StepState
 
 _logger = logging.getLogger("tfdet")
 _PREFIX = "ckpt"
+_AVERAGES = "averages"
 
 
 class CheckpointStore:
@@ -39,6 +41,7 @@ class CheckpointStore:
         total_batch: images per update over all replicas.
         keep: how many of the newest checkpoints stay.
         warn: receives one line about each thing that does not fit but is no error.
+        average: of the weights, where the run keeps one.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class CheckpointStore:
         total_batch: int,
         keep: int = 5,
         warn: Callable[[str], None] = _logger.warning,
+        average: WeightAverage | None = None,
     ):
         def constant(value: int) -> tf.Variable:
             return tf.Variable(value, dtype=tf.int64, trainable=False)
@@ -67,12 +71,14 @@ class CheckpointStore:
             "loss_scale_good_steps": optimizer.loss_scale.good_steps,
         }
         self._momenta = optimizer.momenta
+        self._average = average
         self._scale_mode = optimizer.loss_scale.mode
         checkpoint = tf.train.Checkpoint(
             detector=_variables_by_path(detector),
             momenta=dict(self._momenta),
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
+            **({} if average is None else {_AVERAGES: dict(average.values)}),
         )
         self._newest = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), keep, checkpoint_name=_PREFIX)
         self._best = tf.train.CheckpointManager(checkpoint, str(run.best), 1, checkpoint_name=_PREFIX)
@@ -131,6 +137,7 @@ class CheckpointStore:
                     f"the checkpoint of step {step} was trained with {name.replace('_', ' ')} {saved}, "
                     f"this run has {self._facts[name]}"
                 )
+        self._restore_average(tensors, step)
         fresh = []
         for path, variable in self._momenta.items():
             saved = tensors.get(_key("momenta", path))
@@ -146,14 +153,29 @@ class CheckpointStore:
         self.saved_step = step
         return step
 
+    def _restore_average(self, tensors: Mapping[str, np.ndarray], step: int) -> None:
+        if self._average is None:
+            return
+        self._average.reset()
+        missing = 0
+        for path, variable in self._average.values.items():
+            saved = tensors.get(_key(_AVERAGES, path))
+            if saved is None:
+                missing += 1
+            else:
+                variable.assign(saved)
+        if missing:
+            self._warn(f"the average of {missing} variable(s) is not in the checkpoint of step {step}: it starts there")
 
-def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | None = None) -> int:
+
+def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | None = None, raw: bool = False) -> int:
     """Loads the weights of a training run into a detector of the same configuration.
 
     Args:
         detector: Keras model with `num_classes`, already built.
         model_dir: the run's directory.
         step: of the checkpoint; None for the newest usable, "best" for that of the best evaluation.
+        raw: the weights as trained, also where the checkpoint has their moving average (`Trainer.ema_decay`).
 
     Returns:
         The step of the checkpoint.
@@ -174,7 +196,7 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
         tensors = _read(folder, int(step))
         if tensors is None:
             raise UserError(f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}")
-    _assign_detector(detector, tensors, folder / f"{_PREFIX}-{step}")
+    _assign_detector(detector, tensors, folder / f"{_PREFIX}-{step}", averaged=not raw)
     return int(step)
 
 
@@ -223,7 +245,7 @@ def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
     return tensors if _key("progress", "global_step") in tensors else None
 
 
-def _assign_detector(detector, tensors: Mapping[str, np.ndarray], source: Path) -> None:
+def _assign_detector(detector, tensors: Mapping[str, np.ndarray], source: Path, averaged: bool = False) -> None:
     trained_for = int(tensors[_key("facts", "num_classes")])
     if trained_for != detector.num_classes:
         raise UserError(
@@ -246,4 +268,5 @@ def _assign_detector(detector, tensors: Mapping[str, np.ndarray], source: Path) 
                 f"{list(variable.shape)}: {hint}"
             )
     for path, variable in variables.items():
-        variable.assign(tensors[_key("detector", path)])
+        average = tensors.get(_key(_AVERAGES, path)) if averaged else None
+        variable.assign(tensors[_key("detector", path)] if average is None else average)

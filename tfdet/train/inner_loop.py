@@ -68,10 +68,12 @@ class InnerLoop(orbit.AbstractTrainer):
         """
         outputs, waited, start = [], 0.0, time.perf_counter()
         for _ in range(int(num_steps)):
-            before = time.perf_counter()
-            batch = self._next_batch()
-            waited += time.perf_counter() - before
-            outputs.append(self._do_step(batch))
+            for _ in range(self._step.parts):
+                before = time.perf_counter()
+                batch = self._next_batch()
+                waited += time.perf_counter() - before
+                output = self._do_step(batch)
+            outputs.append(output)
             if self._first:
                 self._first = False
                 outputs[-1]["finite"].numpy()  # wait for the device
@@ -95,13 +97,13 @@ class InnerLoop(orbit.AbstractTrainer):
         except tf.errors.OpError as error:
             raise InputError(str(self._explain(error))) from error
 
-    def _do_step(self, batch) -> dict[str, tf.Tensor]:
+    def _do_step(self, batch) -> dict[str, tf.Tensor] | None:
         try:
             return self._run_step(batch)
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(
                 f"Out of memory in the training step ({_first_line(error)}): lower "
-                "TrainInput.images_per_replica or the image size, or use "
+                "TrainInput.images_per_replica (and raise Trainer.accumulate) or the image size, or use "
                 "Trainer.precision = 'mixed_float16' on a GPU"
             ) from error
 

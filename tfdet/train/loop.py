@@ -35,6 +35,12 @@ class Trainer:
         decayed: last parts of the paths of decayed variables. SimpleDet's SyncBN row decays "beta" too.
         undecayed: parts of the paths of variables that are not decayed all the same.
         clip: limit of each gradient element, after the mean over replicas, before the decay; None for none.
+        clip_norm: limit of the L2 norm of all gradients together, after that mean and after `clip`; None for none.
+        accumulate: micro-batches per update. Each is what one more replica would have had: its own images, random
+            draws, normalisers and BN statistics. 1 GPU with 8 runs a recipe for 8 GPUs. Not with BN of mode "sync".
+        ema_decay: in (0, 1), keeps a moving average of the weights, which evaluation, export and prediction then use;
+            None keeps none.
+        evaluate_raw: evaluations during training use the weights as trained, not their average.
         frozen: parts of the paths of variables that stay as they are.
         init_weights: file with weights to start from; not read when the run continues from a checkpoint.
         seed: of the initial weights, the data order and the sampling.
@@ -57,6 +63,10 @@ class Trainer:
     decayed: tuple[str, ...] = ("kernel", "gamma")
     undecayed: tuple[str, ...] = ()
     clip: float | None = None
+    clip_norm: float | None = None
+    accumulate: int = 1
+    ema_decay: float | None = None
+    evaluate_raw: bool = False
     frozen: tuple[str, ...] = ()
     init_weights: str | None = None
     seed: int = 0
@@ -69,12 +79,14 @@ class Trainer:
     graph: bool = False
 
     def __post_init__(self):
-        for name in ("steps", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"):
+        for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"Trainer.{name} must be at least 1. Received: {value}")
         if self.steps is None and not self.epochs > 0:
             raise UserError(f"Trainer.epochs must be above 0. Received: {self.epochs}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise UserError(f"Trainer.ema_decay must be between 0 and 1, or None. Received: {self.ema_decay}")
 
     def prepare(self) -> tf.distribute.MirroredStrategy:
         """Sets seeds, determinism and dtype policy, chooses the devices; call it before building a detector.
@@ -93,9 +105,15 @@ class Trainer:
         """The loss scale: there is one with mixed_float16 only, where small gradients would vanish."""
         return precision.LossScale(self.loss_scale if self.precision == "mixed_float16" else None)
 
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Updates of the run. Args: steps_per_epoch, of the input at the run's total batch."""
-        return self.steps if self.steps is not None else max(1, round(self.epochs * steps_per_epoch))
+    def total_steps(self, steps_per_epoch: int, length_factor: float = 1.0) -> int:
+        """Updates of the run.
+
+        Args:
+            steps_per_epoch: of the input at the run's total batch.
+            length_factor: of the schedule.
+        """
+        steps = self.steps if self.steps is not None else self.epochs * steps_per_epoch
+        return max(1, round(steps * length_factor))
 
 
 @dataclass(frozen=True)

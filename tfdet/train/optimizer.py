@@ -5,6 +5,7 @@ One update, with the gradients g_r of R replicas, each already normalised on its
     g = mean_r(g_r) / loss scale        the all-reduce comes first ...
     finite = all(isfinite(g))           ... so that every replica takes the same decision
     g = clip(g, -c, c)                  element by element, before the weight decay
+    g = g * min(1, n / |g|)             or by the norm over all variables; not in SimpleDet
     m = momentum * m - lr * (g + decay * w)
     w = w + m                           the learning rate is inside the buffer
 
@@ -41,6 +42,7 @@ class MomentumSGD(tf.Module):
         decayed: last parts of the paths of variables that are decayed; all others, biases and betas, are not.
         undecayed: parts of the paths of variables that are not decayed all the same.
         clip: positive limit of the absolute value of a gradient's element, or None.
+        clip_norm: positive limit of the L2 norm of all gradients together, or None; acts after `clip`.
 
     Attributes:
         momenta: dict from variable path to the momentum, float32 of the variable's shape.
@@ -55,6 +57,7 @@ class MomentumSGD(tf.Module):
         decayed: Sequence[str] = ("kernel", "gamma"),
         clip: float | None = None,
         undecayed: Sequence[str] = (),
+        clip_norm: float | None = None,
     ):
         super().__init__(name="optimizer")
         if not 0 <= momentum < 1:
@@ -63,11 +66,14 @@ class MomentumSGD(tf.Module):
             raise UserError(f"Trainer.weight_decay must not be negative. Received: {weight_decay}")
         if clip is not None and not clip > 0:
             raise UserError(f"Trainer.clip must be a positive number, or None. Received: {clip}")
+        if clip_norm is not None and not clip_norm > 0:
+            raise UserError(f"Trainer.clip_norm must be a positive number, or None. Received: {clip_norm}")
         self.variables_to_train = list(variables)
         self.loss_scale = loss_scale
         self.momentum = float(momentum)
         self.weight_decay = float(weight_decay)
         self.clip = None if clip is None else float(clip)
+        self.clip_norm = None if clip_norm is None else float(clip_norm)
         self.is_decayed = [
             variable.path.rsplit("/", 1)[-1] in decayed and not any(part in variable.path for part in undecayed)
             for variable in self.variables_to_train
@@ -82,6 +88,21 @@ class MomentumSGD(tf.Module):
             for variable in self.variables_to_train
         }
 
+    def dense(self, gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
+        """The gradients as float32 tensors, one for each variable.
+
+        Raises:
+            UserError: a variable on which no loss depends.
+        """
+        pairs = zip(self.variables_to_train, gradients, strict=True)
+        orphans = [variable.path for variable, gradient in pairs if gradient is None]
+        if orphans:
+            raise UserError(
+                f"No loss depends on {len(orphans)} trained variable(s), the first is {orphans[0]}: "
+                "freeze them with Trainer.frozen or use them in the losses"
+            )
+        return [tf.cast(tf.convert_to_tensor(gradient), tf.float32) for gradient in gradients]
+
     def reduce(self, gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
         """Mean over replicas of the unscaled gradients; call it in the replica context.
 
@@ -94,16 +115,8 @@ class MomentumSGD(tf.Module):
         Raises:
             UserError: a variable on which no loss depends.
         """
-        pairs = zip(self.variables_to_train, gradients, strict=True)
-        orphans = [variable.path for variable, gradient in pairs if gradient is None]
-        if orphans:
-            raise UserError(
-                f"No loss depends on {len(orphans)} trained variable(s), the first is {orphans[0]}: "
-                "freeze them with Trainer.frozen or use them in the losses"
-            )
-        gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) for gradient in gradients]
         context = tf.distribute.get_replica_context()
-        reduced = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        reduced = context.all_reduce(tf.distribute.ReduceOp.MEAN, self.dense(gradients))
         scale = self.loss_scale.scale.read_value()
         return [gradient / scale for gradient in reduced]
 
@@ -116,12 +129,15 @@ class MomentumSGD(tf.Module):
             finite: bool scalar, the same on every replica.
         """
         targets, values = [], []
+        if self.clip is not None:
+            gradients = [tf.clip_by_value(gradient, -self.clip, self.clip) for gradient in gradients]
+        if self.clip_norm is not None:
+            factor = self.clip_norm / tf.maximum(tf.linalg.global_norm(gradients), self.clip_norm)
+            gradients = [gradient * factor for gradient in gradients]
         for variable, gradient, decayed in zip(self.variables_to_train, gradients, self.is_decayed, strict=True):
             weight = tf.convert_to_tensor(variable.value)
             momentum_variable = self.momenta[variable.path]
             old_momentum = tf.convert_to_tensor(momentum_variable)
-            if self.clip is not None:
-                gradient = tf.clip_by_value(gradient, -self.clip, self.clip)
             if decayed and self.weight_decay:
                 gradient += self.weight_decay * weight
             new_momentum = self.momentum * old_momentum - learning_rate * gradient

@@ -13,11 +13,13 @@ from tfdet import config
 from tfdet.errors import DivergedError, UserError
 from tfdet.ops import native
 from tfdet.train import distribution, variables
+from tfdet.train.accumulate import AccumulatingStep
+from tfdet.train.average import WeightAverage
 from tfdet.train.checkpoint import CheckpointStore
 from tfdet.train.observer import Progress
 from tfdet.train.optimizer import MomentumSGD
 from tfdet.train.run_dir import RunDirectory
-from tfdet.train.step import StepState, TrainStep
+from tfdet.train.step import StepState, TrainStep, moving_statistics
 from tfdet.train.stopping import StopSignals
 
 if TYPE_CHECKING:
@@ -50,8 +52,11 @@ class Run:
         self._detector = detector
         files.create()
         self._replicas = strategy.num_replicas_in_sync
-        self._total_batch = train_input.images_per_replica * self._replicas
-        self._total_steps = trainer.total_steps(train_input.steps_per_epoch(self._replicas))
+        # Of the whole recipe: micro-batches are what so many more replicas would have had.
+        self._virtual_replicas = self._replicas * trainer.accumulate
+        self._total_batch = train_input.images_per_replica * self._virtual_replicas
+        self._steps_per_epoch = train_input.steps_per_epoch(self._virtual_replicas)
+        self._total_steps = trainer.total_steps(self._steps_per_epoch, schedule.length_factor)
         self._schedule = schedule
         trained = variables.select_trained(detector, trainer.frozen)
         with strategy.scope():
@@ -63,7 +68,12 @@ class Run:
                 trainer.decayed,
                 trainer.clip,
                 trainer.undecayed,
+                trainer.clip_norm,
             )
+            self._average = None
+            if trainer.ema_decay is not None:
+                averaged = [*trained, *moving_statistics(detector)]
+                self._average = WeightAverage(strategy, averaged, trainer.ema_decay)
             self._state = StepState()
             self._store = CheckpointStore(
                 files,
@@ -74,6 +84,7 @@ class Run:
                 self._total_batch,
                 trainer.keep_checkpoints,
                 warn=lambda text: self.tell("warned", text),
+                average=self._average,
             )
         self.metrics: Mapping[str, float] = {}
         self._seconds_per_step: float | None = None
@@ -100,6 +111,8 @@ class Run:
                 if load_weights is None:
                     raise UserError("Trainer.init_weights is set, but nothing here can load weights: unset it")
                 origin = load_weights(self._detector, self._trainer.init_weights)
+            if restored is None and self._average is not None:
+                self._average.reset()
         self._first_step = restored or 0
         self.tell("started", self._table(origin))
 
@@ -116,18 +129,11 @@ class Run:
             )
             return
         with stop.interruptible():
-            step = TrainStep(
-                self._strategy,
-                self._detector,
-                self._optimizer,
-                self._schedule.for_batch(self._total_batch),
-                self._state,
-                self._trainer.seed,
-            )
+            step = self._make_step()
             # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch.
             dataset = self._strategy.distribute_datasets_from_function(
                 lambda context: self._input.dataset(
-                    self._replicas, start_step=self.step, seed=self._trainer.seed, input_context=context
+                    self._virtual_replicas, start_step=self.step, seed=self._trainer.seed, input_context=context
                 )
             )
             self._inner = InnerLoop(
@@ -152,6 +158,12 @@ class Run:
                 ],
             )
             controller.train(steps=self._total_steps, checkpoint_at_completion=False)
+
+    def _make_step(self) -> TrainStep:
+        rate = self._schedule.for_batch(self._total_batch, self._total_steps)
+        seed, accumulate = self._trainer.seed, self._trainer.accumulate
+        parts = (self._strategy, self._detector, self._optimizer, rate, self._state, seed, self._average)
+        return TrainStep(*parts) if accumulate == 1 else AccumulatingStep(*parts, accumulate=accumulate)
 
     def save_after_input_error(self) -> None:
         """After the input failed: the steps since the last checkpoint are good, unless their loss was not finite."""
@@ -256,7 +268,8 @@ class Run:
         step, every = self.step, self._trainer.evaluate_every
         if evaluate is None or not (step >= self._total_steps or (every and step % every == 0)):
             return
-        with stop.interruptible():
+        averaged = self._average is not None and not self._trainer.evaluate_raw
+        with self._average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
             metrics = evaluate(step)
         if not metrics:
             return
@@ -276,20 +289,26 @@ class Run:
         optimizer = self._optimizer
         steps = f"{self._total_steps}"
         if trainer.steps is None:
-            steps += f" = {trainer.epochs:g} epochs x {self._input.steps_per_epoch(replicas)}"
+            steps += f" = {trainer.epochs:g} epochs x {self._steps_per_epoch}"
+            if self._schedule.length_factor != 1:
+                steps += f" x {self._schedule.length_factor:g}"
         scale = f", {optimizer.loss_scale.describe()}" if trainer.precision == "mixed_float16" else ""
-        clip = "none" if trainer.clip is None else f"{trainer.clip:g} an element"
+        limits = [] if trainer.clip is None else [f"{trainer.clip:g} an element"]
+        limits += [] if trainer.clip_norm is None else [f"norm {trainer.clip_norm:g}"]
+        average = "" if self._average is None else f", average of decay {self._average.decay:g}"
+        accumulated = "" if trainer.accumulate == 1 else f" x {trainer.accumulate} accumulated"
         images = f"{data.num_images} images, {data.num_boxes} boxes, {len(data.classes)} classes"
         return {
             "devices": ", ".join(distribution.device_names(self._strategy)),
-            "batch": f"{batch} images = {replicas} replica(s) x {per_replica}",
+            "batch": f"{batch} images = {replicas} replica(s) x {per_replica}{accumulated}",
             "precision": trainer.precision + scale,
             "ops": native.describe(),
             "data set": f"{data.name}: {images}",
             **variables.describe(self._detector, optimizer.variables_to_train),
             "start": origin,
-            **self._schedule.describe(batch),
-            "update": f"momentum {trainer.momentum:g}, weight decay {trainer.weight_decay:g}, clip {clip}",
+            **self._schedule.describe(batch, self._total_steps),
+            "update": f"momentum {trainer.momentum:g}, weight decay {trainer.weight_decay:g}, "
+            f"clip {', '.join(limits) or 'none'}{average}",
             "steps": steps,
             "model directory": str(self._files.path),
         }

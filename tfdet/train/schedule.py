@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import tensorflow as tf
 
 from tfdet.config import configurable
@@ -9,24 +12,40 @@ from tfdet.errors import UserError
 
 
 class LearningRate:
-    """A schedule made concrete for one total batch: warm-up, then a step function.
+    """A schedule made concrete for one total batch: warm-up, then a step function or half a cosine.
 
     For update n (the first update is n = 1), with the base rate b and W warm-up steps:
-    n <= W: `b0 + (b - b0) * n / W`; later `b * factor ** (number of boundaries below n)`.
-    Source: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`.
+    n <= W: `b0 + (b - b0) * n / W`; later `b * factor ** (number of boundaries below n)`, or, where `cosine_end` is
+    given as (the last update T, the rate e then), `e + (b - e) * (1 + cos(pi * (n - W) / (T - W))) / 2`, and e after T.
+
+    Sources: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`; Loshchilov and
+    Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, without restarts.
     """
 
-    def __init__(self, base: float, warmup_from: float, warmup_steps: int, boundaries: tuple[int, ...], factor: float):
+    def __init__(
+        self,
+        base: float,
+        warmup_from: float,
+        warmup_steps: int,
+        boundaries: tuple[int, ...],
+        factor: float,
+        cosine_end: tuple[int, float] | None = None,
+    ):
         self.base = base
         self.warmup_from = warmup_from
         self.warmup_steps = warmup_steps
         self.boundaries = boundaries
         self.factor = factor
+        self.cosine_end = cosine_end
 
     def __call__(self, update: tf.Tensor | int) -> tf.Tensor:
         """Args: update, integer scalar, 1-based. Returns: the learning rate, float32 scalar."""
         n = tf.cast(update, tf.float64)
         rate = tf.constant(self.base, tf.float64)
+        if self.cosine_end is not None:
+            last, end = self.cosine_end
+            done = tf.clip_by_value((n - self.warmup_steps) / max(last - self.warmup_steps, 1), 0.0, 1.0)
+            rate = end + (rate - end) * (1.0 + tf.cos(math.pi * done)) / 2.0
         for boundary in self.boundaries:
             rate = tf.where(n > boundary, rate * self.factor, rate)
         if self.warmup_steps:
@@ -41,7 +60,8 @@ class Schedule:
 
     With the total batch B (images per update over all replicas) and the reference batch R:
     base rate = base_lr * B / R, decay steps = decay_steps * R // B and, where `scale_warmup` says so,
-    warm-up steps = warmup_steps * R // B. The FPN and Retina rows keep 500 warm-up steps at any batch.
+    warm-up steps = warmup_steps * R // B. The FPN and Retina rows keep 500 warm-up steps at any batch. An update is one
+    change of the weights: B counts the images of all its micro-batches (`Trainer.accumulate`).
 
     Args:
         base_lr: learning rate at the reference batch.
@@ -51,6 +71,11 @@ class Schedule:
         scale_warmup: whether the warm-up grows as the batch shrinks.
         decay_steps: updates after which the rate is multiplied by `decay_factor`, at the reference batch.
         decay_factor: what a decay multiplies the rate by.
+        decay: "steps" for the above, or "cosine": half a cosine from the base rate at the end of the warm-up to
+            `end_lr` at the last update; `decay_steps` is then not used.
+        end_lr: where the cosine ends, as a fraction of the base rate, in [0, 1].
+        length_factor: multiplies the run's length (`Trainer.epochs` or `Trainer.steps`) and `decay_steps`, not the
+            warm-up: 2 is the "2x" schedule of a row.
 
     Raises:
         UserError: a value outside its range.
@@ -67,6 +92,9 @@ class Schedule:
         scale_warmup: bool = True,
         decay_steps: tuple[int, ...] = (60000, 80000),
         decay_factor: float = 0.1,
+        decay: Literal["steps", "cosine"] = "steps",
+        end_lr: float = 0.0,
+        length_factor: float = 1.0,
     ):
         if not base_lr > 0:
             raise UserError(f"Schedule.base_lr must be above 0. Received: {base_lr}")
@@ -76,6 +104,13 @@ class Schedule:
             raise UserError(f"Schedule.warmup_steps must not be negative. Received: {warmup_steps}")
         if list(decay_steps) != sorted(set(decay_steps)):
             raise UserError(f"Schedule.decay_steps must increase. Received: {tuple(decay_steps)}")
+        if decay not in ("steps", "cosine"):
+            raise UserError(f"Schedule.decay must be 'steps' or 'cosine'. Received: {decay!r}")
+        if not 0 <= end_lr <= 1:
+            raise UserError(f"Schedule.end_lr must be in [0, 1]. Received: {end_lr}")
+        if not length_factor > 0:
+            raise UserError(f"Schedule.length_factor must be above 0. Received: {length_factor}")
+        self.decay, self.end_lr, self.length_factor = decay, float(end_lr), float(length_factor)
         self.base_lr = float(base_lr)
         self.reference_batch = reference_batch
         self.warmup_steps = int(warmup_steps)
@@ -84,17 +119,28 @@ class Schedule:
         self.decay_steps = tuple(int(step) for step in decay_steps)
         self.decay_factor = float(decay_factor)
 
-    def for_batch(self, total_batch: int) -> LearningRate:
-        """The learning rate of a run with `total_batch` images per update over all replicas."""
+    def for_batch(self, total_batch: int, total_steps: int | None = None) -> LearningRate:
+        """The learning rate of a run with `total_batch` images per update over all replicas.
+
+        Args:
+            total_batch: images per update, micro-batches included.
+            total_steps: updates of the whole run, `length_factor` included; the cosine needs it.
+        """
         reference = self.reference_batch or total_batch
         base = self.base_lr * (total_batch / reference)
         warmup = self.warmup_steps * reference // total_batch if self.scale_warmup else self.warmup_steps
-        boundaries = tuple(step * reference // total_batch for step in self.decay_steps)
+        if self.decay == "cosine":
+            if total_steps is None:
+                raise ValueError("Expected total_steps with Schedule.decay = 'cosine'. Received: None")
+            end = (total_steps, base * self.end_lr)
+            return LearningRate(base, base * self.warmup_from, warmup, (), self.decay_factor, end)
+        lengthened = (round(step * self.length_factor) for step in self.decay_steps)
+        boundaries = tuple(step * reference // total_batch for step in lengthened)
         return LearningRate(base, base * self.warmup_from, warmup, boundaries, self.decay_factor)
 
-    def describe(self, total_batch: int) -> dict[str, str]:
-        """The formula and its result, as rows of the start-up table."""
-        rate = self.for_batch(total_batch)
+    def describe(self, total_batch: int, total_steps: int | None = None) -> dict[str, str]:
+        """The formula and its result, as rows of the start-up table. Args: as in `for_batch`."""
+        rate = self.for_batch(total_batch, total_steps)
         scaled = self.reference_batch is not None
         formula = f" = {self.base_lr:g} x {total_batch} / {self.reference_batch}" if scaled else ""
         warmup = "none"
@@ -103,6 +149,8 @@ class Schedule:
             if scaled and self.scale_warmup:
                 warmup += f" ({self.warmup_steps} x {self.reference_batch} // {total_batch})"
         decay = "none"
+        if rate.cosine_end is not None:
+            decay = "cosine to {1:g} at step {0}".format(*rate.cosine_end)
         if rate.boundaries:
             decay = f"x {rate.factor:g} after " + ", ".join(str(step) for step in rate.boundaries)
         return {"learning rate": f"{rate.base:.6g}{formula}", "warm-up": warmup, "decay": decay}

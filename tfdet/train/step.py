@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tfdet.structures import Batch
+from tfdet.train.average import WeightAverage
 from tfdet.train.optimizer import MomentumSGD, all_finite, assign_on_replicas
 
 
@@ -45,7 +46,14 @@ class TrainStep:
         learning_rate: from the 1-based update number to the rate.
         state: the counters.
         seed: of the run; the seed of a replica's step is folded from (seed, step, replica).
+        average: of the weights, or None.
+
+    Attributes:
+        parts: batches per replica that one step takes.
+        traces: how often the network was traced.
     """
+
+    parts = 1
 
     def __init__(
         self,
@@ -55,6 +63,7 @@ class TrainStep:
         learning_rate: Callable[[tf.Tensor], tf.Tensor],
         state: StepState,
         seed: int,
+        average: WeightAverage | None = None,
     ):
         self._strategy = strategy
         self._detector = detector
@@ -62,17 +71,18 @@ class TrainStep:
         self._learning_rate = learning_rate
         self._state = state
         self._seed = seed
-        # The moving statistics of normalisation layers: they move in the forward pass, before anybody knows
-        # whether the step is finite, and have to be put back where it is not.
-        self._statistics = [
-            variable.value for variable in detector.non_trainable_variables if variable.dtype == "float32"
-        ]
+        self._average = average
+        self._statistics = [variable.value for variable in moving_statistics(detector)]
         self.traces = 0
 
-    def compile(self, element_spec) -> tf.types.experimental.PolymorphicFunction:
+    def compile(self, element_spec) -> Callable[[Batch], dict[str, tf.Tensor] | None]:
         """The step as a graph for batches of `element_spec`: the spec of a distributed iterator's elements.
 
         No AutoGraph: layers do not have it either, and a `losses` method should not depend on who calls it.
+
+        Returns:
+            The step, to be called with each batch; of several parts the last one's call returns the metrics and the
+            others None. Its `get_concrete_function()` has the graph of the network.
         """
         return tf.function(self._all_replicas, input_signature=[element_spec], autograph=False)
 
@@ -85,25 +95,46 @@ class TrainStep:
         """
         self.traces += 1  # runs while tracing only
         scale = tf.identity(self._optimizer.loss_scale.scale)
-        per_replica = self._strategy.run(self._one_replica, args=(batch,))
-        metrics = {name: self._strategy.experimental_local_results(value)[0] for name, value in per_replica.items()}
-        finite = metrics["finite"]
+        metrics = self._first_results(self._strategy.run(self._one_replica, args=(batch,)))
+        self._count(metrics["finite"])
+        return metrics | {"loss_scale": scale}
+
+    def _first_results(self, per_replica: dict) -> dict[str, tf.Tensor]:
+        """What every replica returned alike."""
+        return {name: self._strategy.experimental_local_results(value)[0] for name, value in per_replica.items()}
+
+    def _count(self, finite: tf.Tensor) -> None:
+        """Moves the counters and the loss scale on, in the cross-replica context."""
         state = self._state
         bad = tf.cast(tf.logical_not(finite), tf.int64)
         state.skipped_steps.assign_add(bad)
         state.consecutive_skips.assign(bad * (state.consecutive_skips + bad))
         self._optimizer.loss_scale.update(finite)
         state.global_step.assign_add(1)
-        return metrics | {"loss_scale": scale}
 
     def _one_replica(self, batch: Batch) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        step = self._state.global_step.read_value()
-        seed = tf.constant([self._seed, 0], tf.int32)
-        for position in (tf.cast(step, tf.int32), tf.cast(context.replica_id_in_sync_group, tf.int32)):
-            seed = tf.random.experimental.stateless_fold_in(seed, position)
-
         statistics = [tf.identity(variable) for variable in self._statistics]
+        losses, gradients = self._differentiate(batch, context.replica_id_in_sync_group)
+        gradients = self._optimizer.reduce(gradients)
+        values = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stack(list(losses.values())))
+        moved = [tf.convert_to_tensor(variable) for variable in self._statistics]
+        metrics = self._update(gradients, values, statistics, moved)
+        return dict(zip(losses, tf.unstack(values), strict=True)) | metrics
+
+    def _differentiate(self, batch: Batch, replica: tf.Tensor | int) -> tuple[dict[str, tf.Tensor], list]:
+        """One batch forth and back.
+
+        Args:
+            batch: of one replica.
+            replica: its number, of which the random draws are a function.
+
+        Returns:
+            The losses and "total", float32; the gradients of the scaled total, one for each trained variable.
+        """
+        seed = tf.constant([self._seed, 0], tf.int32)
+        for position in (self._state.global_step.read_value(), replica):
+            seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(position, tf.int32))
         variables = [variable.value for variable in self._optimizer.variables_to_train]
         # Only what is trained is watched: no gradient is traced below frozen layers.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -111,19 +142,43 @@ class TrainStep:
             losses = {name: tf.cast(value, tf.float32) for name, value in self._detector.losses(batch, seed).items()}
             total = tf.add_n(list(losses.values()))
             scaled = total * self._optimizer.loss_scale.scale
-        gradients = self._optimizer.reduce(tape.gradient(scaled, variables))
+        return losses | {"total": total}, tape.gradient(scaled, variables)
 
-        values = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stack([*losses.values(), total]))
+    def _update(
+        self,
+        gradients: Sequence[tf.Tensor],
+        values: tf.Tensor,
+        statistics: Sequence[tf.Tensor],
+        moved: Sequence[tf.Tensor],
+    ) -> dict[str, tf.Tensor]:
+        """Updates what is trained, the moving statistics and the average, or nothing; in the replica context.
+
+        Args:
+            gradients: means over all batches of the step.
+            values: float32 [n], their losses.
+            statistics: the moving statistics before the step; they move in the forward pass, before anybody knows
+                whether the step is finite, and have to be put back where it is not.
+            moved: after it.
+
+        Returns:
+            "gradient_norm", "learning_rate", "finite".
+        """
         finite = all_finite([*gradients, values])
+        step = self._state.global_step.read_value()
         learning_rate = self._learning_rate(step + 1)
         self._optimizer.apply(gradients, learning_rate, finite)
-        if statistics:
-            moved = [tf.convert_to_tensor(variable) for variable in self._statistics]
+        if self._statistics:
             kept = [tf.where(finite, new, old) for new, old in zip(moved, statistics, strict=True)]
             assign_on_replicas(self._statistics, kept)
-        metrics = dict(zip([*losses, "total"], tf.unstack(values), strict=True))
-        return metrics | {
+        if self._average is not None:
+            self._average.update(step + 1 - self._state.skipped_steps.read_value(), finite)
+        return {
             "gradient_norm": tf.linalg.global_norm(gradients),
             "learning_rate": learning_rate,
             "finite": finite,
         }
+
+
+def moving_statistics(detector) -> list:
+    """The Keras variables of a detector that the forward pass moves: the statistics of normalisation layers."""
+    return [variable for variable in detector.non_trainable_variables if variable.dtype == "float32"]
