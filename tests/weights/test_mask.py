@@ -27,8 +27,9 @@ from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.necks import FPN
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.weights import golden as goldens
-from tfdet.weights import load, simpledet, write_params
+from tfdet.weights import load, write_params
 from tfdet.weights.load import family_rules
+from tfdet.weights.rules import source_of
 
 CLASSES, ROIS, DETECTIONS = 3, 12, 9
 
@@ -76,7 +77,7 @@ def checkpoint(detector, first_number):
     """The detector's tensors by SimpleDet's names, the mask's convolutions numbered from `first_number`."""
     arrays = {}
     for weight in detector.weights:
-        source, _ = simpledet.source_of(weight.path, family_rules(detector))
+        source, _ = source_of(weight.path, family_rules(detector))
         number = re.fullmatch(r"arg:mask_fcn_conv(\d)_(\w+)", source)
         if number:
             source = f"arg:mask_fcn_conv{int(number[1]) + first_number}_{number[2]}"
@@ -188,7 +189,7 @@ def test_tensors_and_frozen_ones_are_simpledets(profile, first_number):
     config.parse(["mask_r50v1_fpn.gin", *profile], ["WIDTH = 0.125"])
     detector = gin.get_configurable("build_detector")(num_classes=80)
     rules = family_rules(detector)
-    sources = {w.path: simpledet.source_of(w.path, rules)[0] for w in detector.weights}
+    sources = {w.path: source_of(w.path, rules)[0] for w in detector.weights}
     mask = {name for name in sources.values() if "mask" in name}
     convs = [f"mask_fcn_conv{i}" for i in range(4)] + ["mask_up0", "mask_fcn_logit"]
     assert mask == {f"arg:{name}_{kind}" for name in convs for kind in ("weight", "bias")}

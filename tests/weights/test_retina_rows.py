@@ -7,8 +7,8 @@ import pytest
 
 from tfdet import config
 from tfdet.commands.flags import register_all
-from tfdet.weights import simpledet
 from tfdet.weights.load import family_rules
+from tfdet.weights.rules import source_of
 
 
 def simpledets_names(depth):
@@ -36,7 +36,7 @@ def test_tensors_frozen_and_decayed_ones_are_simpledets(depth, arguments, statis
     # The width does not matter to names, and a full ResNet-101 takes a minute to build.
     config.parse([f"retina_r{depth}v1_fpn.gin"], ["WIDTH = 0.125"])
     detector = gin.get_configurable("build_detector")(num_classes=80)
-    sources = {w.path: simpledet.source_of(w.path, family_rules(detector))[0] for w in detector.weights}
+    sources = {w.path: source_of(w.path, family_rules(detector))[0] for w in detector.weights}
     assert set(sources.values()) == simpledets_names(depth)
     assert len(sources) == len(set(sources.values()))
     assert sum(name.startswith("arg:") for name in sources.values()) == arguments

@@ -8,6 +8,7 @@ from tfdet.errors import UserError
 from tfdet.weights import golden as goldens
 from tfdet.weights import load, simpledet, write_params
 from tfdet.weights.load import assign_arrays
+from tfdet.weights.rules import source_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "simpledet"
 MAPS = {"faster_r50v1c4_c5_512roi_1x": 14, "faster_r50v1_fpn_1x": 35, "retina_r50v1_fpn_1x": 30}
@@ -98,4 +99,4 @@ def test_tensor_counts_equal_the_zoos(rules, row, expected):
     golden = goldens.read_golden(GOLDEN / row)
     weights = goldens.build_like(golden).weights
     assert len(weights) == expected
-    assert all(simpledet.source_of(w.path, rules) for w in weights)
+    assert all(source_of(w.path, rules) for w in weights)

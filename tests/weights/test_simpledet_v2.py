@@ -15,7 +15,7 @@ from tfdet.train.variables import select_trained
 from tfdet.weights import golden as goldens
 from tfdet.weights import load, simpledet_v2, write_params
 from tfdet.weights.load import assign_arrays, family_rules
-from tfdet.weights.simpledet import source_of
+from tfdet.weights.rules import source_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "simpledet"
 FASTER, TRIDENT = "faster_r50v2c4_c5_256roi_1x", "tridentnet_r50v2c4_c5_1x"

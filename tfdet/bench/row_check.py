@@ -150,7 +150,7 @@ def _counts(name: str, detector, trainer) -> dict[str, int]:
     """Tensor counts, and what is frozen: as in SimpleDet's checkpoint, and by its rule on its names."""
     from tfdet.train import variables
     from tfdet.weights.load import family_rules
-    from tfdet.weights.simpledet import source_of
+    from tfdet.weights.rules import source_of
 
     rules = family_rules(detector)
     named = {v.path: (source_of(v.path, rules) or ("", None))[0] for v in detector.variables}

@@ -25,7 +25,7 @@ from tfdet.necks import FPN
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.weights import golden_mask, golden_retina
 from tfdet.weights.load import assign_arrays, family_rules
-from tfdet.weights.mxnet_params import read_params
+from tfdet.weights.readers.mxnet_params import read_params
 
 _ROW = re.compile(r"(?!mask_r\d+v1c4)(?P<family>faster|mask)_r(?P<depth>50|101)v1(?P<trunk>c4|_fpn)")
 _FULL_STEM = 64

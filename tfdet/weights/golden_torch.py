@@ -19,8 +19,8 @@ from tfdet import config
 from tfdet.detectors import Detector
 from tfdet.errors import UserError
 from tfdet.weights import detectron2, torchvision
-from tfdet.weights.load import LoadReport
-from tfdet.weights.rules import NameMap, source_of
+from tfdet.weights.load import assign
+from tfdet.weights.rules import NameMap
 
 _FULL_WIDTH = 64
 _DEPTHS = {6: 50, 23: 101}  # by the units of the third stage
@@ -91,32 +91,12 @@ def build_like(golden: TorchGolden) -> Detector:
     """
     config.parse([f"{golden.program}/{golden.family}.gin"], _overrides(golden))
     detector = gin.get_configurable("build_detector")(num_classes=_num_classes(golden))
-    report = _assign(detector, golden)
+    report = assign(detector, golden.arrays, golden.name_map, str(golden.folder / golden.meta["weights"]))
     # The moving number of RetinaNet's foreground anchors is in no checkpoint.
     missing = [path for path in report.missing if not path.endswith("moving_foreground")]
     if missing or report.mismatched or report.unused:
         raise UserError(f"{report.summary()}; the checkpoint does not fit {golden.program}/{golden.family}.gin")
     return detector
-
-
-def _assign(detector: Detector, golden: TorchGolden) -> LoadReport:
-    report, used = LoadReport(str(golden.folder / golden.meta["weights"])), set()
-    for variable in detector.weights:
-        found = source_of(variable.path, golden.name_map.rules)
-        if found is None or found[0] not in golden.arrays:
-            report.missing.append(variable.path)
-            continue
-        name, step = found
-        used.add(name)
-        value = step(golden.arrays[name])
-        if value.shape != tuple(variable.shape):
-            report.mismatched.append(f"{variable.path}: {tuple(variable.shape)} here, {value.shape} in the file")
-            continue
-        variable.assign(value)
-        report.matched.append(variable.path)
-    ignored = golden.name_map.ignored
-    report.unused = sorted(name for name in golden.arrays if name not in used and not ignored.fullmatch(name))
-    return report
 
 
 def _shape(golden: TorchGolden, pattern: str) -> tuple[int, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfdet.layers import BN_EPSILON
+
 
 def same(array: np.ndarray) -> np.ndarray:
     """Vectors: biases and BN parameters. Folded BN is stored as (1, C, 1, 1)."""
@@ -66,3 +68,27 @@ def with_background_box(array: np.ndarray) -> np.ndarray:
 def dense_with_background_box(array: np.ndarray) -> np.ndarray:
     """`dense` of a box predictor that has no box of the background."""
     return dense(with_background_box(array))
+
+
+def hwio(array: np.ndarray) -> np.ndarray:
+    """Kernels that are in tfdet's layout already."""
+    return array
+
+
+def first_hwio_from_bgr(array: np.ndarray) -> np.ndarray:
+    """The first convolution of a network fed B, G, R, [kh, kw, 3, out] -> the same for R, G, B."""
+    return array[:, :, ::-1]
+
+
+def variance_from_epsilon(epsilon: float):
+    """Variances of a BN that adds `epsilon` -> those with which tfdet's `BN_EPSILON` gives the same scale."""
+
+    def variance_from_epsilon_(array: np.ndarray) -> np.ndarray:
+        return (array.reshape(-1).astype(np.float64) + (epsilon - BN_EPSILON)).astype(np.float32)
+
+    return variance_from_epsilon_
+
+
+def fold_bias(mean: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Mean of a BN behind a convolution with a bias -> mean behind the same convolution without it."""
+    return mean - bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from tfdet.backbones import ResNetV2
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
 from tfdet.weights import simpledet, simpledet_mask, simpledet_v2
-from tfdet.weights.mxnet_params import read_params
+from tfdet.weights.readers import read_weights
+from tfdet.weights.rules import Arrays, NameMap, Rule, source_of, target_of
 
 
 @dataclass
@@ -39,13 +41,13 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def family_rules(detector: keras.Model) -> list[simpledet.Rule]:
+def family_rules(detector: keras.Model) -> list[Rule]:
     """SimpleDet's name map for the family `detector` belongs to."""
     rules = _box_rules(detector)
     return rules if getattr(detector, "mask_head", None) is None else [*rules, *simpledet_mask.MASK_HEAD]
 
 
-def _box_rules(detector: keras.Model) -> list[simpledet.Rule]:
+def _box_rules(detector: keras.Model) -> list[Rule]:
     if isinstance(detector, RetinaDetector):
         return simpledet.RESNET_V1_RETINA
     if isinstance(detector.backbone, ResNetV2):
@@ -55,20 +57,34 @@ def _box_rules(detector: keras.Model) -> list[simpledet.Rule]:
     return simpledet.RESNET_V1_C4 if detector.neck is None else simpledet.RESNET_V1_FPN
 
 
-def assign_arrays(
-    detector: keras.Model, arrays: dict[str, np.ndarray], rules: list[simpledet.Rule], source: str
-) -> LoadReport:
-    """Assigns the arrays of a SimpleDet checkpoint, folded or not, to a detector's variables.
+def assign_arrays(detector: keras.Model, arrays: Arrays, rules: Sequence[Rule], source: str) -> LoadReport:
+    """Assigns the arrays of a SimpleDet checkpoint, folded or not, to a detector's variables; see `assign`."""
+    return assign(detector, arrays, NameMap(rules, prepare_simpledet, simpledet.IGNORED), source)
+
+
+def prepare_simpledet(arrays: Arrays) -> Arrays:
+    """SimpleDet's checkpoints in one form: mask convolutions from 0, one branch, BN with statistics."""
+    return simpledet.unfold_batch_norm(simpledet_mask.number_from_zero(simpledet_v2.join_branches(arrays)))
+
+
+def assign(detector: keras.Model, arrays: Arrays, name_map: NameMap, source: str) -> LoadReport:
+    """Assigns the arrays of a file to a detector's variables by a name map.
 
     Nothing is assigned before every tensor was looked at: an array with NaN or infinity refuses the whole file.
+
+    Args:
+        detector: built, so that its variables exist.
+        arrays: by the names of the file.
+        name_map: of the program that wrote the file and the detector's family.
+        source: the file, for messages.
+
+    Raises:
+        UserError: a tensor is not finite.
     """
-    report = LoadReport(source)
-    arrays = simpledet_mask.number_from_zero(simpledet_v2.join_branches(arrays))
-    arrays = simpledet.unfold_batch_norm(arrays)
-    used: set[str] = set()
-    planned = []
+    report, used, planned = LoadReport(source), set(), []
+    arrays = name_map.prepare(arrays)
     for variable in detector.weights:
-        found = simpledet.source_of(variable.path, rules)
+        found = source_of(variable.path, name_map.rules)
         if found is None or found[0] not in arrays:
             report.missing.append(variable.path)
             continue
@@ -84,34 +100,60 @@ def assign_arrays(
     for variable, value in planned:
         variable.assign(value.astype(variable.dtype))
         report.matched.append(variable.path)
-    report.unused = sorted(n for n in arrays if n not in used and not simpledet.IGNORED.fullmatch(n))
+    report.unused = sorted(n for n in arrays if n not in used and not name_map.ignored.fullmatch(n))
     return report
 
 
 def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadReport:
-    """Loads an MXNet `.params` checkpoint of SimpleDet: a detector of this family, or an ImageNet backbone.
+    """Loads weights of another program: a detector of this family, or an ImageNet backbone.
+
+    Formats: see `read_weights`. Programs: SimpleDet, Detectron2, torchvision, and keras.applications' ResNets; the
+    names of the tensors tell which.
 
     Args:
         detector: built, so that its variables exist.
-        path: the `.params` file.
+        path: the file.
         strict: True raises when a variable finds no tensor of its shape (evaluation); False leaves it as initialised
             (training from a backbone, fine-tuning to another class count).
 
     Raises:
-        UserError: unreadable or foreign file, nothing that matches, or, when strict, anything left over.
+        UserError: unreadable or foreign file, a file of another backbone, or, when strict, anything left over.
     """
+    from tfdet.weights.sources import find_map
+
     path = Path(path)
-    if path.suffix != ".params":
-        raise UserError(f"{path}: not an MXNet .params file, the one format that weights are loaded from")
-    if not path.is_file():
+    if not path.exists() and not Path(f"{path}.index").is_file():
         raise UserError(
             f"{path}: no such file. It holds the weights to start from (Trainer.init_weights); SimpleDet, "
             "https://github.com/tusen-ai/simpledet, offers its ImageNet backbones. To train from random weights add "
             "--gin_file=gin_configs/base/from_scratch.gin"
         )
-    report = assign_arrays(detector, read_params(path), family_rules(detector), str(path))
-    if not report.matched:
-        raise UserError(f"{path}: no tensor fits this detector; is it a checkpoint of SimpleDet, on the same backbone?")
-    if strict and (report.missing or report.mismatched):
-        raise UserError(f"{report.summary()}; the checkpoint is of another architecture or class count")
+    arrays = read_weights(path)
+    program, name_map = find_map(arrays, detector, str(path))
+    before = {v.path: v.numpy() for v in detector.weights}
+    report = assign(detector, arrays, name_map, f"{path} ({program})")
+    reason = _other_backbone(detector, report, name_map)
+    if not report.matched and not report.mismatched:
+        reason = "no tensor fits this detector"
+    elif strict and (report.missing or report.mismatched):
+        reason = "the checkpoint is of another architecture or class count"
+    if reason:
+        for variable in detector.weights:
+            variable.assign(before[variable.path])
+        raise UserError(f"{report.summary()}; {reason}")
     return report
+
+
+def _other_backbone(detector: keras.Model, report: LoadReport, name_map: NameMap) -> str:
+    """What tells that the file has another backbone, or an empty string."""
+    backbone = [path for path in report.missing if path.startswith("backbone/")]
+    backbone += [line.split(":")[0] for line in report.mismatched if line.startswith("backbone/")]
+    if backbone:
+        return f"the file has another backbone: {backbone[0]} is not in it, or of another shape"
+    # A deeper network has more units in stages that both have.
+    stages = {path.split("/unit")[0] for path in report.matched if path.startswith("backbone/") and "/unit" in path}
+    for name in report.unused:
+        target = target_of(name, name_map.rules) or ""
+        if target.split("/unit")[0] in stages:
+            return f"the file has a deeper backbone: there is no {target} here"
+    return ""

@@ -1,28 +1,18 @@
 """Name maps from SimpleDet's checkpoints to tfdet's variables, one table a family.
 
-A rule reads: the checkpoint's name, the variable's path, the layout step between them. `{...}` stands for the same text
-on both sides. Checkpoints come in two forms: as trained (BN with four vectors) and, from SimpleDet's later revision,
+Checkpoints come in two forms: as trained (BN with four vectors) and, from SimpleDet's later revision,
 with BN folded (utils/graph_optimize.py: merge_bn) to a scale and a shift that keep the names of gamma and beta.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from tfdet.layers import BN_EPSILON
 from tfdet.weights import layouts
-
-
-class Rule(NamedTuple):
-    """One line of a name map."""
-
-    source: str
-    target: str
-    step: Callable[[np.ndarray], np.ndarray]
+from tfdet.weights.rules import Rule
 
 
 def _batch_norm(source: str, target: str) -> list[Rule]:
@@ -99,19 +89,6 @@ RESNET_V1_RETINA = [
 
 IGNORED = re.compile(r"arg:anchor_stride\d+|(arg|aux):fc1_(weight|bias)")
 """Not parameters of a detector: profile H's stored anchors, and the classifier of the ImageNet files."""
-
-
-def source_of(path: str, rules: list[Rule]) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
-    """Checkpoint name and layout step for the variable at `path`, or None when no rule names it."""
-    for rule in rules:
-        match = _pattern(rule.target).fullmatch(path)
-        if match:
-            return rule.source.format(**match.groupdict()), rule.step
-    return None
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(template)))
 
 
 def unfold_batch_norm(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,0 +1,183 @@
+"""Name maps of ResNet-v1 backbones trained on ImageNet by other programs than SimpleDet.
+
+Their files hold four stages. Stage 4 goes to the backbone or, with a C4 trunk, to the RCNN head.
+"""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+
+from tfdet.layers import BN_EPSILON
+from tfdet.weights import layouts
+from tfdet.weights.rules import Arrays, NameMap, Rule
+
+_OWNERS = ("backbone/stage{stage}", "bbox_head/stage{stage}")
+
+
+def _torch_batch_norm(source: str, target: str, epsilon: float) -> list[Rule]:
+    return [
+        Rule(f"{source}.weight", f"{target}/gamma", layouts.same),
+        Rule(f"{source}.bias", f"{target}/beta", layouts.same),
+        Rule(f"{source}.running_mean", f"{target}/moving_mean", layouts.same),
+        Rule(f"{source}.running_var", f"{target}/moving_variance", layouts.variance_from_epsilon(epsilon)),
+    ]
+
+
+def detectron2_rules(prefix: str = "") -> list[Rule]:
+    """Detectron2's ResNet (modeling/backbone/resnet.py) behind `prefix`; fed B, G, R."""
+    epsilon = 1e-5
+    rules = [
+        Rule(f"{prefix}stem.conv1.weight", "backbone/conv0/kernel", layouts.first_oihw_from_bgr),
+        *_torch_batch_norm(f"{prefix}stem.conv1.norm", "backbone/bn0", epsilon),
+    ]
+    for owner in _OWNERS:
+        unit, target = f"{prefix}res{{stage+1}}.{{unit-1}}", f"{owner}/unit{{unit}}"
+        rules += [
+            Rule(f"{unit}.conv{{c}}.weight", f"{target}/conv{{c}}/kernel", layouts.oihw_to_hwio),
+            *_torch_batch_norm(f"{unit}.conv{{c}}.norm", f"{target}/bn{{c}}", epsilon),
+            Rule(f"{unit}.shortcut.weight", f"{target}/sc/kernel", layouts.oihw_to_hwio),
+            *_torch_batch_norm(f"{unit}.shortcut.norm", f"{target}/sc_bn", epsilon),
+        ]
+    return rules
+
+
+def torchvision_rules(prefix: str = "") -> list[Rule]:
+    """torchvision's ResNet (models/resnet.py) behind `prefix`; fed R, G, B from 0 to 1, normalised."""
+    epsilon = 1e-5
+    rules = [
+        Rule(f"{prefix}conv1.weight", "backbone/conv0/kernel", layouts.oihw_to_hwio),
+        *_torch_batch_norm(f"{prefix}bn1", "backbone/bn0", epsilon),
+    ]
+    for owner in _OWNERS:
+        unit, target = f"{prefix}layer{{stage}}.{{unit-1}}", f"{owner}/unit{{unit}}"
+        rules += [
+            Rule(f"{unit}.conv{{c}}.weight", f"{target}/conv{{c}}/kernel", layouts.oihw_to_hwio),
+            *_torch_batch_norm(f"{unit}.bn{{c}}", f"{target}/bn{{c}}", epsilon),
+            Rule(f"{unit}.downsample.0.weight", f"{target}/sc/kernel", layouts.oihw_to_hwio),
+            *_torch_batch_norm(f"{unit}.downsample.1", f"{target}/sc_bn", epsilon),
+        ]
+    return rules
+
+
+def _keras_batch_norm(source: str, target: str) -> list[Rule]:
+    return [
+        Rule(f"{source}/gamma", f"{target}/gamma", layouts.same),
+        Rule(f"{source}/beta", f"{target}/beta", layouts.same),
+        Rule(f"{source}/moving_mean", f"{target}/moving_mean", layouts.same),
+        Rule(f"{source}/moving_variance", f"{target}/moving_variance", layouts.variance_from_epsilon(1.001e-5)),
+    ]
+
+
+def keras_rules() -> list[Rule]:
+    """keras.applications.ResNet50 and ResNet101 (applications/resnet.py); fed B, G, R."""
+    rules = [
+        Rule("conv1_conv/kernel", "backbone/conv0/kernel", layouts.first_hwio_from_bgr),
+        *_keras_batch_norm("conv1_bn", "backbone/bn0"),
+    ]
+    for owner in _OWNERS:
+        unit, target = "conv{stage+1}_block{unit}", f"{owner}/unit{{unit}}"
+        rules += [
+            Rule(f"{unit}_0_conv/kernel", f"{target}/sc/kernel", layouts.hwio),
+            *_keras_batch_norm(f"{unit}_0_bn", f"{target}/sc_bn"),
+            Rule(f"{unit}_{{c}}_conv/kernel", f"{target}/conv{{c}}/kernel", layouts.hwio),
+            *_keras_batch_norm(f"{unit}_{{c}}_bn", f"{target}/bn{{c}}"),
+        ]
+    return rules
+
+
+def detectron2(detector: keras.Model) -> NameMap:
+    """Detectron2's R-50.pkl and R-101.pkl: MSRA's networks, under Detectron2's or Caffe2's names."""
+    return NameMap(
+        detectron2_rules(),
+        from_caffe2,
+        re.compile(r"(stem\.)?fc(1000)?\..*|pred\..*|lr|.*\.num_batches_tracked|.*_momentum|epoch|model_iter"),
+        pixel_mean=(123.675, 116.28, 103.53),
+        pixel_std=(1.0, 1.0, 1.0),
+        stride_in_1x1=True,
+    )
+
+
+def torchvision(detector: keras.Model) -> NameMap:
+    """torchvision's resnet50 and resnet101."""
+    return NameMap(
+        torchvision_rules(),
+        dict,
+        re.compile(r"fc\..*|.*\.num_batches_tracked"),
+        pixel_mean=(123.675, 116.28, 103.53),  # .485, .456, .406 of 255
+        pixel_std=(58.395, 57.12, 57.375),  # .229, .224, .225 of 255
+        stride_in_1x1=False,
+    )
+
+
+def keras_applications(detector: keras.Model) -> NameMap:
+    """keras.applications.ResNet50 and ResNet101, in Keras's old .h5 and its new .weights.h5."""
+    return NameMap(
+        keras_rules(),
+        from_keras,
+        re.compile(r"(predictions|probs|fc1000)/.*"),
+        # keras/src/applications/imagenet_utils.py, mode "caffe"; there in the order B, G, R.
+        pixel_mean=(123.68, 116.779, 103.939),
+        pixel_std=(1.0, 1.0, 1.0),
+        stride_in_1x1=True,
+    )
+
+
+_CAFFE2 = [
+    (re.compile(r"(res_)?conv1_bn_(\w+)"), r"stem.conv1.norm.\2"),
+    (re.compile(r"conv1_(\w+)"), r"stem.conv1.\1"),
+    (re.compile(r"res(\d)_(\d+)_branch1_bn_(\w+)"), r"res\1.\2.shortcut.norm.\3"),
+    (re.compile(r"res(\d)_(\d+)_branch1_(\w+)"), r"res\1.\2.shortcut.\3"),
+    (re.compile(r"res(\d)_(\d+)_branch2([abc])_bn_(\w+)"), r"res\1.\2.conv\3.norm.\4"),
+    (re.compile(r"res(\d)_(\d+)_branch2([abc])_(\w+)"), r"res\1.\2.conv\3.\4"),
+    (re.compile(r"(fc1000|pred)_(w|b)"), r"\1.\2"),
+]
+_PARTS = {"w": "weight", "b": "bias", "s": "weight", "rm": "running_mean", "riv": "running_var"}
+
+
+def from_caffe2(arrays: Arrays) -> Arrays:
+    """Caffe2's names -> Detectron2's; a BN without statistics is a scale and a shift: mean 0, variance 1 - eps.
+
+    A convolution's bias, which one of MSRA's networks has in front of its first BN, goes into the BN's mean.
+    """
+    renamed: Arrays = {}
+    for name, array in arrays.items():
+        for pattern, template in _CAFFE2:
+            if match := pattern.fullmatch(name):
+                *stem, part = match.expand(template).split(".")
+                stem = [{"conva": "conv1", "convb": "conv2", "convc": "conv3"}.get(piece, piece) for piece in stem]
+                name = ".".join([*stem, _PARTS.get(part, part)])
+                break
+        renamed[name] = array
+    for name in [name for name in renamed if name.endswith(".norm.weight")]:
+        base, channels = name.removesuffix(".weight"), renamed[name].size
+        renamed.setdefault(f"{base}.running_mean", np.zeros(channels, np.float32))
+        renamed.setdefault(f"{base}.running_var", np.full(channels, 1.0 - BN_EPSILON, np.float32))
+        bias = renamed.pop(f"{base.removesuffix('.norm')}.bias", None)
+        if bias is not None and bias.size == channels:
+            renamed[f"{base}.running_mean"] = layouts.fold_bias(renamed[f"{base}.running_mean"], bias.reshape(-1))
+    return renamed
+
+
+_KERAS_NAME = re.compile(r"(?:.*/)?(?P<layer>(?:conv|predictions|probs|fc)\w*)/(?P<part>\w+?)(?::0)?")
+
+
+def from_keras(arrays: Arrays) -> Arrays:
+    """Names `layer/part` out of either file format; biases of convolutions go into the mean of the BN behind them."""
+    renamed: Arrays = {}
+    for name, array in arrays.items():
+        match = _KERAS_NAME.fullmatch(name)
+        renamed[f"{match['layer']}/{match['part']}" if match else name] = array
+    for name in list(renamed):
+        layer, _, part = name.rpartition("/")
+        mean = f"{layer.removesuffix('_conv')}_bn/moving_mean"
+        if (
+            part == "bias"
+            and layer.endswith("_conv")
+            and mean in renamed
+            and renamed[mean].shape == renamed[name].shape
+        ):
+            renamed[mean] = layouts.fold_bias(renamed[mean], renamed.pop(name))
+    return renamed
