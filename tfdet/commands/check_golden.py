@@ -23,12 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks every folder; of SimpleDet with its folded and its un-folded checkpoint."""
+    import gin
     from rich.console import Console
 
     from tfdet.weights import golden_torch
 
     console, passed = Console(), True
     for folder in args.folders:
+        # A folder of Detectron2 or torchvision takes its parts from a gin file; the next one's must not be left over.
+        gin.clear_config()
         if golden_torch.is_torch(_meta(folder)):
             passed &= _check_torch(folder, console)
         else:
