@@ -54,6 +54,11 @@ def inputs(batch, height, width, slots, dtype):
     )
 
 
+def present(results):
+    """The tensors of a result; detections without masks have a None."""
+    return [tensor for tensor in tf.nest.flatten(results) if tensor is not None]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_one_trace_serves_all_sizes_and_equals_eager(dtype):
     if dtype == "float16":
@@ -71,7 +76,7 @@ def test_one_trace_serves_all_sizes_and_equals_eager(dtype):
     for batch, height, width, slots in ((2, 8, 11, 5), (1, 5, 6, 0), (1, 6, 5, 300)):
         arguments = inputs(batch, height, width, slots, dtype)
         got, expected = compiled(*arguments), detector_arithmetic(*arguments)
-        for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected)):
+        for a, b in zip(present(got), present(expected)):
             assert a.dtype in (tf.float32, tf.int32)
             assert np.isfinite(a.numpy()).all()
             # A proposal may move by a bit of exp(), and a weight of the pooled features with it: by one unit of half.

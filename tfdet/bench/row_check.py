@@ -73,7 +73,7 @@ def check_row(name: str) -> dict[str, Any]:
     """Trains the row's full-size model for two steps on small drawn images, then restores, exports and verifies it.
 
     Args:
-        name: of a zoo row.
+        name: of a zoo row. Every configurable must have been registered (`tfdet.commands.flags.register_all`).
 
     Returns:
         Figures: losses, tensor and frozen counts, largest differences of the export.
@@ -81,7 +81,6 @@ def check_row(name: str) -> dict[str, Any]:
     Raises:
         UserError: anything is not as it should be.
     """
-    from tfdet.commands.flags import register_all
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
     from tfdet.evaluate import restore
@@ -90,7 +89,6 @@ def check_row(name: str) -> dict[str, Any]:
     from tfdet.train.loop import Trainer, train
     from tfdet.train.schedule import Schedule
 
-    register_all()
     with tempfile.TemporaryDirectory() as folder:
         data, run, exported = (str(Path(folder) / part) for part in ("data", "run", "exported"))
         _draw(data)

@@ -79,7 +79,9 @@ def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
         append_result(args.results, "model", name, **_size(name))
     if args.check:
         from tfdet.bench.row_check import check_row
+        from tfdet.commands.flags import register_all
 
+        register_all()
         try:
             figures = check_row(name)
         except UserError as error:

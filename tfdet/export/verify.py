@@ -145,7 +145,7 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
     result.add_column("signature", no_wrap=True)
     for name in ("images", "found", "missing", "extra", "box, px", "score", "mask"):
         result.add_column(name, justify="right")
-    result.add_column("")
+    result.add_column("", no_wrap=True, min_width=len("DIFFERS"))
     for entry in differences:
         passed = entry.passed(box_tolerance, score_tolerance)
         numbers = (entry.num_images, entry.num_detections, entry.missing, entry.extra)
