@@ -69,7 +69,7 @@ def test_multiclass_nms_is_the_same(custom_ops, seed, count, classes, shared_box
         boxes, scores = with_strange_values(rng, boxes), with_strange_values(rng, scores)
     options = {"convention": convention, "method": method}
     python, custom = both(multiclass_nms, boxes, scores, 0.3, rng.uniform(0.05, 0.9), 20, **options)
-    assert python.pop() is None and custom.pop() is None  # no masks
+    assert python.pop().item() is None and custom.pop().item() is None  # no masks
     for a, b in zip(python, custom):
         if method == "gaussian":  # the exponential differs in its last bit
             np.testing.assert_allclose(a, b, rtol=1e-5)

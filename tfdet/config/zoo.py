@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tfdet.config.files import gin_configs_folder
 from tfdet.errors import UserError
 
-_AP = re.compile(r"box AP (?P<box>\d+\.\d)(?: \(mask (?:AP )?(?P<mask>\d+\.\d)\))?")
+_AP = re.compile(r"box AP (?P<box>\d+\.\d)(?:, mask AP (?P<mask>\d+\.\d))?")
 _MEMORY = re.compile(r"(\d+\.\d)G of GPU memory")
 _SPEED = re.compile(r"(\d+) img/s")
 _SETTING = re.compile(r"on (8 GPUs[^:]*?):")
