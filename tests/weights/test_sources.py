@@ -9,11 +9,13 @@ from tests.detectors.small import small_detector
 from tfdet.backbones import ResNetV1
 from tfdet.detectors import PostProcess, TwoStageDetector
 from tfdet.errors import UserError
+from tfdet.evaluate import restore
 from tfdet.heads import C5BboxHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
-from tfdet.weights import imagenet, load
-from tfdet.weights.rules import source_of
+from tfdet.weights import imagenet, load, write_params
+from tfdet.weights.load import family_rules, find_weights
+from tfdet.weights.rules import NameMap, source_of
 
 
 def c4_detector(depth=50, width=1 / 16, stride_on="1x1"):
@@ -121,3 +123,32 @@ def test_foreign_tensors_are_refused(tmp_path, names, message):
     np.savez(tmp_path / "x.npz", **{name: np.ones(2) for name in names})
     with pytest.raises(UserError, match=message):
         load(small_detector("c4"), tmp_path / "x.npz")
+
+
+def test_short_names_are_found_in_the_weights_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("resnet-v1-50-0000.params", "resnet-v1-101.params", "two.npz", "two.pkl"):
+        (folder / name).write_bytes(b"")
+    monkeypatch.setenv("TFDET_WEIGHTS", str(folder))
+    assert find_weights("resnet-v1-50") == folder / "resnet-v1-50-0000.params"
+    assert find_weights("resnet-v1-101") == folder / "resnet-v1-101.params"
+    with pytest.raises(UserError, match="two.npz, two.pkl; give the path of one"):
+        find_weights("two")
+    for missing in ("resnet", "folder/resnet-v1-50", "resnet-v1-50.params"):
+        with pytest.raises(UserError, match="no such file"):
+            find_weights(missing)
+
+
+def test_a_checkpoint_of_another_program_is_evaluated_whole_or_not_at_all(tmp_path, monkeypatch):
+    built = small_detector("c4")
+    monkeypatch.setattr("tfdet.detectors.build_detector", lambda num_classes: built)
+    arrays = stored(built, NameMap(family_rules(built)))
+    arrays = {name: array.T if array.ndim == 2 else array for name, array in arrays.items()}
+    write_params(tmp_path / "whole.params", arrays)
+    trained = restore.from_weights(str(tmp_path / "whole.params"), ["a", "b", "c"], [1, 2, 3])
+    np.testing.assert_array_equal(trained.detector.rpn_head.cls.bias, arrays["arg:rpn_cls_logit_bias"])
+    del arrays["arg:rpn_cls_logit_bias"]
+    write_params(tmp_path / "part.params", arrays)
+    with pytest.raises(UserError, match="another architecture or class count"):
+        restore.from_weights(str(tmp_path / "part.params"), ["a", "b", "c"], [1, 2, 3])

@@ -93,6 +93,8 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
             if not Path(folder).is_dir():
                 raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
             params.append(f"{parameter} = {folder!r}")
+    if getattr(args, "init_weights", None):
+        params.append(f"Trainer.init_weights = {args.init_weights!r}")
     register_all()
     config.parse(files, params)
 

@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_train_data(parser)
     flags.add_eval_data(parser)
+    parser.add_argument(
+        "--init_weights",
+        metavar="FILE",
+        help="weights to start from, a path or a short name such as resnet-v1-50: sets Trainer.init_weights",
+    )
     parser.add_argument("--no_eval", action="store_true", help="do not evaluate, even where a data set for it is named")
 
 

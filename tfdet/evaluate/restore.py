@@ -54,6 +54,24 @@ def restore(
     return TrainedDetector(detector, list(manifest.classes), list(manifest.category_ids), step)
 
 
+def from_weights(path: str, classes: list[str], category_ids: list[int]) -> TrainedDetector:
+    """Builds the configured detector with the weights of another program's checkpoint, all of them.
+
+    Args:
+      path: the file; see `tfdet.weights.load`.
+      classes, category_ids: of the data set; the checkpoint must have as many classes, in their order.
+
+    Raises:
+      UserError: the file does not fill the detector.
+    """
+    from tfdet import weights
+    from tfdet.detectors import build_detector
+
+    detector = build_detector(num_classes=len(classes))
+    weights.load(detector, path, strict=True)
+    return TrainedDetector(detector, list(classes), list(category_ids), 0)
+
+
 def evaluation_sides() -> tuple[int, int]:
     """The short and long side that the configuration gives to test images, in pixels.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from tfdet.errors import UserError
 from tfdet.weights import simpledet, simpledet_mask, simpledet_v2
 from tfdet.weights.readers import read_weights
 from tfdet.weights.rules import Arrays, NameMap, Rule, source_of, target_of
+
+_COUNTERS = ("moving_foreground",)  # of training, in no checkpoint of another program
 
 
 @dataclass
@@ -112,22 +115,16 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
 
     Args:
         detector: built, so that its variables exist.
-        path: the file.
+        path: the file; see `find_weights`.
         strict: True raises when a variable finds no tensor of its shape (evaluation); False leaves it as initialised
             (training from a backbone, fine-tuning to another class count).
 
     Raises:
-        UserError: unreadable or foreign file, a file of another backbone, or, when strict, anything left over.
+        UserError: missing, unreadable or foreign file, a file of another backbone, or, when strict, anything left over.
     """
     from tfdet.weights.sources import find_map
 
-    path = Path(path)
-    if not path.exists() and not Path(f"{path}.index").is_file():
-        raise UserError(
-            f"{path}: no such file. It holds the weights to start from (Trainer.init_weights); SimpleDet, "
-            "https://github.com/tusen-ai/simpledet, offers its ImageNet backbones. To train from random weights add "
-            "--gin_file=gin_configs/base/from_scratch.gin"
-        )
+    path = find_weights(path)
     arrays = read_weights(path)
     program, name_map = find_map(arrays, detector, str(path))
     before = {v.path: v.numpy() for v in detector.weights}
@@ -135,13 +132,42 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
     reason = _other_backbone(detector, report, name_map)
     if not report.matched and not report.mismatched:
         reason = "no tensor fits this detector"
-    elif strict and (report.missing or report.mismatched):
+    elif strict and (report.mismatched or any(not path.endswith(_COUNTERS) for path in report.missing)):
         reason = "the checkpoint is of another architecture or class count"
     if reason:
         for variable in detector.weights:
             variable.assign(before[variable.path])
         raise UserError(f"{report.summary()}; {reason}")
     return report
+
+
+def find_weights(path: str | Path) -> Path:
+    """The file that a path or a short name means.
+
+    Args:
+        path: a path, or a name without folder and ending, such as `resnet-v1-50`: the file of that name, or of that
+            name and `-0000`, with any ending in the weights folder. That is what the environment variable TFDET_WEIGHTS
+            names, by default `pretrain_model`.
+
+    Raises:
+        UserError: there is none, or a name fits several.
+    """
+    path = Path(path)
+    if path.exists() or Path(f"{path}.index").is_file():
+        return path
+    folder = Path(os.environ.get("TFDET_WEIGHTS") or "pretrain_model")
+    found = []
+    if path.name == str(path) and path.suffix == "" and folder.is_dir():
+        found = sorted(p for p in folder.iterdir() if p.name.split(".")[0] in (path.name, f"{path.name}-0000"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{path}: {folder} has {', '.join(p.name for p in found)}; give the path of one")
+    raise UserError(
+        f"{path}: no such file, nor a name of one in {folder} (TFDET_WEIGHTS names another folder). It holds the "
+        "weights to start from (Trainer.init_weights); SimpleDet, https://github.com/tusen-ai/simpledet, offers its "
+        "ImageNet backbones. To train from random weights add --gin_file=gin_configs/base/from_scratch.gin"
+    )
 
 
 def _other_backbone(detector: keras.Model, report: LoadReport, name_map: NameMap) -> str:
