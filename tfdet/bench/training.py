@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.bench.measure import process_peak
-from tfdet.detectors import Detector, RetinaDetector
+from tfdet.detectors import Detector
 from tfdet.structures import Batch
-from tfdet.train import distribution, variables
+from tfdet.train import distribution
 from tfdet.train.loop import Trainer
-from tfdet.train.optimizer import MomentumSGD
 from tfdet.train.schedule import Schedule
-from tfdet.train.step import StepState, TrainStep
+from tfdet.train.update import make_parts, make_step
+
+_PROPOSALS = 2000  # of an image: what most rows keep in training
 
 
 class TrainingSpeed(NamedTuple):
@@ -87,48 +88,41 @@ def measure_training(
     Returns:
         What was found.
     """
-    total_batch = images_per_replica * strategy.num_replicas_in_sync
-    with strategy.scope():
-        optimizer = MomentumSGD(
-            variables.select_trained(detector, trainer.frozen),
-            trainer.make_loss_scale(),
-            trainer.momentum,
-            trainer.weight_decay,
-            trainer.decayed,
-            trainer.clip,
-            trainer.undecayed,
-        )
-        state = StepState()
-    rate = schedule.for_batch(total_batch)
-    step = TrainStep(strategy, detector, optimizer, rate, state, trainer.seed)
+    total_batch = images_per_replica * strategy.num_replicas_in_sync * trainer.accumulate
+    parts = make_parts(strategy, detector, trainer)
+    rate = schedule.for_batch(total_batch, warm_up + steps)
+    step = make_step(strategy, detector, parts, rate, trainer)
     iterator = iter(strategy.distribute_datasets_from_function(dataset))
     train = step.compile(iterator.element_spec)
     progress(f"training step of {total_batch} images")
-    seconds, waits, losses = _run_steps(train, iterator, warm_up, steps)
+    seconds, waits, losses = _run_steps(train, iterator, step.parts, warm_up, steps)
     memory = distribution.gpu_memory_peak(strategy) or process_peak()
     batch = strategy.experimental_local_results(next(iterator))[0]
-    parts = _measure_parts(detector, strategy, optimizer, batch, steps, progress)
+    seconds_of_parts = _measure_parts(detector, strategy, parts.optimizer, batch, steps, progress)
     return TrainingSpeed(
         total_batch / statistics.mean(seconds),
         statistics.median(seconds),
         sum(waits) / sum(seconds),
         memory,
-        parts,
+        seconds_of_parts,
         losses,
     )
 
 
-def _run_steps(train, iterator: Iterator, warm_up: int, steps: int):
-    """Seconds of each measured step, of them waiting for data, and the last losses."""
+def _run_steps(train, iterator: Iterator, parts: int, warm_up: int, steps: int):
+    """Seconds of each measured step of `parts` batches, of them waiting for data, and the last losses."""
     seconds, waits, metrics = [], [], {}
     for number in range(warm_up + steps):
-        start = time.perf_counter()
-        batch = next(iterator)
-        waited = time.perf_counter()
-        metrics = {name: float(value) for name, value in train(batch).items()}  # waits for the device
+        start, waited = time.perf_counter(), 0.0
+        for _ in range(parts):
+            asked = time.perf_counter()
+            batch = next(iterator)
+            waited += time.perf_counter() - asked
+            results = train(batch)  # of the last part alone
+        metrics = {name: float(value) for name, value in results.items()}  # waits for the device
         if number >= warm_up:
             seconds.append(time.perf_counter() - start)
-            waits.append(waited - start)
+            waits.append(waited)
     return seconds, waits, metrics
 
 
@@ -173,24 +167,13 @@ def _measure_parts(detector, strategy, optimizer, batch: Batch, repeats: int, pr
 
 
 def assign_targets(detector: Detector, batch: Batch, seed: tf.Tensor):
-    """The labels and box targets of a batch alone, with random proposals for the second stage."""
+    """The labels and box targets of a batch alone, with random proposals for a second stage."""
     images, height, width = batch.images.shape[:3]
     maps = [tf.zeros([images, -(-height // s), -(-width // s), 1]) for s in detector.anchors.strides]
-    anchors = tf.concat(detector.anchors.grid(maps), axis=0)
-    if isinstance(detector, RetinaDetector):
-        return detector.targets(anchors, batch.boxes, batch.classes)
-    boxes, classes, ranges, area_range = batch.boxes, batch.classes, None, None
-    if detector.branches is not None:
-        count = len(detector.backbone.dilations(True))
-        boxes, classes = tf.repeat(boxes, count, axis=0), tf.repeat(classes, count, axis=0)
-        ranges = detector.branches.network_ranges(batch.image_info, count)
-        area_range = None if detector.branches.valid_ranges is None else tf.reshape(ranges, [-1, 2])
-    found = [detector.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seed, ranges)]
-    number = detector.proposals.post_nms_top_n[0]
-    corners = tf.random.stateless_uniform([boxes.shape[0], number, 4], seed) * [width / 2, height / 2, 0, 0]
-    sides = tf.random.stateless_uniform([boxes.shape[0], number, 2], seed) * [width / 2, height / 2]
+    corners = tf.random.stateless_uniform([images, _PROPOSALS, 4], seed) * [width / 2, height / 2, 0, 0]
+    sides = tf.random.stateless_uniform([images, _PROPOSALS, 2], seed) * [width / 2, height / 2]
     rois = corners + tf.concat([tf.zeros_like(sides), corners[..., :2] + sides], axis=-1)
-    return found + [stage.targets(rois, boxes, classes, seed, area_range) for stage in detector.stages]
+    return detector.assign_targets(maps, rois, batch, seed)
 
 
 def _median(run: Callable[[], object], repeats: int) -> float:

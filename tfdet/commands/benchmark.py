@@ -61,8 +61,13 @@ def _train(args: argparse.Namespace) -> int:
     from tfdet.bench import speed
 
     console = Console(soft_wrap=True)
-    row, figures = speed.benchmark_training(args, lambda name: console.print(f"measuring {name}", highlight=False))
-    return _show(console, "train speed", row, figures, args.results)
+    figures = speed.benchmark_training(
+        bool(args.train_data),
+        args.num_classes,
+        args.repeats,
+        lambda name: console.print(f"measuring {name}", highlight=False),
+    )
+    return _show(console, "train speed", flags.row_name(args), figures, args.results)
 
 
 def _inference(args: argparse.Namespace) -> int:
@@ -71,8 +76,10 @@ def _inference(args: argparse.Namespace) -> int:
 
     from tfdet.bench import speed
 
-    row, figures = speed.benchmark_inference(args)
-    return _show(Console(soft_wrap=True), "inference speed", row, figures, args.results)
+    figures = speed.benchmark_inference(
+        args.model_dir, bool(args.eval_data), args.num_classes, args.batch, args.repeats
+    )
+    return _show(Console(soft_wrap=True), "inference speed", flags.row_name(args), figures, args.results)
 
 
 def _show(console, kind: str, row: str, figures: dict, results: str | None) -> int:

@@ -101,15 +101,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _append(args: argparse.Namespace, result, data: str, step: int) -> None:
-    from pathlib import Path
-
     from tfdet.bench.results import append_result
 
-    row = Path(args.gin_file[0]).stem if args.gin_file else Path(args.model_dir).name
     figures = {name: round(value, 4) for name, value in result.metrics.items()}
     figures |= {f"mask_{name}": round(value, 4) for name, value in (result.mask_metrics or {}).items()}
     speed = round(result.images_per_second, 2)
-    append_result(args.results, "evaluate", row, data=data, step=step, **figures, images_per_second=speed)
+    append_result(
+        args.results, "evaluate", flags.row_name(args), data=data, step=step, **figures, images_per_second=speed
+    )
 
 
 def _write_pictures(samples, classes, folder: str) -> None:

@@ -99,6 +99,13 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
     config.parse(files, params)
 
 
+def row_name(args: argparse.Namespace) -> str:
+    """The name under which results are kept: of the first gin file, or of the run's folder."""
+    if args.gin_file:
+        return Path(args.gin_file[0]).stem
+    return Path(args.model_dir).name if getattr(args, "model_dir", None) else "unnamed"
+
+
 def register_all() -> None:
     """Imports every module of tfdet that registers something, so that all configurables are known to gin.
 

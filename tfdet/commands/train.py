@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains. Exit code 75 after SIGTERM or SIGINT: the state is saved, and the same command continues."""
     start_time = time.perf_counter()
     flags.configure(args)
-    model_dir = args.model_dir or str(Path("runs") / (Path(args.gin_file[0]).stem if args.gin_file else "unnamed"))
+    model_dir = args.model_dir or str(Path("runs") / flags.row_name(args))
 
     from tfdet import config, weights
     from tfdet.data.inputs import EvalInput, TrainInput

@@ -58,6 +58,16 @@ class Detector(keras.Model):
         """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
         raise NotImplementedError
 
+    def assign_targets(self, maps: list[tf.Tensor], rois: tf.Tensor, batch: Batch, seed: tf.Tensor):
+        """What the anchors and, in a second stage, RoIs are to learn: a nest of tensors, without the network.
+
+        Args:
+            maps: of the anchors' strides, [B, H, W, any]; their sizes count alone.
+            rois: float32 [B, P, 4], in place of the first stage's proposals.
+            batch, seed: as in `losses`.
+        """
+        raise NotImplementedError
+
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         """Calls every layer that has weights once, on uint8 images [1, H, W, 3] with `image_info` [1, 3]."""
         raise NotImplementedError

@@ -109,11 +109,13 @@ class RetinaDetector(Detector):
             )
         return [by_stride[s] for s in self.anchors.strides]
 
+    def assign_targets(self, maps: list[tf.Tensor], rois: tf.Tensor | None, batch: Batch, seed: tf.Tensor | None):
+        return self.targets(tf.concat(self.anchors.grid(maps), axis=0), batch.boxes, batch.classes)
+
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         del seed  # nothing is random; the argument is part of the detectors' contract
         predictions = self.predict_maps(batch.images, batch.image_info, training=True)
-        anchors = tf.concat(self.anchors.grid([cls for cls, _ in predictions]), axis=0)
-        labels, box_targets = self.targets(anchors, batch.boxes, batch.classes)
+        labels, box_targets = self.assign_targets([cls for cls, _ in predictions], None, batch, None)
         images = tf.shape(batch.images)[0]
         cls, box = retina_losses(
             [tf.reshape(logits, [images, -1, self.num_classes]) for logits, _ in predictions],

@@ -176,12 +176,21 @@ class TwoStageDetector(Detector):
         proposals = self.propose(first, batch.image_info, training=True)
         return {"rpn_cls": rpn_cls, "rpn_box": rpn_box, **self._box_losses(first, proposals, batch, seeds[1])}
 
-    def _rpn_losses(self, first: RpnOutputs, batch: Batch, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        anchors = tf.concat(self.anchors.grid(first.features), axis=0)
+    def assign_targets(self, maps: list[tf.Tensor], rois: tf.Tensor, batch: Batch, seed: tf.Tensor):
+        boxes, classes, rois = (self._repeat(t, training=True) for t in (batch.boxes, batch.classes, rois))
+        area_range = self._area_range(batch.image_info)
+        of_rois = [stage.targets(rois, boxes, classes, seed, area_range) for stage in self.stages]
+        return self._rpn_targets(maps, batch, seed), of_rois
+
+    def _rpn_targets(self, maps: list[tf.Tensor], batch: Batch, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        anchors = tf.concat(self.anchors.grid(maps), axis=0)
         ranges = None
         if self.branches is not None:
             ranges = self.branches.network_ranges(batch.image_info, len(self._dilations(True)))
-        labels, box_targets = self.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seed, ranges)
+        return self.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seed, ranges)
+
+    def _rpn_losses(self, first: RpnOutputs, batch: Batch, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        labels, box_targets = self._rpn_targets(first.features, batch, seed)
         logits, deltas = _flatten_levels(first.rpn)
         return self.rpn_loss(logits, deltas, labels, box_targets, self.rpn_targets.batch_per_image)
 

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.train.optimizer import assign_on_replicas
+from tfdet.train.variables import zeros_beside
 
 
 class WeightAverage(tf.Module):
@@ -37,15 +38,7 @@ class WeightAverage(tf.Module):
         self._strategy = strategy
         self._variables = [variable.value for variable in variables]
         self.decay = float(decay)
-        self.values = {
-            variable.path: tf.Variable(
-                tf.zeros(variable.shape, tf.float32),
-                trainable=False,
-                name="average",
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
-            for variable in variables
-        }
+        self.values = zeros_beside(variables, "average")
         self.reset()
 
     def reset(self) -> None:

@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.train.precision import LossScale
+from tfdet.train.variables import zeros_beside
 
 
 class MomentumSGD(tf.Module):
@@ -78,15 +79,7 @@ class MomentumSGD(tf.Module):
             variable.path.rsplit("/", 1)[-1] in decayed and not any(part in variable.path for part in undecayed)
             for variable in self.variables_to_train
         ]
-        self.momenta = {
-            variable.path: tf.Variable(
-                tf.zeros(variable.shape, tf.float32),
-                trainable=False,
-                name="momentum",
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
-            for variable in self.variables_to_train
-        }
+        self.momenta = zeros_beside(self.variables_to_train, "momentum")
 
     def dense(self, gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
         """The gradients as float32 tensors, one for each variable.

@@ -13,14 +13,12 @@ from tfdet import config
 from tfdet.errors import DivergedError, UserError
 from tfdet.ops import native
 from tfdet.train import distribution, variables
-from tfdet.train.accumulate import AccumulatingStep
-from tfdet.train.average import WeightAverage
 from tfdet.train.checkpoint import CheckpointStore
 from tfdet.train.observer import Progress
-from tfdet.train.optimizer import MomentumSGD
 from tfdet.train.run_dir import RunDirectory
-from tfdet.train.step import StepState, TrainStep, moving_statistics
+from tfdet.train.step import TrainStep
 from tfdet.train.stopping import StopSignals
+from tfdet.train.update import make_parts, make_step
 
 if TYPE_CHECKING:
     from tfdet.train.loop import Trainer
@@ -58,23 +56,9 @@ class Run:
         self._steps_per_epoch = train_input.steps_per_epoch(self._virtual_replicas)
         self._total_steps = trainer.total_steps(self._steps_per_epoch, schedule.length_factor)
         self._schedule = schedule
-        trained = variables.select_trained(detector, trainer.frozen)
+        self._parts = make_parts(strategy, detector, trainer)
+        self._optimizer, self._average, self._state = self._parts
         with strategy.scope():
-            self._optimizer = MomentumSGD(
-                trained,
-                trainer.make_loss_scale(),
-                trainer.momentum,
-                trainer.weight_decay,
-                trainer.decayed,
-                trainer.clip,
-                trainer.undecayed,
-                trainer.clip_norm,
-            )
-            self._average = None
-            if trainer.ema_decay is not None:
-                averaged = [*trained, *moving_statistics(detector)]
-                self._average = WeightAverage(strategy, averaged, trainer.ema_decay)
-            self._state = StepState()
             self._store = CheckpointStore(
                 files,
                 detector,
@@ -161,9 +145,7 @@ class Run:
 
     def _make_step(self) -> TrainStep:
         rate = self._schedule.for_batch(self._total_batch, self._total_steps)
-        seed, accumulate = self._trainer.seed, self._trainer.accumulate
-        parts = (self._strategy, self._detector, self._optimizer, rate, self._state, seed, self._average)
-        return TrainStep(*parts) if accumulate == 1 else AccumulatingStep(*parts, accumulate=accumulate)
+        return make_step(self._strategy, self._detector, self._parts, rate, self._trainer)
 
     def save_after_input_error(self) -> None:
         """After the input failed: the steps since the last checkpoint are good, unless their loss was not finite."""

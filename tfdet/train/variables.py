@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from tfdet.errors import UserError
 
@@ -46,4 +47,22 @@ def describe(detector, trained: Sequence[keras.Variable]) -> dict[str, str]:
     return {
         "parameters trained": count(trained),
         "parameters frozen": count([variable for variable in detector.variables if variable.path not in names]),
+    }
+
+
+def zeros_beside(variables: Sequence[keras.Variable], name: str) -> dict[str, tf.Variable]:
+    """A float32 variable of zeros for each variable, by its path: momenta, averages. Make them under the scope.
+
+    Args:
+        variables: Keras variables; their paths are unique.
+        name: of each new variable.
+    """
+    return {
+        variable.path: tf.Variable(
+            tf.zeros(variable.shape, tf.float32),
+            trainable=False,
+            name=name,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        for variable in variables
     }

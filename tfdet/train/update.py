@@ -1,0 +1,59 @@
+"""What updates a detector, made from the hyper-parameters: for a run, and for the benchmark of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import tensorflow as tf
+
+from tfdet.train import variables
+from tfdet.train.accumulate import AccumulatingStep
+from tfdet.train.average import WeightAverage
+from tfdet.train.optimizer import MomentumSGD
+from tfdet.train.step import StepState, TrainStep, moving_statistics
+
+if TYPE_CHECKING:
+    from tfdet.train.loop import Trainer
+
+
+class UpdateParts(NamedTuple):
+    """What an update changes besides the detector."""
+
+    optimizer: MomentumSGD
+    average: WeightAverage | None
+    state: StepState
+
+
+def make_parts(strategy: tf.distribute.Strategy, detector, trainer: Trainer) -> UpdateParts:
+    """Makes the parts as `trainer` asks for them. The detector was built under `strategy.scope()`."""
+    trained = variables.select_trained(detector, trainer.frozen)
+    with strategy.scope():
+        optimizer = MomentumSGD(
+            trained,
+            trainer.make_loss_scale(),
+            trainer.momentum,
+            trainer.weight_decay,
+            trainer.decayed,
+            trainer.clip,
+            trainer.undecayed,
+            trainer.clip_norm,
+        )
+        average = None
+        if trainer.ema_decay is not None:
+            average = WeightAverage(strategy, [*trained, *moving_statistics(detector)], trainer.ema_decay)
+        return UpdateParts(optimizer, average, StepState())
+
+
+def make_step(
+    strategy: tf.distribute.Strategy,
+    detector,
+    parts: UpdateParts,
+    learning_rate: Callable[[tf.Tensor], tf.Tensor],
+    trainer: Trainer,
+) -> TrainStep:
+    """The training step over `parts`, of one batch a replica or of `Trainer.accumulate`."""
+    arguments = (strategy, detector, parts.optimizer, learning_rate, parts.state, trainer.seed, parts.average)
+    if trainer.accumulate == 1:
+        return TrainStep(*arguments)
+    return AccumulatingStep(*arguments, accumulate=trainer.accumulate)
