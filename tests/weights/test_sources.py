@@ -49,7 +49,7 @@ def stored(detector, name_map):
 @pytest.mark.parametrize("program,stride_on", [("detectron2", "1x1"), ("torchvision", "3x3")])
 def test_an_imagenet_backbone_fills_backbone_and_stage_4(tmp_path, program, stride_on):
     detector = c4_detector(stride_on=stride_on)
-    arrays = stored(detector, getattr(imagenet, program)(detector))
+    arrays = stored(detector, getattr(imagenet, program.upper()))
     np.savez(tmp_path / "r50.npz", **arrays)
     report = load(detector, tmp_path / "r50.npz")
     assert not report.unused and not report.mismatched
@@ -96,13 +96,13 @@ def test_kerass_resnet_gives_kerass_maps(tmp_path):
 
 def test_another_backbone_is_refused_and_nothing_is_changed(tmp_path):
     detector = c4_detector()
-    deeper = stored(c4_detector(depth=101), imagenet.detectron2(detector))
+    deeper = stored(c4_detector(depth=101), imagenet.DETECTRON2)
     np.savez(tmp_path / "r101.npz", **deeper)
     before = detector.backbone.conv0.kernel.numpy()
     with pytest.raises(UserError, match="deeper backbone: there is no backbone/stage3/unit"):
         load(detector, tmp_path / "r101.npz")
     np.testing.assert_array_equal(detector.backbone.conv0.kernel, before)
-    wider = {k: np.repeat(v, 2, axis=0) for k, v in stored(detector, imagenet.detectron2(detector)).items()}
+    wider = {k: np.repeat(v, 2, axis=0) for k, v in stored(detector, imagenet.DETECTRON2).items()}
     np.savez(tmp_path / "wide.npz", **wider)
     with pytest.raises(UserError, match="another backbone: backbone/conv0/kernel"):
         load(detector, tmp_path / "wide.npz")
@@ -110,7 +110,7 @@ def test_another_backbone_is_refused_and_nothing_is_changed(tmp_path):
 
 def test_strides_elsewhere_are_refused(tmp_path):
     detector = c4_detector(stride_on="3x3")
-    np.savez(tmp_path / "r50.npz", **stored(detector, imagenet.detectron2(detector)))
+    np.savez(tmp_path / "r50.npz", **stored(detector, imagenet.DETECTRON2))
     with pytest.raises(UserError, match="set ResNetV1.stride_on = '1x1'"):
         load(detector, tmp_path / "r50.npz")
 

@@ -9,54 +9,44 @@ import re
 
 from tfdet.weights import layouts
 from tfdet.weights.rules import NameMap, Rule
+from tfdet.weights.torch_rules import Step, conv, conv_norm, dense
 
 IGNORED = re.compile(r"pixel_(mean|std)|.*\.cell_anchors\.\d+|.*\.num_batches_tracked|.*anchor_generator\..*")
 """Not parameters of a detector: numbers of its configuration that some files repeat."""
 
 
-def _conv(source: str, target: str, step=layouts.oihw_to_hwio) -> list[Rule]:
-    return [Rule(f"{source}.weight", f"{target}/kernel", step), Rule(f"{source}.bias", f"{target}/bias", layouts.same)]
+def stem(source: str, variance: Step = layouts.same) -> list[Rule]:
+    """The first convolution, which is fed B, G, R."""
+    bgr = layouts.first_oihw_from_bgr
+    return conv_norm(f"{source}.conv1", f"{source}.conv1.norm", "backbone/conv0", "backbone/bn0", bgr, variance)
 
 
-def _dense(source: str, target: str, step=layouts.dense) -> list[Rule]:
-    return _conv(source, target, step)
-
-
-def _conv_norm(source: str, kernel: str, norm: str, step=layouts.oihw_to_hwio) -> list[Rule]:
+def units(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
+    """The bottleneck units of a stage (modeling/backbone/resnet.py)."""
+    source, target = f"{source}.{{unit-1}}", f"{target}/unit{{unit}}"
+    names = (("conv{c}", "conv{c}", "bn{c}"), ("shortcut", "sc", "sc_bn"))
     return [
-        Rule(f"{source}.weight", f"{kernel}/kernel", step),
-        Rule(f"{source}.norm.weight", f"{norm}/gamma", layouts.same),
-        Rule(f"{source}.norm.bias", f"{norm}/beta", layouts.same),
-        Rule(f"{source}.norm.running_mean", f"{norm}/moving_mean", layouts.same),
-        Rule(f"{source}.norm.running_var", f"{norm}/moving_variance", layouts.same),
-    ]
-
-
-def _units(source: str, target: str) -> list[Rule]:
-    return [
-        *_conv_norm(
-            f"{source}.{{unit-1}}.conv{{c}}", f"{target}/unit{{unit}}/conv{{c}}", f"{target}/unit{{unit}}/bn{{c}}"
-        ),
-        *_conv_norm(f"{source}.{{unit-1}}.shortcut", f"{target}/unit{{unit}}/sc", f"{target}/unit{{unit}}/sc_bn"),
+        rule
+        for name, kernel, norm in names
+        for rule in conv_norm(
+            f"{source}.{name}", f"{source}.{name}.norm", f"{target}/{kernel}", f"{target}/{norm}", variance=variance
+        )
     ]
 
 
 def _backbone(prefix: str) -> list[Rule]:
-    return [
-        *_conv_norm(f"{prefix}.stem.conv1", "backbone/conv0", "backbone/bn0", layouts.first_oihw_from_bgr),
-        *_units(f"{prefix}.res{{stage+1}}", "backbone/stage{stage}"),
-    ]
+    return [*stem(f"{prefix}.stem"), *units(f"{prefix}.res{{stage+1}}", "backbone/stage{stage}")]
 
 
 _FPN = [
-    *_conv("backbone.fpn_lateral{level}", "neck/p{level}_lateral"),
-    *_conv("backbone.fpn_output{level}", "neck/p{level}_conv"),
+    *conv("backbone.fpn_lateral{level}", "neck/p{level}_lateral"),
+    *conv("backbone.fpn_output{level}", "neck/p{level}_conv"),
 ]
 
 _RPN = [
-    *_conv("proposal_generator.rpn_head.conv", "rpn_head/conv"),
-    *_conv("proposal_generator.rpn_head.objectness_logits", "rpn_head/cls"),
-    *_conv("proposal_generator.rpn_head.anchor_deltas", "rpn_head/box"),
+    *conv("proposal_generator.rpn_head.conv", "rpn_head/conv"),
+    *conv("proposal_generator.rpn_head.objectness_logits", "rpn_head/cls"),
+    *conv("proposal_generator.rpn_head.anchor_deltas", "rpn_head/box"),
 ]
 
 
@@ -71,23 +61,23 @@ def _predictor(source: str, target: str) -> list[Rule]:
 
 def _box_head(head: str, predictor: str, target: str) -> list[Rule]:
     return [
-        *_dense(f"{head}.fc1", f"{target}/fc1", layouts.dense_from_chw(7)),
-        *_dense(f"{head}.fc2", f"{target}/fc2"),
+        *dense(f"{head}.fc1", f"{target}/fc1", layouts.dense_from_chw(7)),
+        *dense(f"{head}.fc2", f"{target}/fc2"),
         *_predictor(predictor, f"{target}/predictor"),
     ]
 
 
 def _mask_head(target: str) -> list[Rule]:
     return [
-        *_conv("roi_heads.mask_head.mask_fcn{c+1}", f"{target}/conv{{c}}"),
-        *_conv("roi_heads.mask_head.deconv", f"{target}/up", layouts.deconv),
-        *_conv("roi_heads.mask_head.predictor", f"{target}/logit"),
+        *conv("roi_heads.mask_head.mask_fcn{c+1}", f"{target}/conv{{c}}"),
+        *conv("roi_heads.mask_head.deconv", f"{target}/up", layouts.deconv),
+        *conv("roi_heads.mask_head.predictor", f"{target}/logit"),
     ]
 
 
 C4 = [
     *_backbone("backbone"),
-    *_units("roi_heads.res5", "bbox_head/stage4"),
+    *units("roi_heads.res5", "bbox_head/stage4"),
     *_RPN,
     *_predictor("roi_heads.box_predictor", "bbox_head/predictor"),
     *_mask_head("mask_head"),
@@ -119,18 +109,18 @@ CASCADE = [
 RETINA = [
     *_backbone("backbone.bottom_up"),
     # Before the rules of the other levels, whose targets would take these too.
-    *_conv("backbone.top_block.p6", "neck/p6_conv"),
-    *_conv("backbone.top_block.p7", "neck/p7_conv"),
+    *conv("backbone.top_block.p6", "neck/p6_conv"),
+    *conv("backbone.top_block.p7", "neck/p7_conv"),
     *_FPN,
     # A ReLU stands between two convolutions of a tower: they are numbers 0, 2, 4, ...
     *[
         rule
         for i in range(8)
         for tower in ("cls", "bbox")
-        for rule in _conv(f"head.{tower}_subnet.{2 * i}", f"retina_head/{tower.replace('bbox', 'box')}_conv{i + 1}")
+        for rule in conv(f"head.{tower}_subnet.{2 * i}", f"retina_head/{tower.replace('bbox', 'box')}_conv{i + 1}")
     ],
-    *_conv("head.cls_score", "retina_head/cls"),
-    *_conv("head.bbox_pred", "retina_head/box"),
+    *conv("head.cls_score", "retina_head/cls"),
+    *conv("head.bbox_pred", "retina_head/box"),
 ]
 """RetinaNet."""
 

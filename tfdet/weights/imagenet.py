@@ -7,59 +7,17 @@ from __future__ import annotations
 
 import re
 
-import keras
 import numpy as np
 
 from tfdet.layers import BN_EPSILON
-from tfdet.weights import layouts
+from tfdet.weights import detectron2, layouts, torchvision
 from tfdet.weights.rules import Arrays, NameMap, Rule
 
 _OWNERS = ("backbone/stage{stage}", "bbox_head/stage{stage}")
 
 
-def _torch_batch_norm(source: str, target: str, epsilon: float) -> list[Rule]:
-    return [
-        Rule(f"{source}.weight", f"{target}/gamma", layouts.same),
-        Rule(f"{source}.bias", f"{target}/beta", layouts.same),
-        Rule(f"{source}.running_mean", f"{target}/moving_mean", layouts.same),
-        Rule(f"{source}.running_var", f"{target}/moving_variance", layouts.variance_from_epsilon(epsilon)),
-    ]
-
-
-def detectron2_rules(prefix: str = "") -> list[Rule]:
-    """Detectron2's ResNet (modeling/backbone/resnet.py) behind `prefix`; fed B, G, R."""
-    epsilon = 1e-5
-    rules = [
-        Rule(f"{prefix}stem.conv1.weight", "backbone/conv0/kernel", layouts.first_oihw_from_bgr),
-        *_torch_batch_norm(f"{prefix}stem.conv1.norm", "backbone/bn0", epsilon),
-    ]
-    for owner in _OWNERS:
-        unit, target = f"{prefix}res{{stage+1}}.{{unit-1}}", f"{owner}/unit{{unit}}"
-        rules += [
-            Rule(f"{unit}.conv{{c}}.weight", f"{target}/conv{{c}}/kernel", layouts.oihw_to_hwio),
-            *_torch_batch_norm(f"{unit}.conv{{c}}.norm", f"{target}/bn{{c}}", epsilon),
-            Rule(f"{unit}.shortcut.weight", f"{target}/sc/kernel", layouts.oihw_to_hwio),
-            *_torch_batch_norm(f"{unit}.shortcut.norm", f"{target}/sc_bn", epsilon),
-        ]
-    return rules
-
-
-def torchvision_rules(prefix: str = "") -> list[Rule]:
-    """torchvision's ResNet (models/resnet.py) behind `prefix`; fed R, G, B from 0 to 1, normalised."""
-    epsilon = 1e-5
-    rules = [
-        Rule(f"{prefix}conv1.weight", "backbone/conv0/kernel", layouts.oihw_to_hwio),
-        *_torch_batch_norm(f"{prefix}bn1", "backbone/bn0", epsilon),
-    ]
-    for owner in _OWNERS:
-        unit, target = f"{prefix}layer{{stage}}.{{unit-1}}", f"{owner}/unit{{unit}}"
-        rules += [
-            Rule(f"{unit}.conv{{c}}.weight", f"{target}/conv{{c}}/kernel", layouts.oihw_to_hwio),
-            *_torch_batch_norm(f"{unit}.bn{{c}}", f"{target}/bn{{c}}", epsilon),
-            Rule(f"{unit}.downsample.0.weight", f"{target}/sc/kernel", layouts.oihw_to_hwio),
-            *_torch_batch_norm(f"{unit}.downsample.1", f"{target}/sc_bn", epsilon),
-        ]
-    return rules
+# PyTorch's BN adds 1e-5, ours MXNet's number.
+_VARIANCE = layouts.variance_from_epsilon(1e-5)
 
 
 def _keras_batch_norm(source: str, target: str) -> list[Rule]:
@@ -71,7 +29,7 @@ def _keras_batch_norm(source: str, target: str) -> list[Rule]:
     ]
 
 
-def keras_rules() -> list[Rule]:
+def _keras_rules() -> list[Rule]:
     """keras.applications.ResNet50 and ResNet101 (applications/resnet.py); fed B, G, R."""
     rules = [
         Rule("conv1_conv/kernel", "backbone/conv0/kernel", layouts.first_hwio_from_bgr),
@@ -86,43 +44,6 @@ def keras_rules() -> list[Rule]:
             *_keras_batch_norm(f"{unit}_{{c}}_bn", f"{target}/bn{{c}}"),
         ]
     return rules
-
-
-def detectron2(detector: keras.Model) -> NameMap:
-    """Detectron2's R-50.pkl and R-101.pkl: MSRA's networks, under Detectron2's or Caffe2's names."""
-    return NameMap(
-        detectron2_rules(),
-        from_caffe2,
-        re.compile(r"(stem\.)?fc(1000)?\..*|pred\..*|lr|.*\.num_batches_tracked|.*_momentum|epoch|model_iter"),
-        pixel_mean=(123.675, 116.28, 103.53),
-        pixel_std=(1.0, 1.0, 1.0),
-        stride_in_1x1=True,
-    )
-
-
-def torchvision(detector: keras.Model) -> NameMap:
-    """torchvision's resnet50 and resnet101."""
-    return NameMap(
-        torchvision_rules(),
-        dict,
-        re.compile(r"fc\..*|.*\.num_batches_tracked"),
-        pixel_mean=(123.675, 116.28, 103.53),  # .485, .456, .406 of 255
-        pixel_std=(58.395, 57.12, 57.375),  # .229, .224, .225 of 255
-        stride_in_1x1=False,
-    )
-
-
-def keras_applications(detector: keras.Model) -> NameMap:
-    """keras.applications.ResNet50 and ResNet101, in Keras's old .h5 and its new .weights.h5."""
-    return NameMap(
-        keras_rules(),
-        from_keras,
-        re.compile(r"(predictions|probs|fc1000)/.*"),
-        # keras/src/applications/imagenet_utils.py, mode "caffe"; there in the order B, G, R.
-        pixel_mean=(123.68, 116.779, 103.939),
-        pixel_std=(1.0, 1.0, 1.0),
-        stride_in_1x1=True,
-    )
 
 
 _CAFFE2 = [
@@ -181,3 +102,41 @@ def from_keras(arrays: Arrays) -> Arrays:
         ):
             renamed[mean] = layouts.fold_bias(renamed[mean], renamed.pop(name))
     return renamed
+
+
+DETECTRON2 = NameMap(
+    [
+        *detectron2.stem("stem", _VARIANCE),
+        *[rule for owner in _OWNERS for rule in detectron2.units("res{stage+1}", owner, _VARIANCE)],
+    ],
+    from_caffe2,
+    re.compile(r"(stem\.)?fc(1000)?\..*|pred\..*|lr|.*\.num_batches_tracked|.*_momentum|epoch|model_iter"),
+    pixel_mean=(123.675, 116.28, 103.53),
+    pixel_std=(1.0, 1.0, 1.0),
+    stride_in_1x1=True,
+)
+"""Detectron2's R-50.pkl and R-101.pkl: MSRA's networks, under Detectron2's or Caffe2's names."""
+
+TORCHVISION = NameMap(
+    [
+        *torchvision.stem("", _VARIANCE),
+        *[rule for owner in _OWNERS for rule in torchvision.units("layer{stage}", owner, _VARIANCE)],
+    ],
+    dict,
+    re.compile(r"fc\..*|.*\.num_batches_tracked"),
+    pixel_mean=(123.675, 116.28, 103.53),  # .485, .456, .406 of 255
+    pixel_std=(58.395, 57.12, 57.375),  # .229, .224, .225 of 255
+    stride_in_1x1=False,
+)
+"""torchvision's resnet50 and resnet101."""
+
+KERAS = NameMap(
+    _keras_rules(),
+    from_keras,
+    re.compile(r"(predictions|probs|fc1000)/.*"),
+    # keras/src/applications/imagenet_utils.py, mode "caffe"; there in the order B, G, R.
+    pixel_mean=(123.68, 116.779, 103.939),
+    pixel_std=(1.0, 1.0, 1.0),
+    stride_in_1x1=True,
+)
+"""keras.applications.ResNet50 and ResNet101, in Keras's old .h5 and its new .weights.h5."""

@@ -71,9 +71,16 @@ def prepare_simpledet(arrays: Arrays) -> Arrays:
 
 
 def assign(detector: keras.Model, arrays: Arrays, name_map: NameMap, source: str) -> LoadReport:
-    """Assigns the arrays of a file to a detector's variables by a name map.
+    """Assigns the arrays of a file to a detector's variables by a name map; the arguments are those of `compare`."""
+    report, values = compare(detector, arrays, name_map, source)
+    _assign(detector, values)
+    return report
 
-    Nothing is assigned before every tensor was looked at: an array with NaN or infinity refuses the whole file.
+
+def compare(
+    detector: keras.Model, arrays: Arrays, name_map: NameMap, source: str
+) -> tuple[LoadReport, dict[str, np.ndarray]]:
+    """What the arrays of a file are to a detector; nothing is assigned.
 
     Args:
         detector: built, so that its variables exist.
@@ -81,10 +88,13 @@ def assign(detector: keras.Model, arrays: Arrays, name_map: NameMap, source: str
         name_map: of the program that wrote the file and the detector's family.
         source: the file, for messages.
 
+    Returns:
+        The report, and the values of the variables that match, by path.
+
     Raises:
         UserError: a tensor is not finite.
     """
-    report, used, planned = LoadReport(source), set(), []
+    report, used, values = LoadReport(source), set(), {}
     arrays = name_map.prepare(arrays)
     for variable in detector.weights:
         found = source_of(variable.path, name_map.rules)
@@ -99,12 +109,16 @@ def assign(detector: keras.Model, arrays: Arrays, name_map: NameMap, source: str
         if value.shape != tuple(variable.shape):
             report.mismatched.append(f"{variable.path}: {tuple(variable.shape)} here, {value.shape} in the file")
             continue
-        planned.append((variable, value))
-    for variable, value in planned:
-        variable.assign(value.astype(variable.dtype))
-        report.matched.append(variable.path)
+        values[variable.path] = value
+    report.matched = list(values)
     report.unused = sorted(n for n in arrays if n not in used and not name_map.ignored.fullmatch(n))
-    return report
+    return report, values
+
+
+def _assign(detector: keras.Model, values: dict[str, np.ndarray]) -> None:
+    for variable in detector.weights:
+        if variable.path in values:
+            variable.assign(values[variable.path].astype(variable.dtype))
 
 
 def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadReport:
@@ -127,17 +141,15 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
     path = find_weights(path)
     arrays = read_weights(path)
     program, name_map = find_map(arrays, detector, str(path))
-    before = {v.path: v.numpy() for v in detector.weights}
-    report = assign(detector, arrays, name_map, f"{path} ({program})")
-    reason = _other_backbone(detector, report, name_map)
+    report, values = compare(detector, arrays, name_map, f"{path} ({program})")
+    reason = _other_backbone(report, name_map)
     if not report.matched and not report.mismatched:
         reason = "no tensor fits this detector"
     elif strict and (report.mismatched or any(not path.endswith(_COUNTERS) for path in report.missing)):
         reason = "the checkpoint is of another architecture or class count"
     if reason:
-        for variable in detector.weights:
-            variable.assign(before[variable.path])
         raise UserError(f"{report.summary()}; {reason}")
+    _assign(detector, values)
     return report
 
 
@@ -170,7 +182,7 @@ def find_weights(path: str | Path) -> Path:
     )
 
 
-def _other_backbone(detector: keras.Model, report: LoadReport, name_map: NameMap) -> str:
+def _other_backbone(report: LoadReport, name_map: NameMap) -> str:
     """What tells that the file has another backbone, or an empty string."""
     backbone = [path for path in report.missing if path.startswith("backbone/")]
     backbone += [line.split(":")[0] for line in report.mismatched if line.startswith("backbone/")]

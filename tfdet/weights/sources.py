@@ -39,13 +39,13 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
         raise UserError(f"{path}: keras.applications' ResNet V2 strides elsewhere than tfdet's ResNetV2; use its V1")
     makers = {
         "SimpleDet": lambda: NameMap(family_rules(detector), prepare_simpledet, simpledet.IGNORED, stride_in_1x1=True),
-        "keras.applications ResNet": lambda: imagenet.keras_applications(detector),
+        "keras.applications ResNet": lambda: imagenet.KERAS,
         "Detectron2": lambda: detectron2.name_map(_detectron2_rules(detector)),
-        "Detectron2's ImageNet backbones": lambda: imagenet.detectron2(detector),
+        "Detectron2's ImageNet backbones": lambda: imagenet.DETECTRON2,
         "torchvision": lambda: torchvision.name_map(
             torchvision.RETINA if isinstance(detector, RetinaDetector) else torchvision.FPN
         ),
-        "torchvision's ResNets": lambda: imagenet.torchvision(detector),
+        "torchvision's ResNets": lambda: imagenet.TORCHVISION,
     }
     name_map = makers[title]()
     strides_on = getattr(detector.backbone, "stride_on", None)

@@ -10,6 +10,7 @@ import re
 
 from tfdet.weights import layouts
 from tfdet.weights.rules import Arrays, NameMap, Rule
+from tfdet.weights.torch_rules import Step, conv, conv_norm, dense
 
 IGNORED = re.compile(r".*\.num_batches_tracked|.*anchor_generator\..*")
 """Not parameters of a detector."""
@@ -43,60 +44,58 @@ def _current_name(name: str) -> str:
     return name
 
 
-def _conv(source: str, target: str, step=layouts.oihw_to_hwio) -> list[Rule]:
-    return [Rule(f"{source}.weight", f"{target}/kernel", step), Rule(f"{source}.bias", f"{target}/bias", layouts.same)]
+def stem(prefix: str, variance: Step = layouts.same) -> list[Rule]:
+    """The first convolution; `prefix` ends with a dot or is empty."""
+    return conv_norm(f"{prefix}conv1", f"{prefix}bn1", "backbone/conv0", "backbone/bn0", variance=variance)
 
 
-def _dense(source: str, target: str, step=layouts.dense) -> list[Rule]:
-    return _conv(source, target, step)
-
-
-def _conv_norm(conv: str, norm: str, kernel: str, target: str) -> list[Rule]:
+def units(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
+    """The bottleneck units of a stage (models/resnet.py)."""
+    source, target = f"{source}.{{unit-1}}", f"{target}/unit{{unit}}"
+    names = (("conv{c}", "bn{c}", "conv{c}", "bn{c}"), ("downsample.0", "downsample.1", "sc", "sc_bn"))
     return [
-        Rule(f"{conv}.weight", f"{kernel}/kernel", layouts.oihw_to_hwio),
-        Rule(f"{norm}.weight", f"{target}/gamma", layouts.same),
-        Rule(f"{norm}.bias", f"{target}/beta", layouts.same),
-        Rule(f"{norm}.running_mean", f"{target}/moving_mean", layouts.same),
-        Rule(f"{norm}.running_var", f"{target}/moving_variance", layouts.same),
+        rule
+        for conv_name, norm_name, kernel, norm in names
+        for rule in conv_norm(
+            f"{source}.{conv_name}",
+            f"{source}.{norm_name}",
+            f"{target}/{kernel}",
+            f"{target}/{norm}",
+            variance=variance,
+        )
     ]
 
 
-_UNIT, _TARGET = "backbone.body.layer{stage}.{unit-1}", "backbone/stage{stage}/unit{unit}"
-
-_BACKBONE = [
-    *_conv_norm("backbone.body.conv1", "backbone.body.bn1", "backbone/conv0", "backbone/bn0"),
-    *_conv_norm(f"{_UNIT}.conv{{c}}", f"{_UNIT}.bn{{c}}", f"{_TARGET}/conv{{c}}", f"{_TARGET}/bn{{c}}"),
-    *_conv_norm(f"{_UNIT}.downsample.0", f"{_UNIT}.downsample.1", f"{_TARGET}/sc", f"{_TARGET}/sc_bn"),
-]
+_BACKBONE = [*stem("backbone.body."), *units("backbone.body.layer{stage}", "backbone/stage{stage}")]
 
 FPN = [
     *_BACKBONE,
-    *_conv("backbone.fpn.inner_blocks.{level-2}.0", "neck/p{level}_lateral"),
-    *_conv("backbone.fpn.layer_blocks.{level-2}.0", "neck/p{level}_conv"),
-    *_conv("rpn.head.conv.0.0", "rpn_head/conv"),
-    *_conv("rpn.head.cls_logits", "rpn_head/cls"),
-    *_conv("rpn.head.bbox_pred", "rpn_head/box"),
-    *_dense("roi_heads.box_head.fc6", "bbox_head/fc1", layouts.dense_from_chw(7)),
-    *_dense("roi_heads.box_head.fc7", "bbox_head/fc2"),
-    *_dense("roi_heads.box_predictor.cls_score", "bbox_head/predictor/cls"),
-    *_dense("roi_heads.box_predictor.bbox_pred", "bbox_head/predictor/box"),
-    *_conv("roi_heads.mask_head.{c}.0", "mask_head/conv{c}"),
-    *_conv("roi_heads.mask_predictor.conv5_mask", "mask_head/up", layouts.deconv),
-    *_conv("roi_heads.mask_predictor.mask_fcn_logits", "mask_head/logit"),
+    *conv("backbone.fpn.inner_blocks.{level-2}.0", "neck/p{level}_lateral"),
+    *conv("backbone.fpn.layer_blocks.{level-2}.0", "neck/p{level}_conv"),
+    *conv("rpn.head.conv.0.0", "rpn_head/conv"),
+    *conv("rpn.head.cls_logits", "rpn_head/cls"),
+    *conv("rpn.head.bbox_pred", "rpn_head/box"),
+    *dense("roi_heads.box_head.fc6", "bbox_head/fc1", layouts.dense_from_chw(7)),
+    *dense("roi_heads.box_head.fc7", "bbox_head/fc2"),
+    *dense("roi_heads.box_predictor.cls_score", "bbox_head/predictor/cls"),
+    *dense("roi_heads.box_predictor.bbox_pred", "bbox_head/predictor/box"),
+    *conv("roi_heads.mask_head.{c}.0", "mask_head/conv{c}"),
+    *conv("roi_heads.mask_predictor.conv5_mask", "mask_head/up", layouts.deconv),
+    *conv("roi_heads.mask_predictor.mask_fcn_logits", "mask_head/logit"),
 ]
 """Faster and Mask R-CNN FPN (fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn)."""
 
 RETINA = [
     *_BACKBONE,
     # Before the rules of the other levels, whose targets would take these too.
-    *_conv("backbone.fpn.extra_blocks.p6", "neck/p6_conv"),
-    *_conv("backbone.fpn.extra_blocks.p7", "neck/p7_conv"),
-    *_conv("backbone.fpn.inner_blocks.{level-3}.0", "neck/p{level}_lateral"),
-    *_conv("backbone.fpn.layer_blocks.{level-3}.0", "neck/p{level}_conv"),
-    *_conv("head.classification_head.conv.{i-1}.0", "retina_head/cls_conv{i}"),
-    *_conv("head.classification_head.cls_logits", "retina_head/cls"),
-    *_conv("head.regression_head.conv.{i-1}.0", "retina_head/box_conv{i}"),
-    *_conv("head.regression_head.bbox_reg", "retina_head/box"),
+    *conv("backbone.fpn.extra_blocks.p6", "neck/p6_conv"),
+    *conv("backbone.fpn.extra_blocks.p7", "neck/p7_conv"),
+    *conv("backbone.fpn.inner_blocks.{level-3}.0", "neck/p{level}_lateral"),
+    *conv("backbone.fpn.layer_blocks.{level-3}.0", "neck/p{level}_conv"),
+    *conv("head.classification_head.conv.{i-1}.0", "retina_head/cls_conv{i}"),
+    *conv("head.classification_head.cls_logits", "retina_head/cls"),
+    *conv("head.regression_head.conv.{i-1}.0", "retina_head/box_conv{i}"),
+    *conv("head.regression_head.bbox_reg", "retina_head/box"),
 ]
 """RetinaNet (retinanet_resnet50_fpn). Its classes are category ids, so that number 0 is of no object."""
 
