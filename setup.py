@@ -45,7 +45,14 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
-        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.2",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "opencv-python-headless>=4.8",  # what SimpleDet resizes and pastes with
+            "ruff>=0.6",
+        ],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},
     classifiers=[

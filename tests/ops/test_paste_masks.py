@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,7 +68,6 @@ def test_is_the_transcription(box, seed, size):
 
 
 def test_is_opencv():
-    cv2 = pytest.importorskip("cv2")
     rng = np.random.default_rng(0)
     masks = rng.uniform(0, 1, [60, 28, 28]).astype(np.float32)
     corner = rng.uniform(-40, 300, [60, 2])

@@ -16,6 +16,7 @@ from tfdet.bench.results import append_result, latest, read_results
 from tfdet.config.files import gin_configs_folder
 from tfdet.errors import UserError
 from tfdet.files import replacing
+from tfdet.report import markdown
 
 COLUMNS = ("configuration", "steps", "minutes", "box AP", "AP50", "mask AP", "date, device")
 _SHARED = "small"  # gin file that the others include
@@ -87,7 +88,7 @@ def table(records: Sequence[dict[str, Any]]) -> Table:
 
 def cells(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
     """The cells of `COLUMNS`, empty where nothing was measured."""
-    record = latest(list(records), "learn", name)
+    record = latest(records, "learn", name)
     if record is None:
         return [name] + [""] * (len(COLUMNS) - 1)
     percents = [f"{100 * record[key]:.1f}" if key in record else "" for key in ("AP", "AP50", "mask_AP")]
@@ -108,14 +109,14 @@ def write_markdown(path: str | os.PathLike, records: Sequence[dict[str, Any]]) -
         "Small detectors of every family on 400 drawn images of circles, squares and triangles (`tfdet make_shapes`),",
         "evaluated on 100 others. Minutes are of training alone, on a machine that did other work as well.",
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        *markdown.table(COLUMNS, (_linked(*cells(name, records)) for name in families()), left=(0, 6)),
     ]
-    for name in families():
-        first, *others = cells(name, records)
-        lines.append(f"| {' | '.join([f'[`learn/{first}.gin`](../gin_configs/learn/{first}.gin)', *others])} |")
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _linked(name: str, *others: str) -> list[str]:
+    return [f"[`learn/{name}.gin`](../gin_configs/learn/{name}.gin)", *others]
 
 
 def _tfdet(*words: str) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tfdet.bench.measure import Measurement
 from tfdet.files import replacing
+from tfdet.report import markdown
 
 COLUMNS = ("case", "implementation", "wall ms", "CPU ms", "wall, times", "CPU, times", "peak MB", "difference")
 LEGEND = (
@@ -82,9 +83,7 @@ def write_markdown(
     lines += [f"- {datetime.date.today().isoformat()}, {machine()}"]
     lines += [f"- {', '.join(f'{name} {version}' for name, version in versions.items())}"]
     lines += [f"- {note}" for note in notes]
-    lines += ["", LEGEND, "", _markdown_row(COLUMNS)]
-    lines += [_markdown_row(["---" if number < 2 else "---:" for number in range(len(COLUMNS))])]
-    lines += [_markdown_row(cells) for cells in rows(measurements)]
+    lines += ["", LEGEND, "", *markdown.table(COLUMNS, rows(measurements), left=(0, 1))]
     with replacing(path) as temporary:
         Path(temporary).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -110,7 +109,3 @@ def machine() -> str:
 def _significant(value: float) -> str:
     """Three significant digits, without an exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

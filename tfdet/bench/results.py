@@ -7,15 +7,13 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tfdet.bench.report import machine
 from tfdet.errors import UserError
 from tfdet.files import replacing
-
-RESULTS_FILE = "docs/results.jsonl"
-"""Where the repository keeps what was measured."""
 
 
 def append_result(path: str | os.PathLike, kind: str, row: str, **figures: Any) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
     return records
 
 
-def latest(records: list[dict[str, Any]], kind: str, row: str) -> dict[str, Any] | None:
+def latest(records: Sequence[dict[str, Any]], kind: str, row: str) -> dict[str, Any] | None:
     """The newest measurement of `kind` of a row, or None."""
     return next((r for r in reversed(records) if r["kind"] == kind and r["row"] == row), None)
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from tfdet.bench.results import latest
 from tfdet.config.zoo import Row
 from tfdet.files import replacing
+from tfdet.report import markdown
 
 COLUMNS = (
     "configuration",
@@ -39,8 +40,7 @@ exported and verified (`tfdet zoo --check`).
 def cells(row: Row, records: Sequence[dict[str, Any]]) -> list[str]:
     """The cells of `COLUMNS`; empty where nothing was published or measured."""
     model, evaluated, trains, detects, checked = (
-        latest(list(records), kind, row.name)
-        for kind in ("model", "evaluate", "train speed", "inference speed", "check")
+        latest(records, kind, row.name) for kind in ("model", "evaluate", "train speed", "inference speed", "check")
     )
     return [
         row.name,
@@ -76,7 +76,7 @@ def write_markdown(path: str | os.PathLike, rows: Sequence[Row], records: Sequen
     Raises:
         UserError: the file cannot be written.
     """
-    names = {row.name for row in rows}
+    names, filled = {row.name for row in rows}, [cells(row, records) for row in rows]
     lines = [
         "# Model zoo",
         "",
@@ -84,19 +84,20 @@ def write_markdown(path: str | os.PathLike, rows: Sequence[Row], records: Sequen
         "",
         *_LEGEND.splitlines(),
         "",
-        _markdown(COLUMNS),
-        _markdown(["---"] + ["---:"] * (len(COLUMNS) - 1)),
+        *markdown.table(COLUMNS, map(_linked, filled)),
     ]
-    for row in rows:
-        first, *others = cells(row, records)
-        lines.append(_markdown([f"[`{first}`](../gin_configs/{first}.gin)", *others]))
     measured = [r for r in records if r["row"] in names and r["kind"] != "model"]
     if measured:
-        lines += ["", "## Measurements", "", _markdown(("row", "what", "figures", "date, device", "command"))]
-        lines += [_markdown(["---"] * 5)]
-        lines += [_markdown(_measurement(record)) for record in measured]
+        columns = ("row", "what", "figures", "date, device", "command")
+        lines += ["", "## Measurements", ""]
+        lines += markdown.table(columns, map(_measurement, measured), left=range(len(columns)))
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _linked(row: list[str]) -> list[str]:
+    first, *others = row
+    return [f"[`{first}`](../gin_configs/{first}.gin)", *others]
 
 
 def _measurement(record: dict[str, Any]) -> list[str]:
@@ -107,7 +108,3 @@ def _measurement(record: dict[str, Any]) -> list[str]:
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.ops.boxes import area
-from tfdet.ops.nms import multiclass_nms
+from tfdet.ops.nms import nms_by_class
 from tfdet.structures import Detections
 
 NO_BOUND = -1
@@ -102,10 +102,11 @@ class ScaleBranches:
         boxes = tf.reshape(found.boxes, [images, -1, 4])
         scores = tf.reshape(found.scores, [images, -1])
         classes = tf.reshape(found.classes, [images, -1])
-        return multiclass_nms(
-            boxes[:, :, None],
-            tf.one_hot(classes, num_classes) * scores[..., None],
-            score_threshold=0.0,
+        return nms_by_class(
+            boxes,
+            scores,
+            classes,
+            num_classes,
             iou_threshold=postprocess.iou_threshold,
             max_detections=postprocess.max_detections,
             convention=postprocess.convention,

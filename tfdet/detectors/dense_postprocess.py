@@ -13,7 +13,7 @@ from tfdet.config import configurable
 from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
 from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
-from tfdet.ops.nms import multiclass_nms
+from tfdet.ops.nms import nms_by_class
 from tfdet.structures import Detections
 
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
@@ -154,10 +154,11 @@ class DensePostProcess:
         boxes, scores, classes = (tf.concat(parts, axis=1) for parts in zip(*levels, strict=True))
         # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
         boxes = boxes / image_info[:, 2][:, None, None]
-        found = multiclass_nms(
-            boxes[:, :, None],
-            tf.one_hot(classes, num_classes) * scores[..., None],
-            score_threshold=0.0,
+        found = nms_by_class(
+            boxes,
+            scores,
+            classes,
+            num_classes,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
             method=self.nms_method,

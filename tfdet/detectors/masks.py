@@ -97,20 +97,20 @@ class MaskBranch:
             rois: float32 [B, D, 4], pixels of the network input.
             classes: int32 [B, D], -1 where padded.
         """
-        if self.shares_box_features:
-            *_, features = self._bbox_head(self._box_extractor(roi_maps, rois), training=False, return_map=True)
-        else:
-            features = self.roi_extractor(roi_maps, rois)
+        features = self._test_features(roi_maps, rois)
         logits = self.head(features, classes=tf.reshape(classes, [-1]), training=False)
         return tf.where(classes[..., None, None] >= 0, tf.sigmoid(self._by_roi(logits, rois)), 0.0)
 
     def run_layers(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor) -> None:
         """Calls the head once on RoIs [B, R, 4], so that its variables exist; the box head's must exist already."""
-        if self.shares_box_features:
-            *_, features = self._bbox_head(self._box_extractor(roi_maps, rois), training=False, return_map=True)
-        else:
-            features = self.roi_extractor(roi_maps, rois)
-        self.head(features)
+        self.head(self._test_features(roi_maps, rois))
+
+    def _test_features(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor) -> tf.Tensor:
+        """What the head reads of RoIs [B, R, 4] in testing: [B * R, P, P, C]."""
+        if not self.shares_box_features:
+            return self.roi_extractor(roi_maps, rois)
+        *_, features = self._bbox_head(self._box_extractor(roi_maps, rois), training=False, return_map=True)
+        return features
 
     @staticmethod
     def _by_roi(planes: tf.Tensor, rois: tf.Tensor) -> tf.Tensor:

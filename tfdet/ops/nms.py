@@ -144,3 +144,17 @@ def _check(iou_threshold: float, inclusive: bool, convention: str) -> None:
     if not 0.0 <= iou_threshold <= 1.0 or (inclusive and iou_threshold == 0.0):
         raise UserError(f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}")
     extra_pixel(convention)
+
+
+def nms_by_class(boxes, scores, classes, num_classes: int, **options) -> Detections:
+    """`multiclass_nms` of boxes that have one class each; all that scores above 0 takes part.
+
+    Args:
+        boxes: float32 [B, N, 4].
+        scores: float32 [B, N].
+        classes: int32 [B, N], 0..C-1; -1 takes no part.
+        num_classes: C.
+        **options: `iou_threshold`, `max_detections`, `method`, `sigma`, `convention` of `multiclass_nms`.
+    """
+    by_class = tf.one_hot(classes, num_classes) * scores[..., None]
+    return multiclass_nms(boxes[:, :, None], by_class, score_threshold=0.0, **options)
