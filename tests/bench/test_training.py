@@ -1,0 +1,36 @@
+"""The benchmark of training takes the steps that training would, all options included."""
+
+import math
+
+import pytest
+
+from tests.detectors.small import small_detector
+from tfdet.bench.training import measure_training, synthetic_batches
+from tfdet.train.loop import Trainer
+from tfdet.train.schedule import Schedule
+
+
+@pytest.mark.parametrize(
+    "family,options", [("retina", {}), ("c4", {"accumulate": 2, "ema_decay": 0.9, "clip_norm": 1.0})]
+)
+def test_steps_and_their_parts_are_measured(mirrored, family, options):
+    strategy = mirrored(1)
+    with strategy.scope():
+        detector = small_detector(family)
+    before = detector.backbone.conv0.kernel.numpy()
+    speed = measure_training(
+        detector,
+        strategy,
+        Trainer(**options),
+        Schedule(base_lr=0.01, reference_batch=None, warmup_steps=0),
+        lambda context: synthetic_batches(2, 64, 96, num_classes=3),
+        images_per_replica=2,
+        steps=2,
+        warm_up=1,
+    )
+    assert math.isfinite(speed.losses["total"]) and (detector.backbone.conv0.kernel.numpy() != before).any()
+    assert list(speed.parts) == ["forward", "backward", "targets", "all-reduce", "update"]
+    assert all(seconds >= 0 for seconds in speed.parts.values()) and 0 <= speed.data_wait < 1
+    images = 2 * options.get("accumulate", 1)
+    assert speed.images_per_second == pytest.approx(images / speed.step, rel=1.0)
+    assert speed.memory_peak > 0
