@@ -88,23 +88,28 @@ class ScaleBranches:
         )
 
     @staticmethod
-    def merge_detections(
-        found: Detections, images: tf.Tensor, num_classes: int, postprocess: PostProcess
-    ) -> Detections:
-        """The best detections of all branches after one more suppression.
+    def join_detections(found: Detections, images: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The detections of all branches as candidates of one more suppression: `suppress`.
 
         Args:
             found: of every branch, k B rows, image-major.
             images: int32 [], B.
             num_classes: C.
-            postprocess: whose thresholds apply.
+
+        Returns:
+            Boxes [B, N, 1, 4], pixels of the original image, and scores [B, N, C].
         """
         boxes = tf.reshape(found.boxes, [images, -1, 4])
         scores = tf.reshape(found.scores, [images, -1])
         classes = tf.reshape(found.classes, [images, -1])
+        return boxes[:, :, None], tf.one_hot(classes, num_classes) * scores[..., None]
+
+    @staticmethod
+    def suppress(boxes: tf.Tensor, scores: tf.Tensor, postprocess: PostProcess) -> Detections:
+        """The best of what `join_detections` returns, by the thresholds of `postprocess`."""
         return multiclass_nms(
-            boxes[:, :, None],
-            tf.one_hot(classes, num_classes) * scores[..., None],
+            boxes,
+            scores,
             score_threshold=0.0,
             iou_threshold=postprocess.iou_threshold,
             max_detections=postprocess.max_detections,
