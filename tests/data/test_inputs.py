@@ -199,3 +199,63 @@ def test_no_box_at_all(tmp_path, make_set):
 def test_arguments_are_checked(mixed_set, arguments):
     with pytest.raises(UserError, match="Received"):
         TrainInput(mixed_set, **arguments)
+
+
+class TestSeveralShortSides:
+    MANY = {"short_side": (16, 20, 24), "long_side": 36}
+
+    def test_every_image_has_its_own_on_two_canvases(self, mixed_set):
+        train = TrainInput(mixed_set, images_per_replica=2, **self.MANY)
+        plain = {side: TrainInput(mixed_set, images_per_replica=2, short_side=side, long_side=36) for side in (16, 20)}
+        batches = take(train.dataset(1, seed=3), 40)
+        assert {batch.images.shape for batch in batches} == {(2, 24, 36, 3), (2, 36, 24, 3)}
+        sides = np.array([batch.image_info[:, :2].min(axis=1) for batch in batches])
+        counts = collections.Counter(sides.ravel().tolist())
+        assert set(counts) == {16, 20, 24} and min(counts.values()) > 15
+        assert any(a != b for a, b in sides)  # not one for a batch
+        for side, other in plain.items():  # pixels and boxes are those of a run at this side alone
+            for batch, whole in zip(batches, take(other.dataset(1, seed=3), 40)):
+                np.testing.assert_array_equal(batch.image_ids, whole.image_ids)
+                for image in np.flatnonzero(batch.image_info[:, :2].min(axis=1) == side):
+                    height, width = batch.image_info[image, :2].astype(int)
+                    np.testing.assert_array_equal(batch.image_info[image], whole.image_info[image])
+                    np.testing.assert_array_equal(
+                        batch.images[image, :height, :width], whole.images[image, :height, :width]
+                    )
+                    assert not batch.images[image, height:].any() and not batch.images[image, :, width:].any()
+                    np.testing.assert_array_equal(batch.boxes[image], whole.boxes[image])
+
+    def test_resumes_exactly_and_is_a_function_of_the_seed(self, mixed_set):
+        train = TrainInput(mixed_set, images_per_replica=2, **self.MANY)
+        steps = train.steps_per_epoch(2)
+        everything = take(train.dataset(2, seed=7), (2 * steps + 3) * 2)
+        for start in (5, steps, 2 * steps + 1):
+            rest = everything[start * 2 :]
+            assert_same(take(train.dataset(2, start_step=start, seed=7), len(rest)), rest)
+        first, second = (
+            [batch.image_info[:, 2].tolist() for batch in everything[2 * steps * epoch :][: 2 * steps]]
+            for epoch in (0, 1)
+        )
+        assert first != second
+
+    def test_replicas_and_workers_share_out_the_draws(self, mixed_set):
+        whole = take(TrainInput(mixed_set, images_per_replica=4, **self.MANY).dataset(1, seed=5), 6)
+        train = TrainInput(mixed_set, images_per_replica=2, **self.MANY)
+        parts = take(train.dataset(2, seed=5), 12)
+        for step, batch in enumerate(whole):
+            pair = parts[2 * step : 2 * step + 2]
+            np.testing.assert_array_equal(batch.image_info, np.concatenate([part.image_info for part in pair]))
+        context = tf.distribute.InputContext(num_input_pipelines=2, input_pipeline_id=1, num_replicas_in_sync=2)
+        assert_same(take(train.dataset(2, seed=5, input_context=context), 6), parts[1::2])
+
+    @pytest.mark.parametrize("sides", [(), (24, 0), (24, 40)])
+    def test_sides_are_checked(self, mixed_set, sides):
+        with pytest.raises(UserError, match="Received"):
+            TrainInput(mixed_set, short_side=sides, long_side=36)
+
+
+def test_evaluation_at_other_sides(mixed_set):
+    evaluation = EvalInput(mixed_set, short_side=24, long_side=60)
+    assert_same(
+        take(evaluation.dataset(16, 30), 99), take(EvalInput(mixed_set, short_side=16, long_side=30).dataset(), 99)
+    )

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tfdet.errors import UserError
     from tfdet.evaluate import coco, restore
+    from tfdet.evaluate.augment import TestTimeAugmentation
     from tfdet.evaluate.run import evaluate
     from tfdet.evaluate.tables import class_table, metrics_table
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.data.inputs import EvalInput
 
     console = Console(soft_wrap=True)
-    eval_input = EvalInput()
+    eval_input, augmentation = EvalInput(), TestTimeAugmentation()
     if args.weights:
         manifest = eval_input.manifest
         trained, what = restore.from_weights(args.weights, manifest.classes, manifest.category_ids), args.weights
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if len(trained.classes) == len(eval_input.manifest.classes) and trained.classes != eval_input.manifest.classes:
         console.print("[yellow]warning: the classes of this data set are not those of training, or in another order")
+    if augmentation.is_on:
+        console.print(augmentation.describe())
     result = evaluate(
         trained.detector,
         eval_input,
@@ -79,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         num_samples=args.num_pictures if args.pictures else 0,
         ground_truth=ground_truth,
         console=console,
+        augmentation=augmentation,
     )
     console.print(class_table(result.per_class))
     console.print(metrics_table(result.metrics))

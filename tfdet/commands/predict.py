@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _predictor(args: argparse.Namespace):
     from tfdet.evaluate import restore
+    from tfdet.evaluate.augment import TestTimeAugmentation
     from tfdet.export import predictor
 
     if args.saved_model:
@@ -71,5 +72,5 @@ def _predictor(args: argparse.Namespace):
     flags.configure(args, from_run=True)
     trained = restore.restore(args.model_dir, checkpoint, args.raw_weights)
     return predictor.CheckpointPredictor(
-        trained.detector, *restore.evaluation_sides(), trained.classes, trained.category_ids
+        trained.detector, *restore.evaluation_sides(), trained.classes, trained.category_ids, TestTimeAugmentation()
     )

@@ -49,7 +49,9 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     return Example(image, image_id, boxes, classes, edges, parts)
 
 
-def fit_example(example: Example, short_side: int, long_side: int, flip: tf.Tensor, profile: str = "S") -> Batch:
+def fit_example(
+    example: Example, short_side: int | tf.Tensor, long_side: int, flip: tf.Tensor, profile: str = "S"
+) -> Batch:
     """Resizes an example as SimpleDet does and mirrors it when asked.
 
     The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
@@ -106,9 +108,9 @@ def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, fli
     return tf.cond(flip, lambda: shift + edges * mirror, lambda: edges)
 
 
-def canvas_size(portrait: tf.Tensor, short_side: int, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
+def canvas_size(portrait: tf.Tensor, short_side: int | tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width (int32 []) of the canvas of an orientation."""
-    high, low = tf.constant(long_side, tf.int32), tf.constant(short_side, tf.int32)
+    high, low = tf.constant(long_side, tf.int32), tf.convert_to_tensor(short_side, tf.int32)
     return tf.where(portrait, high, low), tf.where(portrait, low, high)
 
 

@@ -33,7 +33,8 @@ class TrainInput:
 
     Args:
         data_dir: data set folder with a manifest.
-        short_side, long_side: as in `resize.resized_size`; also the two canvases, short x long and long x short.
+        short_side, long_side: as in `resize.resized_size`; also the two canvases, short x long and long x short. Of
+            several short sides each image of each step draws one; the canvases are those of the largest.
         images_per_replica: images in the batch of one replica, > 0.
         flip: the epoch holds a mirrored copy of every image.
         order: "landscape_first": all landscape batches of an epoch, then all portrait ones, as SimpleDet; "mixed": in
@@ -51,7 +52,7 @@ class TrainInput:
     def __init__(
         self,
         data_dir,
-        short_side: int = 800,
+        short_side: int | tuple[int, ...] = 800,
         long_side: int = 1200,
         images_per_replica: int = 2,
         flip: bool = True,
@@ -61,7 +62,11 @@ class TrainInput:
         prefetch: int = 2,
         masks: bool = False,
     ):
-        _check_sides(short_side, long_side)
+        self.short_sides = tuple(short_side) if isinstance(short_side, (tuple, list)) else (short_side,)
+        if not self.short_sides:
+            raise UserError("TrainInput.short_side must name one side at least. Received: ()")
+        for side in self.short_sides:
+            _check_sides(side, long_side)
         if images_per_replica < 1:
             raise UserError(f"TrainInput.images_per_replica must be at least 1. Received: {images_per_replica}")
         if order not in _ORDERS:
@@ -75,7 +80,7 @@ class TrainInput:
                 "annotations with segmentations (tfdet convert_data --coco), or train a detector without masks"
             )
         self.masks = masks
-        self.short_side, self.long_side = short_side, long_side
+        self.short_side, self.long_side = max(self.short_sides), long_side
         self.images_per_replica = images_per_replica
         self.flip, self.order, self.profile = flip, order, profile
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
@@ -116,7 +121,7 @@ class TrainInput:
             num_replicas: replicas in sync, over all workers. Element k * R + r is the batch of replica r at step
                 start_step + k, where R is the number of replicas of this worker; all have the same canvas.
             start_step: step to begin at; the stream goes on exactly as if all steps before had been taken.
-            seed: decides the order of every epoch.
+            seed: decides the order of every epoch, and the short side of every image.
             input_context: tf.distribute.InputContext; with several input pipelines each worker gets its own replicas'
                 part of the same global batches.
 
@@ -135,15 +140,19 @@ class TrainInput:
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             entries, portrait = self._epoch_batches(number, seed, num_replicas * self.images_per_replica)
             first = tf.where(number == start_step // steps, start_step % steps, 0)
-            entries = entries[first:, pipeline * share : (pipeline + 1) * share]
-            portrait = tf.repeat(portrait[first:], share)
-            return tf.data.Dataset.from_tensor_slices((tf.reshape(entries, [-1]), portrait))
+            sides = self._draw_sides(number, seed, tf.shape(entries))
+            own = slice(pipeline * share, (pipeline + 1) * share)
+            entries, sides = (tf.reshape(t[first:, own], [-1]) for t in (entries, sides))
+            return tf.data.Dataset.from_tensor_slices((entries, tf.repeat(portrait[first:], share), sides))
 
-        def load(entry: tf.Tensor, portrait: tf.Tensor) -> Batch:
+        def load(entry: tf.Tensor, portrait: tf.Tensor, side: tf.Tensor) -> Batch:
             row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
             example = decode_example(serialized, image_id, self.manifest.category_ids, self.masks)
-            item = fit_example(example, self.short_side, self.long_side, flip, self.profile)
+            short_side = (
+                tf.gather(tf.constant(self.short_sides), side) if len(self.short_sides) > 1 else self.short_side
+            )
+            item = fit_example(example, short_side, self.long_side, flip, self.profile)
             return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side))
 
         epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)
@@ -175,6 +184,14 @@ class TrainInput:
             order = tf.random.experimental.stateless_shuffle(order, _shuffle_seed(seed, epoch, 2))
             entries, portrait = tf.gather(entries, order), tf.gather(portrait, order)
         return entries, portrait
+
+    def _draw_sides(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tf.Tensor:
+        """Which of the short sides each image of an epoch has: int32 [steps, global_batch]."""
+        if len(self.short_sides) == 1:
+            return tf.zeros(shape, tf.int32)
+        return tf.random.stateless_uniform(
+            shape, _shuffle_seed(seed, epoch, 3), maxval=len(self.short_sides), dtype=tf.int32
+        )
 
 
 @gin.configurable
@@ -214,18 +231,22 @@ class EvalInput:
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
 
-    def dataset(self) -> tf.data.Dataset:
+    def dataset(self, short_side: int | None = None, long_side: int | None = None) -> tf.data.Dataset:
         """The finite stream of batches; the last one may be smaller.
+
+        Args:
+            short_side, long_side: in place of the input's own.
 
         Returns:
             A dataset of `Batch`; boxes and classes are the ones training would use (no crowds).
         """
         table = record_table(self.manifest, self._index)
+        sides = short_side or self.short_side, long_side or self.long_side
 
         def load(row: tf.Tensor) -> Batch:
             serialized = read_serialized(table, row)
             example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
-            return fit_example(example, self.short_side, self.long_side, tf.constant(False))
+            return fit_example(example, *sides, tf.constant(False))
 
         dataset = tf.data.Dataset.range(self.manifest.num_images)
         dataset = dataset.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)

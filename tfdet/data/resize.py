@@ -8,7 +8,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def resized_size(height, width, short_side: int, long_side: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def resized_size(height, width, short_side: int | tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Size of an image after SimpleDet's resize.
 
     scale = min(short_side / min(h, w), long_side / max(h, w)); each side is multiplied and rounded half to even
@@ -25,13 +25,14 @@ def resized_size(height, width, short_side: int, long_side: int) -> tuple[tf.Ten
         resized_size(480, 640, 800, 1200) is (800, 1067, 1.6667).
     """
     height, width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
+    short_side = tf.cast(short_side, tf.float64)
     scale = tf.minimum(short_side / tf.minimum(height, width), long_side / tf.maximum(height, width))
     new_height, new_width = tf.cast(tf.round(height * scale), tf.int32), tf.cast(tf.round(width * scale), tf.int32)
     # A sliver of an image keeps one pixel; cv2.resize would refuse it.
     return tf.maximum(new_height, 1), tf.maximum(new_width, 1), scale
 
 
-def resize_image(image: tf.Tensor, short_side: int, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
+def resize_image(image: tf.Tensor, short_side: int | tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Resizes one image as SimpleDet does: bilinear, half-pixel centres, no antialiasing, the exact scale.
 
     tf.image.resize maps by the ratio of the rounded sizes and so drifts by up to .03 source pixel; here the source

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.ops.boxes import area
-from tfdet.ops.nms import nms_by_class
+from tfdet.ops.nms import candidates_by_class, multiclass_nms
 from tfdet.structures import Detections
 
 NO_BOUND = -1
@@ -88,25 +88,29 @@ class ScaleBranches:
         )
 
     @staticmethod
-    def merge_detections(
-        found: Detections, images: tf.Tensor, num_classes: int, postprocess: PostProcess
-    ) -> Detections:
-        """The best detections of all branches after one more suppression.
+    def join_detections(found: Detections, images: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The detections of all branches as candidates of one more suppression: `suppress`.
 
         Args:
             found: of every branch, k B rows, image-major.
             images: int32 [], B.
             num_classes: C.
-            postprocess: whose thresholds apply.
+
+        Returns:
+            Boxes [B, N, 1, 4], pixels of the original image, and scores [B, N, C].
         """
         boxes = tf.reshape(found.boxes, [images, -1, 4])
         scores = tf.reshape(found.scores, [images, -1])
         classes = tf.reshape(found.classes, [images, -1])
-        return nms_by_class(
+        return candidates_by_class(boxes, scores, classes, num_classes)
+
+    @staticmethod
+    def suppress(boxes: tf.Tensor, scores: tf.Tensor, postprocess: PostProcess) -> Detections:
+        """The best of what `join_detections` returns, by the thresholds of `postprocess`."""
+        return multiclass_nms(
             boxes,
             scores,
-            classes,
-            num_classes,
+            score_threshold=0.0,
             iou_threshold=postprocess.iou_threshold,
             max_detections=postprocess.max_detections,
             convention=postprocess.convention,

@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.detectors.postprocess import without_empty
+from tfdet.detectors.postprocess import check_vote, without_empty
 from tfdet.ops.box_coding import decode
+from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
-from tfdet.ops.nms import nms_by_class
+from tfdet.ops.nms import candidates_by_class, multiclass_nms
 from tfdet.structures import Detections
 
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
@@ -93,6 +94,8 @@ class DensePostProcess:
         convention: of boxes, "legacy_plus_one" or "continuous".
         clip: "candidates" before suppression, or "detections" after it, when those without an area are dropped
             (Detectron2).
+        vote_iou_threshold: moves each detection to the mean of the boxes of its class, weighted by their scores, that
+            overlap it at least as much (`vote_boxes`), after suppression; None leaves it where it is.
     """
 
     def __init__(
@@ -107,7 +110,9 @@ class DensePostProcess:
         nms_sigma: float = 0.5,
         convention: str = LEGACY,
         clip: str = "candidates",
+        vote_iou_threshold: float | None = None,
     ):
+        check_vote(vote_iou_threshold, "DensePostProcess")
         if clip not in ("candidates", "detections"):
             raise ValueError(f'Expected DensePostProcess.clip to be "candidates" or "detections". Received: {clip!r}')
         self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
@@ -115,6 +120,7 @@ class DensePostProcess:
         self.bound_growth = bound_growth
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
         self.convention, self.clip = convention, clip
+        self.vote_iou_threshold = vote_iou_threshold
 
     def candidates(
         self, predictions: Sequence[tuple[tf.Tensor, tf.Tensor]], anchors: Sequence[tf.Tensor], image_info: tf.Tensor
@@ -150,21 +156,36 @@ class DensePostProcess:
         num_classes: int,
     ) -> Detections:
         """Args: as in `candidates`; num_classes, C."""
+        return self.suppress(*self.joined(predictions, anchors, image_info, num_classes), image_info)
+
+    def joined(
+        self,
+        predictions: Sequence[tuple[tf.Tensor, tf.Tensor]],
+        anchors: Sequence[tf.Tensor],
+        image_info: tf.Tensor,
+        num_classes: int,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The candidates of all levels: boxes [B, N, 1, 4], original pixels, and scores [B, N, C]. Args: of a call."""
         levels = self.candidates(predictions, anchors, image_info)
         boxes, scores, classes = (tf.concat(parts, axis=1) for parts in zip(*levels, strict=True))
         # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
         boxes = boxes / image_info[:, 2][:, None, None]
-        found = nms_by_class(
+        return candidates_by_class(boxes, scores, classes, num_classes)
+
+    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        """Detections in pixels of the original image, from what `joined` returns; of several views joined too."""
+        found = multiclass_nms(
             boxes,
             scores,
-            classes,
-            num_classes,
+            score_threshold=0.0,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
             method=self.nms_method,
             sigma=self.nms_sigma,
             convention=self.convention,
         )
+        if self.vote_iou_threshold is not None:
+            found = vote_boxes(found, boxes, scores, self.vote_iou_threshold, convention=self.convention)
         if self.clip == "detections":
             sizes = image_info / image_info[:, 2:]  # of the content, in pixels of the original image
             return without_empty(found._replace(boxes=clip_to_image(found.boxes, sizes, self.convention)))

@@ -8,7 +8,9 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
+from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
@@ -67,6 +69,25 @@ class Detector(keras.Model):
             batch, seed: as in `losses`.
         """
         raise NotImplementedError
+
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What `detect` suppresses: boxes float32 [B, N, 1 or C, 4] in `suppression_pixels`, scores [B, N, C].
+
+        Those of several views of an image may be joined along N. Args: as in `detect`.
+        """
+        raise NotImplementedError
+
+    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        """Suppresses `candidates`: boxes in pixels of the original image, in the detector's convention; no masks."""
+        raise NotImplementedError
+
+    def suppression_pixels(self, image_info: tf.Tensor) -> tf.Tensor:
+        """Pixels that boxes are suppressed in, in one of the original image: `image_info` [B, 3] -> float32 [B]."""
+        return tf.ones_like(image_info[:, 2])
+
+    def finish(self, found: Detections) -> Detections:
+        """Detections of `suppress` in the convention of `Detections`: inclusive corners."""
+        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         """Calls every layer that has weights once, on uint8 images [1, H, W, 3] with `image_info` [1, 3]."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import UserError
 from tfdet.ops.box_coding import decode
+from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
 from tfdet.ops.nms import multiclass_nms
 from tfdet.ops.top_proposals import MAX_LOG_RATIO
@@ -29,6 +31,8 @@ class PostProcess:
             (torchvision: 1e-2). Continuous boxes without an area are dropped after it whatever this is (Detectron2).
         in_network_pixels: whether boxes are suppressed in pixels of the network input, as in SimpleDet's Mask rows,
             not of the original image. The +1 of the legacy overlap depends on the scale.
+        vote_iou_threshold: moves each detection to the mean of the boxes of its class, weighted by their scores, that
+            overlap it at least as much (`vote_boxes`), after suppression; None leaves it where it is.
     """
 
     def __init__(
@@ -43,12 +47,15 @@ class PostProcess:
         bound_growth: bool = False,
         min_size: float = 0.0,
         in_network_pixels: bool = False,
+        vote_iou_threshold: float | None = None,
     ):
+        check_vote(vote_iou_threshold, "PostProcess")
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
         self.box_std = tuple(box_std)
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
         self.convention, self.bound_growth, self.min_size = convention, bound_growth, min_size
         self.in_network_pixels = in_network_pixels
+        self.vote_iou_threshold = vote_iou_threshold
 
     def decode(
         self,
@@ -92,15 +99,26 @@ class PostProcess:
             scores: float32 [B, R, 1 + C], background first.
             image_info: float32 [B, 3].
         """
+        return self.suppress(*self.candidates(boxes, scores, image_info), image_info)
+
+    def pixels(self, image_info: tf.Tensor) -> tf.Tensor:
+        """Pixels that boxes are suppressed in, in one of the original image: `image_info` [B, 3] -> float32 [B]."""
+        return image_info[:, 2] if self.in_network_pixels else tf.ones_like(image_info[:, 2])
+
+    def candidates(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is to be suppressed: boxes [B, R, 1 or C, 4] in `pixels`, scores [B, R, C]. Args: as in a call."""
         if boxes.shape[2] > 1:
             boxes = boxes[:, :, 1:]
         scores = scores[:, :, 1:]
         if self.min_size > 0:
             width, height = sizes(boxes, self.convention)
             scores = tf.where((width >= self.min_size) & (height >= self.min_size), scores, -1.0)
-        scale = image_info[:, 2][:, None, None]
         if not self.in_network_pixels:
-            boxes = boxes / scale[..., None]
+            boxes = boxes / image_info[:, 2][:, None, None, None]
+        return boxes, scores
+
+    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        """Detections in pixels of the original image, from what `candidates` returns; of several views joined too."""
         found = multiclass_nms(
             boxes,
             scores,
@@ -111,9 +129,19 @@ class PostProcess:
             sigma=self.nms_sigma,
             convention=self.convention,
         )
+        if self.vote_iou_threshold is not None:
+            found = vote_boxes(found, boxes, scores, self.vote_iou_threshold, self.score_threshold, self.convention)
         if self.in_network_pixels:
-            found = found._replace(boxes=found.boxes / scale)
+            found = found._replace(boxes=found.boxes / image_info[:, 2][:, None, None])
         return without_empty(found) if self.convention == CONTINUOUS else found
+
+
+def check_vote(vote_iou_threshold: float | None, owner: str) -> None:
+    """`UserError` where the IoU for box voting is out of range."""
+    if vote_iou_threshold is not None and not 0 < vote_iou_threshold <= 1:
+        raise UserError(
+            f"{owner}.vote_iou_threshold must be above 0 and at most 1, or None. Received: {vote_iou_threshold}"
+        )
 
 
 def as_inclusive(detections: Detections) -> Detections:

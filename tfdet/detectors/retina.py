@@ -10,11 +10,9 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
-from tfdet.detectors.postprocess import as_inclusive
 from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
-from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
 
@@ -139,10 +137,15 @@ class RetinaDetector(Detector):
         return moved
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        return self.finish(self.suppress(*self.candidates(images, image_info), image_info))
+
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         predictions = self.predict_maps(images, image_info, training=False)
         anchors = self.anchors.grid([cls for cls, _ in predictions])
-        found = self.postprocess(predictions, anchors, image_info, self.num_classes)
-        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
+        return self.postprocess.joined(predictions, anchors, image_info, self.num_classes)
+
+    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        return self.postprocess.suppress(boxes, scores, image_info)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         self.predict_maps(images, image_info, training=False)

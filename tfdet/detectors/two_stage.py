@@ -12,13 +12,12 @@ from tfdet.config import configurable
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.masks import MaskBranch
-from tfdet.detectors.postprocess import PostProcess, as_inclusive
+from tfdet.detectors.postprocess import PostProcess
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
-from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
@@ -239,24 +238,46 @@ class TwoStageDetector(Detector):
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
+        first, boxes, scores = self._first_stage_and_candidates(images, image_info)
+        found = self.suppress(boxes, scores, image_info)
+        return self.finish(found if self.masks is None else self._with_masks(first, found, image_info))
+
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._first_stage_and_candidates(images, image_info)[1:]
+
+    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        if self._branches_first:
+            return self.branches.suppress(boxes, scores, self.postprocess)
+        return self.postprocess.suppress(boxes, scores, image_info)
+
+    def suppression_pixels(self, image_info: tf.Tensor) -> tf.Tensor:
+        return tf.ones_like(image_info[:, 2]) if self._branches_first else self.postprocess.pixels(image_info)
+
+    def predict_masks(self, images: tf.Tensor, image_info: tf.Tensor, found: Detections) -> tf.Tensor:
+        """The masks float32 [B, D, M, M] of detections that `suppress` made, from the features of these images."""
+        return self._with_masks(self.first_stage(images, image_info, training=False), found, image_info).masks
+
+    @property
+    def _branches_first(self) -> bool:
+        return self.branches is not None and self.branches.suppression == "each_first"
+
+    def _with_masks(self, first: RpnOutputs, found: Detections, image_info: tf.Tensor) -> Detections:
+        rois = found.boxes * image_info[:, 2][:, None, None]
+        return found._replace(masks=self.masks.predict(first.roi_features, rois, found.classes))
+
+    def _first_stage_and_candidates(self, images, image_info) -> tuple[RpnOutputs, tf.Tensor, tf.Tensor]:
         first = self.first_stage(images, image_info, training=False)
         proposals = self.propose(first, image_info, training=False)
         own_info = self._repeat(image_info, training=False)
         boxes, scores = self.predict_boxes(first, proposals.boxes, own_info)
         # Some proposals may be missing for good: their zero boxes must not become detections.
         scores = tf.where(tf.math.is_inf(proposals.scores)[..., None], 0.0, scores)
-        if self.branches is not None and self.branches.suppression == "each_first":
+        if self._branches_first:
             found = self.postprocess(boxes, scores, own_info)
-            images = tf.shape(image_info)[0]
-            found = self.branches.merge_detections(found, images, self.num_classes, self.postprocess)
-        else:
-            if self.branches is not None:
-                boxes, scores = self.branches.merge(boxes, scores, image_info)
-            found = self.postprocess(boxes, scores, image_info)
-        if self.masks is not None:
-            rois = found.boxes * image_info[:, 2][:, None, None]
-            found = found._replace(masks=self.masks.predict(first.roi_features, rois, found.classes))
-        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
+            return first, *self.branches.join_detections(found, tf.shape(image_info)[0], self.num_classes)
+        if self.branches is not None:
+            boxes, scores = self.branches.merge(boxes, scores, image_info)
+        return first, *self.postprocess.candidates(boxes, scores, image_info)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)

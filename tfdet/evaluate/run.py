@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
 from tfdet.evaluate.tables import percent
 from tfdet.structures import Batch, Detections
@@ -98,6 +99,7 @@ def evaluate(
     ground_truth: dict | None = None,
     detect: DetectFunction | None = None,
     console: Any = None,
+    augmentation: TestTimeAugmentation | None = None,
 ) -> EvalResult:
     """Detects on every image of the input and computes COCO's figures.
 
@@ -112,6 +114,7 @@ def evaluate(
         must be those of the data set.
       detect: the result of `detect_function`, to avoid another trace.
       console: a `rich.console.Console` for the progress bar, shown on a terminal only; None: no bar.
+      augmentation: of the images; where it is on, `detect` is not used.
 
     Returns:
       An `EvalResult`.
@@ -127,17 +130,26 @@ def evaluate(
             "evaluate on a data set with the classes that it was trained on"
         )
     evaluator = CocoEvaluator(ground_truth or eval_input.ground_truth(), manifest)
-    detect = detect or detect_function(detector)
+    sides = None
+    if augmentation is not None and augmentation.is_on:
+        sides = augmentation.sides(eval_input.short_side, eval_input.long_side)
+        detect_views = AugmentedDetector(detector, augmentation.flip)
+    else:
+        detect = detect or detect_function(detector)
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()
     samples: list[Sample] = []
     warm_images, start = 0, time.perf_counter()
     with _progress(console, total) as advance:
-        for batch in _batches(eval_input):
-            if evaluator.num_images >= total:
+        for batch, views in _batches(eval_input, sides):
+            left = total - evaluator.num_images
+            if left <= 0:
                 break
-            batch = _first_images(batch, total - evaluator.num_images)
-            found = detect(batch.images, batch.image_info)
+            batch = _first_images(batch, left)
+            if sides is None:
+                found = detect(batch.images, batch.image_info)
+            else:
+                found = detect_views([(images[:left], image_info[:left]) for images, image_info in views])
             found = Detections(*(None if field is None else np.asarray(field) for field in found))
             position = evaluator.num_images
             evaluator.add(batch.image_ids, found)
@@ -163,10 +175,12 @@ def evaluate(
     )
 
 
-def _batches(eval_input):
-    """The batches of an `EvalInput`; its errors name the record."""
+def _batches(eval_input, sides: list[tuple[int, int]] | None) -> Iterator[tuple[Batch, list[View]]]:
+    """The batches of an `EvalInput`, each with its views at these sides; its errors name the record."""
+    others = [eval_input.dataset(*own) for own in sides or ()]
     try:
-        yield from eval_input.dataset()
+        for batch, *views in zip(eval_input.dataset(), *others):
+            yield batch, [(view.images, view.image_info) for view in views]
     except tf.errors.OpError as error:
         raise eval_input.explain(error) from error
 

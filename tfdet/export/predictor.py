@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from tfdet.data.resize import resize_image
 from tfdet.errors import UserError
-from tfdet.evaluate.run import DetectFunction, detect_function
+from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation, View
+from tfdet.evaluate.run import detect_function
 from tfdet.export.saved_model import SIGNATURES, read_labels, serving_outputs
 from tfdet.ops import native
+from tfdet.structures import Detections
 
 
 class Prediction(NamedTuple):
@@ -47,19 +49,32 @@ class CheckpointPredictor:
       long_side: the most that its longer side may have.
       classes: class names by class.
       category_ids: original category ids by class.
+      augmentation: of the images; None, or one that does nothing: each image once.
     """
 
     def __init__(
-        self, detector: Any, short_side: int, long_side: int, classes: Sequence[str], category_ids: Sequence[int]
+        self,
+        detector: Any,
+        short_side: int,
+        long_side: int,
+        classes: Sequence[str],
+        category_ids: Sequence[int],
+        augmentation: TestTimeAugmentation | None = None,
     ):
         self.classes, self.category_ids = list(classes), list(category_ids)
-        self._sides = int(short_side), int(long_side)
-        self._detect: DetectFunction = detect_function(detector)
+        self._sides = [(int(short_side), int(long_side))]
+        self._detect_views: Callable[[Sequence[View]], Detections]
+        if augmentation is not None and augmentation.is_on:
+            self._sides = augmentation.sides(*self._sides[0])
+            self._detect_views = AugmentedDetector(detector, augmentation.flip)
+        else:
+            detect = detect_function(detector)
+            self._detect_views = lambda views: detect(*views[0])
 
     def __call__(self, image: np.ndarray) -> Prediction:
         """Detects on one image, uint8 [H, W, 3], RGB."""
-        resized, image_info = resize_image(tf.constant(image), *self._sides)
-        detections = self._detect(resized[None], image_info[None])
+        views = [resize_image(tf.constant(image), *sides) for sides in self._sides]
+        detections = self._detect_views([(resized[None], image_info[None]) for resized, image_info in views])
         return to_prediction(serving_outputs(detections, tf.constant([image.shape[:2]], tf.int32)))
 
 

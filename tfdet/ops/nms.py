@@ -146,15 +146,16 @@ def _check(iou_threshold: float, inclusive: bool, convention: str) -> None:
     extra_pixel(convention)
 
 
-def nms_by_class(boxes, scores, classes, num_classes: int, **options) -> Detections:
-    """`multiclass_nms` of boxes that have one class each; all that scores above 0 takes part.
+def candidates_by_class(boxes, scores, classes, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Boxes of one class each, as `multiclass_nms` with a score threshold of 0 takes them.
 
     Args:
         boxes: float32 [B, N, 4].
         scores: float32 [B, N].
         classes: int32 [B, N], 0..C-1; -1 takes no part.
         num_classes: C.
-        **options: `iou_threshold`, `max_detections`, `method`, `sigma`, `convention` of `multiclass_nms`.
+
+    Returns:
+        Boxes [B, N, 1, 4] and scores [B, N, C], 0 but for the box's own class.
     """
-    by_class = tf.one_hot(classes, num_classes) * scores[..., None]
-    return multiclass_nms(boxes[:, :, None], by_class, score_threshold=0.0, **options)
+    return boxes[:, :, None], tf.one_hot(classes, num_classes) * scores[..., None]
