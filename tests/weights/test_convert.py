@@ -70,6 +70,9 @@ def test_steps_that_lose_something_cannot_be_undone():
 def test_detectors_that_simpledet_does_not_have_are_refused():
     with pytest.raises(UserError, match="strides on its 1x1"):
         to_simpledet(c4_detector(stride_on="3x3"))
+    groups = small_detector("fpn", norm="group")
+    with pytest.raises(UserError, match="groups: not convertible"):
+        to_simpledet(groups)
     continuous = c4_detector()
     continuous.postprocess.convention = "continuous"
     with pytest.raises(UserError, match="continuous: not convertible"):
