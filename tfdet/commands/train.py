@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.detectors import build_detector
     from tfdet.report.console import ConsoleReport
     from tfdet.report.tensorboard import TensorBoardReport
+    from tfdet.report.weights_table import load_table
     from tfdet.train.loop import Trainer, train
     from tfdet.train.run_dir import RunDirectory
     from tfdet.train.schedule import Schedule
@@ -59,6 +60,12 @@ def run(args: argparse.Namespace) -> int:
     console = ConsoleReport()
     if not evaluates and not args.no_eval:
         console.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
+
+    def load_weights(detector, path: str) -> str:
+        report = weights.load(detector, path)
+        console.console.print(load_table(report))
+        return report.summary()
+
     evaluation = eval_input and _Evaluation(detector, eval_input, files, console.console)
     result = train(
         detector,
@@ -67,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         model_dir,
         trainer,
         schedule,
-        load_weights=lambda detector, path: weights.load(detector, path).summary(),
+        load_weights=load_weights,
         evaluate=evaluation,
         observers=[console, TensorBoardReport(files.train_events)],
         start_time=start_time,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tfdet.layers import BN_EPSILON
@@ -34,6 +36,11 @@ def dense_from_chw(cells: int):
         channels = array.size // out // cells**2
         return array.reshape(out, channels, cells, cells).transpose(2, 3, 1, 0).reshape(-1, out)
 
+    def to_chw(array: np.ndarray) -> np.ndarray:
+        out = array.shape[1]
+        return array.reshape(cells, cells, -1, out).transpose(3, 2, 0, 1).reshape(out, -1)
+
+    dense_from_chw_.inverse = to_chw
     return dense_from_chw_
 
 
@@ -92,3 +99,24 @@ def variance_from_epsilon(epsilon: float):
 def fold_bias(mean: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Mean of a BN behind a convolution with a bias -> mean behind the same convolution without it."""
     return mean - bias
+
+
+def hwio_to_oihw(array: np.ndarray) -> np.ndarray:
+    """Convolution kernels [kh, kw, in, out] -> [out, in, kh, kw]; transposed ones too, with in and out exchanged."""
+    return array.transpose(3, 2, 0, 1)
+
+
+def dense_to_rows(array: np.ndarray) -> np.ndarray:
+    """Fully connected weights [in, out] -> [out, in]."""
+    return array.T
+
+
+_INVERSES = {same: same, hwio: hwio, oihw_to_hwio: hwio_to_oihw, deconv: hwio_to_oihw, dense: dense_to_rows}
+
+
+def inverse(step: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """The step back, from tfdet's layout to the other program's; ValueError for one that has none."""
+    back = getattr(step, "inverse", None) or _INVERSES.get(step)
+    if back is None:
+        raise ValueError(f"Expected a step that can be undone. Received: {step.__name__}")
+    return back

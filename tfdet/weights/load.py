@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,10 @@ from tfdet.weights import simpledet, simpledet_mask, simpledet_v2
 from tfdet.weights.readers import read_weights
 from tfdet.weights.rules import Arrays, NameMap, Rule, source_of, target_of
 
-_COUNTERS = ("moving_foreground",)  # of training, in no checkpoint of another program
+COUNTERS = ("moving_foreground",)
+"""Last parts of the paths of what training counts; in no checkpoint of another program."""
+
+_PREDICTOR = re.compile(r"[^/]+/predictor/.*|retina_head/(cls|box)/.*|mask_head/logit/.*")
 
 
 @dataclass
@@ -29,6 +33,12 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)  # variables the checkpoint does not have
     mismatched: list[str] = field(default_factory=list)  # "path: shape here, shape there"
     unused: list[str] = field(default_factory=list)  # tensors no variable took
+    notes: list[str] = field(default_factory=list)  # what a person has to know beside
+
+    @property
+    def other_classes(self) -> bool:
+        """Whether all that is mis-shaped are predictors, as with another class count."""
+        return bool(self.mismatched) and all(_PREDICTOR.fullmatch(line.split(":")[0]) for line in self.mismatched)
 
     def summary(self) -> str:
         """One line, with the first names of what did not match."""
@@ -41,7 +51,9 @@ class LoadReport:
             if names:
                 shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
                 parts.append(f"{len(names)} {label} ({shown})")
-        return "; ".join(parts)
+        if self.other_classes:
+            parts.append("the file is of another class count: all is kept but these predictors, which start anew")
+        return "; ".join([*parts, *self.notes])
 
 
 def family_rules(detector: keras.Model) -> list[Rule]:
@@ -94,7 +106,7 @@ def compare(
     Raises:
         UserError: a tensor is not finite.
     """
-    report, used, values = LoadReport(source), set(), {}
+    report, used, values, bad = LoadReport(source), set(), {}, []
     arrays = name_map.prepare(arrays)
     for variable in detector.weights:
         found = source_of(variable.path, name_map.rules)
@@ -104,12 +116,16 @@ def compare(
         name, step = found
         used.add(name)
         if not np.isfinite(arrays[name]).all():
-            raise UserError(f"{source}: tensor {name} holds NaN or infinity; the checkpoint is of a diverged run")
+            bad.append(name)
+            continue
         value = step(arrays[name])
         if value.shape != tuple(variable.shape):
             report.mismatched.append(f"{variable.path}: {tuple(variable.shape)} here, {value.shape} in the file")
             continue
         values[variable.path] = value
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise UserError(f"{source}: tensor {bad[0]}{more} holds NaN or infinity; the checkpoint is of a diverged run")
     report.matched = list(values)
     report.unused = sorted(n for n in arrays if n not in used and not name_map.ignored.fullmatch(n))
     return report, values
@@ -124,8 +140,8 @@ def _assign(detector: keras.Model, values: dict[str, np.ndarray]) -> None:
 def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadReport:
     """Loads weights of another program: a detector of this family, or an ImageNet backbone.
 
-    Formats: see `read_weights`. Programs: SimpleDet, Detectron2, torchvision, and keras.applications' ResNets; the
-    names of the tensors tell which.
+    Formats: see `read_weights`. Programs: SimpleDet, Detectron2, torchvision, keras.applications' ResNets, and tfdet
+    itself; the names of the tensors tell which.
 
     Args:
         detector: built, so that its variables exist.
@@ -136,21 +152,37 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
     Raises:
         UserError: missing, unreadable or foreign file, a file of another backbone, or, when strict, anything left over.
     """
+    path = find_weights(path)
+    return load_arrays(detector, read_weights(path), str(path), strict)[0]
+
+
+def load_arrays(detector: keras.Model, arrays: Arrays, path: str, strict: bool = False) -> tuple[LoadReport, NameMap]:
+    """`load` of what was read from `path` already; returns the name map too."""
     from tfdet.weights.sources import find_map
 
-    path = find_weights(path)
-    arrays = read_weights(path)
-    program, name_map = find_map(arrays, detector, str(path))
+    program, name_map = find_map(arrays, detector, path)
     report, values = compare(detector, arrays, name_map, f"{path} ({program})")
     reason = _other_backbone(report, name_map)
     if not report.matched and not report.mismatched:
         reason = "no tensor fits this detector"
-    elif strict and (report.mismatched or any(not path.endswith(_COUNTERS) for path in report.missing)):
+    elif strict and (report.mismatched or any(not path.endswith(COUNTERS) for path in report.missing)):
         reason = "the checkpoint is of another architecture or class count"
     if reason:
         raise UserError(f"{report.summary()}; {reason}")
     _assign(detector, values)
-    return report
+    report.notes = _notes(detector, name_map)
+    return report, name_map
+
+
+def _notes(detector: keras.Model, name_map: NameMap) -> list[str]:
+    """How the detector's input differs from what the file's network was trained with."""
+    notes = []
+    for name in ("pixel_mean", "pixel_std"):
+        wanted, has = getattr(name_map, name), getattr(detector, name)
+        if wanted is not None and not np.allclose(wanted, has, atol=0.01):
+            shown = tuple(round(float(value), 4) for value in wanted)
+            notes.append(f"trained with {name} {shown}, the detector has {tuple(has)}: set {name}, or train it away")
+    return notes
 
 
 def find_weights(path: str | Path) -> Path:
@@ -165,6 +197,8 @@ def find_weights(path: str | Path) -> Path:
         UserError: there is none, or a name fits several.
     """
     path = Path(path)
+    if (path / "checkpoints").is_dir():  # a run of tfdet: its newest checkpoint
+        return path / "checkpoints"
     if path.exists() or Path(f"{path}.index").is_file():
         return path
     folder = Path(os.environ.get("TFDET_WEIGHTS") or "pretrain_model")

@@ -15,6 +15,9 @@ def _ones(array: np.ndarray) -> np.ndarray:
     return np.ones(array.size, np.float32)
 
 
+_ones.inverse = _ones
+
+
 def _stage(stage: str, owner: str) -> list[Rule]:
     source, target = f"stage{stage}_unit{{unit}}", f"{owner}/stage{stage}/unit{{unit}}"
     return [

@@ -8,11 +8,12 @@ import keras
 
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
-from tfdet.weights import detectron2, imagenet, simpledet, torchvision
+from tfdet.weights import detectron2, imagenet, own_format, simpledet, torchvision
 from tfdet.weights.load import family_rules, prepare_simpledet
 from tfdet.weights.rules import Arrays, NameMap
 
 MARKS = {
+    "tfdet": own_format.MARK,
     "SimpleDet": re.compile(r"(arg|aux):.+"),
     "keras.applications ResNet": re.compile(r"(.+/)?conv[2-5]_block\d+_\d_(conv|bn)/.+"),
     "keras.applications ResNet V2": re.compile(r"(.+/)?conv[2-5]_block\d+_preact_bn/.+"),
@@ -24,20 +25,53 @@ MARKS = {
 """Names of tensors that give a program away. Where two fit, the later one counts: it is the more particular."""
 
 
+_CLASS_BIASES = [
+    (r"(detector/)?bbox_head(_1st)?(/|\.S)predictor(/|\.S)cls(/|\.S)bias", None),
+    (r"(detector/)?retina_head(/|\.S)cls(/|\.S)bias", r"(detector/)?retina_head(/|\.S)box(/|\.S)bias"),
+    (r"arg:bbox_cls_logit(_1st)?_bias", None),
+    (r"arg:cls_pred_bias", r"arg:bbox_pred_bias"),
+    (r"roi_heads\.box_predictor\.(0\.)?cls_score\.bias", None),
+    (r"head\.cls_score\.bias", r"head\.bbox_pred\.bias"),
+    (r"head\.classification_head\.cls_logits\.bias", r"head\.regression_head\.bbox_reg\.bias"),
+]
+"""The bias of a class predictor, with the background in it, or, by anchors, beside the bias of a box predictor."""
+
+
+def program_of(arrays: Arrays) -> str | None:
+    """The program, a key of `MARKS`, that wrote the tensors; None where their names are of no known one."""
+    found = [title for title, mark in MARKS.items() if any(mark.fullmatch(name) for name in arrays)]
+    return found[-1] if found else None
+
+
+def num_classes_of(arrays: Arrays) -> int | None:
+    """Classes, without background, of a file with a detector; None for a file with a backbone alone."""
+
+    def size(pattern: str) -> int | None:
+        return next((array.size for name, array in arrays.items() if re.fullmatch(pattern, name)), None)
+
+    for classes, boxes in _CLASS_BIASES:
+        biases, per_anchor = size(classes), size(boxes) if boxes else None
+        if biases and not boxes:
+            return biases - 1
+        if biases and per_anchor and per_anchor >= 4:
+            return biases // (per_anchor // 4)
+    return None
+
+
 def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, NameMap]:
     """The program that wrote the tensors, for people, and its name map for the family of `detector`.
 
     Raises:
         UserError: the names are of no known program, or of one whose network differs.
     """
-    found = [title for title, mark in MARKS.items() if any(mark.fullmatch(name) for name in arrays)]
-    if not found:
+    title = program_of(arrays)
+    if title is None:
         some = ", ".join(sorted(arrays)[:3]) or "none"
         raise UserError(f"{path}: its tensors ({some}, ...) are of no known program; known are {', '.join(MARKS)}")
-    title = found[-1]
     if title == "keras.applications ResNet V2":
         raise UserError(f"{path}: keras.applications' ResNet V2 strides elsewhere than tfdet's ResNetV2; use its V1")
     makers = {
+        "tfdet": lambda: own_format.name_map(detector, arrays),
         "SimpleDet": lambda: NameMap(family_rules(detector), prepare_simpledet, simpledet.IGNORED, stride_in_1x1=True),
         "keras.applications ResNet": lambda: imagenet.KERAS,
         "Detectron2": lambda: detectron2.name_map(_detectron2_rules(detector)),

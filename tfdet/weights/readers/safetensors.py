@@ -1,4 +1,4 @@
-"""Reader of `.safetensors` files: a JSON header with names, types, shapes and places, then the bytes."""
+"""Reader and writer of `.safetensors` files: a JSON header with names, types, shapes and places, then the bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import replacing
 from tfdet.weights.readers.file_bytes import broken, read_bytes, to_array
 
 _KIND = "safetensors"
@@ -56,3 +57,31 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
             raise broken(path, _KIND, f"{end - begin} bytes for {name!r} of shape {shape}")
         arrays[name] = array
     return arrays
+
+
+def write_safetensors(path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Writes arrays, one after the other; the inverse of `read_safetensors`.
+
+    Args:
+        path: the file; an older one is replaced when the new one is complete.
+        arrays: of one of the types that are read.
+        metadata: texts for whoever opens the file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    codes = {np.dtype(stored): code for code, stored in _DTYPES.items() if stored != "bfloat16"}
+    header: dict = {"__metadata__": metadata or {}}
+    end = 0
+    for name, array in arrays.items():
+        if array.dtype not in codes:
+            raise ValueError(f"Expected arrays of dtypes {sorted(map(str, codes))}. Received: {name}={array.dtype}")
+        header[name] = {"dtype": codes[array.dtype], "shape": list(array.shape)}
+        header[name]["data_offsets"] = [end, end + array.nbytes]
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that numbers of 8 bytes stand at multiples of 8
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)
