@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.resize import resize_image
+from tfdet.data.resize import Resize, resize_image
 from tfdet.structures import Batch, Detections
 
 CLASSES = ["red", "green", "blue"]
@@ -93,7 +93,7 @@ class PictureInput:
 
     def __init__(self, pictures, short_side=64, long_side=128, images_per_batch=1):
         self._pictures = pictures  # list of (height, width, boxes)
-        self.short_side, self.long_side = short_side, long_side
+        self.resize = Resize(short_side, long_side)
         self._images_per_batch = images_per_batch
         self.manifest = SimpleNamespace(
             name="pictures", classes=CLASSES, category_ids=CATEGORY_IDS, num_images=len(pictures)
@@ -102,16 +102,15 @@ class PictureInput:
     def image_id(self, index):
         return 1000 + 7 * index
 
-    def dataset(self, short_side=None, long_side=None):
-        sides = short_side or self.short_side, long_side or self.long_side
+    def dataset(self, resize=None):
         batches = []
         for start in range(0, len(self._pictures), self._images_per_batch):
             part = range(start, min(start + self._images_per_batch, len(self._pictures)))
-            batches.append(self._batch(part, sides))
+            batches.append(self._batch(part, resize or self.resize))
         return batches
 
-    def _batch(self, part, sides):
-        resized = [resize_image(tf.constant(picture(*self._pictures[index])), *sides) for index in part]
+    def _batch(self, part, resize):
+        resized = [resize_image(tf.constant(picture(*self._pictures[index])), *resize) for index in part]
         canvas = np.max([image.shape for image, _ in resized], axis=0)
         images = np.zeros([len(resized), *canvas], np.uint8)
         boxes = np.full([len(resized), 4, 4], -1, np.float32)

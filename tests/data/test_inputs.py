@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfdet.data.inputs import EvalInput, TrainInput
+from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 
 SIDES = {"short_side": 24, "long_side": 36}
@@ -257,5 +258,6 @@ class TestSeveralShortSides:
 def test_evaluation_at_other_sides(mixed_set):
     evaluation = EvalInput(mixed_set, short_side=24, long_side=60)
     assert_same(
-        take(evaluation.dataset(16, 30), 99), take(EvalInput(mixed_set, short_side=16, long_side=30).dataset(), 99)
+        take(evaluation.dataset(Resize(16, 30)), 99),
+        take(EvalInput(mixed_set, short_side=16, long_side=30).dataset(), 99),
     )

@@ -2,8 +2,10 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from tfdet.data.resize import pad_to_canvas, resize_image, resized_size, scale_bilinear
+from tfdet.data.resize import Resize, pad_to_canvas, resize_image, resized_size, scale_bilinear
+from tfdet.errors import UserError
 
 # SimpleDet's sizes for its settings; (333, 500) is 800x1201 where the long side allows it.
 VECTORS = [
@@ -87,3 +89,48 @@ def test_pad_to_canvas():
     padded = pad_to_canvas(tf.ones([2, 3, 1]), tf.constant(4), tf.constant(5)).numpy()[..., 0]
     assert padded.shape == (4, 5)
     assert padded[:2, :3].all() and padded.sum() == 6
+
+
+# Sizes that torchvision 0.29 (_resize_image_and_masks) and Detectron2's ResizeShortestEdge.get_output_shape give.
+OTHER_SIZES = [
+    ((48, 64), (80, 120), (80, 107), (80, 106)),
+    ((64, 43), (80, 133), (119, 80), (119, 80)),
+    ((101, 37), (24, 40), (40, 15), (40, 14)),
+    ((90, 140), (40, 50), (32, 50), (32, 50)),
+    ((480, 640), (800, 1333), (800, 1067), (800, 1066)),
+    ((333, 500), (800, 1333), (800, 1201), (800, 1201)),
+]
+
+
+@pytest.mark.parametrize("size, sides, detectron2, torchvision", OTHER_SIZES)
+def test_sizes_of_other_programs(size, sides, detectron2, torchvision):
+    for rule, expected in (("detectron2", detectron2), ("torchvision", torchvision)):
+        height, width, scale = resized_size(*size, *sides, rule)
+        assert (int(height), int(width)) == expected
+        assert float(scale) == min(sides[0] / min(size), sides[1] / max(size))
+
+
+@pytest.mark.parametrize("size, sides", [((48, 64), (80, 120)), ((90, 140), (40, 50)), ((30, 30), (40, 60))])
+def test_detectron2_resizes_as_pillow(size, sides):
+    image = np.random.default_rng(2).integers(0, 256, (*size, 3), np.uint8)
+    resized, info = resize_image(tf.constant(image), *sides, "detectron2")
+    height, width = info.numpy()[:2].astype(int)
+    expected = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    difference = np.abs(resized.numpy().astype(int) - expected)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01  # Pillow's weights are of fixed point
+    plain, _ = resize_image(tf.constant(image), *sides)
+    assert (size[0] < sides[0]) or (np.abs(plain.numpy().astype(int) - expected) > 8).mean() > 0.2  # it smooths
+
+
+def test_torchvision_maps_by_the_ratio_of_the_sizes():
+    image = np.random.default_rng(3).integers(0, 256, (48, 61, 3), np.uint8)
+    resized, info = resize_image(tf.constant(image), 80, 120, "torchvision")
+    assert info.numpy()[:2].tolist() == [80, 101]
+    # What torch.nn.functional.interpolate computes: pixels of the source at (x + .5) * w / w' - .5.
+    expected = cv2.resize(image.astype(np.float32), (101, 80), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(resized.numpy(), expected, atol=0.501)
+
+
+def test_an_unknown_rule_is_named():
+    with pytest.raises(UserError, match=r"EvalInput.resize must be one of simpledet, detectron2, .*Received"):
+        Resize(80, 120, "pil").check("EvalInput")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tests.detectors.small import random_batch, small_detector, small_masks
 from tests.evaluate.test_run import PICTURES
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, PictureInput, picture
+from tfdet.data.resize import Resize
 from tfdet.detectors import DensePostProcess, PostProcess
 from tfdet.errors import UserError
 from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation
@@ -165,7 +166,7 @@ def test_evaluation_joins_the_views_in_pixels_of_the_original(images_per_batch):
 
 def test_prediction_resizes_the_image_for_every_scale():
     image = picture(*PICTURES[0])
-    arguments = (64, 128, CLASSES, CATEGORY_IDS)
+    arguments = (Resize(64, 128), CLASSES, CATEGORY_IDS)
     plain = CheckpointPredictor(ColorCandidates(), *arguments)(image)
     off = CheckpointPredictor(ColorCandidates(), *arguments, TestTimeAugmentation())(image)
     np.testing.assert_array_equal(plain.boxes, off.boxes)
@@ -181,7 +182,9 @@ def test_mistakes_are_named():
         with pytest.raises(UserError, match="TestTimeAugmentation.*Received"):
             TestTimeAugmentation(**options)
     with pytest.raises(UserError, match="set TestTimeAugmentation.long_side"):
-        TestTimeAugmentation((1000,)).sides(800, 900)
+        TestTimeAugmentation((1000,)).resizes(Resize(800, 900))
     with pytest.raises(UserError, match="a ColorDetector cannot join"):
         AugmentedDetector(ColorDetector(), flip=False)
-    assert not TestTimeAugmentation().is_on and TestTimeAugmentation(flip=True).sides(8, 9) == [(8, 9)]
+    assert not TestTimeAugmentation().is_on and TestTimeAugmentation(flip=True).resizes(Resize(8, 9)) == [
+        (8, 9, "simpledet")
+    ]

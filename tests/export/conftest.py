@@ -3,10 +3,11 @@
 import pytest
 
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector
+from tfdet.data.resize import Resize
 from tfdet.export.predictor import CheckpointPredictor
 from tfdet.export.saved_model import export
 
-SIDES = 64, 128
+RESIZE = Resize(64, 128)
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +18,10 @@ def detector():
 @pytest.fixture(scope="session")
 def exported(detector, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "model"
-    export(detector, folder, *SIDES, CLASSES, CATEGORY_IDS)
+    export(detector, folder, RESIZE, CLASSES, CATEGORY_IDS)
     return folder
 
 
 @pytest.fixture(scope="session")
 def predictor(detector):
-    return CheckpointPredictor(detector, *SIDES, CLASSES, CATEGORY_IDS)
+    return CheckpointPredictor(detector, RESIZE, CLASSES, CATEGORY_IDS)

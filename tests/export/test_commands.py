@@ -10,6 +10,7 @@ from PIL import Image
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
 from tfdet.commands import main
 from tfdet.data.inputs import EvalInput
+from tfdet.data.resize import Resize
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR
 from tfdet.train.checkpoint import CheckpointStore
 from tfdet.train.optimizer import MomentumSGD
@@ -207,7 +208,7 @@ def test_exported_graph_prepares_images_as_the_evaluation_input_does(data):
     """Pixels and image_info inside the export equal those of the input pipeline, batched and padded."""
     from tfdet.export.saved_model import DetectionModule, decode_image
 
-    module = DetectionModule(ColorDetector(), 45, 100)
+    module = DetectionModule(ColorDetector(), Resize(45, 100))
     encoded = [(data / f"{index}.png").read_bytes() for index in range(3)]
     images, image_info, sizes = module._prepare(tf.constant(encoded), decode_image)
     (batch,) = EvalInput(str(data / "set"), short_side=45, long_side=100, images_per_batch=3).dataset()

@@ -11,6 +11,7 @@ from tests.export.test_two_stage import SMALL
 from tests.fakes import picture
 from tfdet import config
 from tfdet.commands.flags import register_all
+from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
 from tfdet.errors import UserError
 from tfdet.export.predictor import CheckpointPredictor, load_signatures
@@ -18,7 +19,7 @@ from tfdet.export.saved_model import export
 from tfdet.export.verify import verify
 from tfdet.ops import native
 
-CLASSES, IDS, SIDES = ["a", "b", "c"], [1, 2, 3], (96, 128)
+CLASSES, IDS, RESIZE = ["a", "b", "c"], [1, 2, 3], Resize(96, 128)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def op_types(folder) -> set[str]:
 
 def test_by_default_no_custom_op_is_exported(detector, implementation, tmp_path):
     """Also where the custom ops are in use; a process that never loads them can load the model."""
-    export(detector, tmp_path / "model", *SIDES, CLASSES, IDS)
+    export(detector, tmp_path / "model", RESIZE, CLASSES, IDS)
     ops = op_types(tmp_path / "model")
     assert "Conv2D" in ops and not [op for op in ops if op.startswith("Tfdet")]
     code = f"import tensorflow as tf; print(len(tf.saved_model.load({str(tmp_path / 'model')!r}).signatures))"
@@ -49,14 +50,14 @@ def test_by_default_no_custom_op_is_exported(detector, implementation, tmp_path)
 def test_native_ops_are_exported_on_demand(detector, tmp_path):
     if native.state().library is None:
         with pytest.raises(UserError, match="custom ops are not in use"):
-            export(detector, tmp_path / "model", *SIDES, CLASSES, IDS, implementation="native")
+            export(detector, tmp_path / "model", RESIZE, CLASSES, IDS, implementation="native")
         assert not (tmp_path / "model").exists()
         return
-    export(detector, tmp_path / "model", *SIDES, CLASSES, IDS, implementation="native")
+    export(detector, tmp_path / "model", RESIZE, CLASSES, IDS, implementation="native")
     assert {"TfdetRoiAlign", "TfdetGenerateProposals", "TfdetBatchedNms"} <= op_types(tmp_path / "model")
     image = tf.io.encode_png(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy()
     with native.implementation("native"):
-        predictor = CheckpointPredictor(detector, *SIDES, CLASSES, IDS)
+        predictor = CheckpointPredictor(detector, RESIZE, CLASSES, IDS)
         for entry in verify(predictor, str(tmp_path / "model"), [image]):
             assert entry.passed() and entry.num_detections >= 5
     # A new process has to load the library first; load_signatures does it by itself.

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
 from tfdet.data.schema import decode_rgb
 from tfdet.errors import UserError
@@ -181,12 +182,12 @@ def test_target_with_content_is_refused_and_nothing_is_left(detector, tmp_path):
     target.mkdir()
     (target / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match="not empty"):
-        export(detector, target, 64, 128, CLASSES, CATEGORY_IDS)
+        export(detector, target, RESIZE, CLASSES, CATEGORY_IDS)
     assert (target / "mine.txt").read_text() == "keep"
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="cannot write the export"):
-        export(detector, blocked / "model", 64, 128, CLASSES, CATEGORY_IDS)
+        export(detector, blocked / "model", RESIZE, CLASSES, CATEGORY_IDS)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "taken"]
 
 
@@ -194,7 +195,7 @@ def test_weights_are_those_of_the_detector(tmp_path):
     blind = ColorDetector()
     blind.mix.kernel.assign(np.zeros(blind.mix.kernel.shape))
     (tmp_path / "model").mkdir()  # empty: allowed
-    export(blind, tmp_path / "model", 64, 128, CLASSES, CATEGORY_IDS)
+    export(blind, tmp_path / "model", RESIZE, CLASSES, CATEGORY_IDS)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     assert len(SavedModelPredictor(tmp_path / "model")(picture(*PICTURES[1])).scores) == 0
 

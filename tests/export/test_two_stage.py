@@ -6,6 +6,7 @@ import tensorflow as tf
 from tests.fakes import picture
 from tfdet import config
 from tfdet.commands.flags import register_all
+from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
 from tfdet.export.predictor import CheckpointPredictor
 from tfdet.export.saved_model import export
@@ -46,8 +47,10 @@ def test_export_finds_what_the_detector_finds(family, bindings, tmp_path):
         tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),
     ]
     folder = tmp_path / "model"
-    export(detector, folder, 96, 128, ["a", "b", "c"], [1, 2, 3])
-    for entry in verify(CheckpointPredictor(detector, 96, 128, ["a", "b", "c"], [1, 2, 3]), str(folder), images):
+    export(detector, folder, Resize(96, 128), ["a", "b", "c"], [1, 2, 3])
+    for entry in verify(
+        CheckpointPredictor(detector, Resize(96, 128), ["a", "b", "c"], [1, 2, 3]), str(folder), images
+    ):
         assert entry.passed(), entry
         assert entry.num_detections >= 10
         assert (entry.mask is not None) == ("mask" in family)

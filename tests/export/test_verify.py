@@ -8,8 +8,9 @@ import pytest
 import rich.console
 import tensorflow as tf
 
-from tests.export.conftest import SIDES
+from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
+from tfdet.data.resize import Resize
 from tfdet.export.predictor import CheckpointPredictor, Prediction, SavedModelPredictor
 from tfdet.export.saved_model import export
 from tfdet.export.verify import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, compare, synthetic_images, table, verify
@@ -31,13 +32,13 @@ def test_same_model_passes_with_all_signatures(predictor, exported, images):
 def test_other_weights_fail(exported, images):
     other = ColorDetector()
     other.mix.kernel.assign(other.mix.kernel * 0.99)
-    differences = verify(CheckpointPredictor(other, *SIDES, CLASSES, CATEGORY_IDS), str(exported), images)
+    differences = verify(CheckpointPredictor(other, RESIZE, CLASSES, CATEGORY_IDS), str(exported), images)
     assert not any(entry.passed() for entry in differences)
     assert all(entry.score > SCORE_TOLERANCE for entry in differences)
 
 
 def test_another_resize_fails(detector, exported, images):
-    other = CheckpointPredictor(detector, 60, 128, CLASSES, CATEGORY_IDS)
+    other = CheckpointPredictor(detector, Resize(60, 128), CLASSES, CATEGORY_IDS)
     assert not any(entry.passed() for entry in verify(other, str(exported), images))
 
 
@@ -106,8 +107,8 @@ def test_masks_are_compared():
 
 def test_an_export_with_masks(images, tmp_path):
     detector = MaskedColorDetector()
-    export(detector, tmp_path / "model", *SIDES, CLASSES, CATEGORY_IDS)
-    for entry in verify(CheckpointPredictor(detector, *SIDES, CLASSES, CATEGORY_IDS), str(tmp_path / "model"), images):
+    export(detector, tmp_path / "model", RESIZE, CLASSES, CATEGORY_IDS)
+    for entry in verify(CheckpointPredictor(detector, RESIZE, CLASSES, CATEGORY_IDS), str(tmp_path / "model"), images):
         assert entry.passed() and entry.num_detections >= 5 and entry.mask == 0.0
     found = SavedModelPredictor(tmp_path / "model")(tf.io.decode_image(images[0]).numpy())
     assert found.masks.shape == (2, 28, 28) and found.masks[:, :, :14].all() and not found.masks[:, :, 14:].any()

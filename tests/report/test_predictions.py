@@ -9,6 +9,7 @@ import rich.console
 from PIL import Image
 
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
+from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.export.predictor import CheckpointPredictor
 from tfdet.report.predictions import picture_names, predict_files
@@ -16,7 +17,7 @@ from tfdet.report.predictions import picture_names, predict_files
 
 @pytest.fixture(scope="module")
 def predictor():
-    return CheckpointPredictor(ColorDetector(), 64, 128, CLASSES, CATEGORY_IDS)
+    return CheckpointPredictor(ColorDetector(), Resize(64, 128), CLASSES, CATEGORY_IDS)
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_unwritable_output_is_one_line(predictor, folder):
 
 
 def test_a_model_without_labels_gives_its_own_numbers(folder):
-    bare = CheckpointPredictor(ColorDetector(), 64, 128, [], [])
+    bare = CheckpointPredictor(ColorDetector(), Resize(64, 128), [], [])
     _, _, content = run(bare, [folder / "one.png"], folder / "out")
     assert content["categories"] == [{"id": 1, "name": "class 1"}, {"id": 3, "name": "class 3"}]
 
@@ -93,7 +94,7 @@ def test_a_model_without_labels_gives_its_own_numbers(folder):
 def test_masks_are_drawn_and_written_as_run_lengths(folder):
     from pycocotools import mask as coco_mask
 
-    masked = CheckpointPredictor(MaskedColorDetector(), 64, 128, CLASSES, CATEGORY_IDS)
+    masked = CheckpointPredictor(MaskedColorDetector(), Resize(64, 128), CLASSES, CATEGORY_IDS)
     _, _, content = run(masked, [folder / "one.png"], folder / "out")
     assert len(content["annotations"]) == 2
     for entry in content["annotations"]:

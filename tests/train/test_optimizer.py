@@ -54,6 +54,25 @@ def test_what_is_exempt_does_not_decay():
     np.testing.assert_allclose(second.numpy(), [2.0, -3.0], rtol=1e-6)
 
 
+def test_some_variables_learn_at_another_rate():
+    """MXNet's lr_mult: the factor is in the buffer, with the decay; of several names in a path the longest counts."""
+    variables = [*make_variables("kernel", "bias"), *make_variables("gamma")]
+    factors = {"layer": 0.5, "layer/bias": 0.0, "gamma": 3.0}
+    optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, weight_decay=0.1, lr_factors=factors)
+    apply(optimizer, [[1.0, 2.0]] * 3, learning_rate=0.1)
+    kernel, bias, gamma = (variable.numpy() for variable in variables)
+    np.testing.assert_allclose(kernel, [2.0 - 0.1 * 0.5 * 1.2, -3.0 - 0.1 * 0.5 * 1.7], rtol=1e-6)
+    np.testing.assert_array_equal(bias, [2.0, -3.0])
+    # "layer" and "gamma" are equally long: the one that was named first.
+    np.testing.assert_allclose(gamma, kernel, rtol=1e-6)
+    for wrong, message in (
+        ({"layer": -1.0}, "must not be negative"),
+        ({"neck": 0.5}, "no trained variable has 'neck'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            MomentumSGD(variables, LossScale(None), lr_factors=wrong)
+
+
 def test_clip_acts_on_elements_before_the_decay():
     (kernel,) = variables = make_variables("kernel")
     optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, weight_decay=1.0, clip=5.0)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tests.detectors.small import small_detector
 from tfdet.backbones import ResNetV1
+from tfdet.data.coco_names import COCO_CATEGORIES
 from tfdet.detectors import PostProcess, TwoStageDetector
 from tfdet.errors import UserError
 from tfdet.evaluate import restore
@@ -16,6 +17,7 @@ from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.weights import imagenet, load, write_params
 from tfdet.weights.load import family_rules, find_weights
 from tfdet.weights.rules import NameMap, source_of
+from tfdet.weights.sources import classes_of
 
 
 def c4_detector(depth=50, width=1 / 16, stride_on="1x1"):
@@ -133,10 +135,20 @@ def test_short_names_are_found_in_the_weights_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDET_WEIGHTS", str(folder))
     assert find_weights("resnet-v1-50") == folder / "resnet-v1-50-0000.params"
     assert find_weights("resnet-v1-101") == folder / "resnet-v1-101.params"
+    assert find_weights("two.npz") == folder / "two.npz"
     with pytest.raises(UserError, match="two.npz, two.pkl; give the path of one"):
         find_weights("two")
     for missing in ("resnet", "folder/resnet-v1-50", "resnet-v1-50.params"):
         with pytest.raises(UserError, match="no such file"):
+            find_weights(missing)
+    for missing, address in (
+        ("resnet-101-0000.params", "simpledet-model.*/resnet-101-0000.params"),
+        ("elsewhere/R-50.pkl", "dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"),
+        ("resnet50-0676ba61", "download.pytorch.org/models/resnet50-0676ba61.pth"),
+        ("resnet50v2_weights_tf_dim_ordering_tf_kernels_notop", "storage.googleapis.com/.*notop.h5"),
+        ("mask_r50v1_fpn_1x", "simpledet-model.*/mask_r50v1_fpn_1x.zip"),
+    ):
+        with pytest.raises(UserError, match=f"no such file.*Download it from https://{address}"):
             find_weights(missing)
 
 
@@ -146,9 +158,20 @@ def test_a_checkpoint_of_another_program_is_evaluated_whole_or_not_at_all(tmp_pa
     arrays = stored(built, NameMap(family_rules(built)))
     arrays = {name: array.T if array.ndim == 2 else array for name, array in arrays.items()}
     write_params(tmp_path / "whole.params", arrays)
-    trained = restore.from_weights(str(tmp_path / "whole.params"), ["a", "b", "c"], [1, 2, 3])
+    trained = restore.from_weights(str(tmp_path / "whole.params"))
+    assert trained.classes == ["class 1", "class 2", "class 3"] and trained.category_ids == [1, 2, 3]
     np.testing.assert_array_equal(trained.detector.rpn_head.cls.bias, arrays["arg:rpn_cls_logit_bias"])
     del arrays["arg:rpn_cls_logit_bias"]
     write_params(tmp_path / "part.params", arrays)
     with pytest.raises(UserError, match="another architecture or class count"):
-        restore.from_weights(str(tmp_path / "part.params"), ["a", "b", "c"], [1, 2, 3])
+        restore.from_weights(str(tmp_path / "part.params"))
+    write_params(tmp_path / "backbone.params", {n: a for n, a in arrays.items() if "stage1" in n})
+    with pytest.raises(UserError, match="backbone.params holds no detector"):
+        restore.from_weights(str(tmp_path / "backbone.params"))
+
+
+def test_eighty_classes_are_those_of_coco():
+    assert classes_of({"arg:bbox_cls_logit_bias": np.zeros(81)}) == COCO_CATEGORIES
+    torchvision = {"roi_heads.box_predictor.cls_score.bias": np.zeros(91), "backbone.body.conv1.weight": np.zeros(1)}
+    assert classes_of(torchvision | {"backbone.fpn.inner_blocks.0.0.weight": np.zeros(1)}) == COCO_CATEGORIES
+    assert classes_of({"arg:bbox_cls_logit_bias": np.zeros(3)}) == {1: "class 1", 2: "class 2"}

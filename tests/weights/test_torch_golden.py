@@ -147,3 +147,25 @@ def test_pairs_need_class_score_and_place():
     assert matched_pairs(boxes, scores, classes, own[::-1], scores[::-1], classes[::-1]) == [(0, 2), (1, 1)]
     assert matched_pairs(boxes, scores, classes, own, scores + 0.01, classes) == []
     assert matched_pairs(boxes, scores, classes, own, scores, classes + 1) == []
+
+
+def test_published_files_count_category_ids():
+    """Rows of the 91 numbers that COCO's 80 classes have; every value tells its number."""
+    numbers = np.arange(91, dtype=np.float32)
+    two_stage = {
+        "roi_heads.box_predictor.cls_score.weight": np.repeat(numbers[:, None], 5, axis=1),
+        "roi_heads.box_predictor.bbox_pred.bias": np.repeat(numbers, 4),
+        "roi_heads.mask_predictor.mask_fcn_logits.weight": np.broadcast_to(numbers[:, None, None, None], (91, 3, 1, 1)),
+        "roi_heads.box_head.fc7.bias": np.zeros(91),
+    }
+    found = torchvision.coco_classes(two_stage)
+    ids = [0, *torchvision.COCO_IDS]
+    assert len(ids) == 81 and ids[1:13] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13] and ids[-1] == 90
+    assert found["roi_heads.box_predictor.cls_score.weight"][:, 2].tolist() == ids
+    assert found["roi_heads.box_predictor.bbox_pred.bias"].tolist() == np.repeat(ids, 4).tolist()
+    assert found["roi_heads.mask_predictor.mask_fcn_logits.weight"].shape == (81, 3, 1, 1)
+    assert found["roi_heads.box_head.fc7.bias"].shape == (91,)
+    per_anchor = np.concatenate([numbers + 1000 * anchor for anchor in range(9)])
+    bias = torchvision.coco_classes({"head.classification_head.cls_logits.bias": per_anchor})
+    expected = np.concatenate([np.array(ids[1:]) + 1000 * anchor for anchor in range(9)])
+    np.testing.assert_array_equal(bias["head.classification_head.cls_logits.bias"], expected)

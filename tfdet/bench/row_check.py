@@ -112,9 +112,9 @@ def check_row(name: str) -> dict[str, Any]:
         for ours, theirs in zip(detector.variables, restored.variables, strict=True):
             if not np.array_equal(ours.numpy(), theirs.numpy()):
                 raise UserError(f"{name}: {ours.path} is not restored")
-        classes, sides = [f"class {i}" for i in range(80)], restore.evaluation_sides()
-        saved_model.export(restored, exported, *sides, classes, list(range(1, 81)), "python")
-        predictor = CheckpointPredictor(restored, *sides, classes, list(range(1, 81)))
+        classes, resize = [f"class {i}" for i in range(80)], restore.evaluation_resize()
+        saved_model.export(restored, exported, resize, classes, list(range(1, 81)), "python")
+        predictor = CheckpointPredictor(restored, resize, classes, list(range(1, 81)))
         differences = verify.verify(predictor, exported, verify.synthetic_images(1))
         if not all(entry.passed(verify.BOX_TOLERANCE, verify.SCORE_TOLERANCE) for entry in differences):
             raise UserError(f"{name}: the export does not find what the checkpoint finds")

@@ -16,11 +16,7 @@ from tfdet.errors import EXIT_OK
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_model_dir(parser, required=False)
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="in place of a run: a checkpoint of SimpleDet, Detectron2 or torchvision for the detector of --gin_file",
-    )
+    flags.add_weights(parser)
     flags.add_config(parser)
     flags.add_eval_data(parser)
     parser.add_argument(
@@ -52,21 +48,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_images is not None and args.max_images < 1:
         raise UserError(f"--max_images {args.max_images} must be at least 1")
-    if bool(args.weights) == bool(args.model_dir) or (args.weights and not args.gin_file):
-        raise UserError("give either --model_dir of a run, or --weights of another program with --gin_file")
-    checkpoint = restore.parse_checkpoint(args.checkpoint)
+    restore.check_choice(args)
     ground_truth = coco.load_annotations(args.annotations) if args.annotations else None
     flags.configure(args, from_run=True)
     from tfdet.data.inputs import EvalInput
 
     console = Console(soft_wrap=True)
     eval_input, augmentation = EvalInput(), TestTimeAugmentation()
-    if args.weights:
-        manifest = eval_input.manifest
-        trained, what = restore.from_weights(args.weights, manifest.classes, manifest.category_ids), args.weights
-    else:
-        trained = restore.restore(args.model_dir, checkpoint, args.raw_weights)
-        what = f"checkpoint of step {trained.step}"
+    trained, what = restore.chosen(args)
     console.print(
         f"{escape(what)} on {escape(eval_input.manifest.name)}: "
         f"{eval_input.manifest.num_images} images, {len(eval_input.manifest.classes)} classes, one device"

@@ -14,7 +14,8 @@ from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    flags.add_model_dir(parser)
+    flags.add_model_dir(parser, required=False)
+    flags.add_weights(parser)
     flags.add_config(parser)
     flags.add_eval_data(parser)
     parser.add_argument(
@@ -57,24 +58,24 @@ def run(args: argparse.Namespace) -> int:
     if args.num_images < 1:
         raise UserError(f"--num_images {args.num_images} must be at least 1")
     saved_model.check_target(args.output)
-    checkpoint = restore.parse_checkpoint(args.checkpoint)
+    restore.check_choice(args)
     flags.configure(args, from_run=True)
     console = Console(soft_wrap=True)
     images, origin = _images(args)
-    sides = restore.evaluation_sides()
-    trained = restore.restore(args.model_dir, checkpoint, args.raw_weights)
+    resize = restore.evaluation_resize()
+    trained, what = restore.chosen(args)
     implementation = "native" if args.native_ops else "python"
-    saved_model.export(trained.detector, args.output, *sides, trained.classes, trained.category_ids, implementation)
+    saved_model.export(trained.detector, args.output, resize, trained.classes, trained.category_ids, implementation)
     console.print(
-        f"checkpoint of step {trained.step} written to {escape(args.output)}: signatures "
-        f"{', '.join(saved_model.SIGNATURES)} (image_bytes is also serving_default), short side {sides[0]}, "
-        f"long side at most {sides[1]}",
+        f"{escape(what)} written to {escape(args.output)}: signatures "
+        f"{', '.join(saved_model.SIGNATURES)} (image_bytes is also serving_default), short side {resize.short_side}, "
+        f"long side at most {resize.long_side}",
         highlight=False,
     )
     box_tolerance = verify.BOX_TOLERANCE if args.box_tolerance is None else args.box_tolerance
     score_tolerance = verify.SCORE_TOLERANCE if args.score_tolerance is None else args.score_tolerance
     with native.implementation(implementation):
-        predictor = CheckpointPredictor(trained.detector, *sides, trained.classes, trained.category_ids)
+        predictor = CheckpointPredictor(trained.detector, resize, trained.classes, trained.category_ids)
         differences = verify.verify(predictor, args.output, images, box_tolerance, score_tolerance)
     console.print(verify.table(differences, box_tolerance, score_tolerance))
     if not all(entry.passed(box_tolerance, score_tolerance) for entry in differences):

@@ -54,6 +54,16 @@ def add_raw_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Adds `--weights`: a file in place of a run (`args.weights`, str or None)."""
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="in place of a run: a checkpoint of SimpleDet, Detectron2 or torchvision, or a converted one, for the "
+        "detector of --gin_file",
+    )
+
+
 def add_train_data(parser: argparse.ArgumentParser) -> None:
     """Adds `--train_data`: sets TrainInput.data_dir (`args.train_data`, str or None)."""
     parser.add_argument("--train_data", metavar="FOLDER", help="data set to train on: sets TrainInput.data_dir")

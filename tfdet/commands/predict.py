@@ -1,6 +1,7 @@
 """Find objects on images, and write annotated pictures and a json file.
 
-Takes image files, folders and patterns, and a training run (--model_dir) or an exported model (--saved_model).
+Takes image files, folders and patterns, and a training run (--model_dir), an exported model (--saved_model) or the
+weights of another program (--weights).
 An image that cannot be read is named and skipped; the exit code is then 1.
 """
 
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, folder, or pattern like 'in/**/*.jpg'")
     flags.add_model_dir(parser, required=False)
     parser.add_argument("--saved_model", metavar="FOLDER", help="an exported model, in place of --model_dir")
+    flags.add_weights(parser)
     flags.add_config(parser)
     parser.add_argument(
         "--checkpoint", metavar="STEP", help='with --model_dir: step of the checkpoint, or "best"; default: the newest'
@@ -39,8 +41,11 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.export.image_files import find_images
     from tfdet.report.predictions import predict_files
 
-    if bool(args.model_dir) == bool(args.saved_model):
-        raise UserError("give one of --model_dir (a training run) and --saved_model (an exported model)")
+    if sum(map(bool, (args.model_dir, args.saved_model, args.weights))) != 1:
+        raise UserError(
+            "give one of --model_dir (a training run), --saved_model (an exported model) and --weights (of another "
+            "program)"
+        )
     if args.saved_model and (args.gin_file or args.gin_param or args.checkpoint):
         raise UserError("--saved_model holds its own configuration: leave out --gin_file, --gin_param and --checkpoint")
     if args.saved_model and args.raw_weights:
@@ -68,9 +73,9 @@ def _predictor(args: argparse.Namespace):
 
     if args.saved_model:
         return predictor.SavedModelPredictor(args.saved_model)
-    checkpoint = restore.parse_checkpoint(args.checkpoint)
+    restore.check_choice(args)
     flags.configure(args, from_run=True)
-    trained = restore.restore(args.model_dir, checkpoint, args.raw_weights)
+    trained, _ = restore.chosen(args)
     return predictor.CheckpointPredictor(
-        trained.detector, *restore.evaluation_sides(), trained.classes, trained.category_ids, TestTimeAugmentation()
+        trained.detector, restore.evaluation_resize(), trained.classes, trained.category_ids, TestTimeAugmentation()
     )

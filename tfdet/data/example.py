@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.data.mask_schema import parse_rings, ring_edges
-from tfdet.data.resize import pad_to_canvas, resize_image
+from tfdet.data.resize import Resize, pad_to_canvas, resize_image
 from tfdet.data.schema import decode_rgb, parse_record, training_boxes
 from tfdet.structures import Batch, Example
 
@@ -49,10 +49,8 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     return Example(image, image_id, boxes, classes, edges, parts)
 
 
-def fit_example(
-    example: Example, short_side: int | tf.Tensor, long_side: int, flip: tf.Tensor, profile: str = "S"
-) -> Batch:
-    """Resizes an example as SimpleDet does and mirrors it when asked.
+def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: str = "S") -> Batch:
+    """Resizes an example and mirrors it when asked.
 
     The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
     equals mirroring afterwards up to rounding where the scaled width is not whole. Boxes follow SimpleDet: times scale,
@@ -61,7 +59,7 @@ def fit_example(
 
     Args:
         example: a decoded image.
-        short_side, long_side: as in `resize.resized_size`.
+        resize: the sides and the rule.
         flip: bool [], mirror left to right.
         profile: where boxes are clipped after scaling: "S", the SimpleDet release of the zoo, to the canvas,
             [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1]. "C" is
@@ -72,7 +70,7 @@ def fit_example(
         A `Batch` without the batch axis and without padding.
     """
     image = tf.cond(flip, lambda: tf.reverse(example.image, axis=[1]), lambda: example.image)
-    image, info = resize_image(image, short_side, long_side)
+    image, info = resize_image(image, *resize)
     height, width = info[0], info[1]
     if profile == "C":
         # Inclusive corners name pixels: the right and lower edges lie one pixel of the stored image further.
@@ -82,7 +80,7 @@ def fit_example(
         boxes, mirrored_from = example.boxes * info[2], width - 1.0
     if profile == "S":
         shape = tf.shape(example.image)
-        canvas = canvas_size(shape[0] >= shape[1], short_side, long_side)
+        canvas = canvas_size(shape[0] >= shape[1], resize.short_side, resize.long_side)
         limit_y, limit_x = tf.cast(canvas[0], tf.float32), tf.cast(canvas[1], tf.float32)
     elif profile == "H":
         limit_y, limit_x = height - 1.0, width - 1.0

@@ -15,6 +15,7 @@ from tfdet.data.example import batch_items, canvas_size, decode_example, fit_exa
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
+from tfdet.data.resize import Resize, Rule
 from tfdet.errors import UserError
 from tfdet.structures import Batch
 
@@ -43,6 +44,7 @@ class TrainInput:
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready for each replica.
         masks: read the masks of the objects; without, the batches hold no edges.
+        resize: whose resize it is: see `resize.Resize`.
 
     Raises:
         UserError: the data set is missing, changed, has no image with a box or, with `masks`, no mask; an argument is
@@ -61,12 +63,13 @@ class TrainInput:
         num_parallel_calls: int | None = None,
         prefetch: int = 2,
         masks: bool = False,
+        resize: Rule = "simpledet",
     ):
         self.short_sides = tuple(short_side) if isinstance(short_side, (tuple, list)) else (short_side,)
         if not self.short_sides:
             raise UserError("TrainInput.short_side must name one side at least. Received: ()")
         for side in self.short_sides:
-            _check_sides(side, long_side)
+            Resize(side, long_side, resize).check("TrainInput")
         if images_per_replica < 1:
             raise UserError(f"TrainInput.images_per_replica must be at least 1. Received: {images_per_replica}")
         if order not in _ORDERS:
@@ -80,7 +83,7 @@ class TrainInput:
                 "annotations with segmentations (tfdet convert_data --coco), or train a detector without masks"
             )
         self.masks = masks
-        self.short_side, self.long_side = max(self.short_sides), long_side
+        self.short_side, self.long_side, self.resize = max(self.short_sides), long_side, resize
         self.images_per_replica = images_per_replica
         self.flip, self.order, self.profile = flip, order, profile
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
@@ -152,7 +155,7 @@ class TrainInput:
             short_side = (
                 tf.gather(tf.constant(self.short_sides), side) if len(self.short_sides) > 1 else self.short_side
             )
-            item = fit_example(example, short_side, self.long_side, flip, self.profile)
+            item = fit_example(example, Resize(short_side, self.long_side, self.resize), flip, self.profile)
             return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side))
 
         epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)
@@ -205,6 +208,7 @@ class EvalInput:
         data_dir: data set folder with a manifest.
         short_side, long_side: as in `resize.resized_size`; SimpleDet tests C4 models at 800/2000, FPN at 800/1333.
         images_per_batch: images in a batch, > 0.
+        resize: whose resize it is: see `resize.Resize`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready.
 
@@ -218,35 +222,35 @@ class EvalInput:
         short_side: int = 800,
         long_side: int = 2000,
         images_per_batch: int = 1,
+        resize: Rule = "simpledet",
         num_parallel_calls: int | None = None,
         prefetch: int = 2,
     ):
-        _check_sides(short_side, long_side)
+        self.resize = Resize(short_side, long_side, resize).check("EvalInput")
         if images_per_batch < 1:
             raise UserError(f"EvalInput.images_per_batch must be at least 1. Received: {images_per_batch}")
         self.manifest = Manifest.load(data_dir)
-        self.short_side, self.long_side = short_side, long_side
         self.images_per_batch = images_per_batch
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
 
-    def dataset(self, short_side: int | None = None, long_side: int | None = None) -> tf.data.Dataset:
+    def dataset(self, resize: Resize | None = None) -> tf.data.Dataset:
         """The finite stream of batches; the last one may be smaller.
 
         Args:
-            short_side, long_side: in place of the input's own.
+            resize: in place of the input's own.
 
         Returns:
             A dataset of `Batch`; boxes and classes are the ones training would use (no crowds).
         """
         table = record_table(self.manifest, self._index)
-        sides = short_side or self.short_side, long_side or self.long_side
+        resize = resize or self.resize
 
         def load(row: tf.Tensor) -> Batch:
             serialized = read_serialized(table, row)
             example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
-            return fit_example(example, *sides, tf.constant(False))
+            return fit_example(example, resize, tf.constant(False))
 
         dataset = tf.data.Dataset.range(self.manifest.num_images)
         dataset = dataset.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
@@ -264,11 +268,6 @@ class EvalInput:
     def image_files(self) -> dict[int, str]:
         """Original file name of every image id."""
         return image_files(self.manifest, self._index)
-
-
-def _check_sides(short_side: int, long_side: int) -> None:
-    if not 0 < short_side <= long_side:
-        raise UserError(f"short_side and long_side need 0 < short <= long. Received: {short_side}, {long_side}")
 
 
 def _shuffle_seed(seed: int, epoch: tf.Tensor, stream: int) -> tf.Tensor:

@@ -1,22 +1,66 @@
-"""SimpleDet's resize in TensorFlow graph ops, for the input pipeline and for exported models.
+"""The resize of images in TensorFlow graph ops, for the input pipeline and for exported models: SimpleDet's, and those
+of the two programs whose trained detectors are read too.
 
-Source: SimpleDet core/detection_input.py, ResizeRoiRec / cv2.resize(fx=scale, fy=scale, INTER_LINEAR).
+Sources: SimpleDet core/detection_input.py, ResizeRoiRec: cv2.resize(fx=scale, fy=scale, INTER_LINEAR); Detectron2
+data/transforms/augmentation_impl.py, ResizeShortestEdge, with Pillow's Image.resize(BILINEAR); torchvision
+models/detection/transform.py, with torch.nn.functional.interpolate(recompute_scale_factor=True).
 """
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import tensorflow as tf
 
+from tfdet.errors import UserError
 
-def resized_size(height, width, short_side: int | tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Size of an image after SimpleDet's resize.
+Rule = Literal["simpledet", "detectron2", "torchvision"]
+RULES = ("simpledet", "detectron2", "torchvision")
 
-    scale = min(short_side / min(h, w), long_side / max(h, w)); each side is multiplied and rounded half to even
-    (cvRound). In float64, as Python and OpenCV compute it.
+
+class Resize(NamedTuple):
+    """To what size images are resized, and how.
+
+    A trained detector expects the rule of the program that trained it; the sizes of the three differ by a pixel, and
+    Detectron2's smooths what it shrinks.
+    """
+
+    short_side: int | tf.Tensor
+    """Pixels that the shorter side shall have."""
+    long_side: int
+    """The most that the longer side may have."""
+    rule: Rule = "simpledet"
+
+    def check(self, owner: str) -> Resize:
+        """Itself.
+
+        Args:
+            owner: whose parameters these are, for the message.
+
+        Raises:
+            UserError: a side is out of range or the rule unknown.
+        """
+        if not 0 < self.short_side <= self.long_side:
+            raise UserError(
+                f"short_side and long_side need 0 < short <= long. Received: {self.short_side}, {self.long_side}"
+            )
+        if self.rule not in RULES:
+            raise UserError(f"{owner}.resize must be one of {', '.join(RULES)}. Received: {self.rule!r}")
+        return self
+
+
+def resized_size(
+    height, width, short_side: int | tf.Tensor, long_side: int, rule: Rule = "simpledet"
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Size of an image after the resize.
+
+    scale = min(short_side / min(h, w), long_side / max(h, w)), and each side times the scale is rounded: half to even
+    in SimpleDet (cvRound), half up in Detectron2, down in torchvision. In float64, as Python and OpenCV compute it;
+    torchvision did in float32 before it had its scale in Python, and then 480 x 640 could become 799 x 1066.
 
     Args:
         height, width: int [], size of the image in pixels; numbers or tensors.
-        short_side, long_side: what the shorter side shall become, and what the longer side may not exceed.
+        short_side, long_side, rule: of `Resize`.
 
     Returns:
         height int32 [], width int32 [], scale float64 [].
@@ -24,33 +68,63 @@ def resized_size(height, width, short_side: int | tf.Tensor, long_side: int) -> 
     Example:
         resized_size(480, 640, 800, 1200) is (800, 1067, 1.6667).
     """
-    height, width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
-    short_side = tf.cast(short_side, tf.float64)
-    scale = tf.minimum(short_side / tf.minimum(height, width), long_side / tf.maximum(height, width))
-    new_height, new_width = tf.cast(tf.round(height * scale), tf.int32), tf.cast(tf.round(width * scale), tf.int32)
+    sides = tf.cast(tf.stack([height, width]), tf.float64)
+    short_side, long_side = tf.cast(short_side, tf.float64), tf.cast(long_side, tf.float64)
+    scale = tf.minimum(short_side / tf.reduce_min(sides), long_side / tf.reduce_max(sides))
+    if rule == "detectron2":
+        # In its order of operations: the short side is exact, and both shrink together where the longer is too long.
+        shortest = tf.reduce_min(sides)
+        new = tf.where(sides == shortest, short_side, short_side / shortest * sides)
+        longest = tf.reduce_max(new)
+        new = tf.floor(tf.where(longest > long_side, new * (long_side / longest), new) + 0.5)
+    elif rule == "torchvision":
+        new = tf.floor(sides * scale)
+    else:
+        new = tf.round(sides * scale)
     # A sliver of an image keeps one pixel; cv2.resize would refuse it.
-    return tf.maximum(new_height, 1), tf.maximum(new_width, 1), scale
+    new = tf.maximum(tf.cast(new, tf.int32), 1)
+    return new[0], new[1], scale
 
 
-def resize_image(image: tf.Tensor, short_side: int | tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resizes one image as SimpleDet does: bilinear, half-pixel centres, no antialiasing, the exact scale.
+def resize_image(
+    image: tf.Tensor, short_side: int | tf.Tensor, long_side: int, rule: Rule = "simpledet"
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Resizes one image: bilinear, half-pixel centres.
 
-    tf.image.resize maps by the ratio of the rounded sizes and so drifts by up to .03 source pixel; here the source
-    coordinate is (x + .5) / scale - .5 in float64, as in cv2.resize with fx and fy. Before rounding the result agrees
-    with OpenCV's float path within 1e-3; OpenCV's uint8 path has fixed-point weights and can differ by one level.
+    "simpledet": no antialiasing, the exact scale. tf.image.resize maps by the ratio of the rounded sizes and so drifts
+    by up to .03 source pixel; here the source coordinate is (x + .5) / scale - .5 in float64, as in cv2.resize with fx
+    and fy. Before rounding the result agrees with OpenCV's float path within 1e-3; OpenCV's uint8 path has fixed-point
+    weights and can differ by one level.
+
+    "detectron2": by the ratio of the sizes, with Pillow's antialiasing: columns first, rounded, then rows. (Pillow 13
+    takes rows first where that is less work: one level of difference in a fifth of the values of such images.)
+
+    "torchvision": by the ratio of the sizes, no antialiasing. torchvision goes on with the unrounded values.
 
     Args:
         image: uint8 [H, W, C].
-        short_side, long_side: as in `resized_size`.
+        short_side, long_side, rule: of `Resize`.
 
     Returns:
-        image uint8 [H', W', C], rounded half to even; image_info float32 [3]: H', W', scale.
+        image uint8 [H', W', C], rounded half to even; image_info float32 [3]: H', W', scale. The last two rules' scale
+        is the one before the sizes are rounded, so that boxes of such images are exact to half a pixel of H' and W'.
     """
     shape = tf.shape(image)
-    height, width, scale = resized_size(shape[0], shape[1], short_side, long_side)
-    resized = scale_bilinear(image, height, width, scale)
+    height, width, scale = resized_size(shape[0], shape[1], short_side, long_side, rule)
+    if rule == "detectron2":
+        columns = _antialiased(image, shape[0], width)
+        resized = _antialiased(columns, height, width)
+    else:
+        by = scale if rule == "simpledet" else tf.stack([height, width]) / shape[:2]
+        resized = scale_bilinear(image, height, width, by)
     info = tf.stack([tf.cast(height, tf.float32), tf.cast(width, tf.float32), tf.cast(scale, tf.float32)])
     return tf.cast(tf.round(resized), tf.uint8), info
+
+
+def _antialiased(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Pillow's bilinear filter, a triangle as wide as a pixel of the smaller image: float32 of whole levels."""
+    resized = tf.image.resize(image, tf.stack([height, width]), antialias=True)
+    return tf.floor(resized + 0.5)
 
 
 def scale_bilinear(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -61,17 +135,18 @@ def scale_bilinear(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, scale:
     Args:
         image: uint8 or float32 [H, W, C].
         height, width: int32 [], size of the result.
-        scale: float64 [].
+        scale: float64 [], or [2] for rows and columns.
 
     Returns:
         float32 [height, width, C].
     """
     shape = tf.shape(image)
-    left, right, weight = _taps(shape[1], width, scale)
+    rows, columns = tf.unstack(tf.broadcast_to(scale, [2]))
+    left, right, weight = _taps(shape[1], width, columns)
     first = tf.cast(tf.gather(image, left, axis=1), tf.float32)
     second = tf.cast(tf.gather(image, right, axis=1), tf.float32)
     columns = first + (second - first) * weight[None, :, None]
-    top, bottom, weight = _taps(shape[0], height, scale)
+    top, bottom, weight = _taps(shape[0], height, rows)
     first, second = tf.gather(columns, top), tf.gather(columns, bottom)
     return first + (second - first) * weight[:, None, None]
 

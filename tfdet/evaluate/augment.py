@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.ops.boxes import extra_pixel
 from tfdet.structures import Detections
@@ -49,23 +50,23 @@ class TestTimeAugmentation:
         """Whether it does anything."""
         return bool(self.scales) or self.flip or self.long_side is not None
 
-    def sides(self, short_side: int, long_side: int) -> list[tuple[int, int]]:
-        """Short and long side of every scale.
+    def resizes(self, one: Resize) -> list[Resize]:
+        """The resize of every scale.
 
         Args:
-            short_side, long_side: of `EvalInput`.
+            one: of `EvalInput`.
 
         Raises:
             UserError: a scale is larger than the long side.
         """
-        long = self.long_side or long_side
-        sides = [(scale, long) for scale in self.scales or (short_side,)]
-        if any(short > long for short, _ in sides):
+        long = self.long_side or one.long_side
+        scales = self.scales or (one.short_side,)
+        if any(scale > long for scale in scales):
             raise UserError(
                 f"TestTimeAugmentation.scales {self.scales}: the longer side may have {long} pixels; "
                 "set TestTimeAugmentation.long_side"
             )
-        return sides
+        return [Resize(scale, long, one.rule) for scale in scales]
 
     def describe(self) -> str:
         """In words, for a person."""

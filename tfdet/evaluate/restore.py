@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import gin
 
+from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 
 
@@ -54,32 +55,70 @@ def restore(
     return TrainedDetector(detector, list(manifest.classes), list(manifest.category_ids), step)
 
 
-def from_weights(path: str, classes: list[str], category_ids: list[int]) -> TrainedDetector:
-    """Builds the configured detector with the weights of another program's checkpoint, all of them.
+def from_weights(path: str) -> TrainedDetector:
+    """Builds the configured detector with the weights of a file, all of them.
+
+    The classes are those of the data set that the configuration evaluates on, in their order; where it names none, the
+    file's: see `tfdet.weights.sources.classes_of`.
 
     Args:
       path: the file; see `tfdet.weights.load`.
-      classes, category_ids: of the data set; the checkpoint must have as many classes, in their order.
 
     Raises:
       UserError: the file does not fill the detector.
     """
-    from tfdet import weights
+    from tfdet.data.manifest import Manifest
     from tfdet.detectors import build_detector
+    from tfdet.weights import sources
+    from tfdet.weights.load import find_weights, load_arrays
+    from tfdet.weights.readers import read_weights
 
+    file = find_weights(path)
+    arrays, folder = read_weights(file), evaluation_folder()
+    if folder:
+        manifest = Manifest.load(folder)
+        classes, category_ids = list(manifest.classes), list(manifest.category_ids)
+    else:
+        named = sources.classes_of(arrays)
+        if named is None:
+            raise UserError(f"{file} holds no detector: no class predictor is in it")
+        classes, category_ids = list(named.values()), list(named)
     detector = build_detector(num_classes=len(classes))
-    weights.load(detector, path, strict=True)
-    return TrainedDetector(detector, list(classes), list(category_ids), 0)
+    load_arrays(detector, arrays, str(file), strict=True)
+    return TrainedDetector(detector, classes, category_ids, 0)
 
 
-def evaluation_sides() -> tuple[int, int]:
-    """The short and long side that the configuration gives to test images, in pixels.
+def chosen(args: Any) -> tuple[TrainedDetector, str]:
+    """The detector that `--model_dir` or `--weights` names, and in words what it is.
+
+    Args:
+      args: of a command, configured, with `model_dir`, `weights`, `checkpoint` and `raw_weights`.
+    """
+    if args.weights:
+        return from_weights(args.weights), args.weights
+    trained = restore(args.model_dir, parse_checkpoint(args.checkpoint), args.raw_weights)
+    return trained, f"checkpoint of step {trained.step}"
+
+
+def check_choice(args: Any) -> None:
+    """Raises UserError where `args` name neither a run nor weights, or both, or what does not go with weights."""
+    if bool(args.weights) == bool(args.model_dir) or (args.weights and not args.gin_file):
+        raise UserError("give either --model_dir of a run, or --weights of another program with --gin_file")
+    if args.weights and (args.checkpoint or args.raw_weights):
+        raise UserError(
+            "--checkpoint and --raw_weights choose among the weights of a run: leave them out with --weights"
+        )
+    parse_checkpoint(args.checkpoint)
+
+
+def evaluation_resize() -> Resize:
+    """The resize that the configuration gives to test images.
 
     Read from the bindings of `EvalInput`, without making one: export and prediction need no data set.
     """
     from tfdet.data.inputs import EvalInput
 
-    return int(configured(EvalInput, "short_side")), int(configured(EvalInput, "long_side"))
+    return Resize(*(configured(EvalInput, name) for name in ("short_side", "long_side", "resize"))).check("EvalInput")
 
 
 def configured(configurable: Any, parameter: str) -> Any:
@@ -90,7 +129,9 @@ def configured(configurable: Any, parameter: str) -> Any:
 
 def evaluation_folder() -> str | None:
     """The data set that the configuration evaluates on (`EvalInput.data_dir`), None where it names none."""
-    return gin.get_bindings("EvalInput").get("data_dir")
+    from tfdet.data.inputs import EvalInput
+
+    return gin.get_bindings(EvalInput.__name__).get("data_dir")
 
 
 def parse_checkpoint(text: str | None) -> int | str | None:

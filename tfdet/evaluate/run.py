@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
@@ -130,9 +131,9 @@ def evaluate(
             "evaluate on a data set with the classes that it was trained on"
         )
     evaluator = CocoEvaluator(ground_truth or eval_input.ground_truth(), manifest)
-    sides = None
+    resizes = None
     if augmentation is not None and augmentation.is_on:
-        sides = augmentation.sides(eval_input.short_side, eval_input.long_side)
+        resizes = augmentation.resizes(eval_input.resize)
         detect_views = AugmentedDetector(detector, augmentation.flip)
     else:
         detect = detect or detect_function(detector)
@@ -141,12 +142,12 @@ def evaluate(
     samples: list[Sample] = []
     warm_images, start = 0, time.perf_counter()
     with _progress(console, total) as advance:
-        for batch, views in _batches(eval_input, sides):
+        for batch, views in _batches(eval_input, resizes):
             left = total - evaluator.num_images
             if left <= 0:
                 break
             batch = _first_images(batch, left)
-            if sides is None:
+            if resizes is None:
                 found = detect(batch.images, batch.image_info)
             else:
                 found = detect_views([(images[:left], image_info[:left]) for images, image_info in views])
@@ -175,9 +176,9 @@ def evaluate(
     )
 
 
-def _batches(eval_input, sides: list[tuple[int, int]] | None) -> Iterator[tuple[Batch, list[View]]]:
-    """The batches of an `EvalInput`, each with its views at these sides; its errors name the record."""
-    others = [eval_input.dataset(*own) for own in sides or ()]
+def _batches(eval_input, resizes: list[Resize] | None) -> Iterator[tuple[Batch, list[View]]]:
+    """The batches of an `EvalInput`, each with its views at these sizes; its errors name the record."""
+    others = [eval_input.dataset(resize) for resize in resizes or ()]
     try:
         for batch, *views in zip(eval_input.dataset(), *others):
             yield batch, [(view.images, view.image_info) for view in views]

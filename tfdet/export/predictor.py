@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.resize import resize_image
+from tfdet.data.resize import Resize, resize_image
 from tfdet.errors import UserError
 from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.evaluate.run import detect_function
@@ -45,8 +45,7 @@ class CheckpointPredictor:
 
     Args:
       detector: a model with `detect`, weights restored.
-      short_side: the resized length of an image's shorter side, in pixels.
-      long_side: the most that its longer side may have.
+      resize: of the images.
       classes: class names by class.
       category_ids: original category ids by class.
       augmentation: of the images; None, or one that does nothing: each image once.
@@ -55,17 +54,16 @@ class CheckpointPredictor:
     def __init__(
         self,
         detector: Any,
-        short_side: int,
-        long_side: int,
+        resize: Resize,
         classes: Sequence[str],
         category_ids: Sequence[int],
         augmentation: TestTimeAugmentation | None = None,
     ):
         self.classes, self.category_ids = list(classes), list(category_ids)
-        self._sides = [(int(short_side), int(long_side))]
+        self._resizes = [resize]
         self._detect_views: Callable[[Sequence[View]], Detections]
         if augmentation is not None and augmentation.is_on:
-            self._sides = augmentation.sides(*self._sides[0])
+            self._resizes = augmentation.resizes(resize)
             self._detect_views = AugmentedDetector(detector, augmentation.flip)
         else:
             detect = detect_function(detector)
@@ -73,7 +71,7 @@ class CheckpointPredictor:
 
     def __call__(self, image: np.ndarray) -> Prediction:
         """Detects on one image, uint8 [H, W, 3], RGB."""
-        views = [resize_image(tf.constant(image), *sides) for sides in self._sides]
+        views = [resize_image(tf.constant(image), *own) for own in self._resizes]
         detections = self._detect_views([(resized[None], image_info[None]) for resized, image_info in views])
         return to_prediction(serving_outputs(detections, tf.constant([image.shape[:2]], tf.int32)))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdet.data.resize import pad_to_canvas, resize_image
+from tfdet.data.resize import Resize, pad_to_canvas, resize_image
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.ops import native
@@ -42,15 +42,14 @@ class DetectionModule(tf.Module):
 
     Args:
       detector: a model with `detect`.
-      short_side: the resized length of an image's shorter side, in pixels.
-      long_side: the most that its longer side may have.
+      resize: of the images.
     """
 
-    def __init__(self, detector: Any, short_side: int, long_side: int):
+    def __init__(self, detector: Any, resize: Resize):
         super().__init__(name="detection")
         self.detector = detector
-        self._short_side = int(short_side)
-        self._long_side = int(long_side)
+        # Not `resize` itself: tf.Module would track the tuple.
+        self._resize_image = lambda image: resize_image(image, *resize)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def image_bytes(self, inputs):
@@ -94,7 +93,7 @@ class DetectionModule(tf.Module):
 
             def prepare(index, resized, infos, sizes):
                 image = decode(inputs[index])
-                small, info = resize_image(image, self._short_side, self._long_side)
+                small, info = self._resize_image(image)
                 return (
                     index + 1,
                     resized.write(index, small),
@@ -181,8 +180,7 @@ def check_target(output: str | os.PathLike) -> None:
 def export(
     detector: Any,
     output: str | os.PathLike,
-    short_side: int,
-    long_side: int,
+    resize: Resize,
     classes: Sequence[str],
     category_ids: Sequence[int],
     implementation: str = "python",
@@ -194,8 +192,7 @@ def export(
     Args:
       detector: a model with `detect`, weights restored.
       output: the folder to write, absent or empty.
-      short_side: the resized length of an image's shorter side, in pixels.
-      long_side: the most that its longer side may have.
+      resize: of the images.
       classes: class names by class.
       category_ids: original category ids by class.
       implementation: of the ops that are traced: `"python"`, which any TensorFlow loads, or `"native"`, tfdet's custom
@@ -207,7 +204,7 @@ def export(
     output = os.path.abspath(os.fspath(output))
     check_target(output)
     temporary = f"{output}.tmp{os.getpid()}"
-    module = DetectionModule(detector, short_side, long_side)
+    module = DetectionModule(detector, resize)
     signatures = {name: getattr(module, name) for name in SIGNATURES}
     signatures["serving_default"] = module.image_bytes
     try:
@@ -216,7 +213,7 @@ def export(
             tf.saved_model.save(module, temporary, signatures=signatures)
         os.makedirs(os.path.join(temporary, _EXTRA), exist_ok=True)
         with open(os.path.join(temporary, _EXTRA, LABELS_FILE), "w", encoding="utf-8") as file:
-            json.dump(_labels(classes, category_ids, short_side, long_side), file, indent=1, ensure_ascii=False)
+            json.dump(_labels(classes, category_ids, resize), file, indent=1, ensure_ascii=False)
         if os.path.isdir(output):
             os.rmdir(output)  # empty: see check_target
         os.rename(temporary, output)
@@ -245,12 +242,13 @@ def read_labels(folder: str | os.PathLike) -> tuple[list[str], list[int]] | None
     return [entry["name"] for entry in entries], [int(entry["category_id"]) for entry in entries]
 
 
-def _labels(classes: Sequence[str], category_ids: Sequence[int], short_side: int, long_side: int) -> dict:
+def _labels(classes: Sequence[str], category_ids: Sequence[int], resize: Resize) -> dict:
     return {
         "classes": [
             {"id": number, "name": name, "category_id": int(category)}
             for number, (name, category) in enumerate(zip(classes, category_ids), 1)
         ],
-        "short_side": int(short_side),
-        "long_side": int(long_side),
+        "short_side": resize.short_side,
+        "long_side": resize.long_side,
+        "resize": resize.rule,
     }

@@ -36,6 +36,7 @@ class Trainer:
         undecayed: parts of the paths of variables that are not decayed all the same.
         clip: limit of each gradient element, after the mean over replicas, before the decay; None for none.
         clip_norm: limit of the L2 norm of all gradients together, after that mean and after `clip`; None for none.
+        lr_factors: parts of the paths of variables -> factor of their learning rate; None for none.
         accumulate: micro-batches per update. Each is what one more replica would have had: its own images, random
             draws, normalisers and BN statistics. 1 GPU with 8 runs a recipe for 8 GPUs. Not with BN of mode "sync".
         ema_decay: in (0, 1), keeps a moving average of the weights, which evaluation, export and prediction then use;
@@ -64,6 +65,7 @@ class Trainer:
     undecayed: tuple[str, ...] = ()
     clip: float | None = None
     clip_norm: float | None = None
+    lr_factors: dict[str, float] | None = None
     accumulate: int = 1
     ema_decay: float | None = None
     evaluate_raw: bool = False

@@ -6,7 +6,7 @@ One update, with the gradients g_r of R replicas, each already normalised on its
     finite = all(isfinite(g))           ... so that every replica takes the same decision
     g = clip(g, -c, c)                  element by element, before the weight decay
     g = g * min(1, n / |g|)             or by the norm over all variables; not in SimpleDet
-    m = momentum * m - lr * (g + decay * w)
+    m = momentum * m - lr * f * (g + decay * w)     f is the variable's factor of the learning rate, 1 by default
     w = w + m                           the learning rate is inside the buffer
 
 Where the result is not finite, neither m nor w moves, on any replica.
@@ -20,7 +20,7 @@ Source: SimpleDet core/detection_module.py and detection_train.py; MXNet `SGD` w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -44,6 +44,8 @@ class MomentumSGD(tf.Module):
         undecayed: parts of the paths of variables that are not decayed all the same.
         clip: positive limit of the absolute value of a gradient's element, or None.
         clip_norm: positive limit of the L2 norm of all gradients together, or None; acts after `clip`.
+        lr_factors: parts of the paths of variables -> factor, not negative, of their learning rate; of several that
+            fit a path the longest counts. MXNet's `lr_mult`.
 
     Attributes:
         momenta: dict from variable path to the momentum, float32 of the variable's shape.
@@ -59,6 +61,7 @@ class MomentumSGD(tf.Module):
         clip: float | None = None,
         undecayed: Sequence[str] = (),
         clip_norm: float | None = None,
+        lr_factors: Mapping[str, float] | None = None,
     ):
         super().__init__(name="optimizer")
         if not 0 <= momentum < 1:
@@ -79,6 +82,8 @@ class MomentumSGD(tf.Module):
             variable.path.rsplit("/", 1)[-1] in decayed and not any(part in variable.path for part in undecayed)
             for variable in self.variables_to_train
         ]
+        self.lr_factors = [_factor(variable.path, lr_factors or {}) for variable in self.variables_to_train]
+        _check_factors(lr_factors or {}, [variable.path for variable in self.variables_to_train])
         self.momenta = zeros_beside(self.variables_to_train, "momentum")
 
     def dense(self, gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
@@ -127,19 +132,35 @@ class MomentumSGD(tf.Module):
         if self.clip_norm is not None:
             factor = self.clip_norm / tf.maximum(tf.linalg.global_norm(gradients), self.clip_norm)
             gradients = [gradient * factor for gradient in gradients]
-        for variable, gradient, decayed in zip(self.variables_to_train, gradients, self.is_decayed, strict=True):
+        rows = zip(self.variables_to_train, gradients, self.is_decayed, self.lr_factors, strict=True)
+        for variable, gradient, decayed, factor in rows:
             weight = tf.convert_to_tensor(variable.value)
             momentum_variable = self.momenta[variable.path]
             old_momentum = tf.convert_to_tensor(momentum_variable)
             if decayed and self.weight_decay:
                 gradient += self.weight_decay * weight
-            new_momentum = self.momentum * old_momentum - learning_rate * gradient
+            new_momentum = (
+                self.momentum * old_momentum - (learning_rate if factor == 1.0 else learning_rate * factor) * gradient
+            )
             targets += [momentum_variable, variable.value]
             values += [
                 tf.where(finite, new_momentum, old_momentum),
                 tf.where(finite, weight + new_momentum, weight),
             ]
         assign_on_replicas(targets, values)
+
+
+def _factor(path: str, factors: Mapping[str, float]) -> float:
+    fitting = [part for part in factors if part in path]
+    return float(factors[max(fitting, key=len)]) if fitting else 1.0
+
+
+def _check_factors(factors: Mapping[str, float], paths: Sequence[str]) -> None:
+    for part, factor in factors.items():
+        if not factor >= 0:
+            raise UserError(f"Trainer.lr_factors: the factor of {part!r} must not be negative. Received: {factor}")
+        if not any(part in path for path in paths):
+            raise UserError(f"Trainer.lr_factors: no trained variable has {part!r} in its path, as {paths[0]} has")
 
 
 def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

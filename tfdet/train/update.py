@@ -38,6 +38,7 @@ def make_parts(strategy: tf.distribute.Strategy, detector, trainer: Trainer) -> 
             trainer.clip,
             trainer.undecayed,
             trainer.clip_norm,
+            trainer.lr_factors,
         )
         average = None
         if trainer.ema_decay is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from tfdet.backbones import ResNetV2
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
-from tfdet.weights import simpledet, simpledet_mask, simpledet_v2
+from tfdet.weights import published, simpledet, simpledet_mask, simpledet_v2
 from tfdet.weights.readers import read_weights
 from tfdet.weights.rules import Arrays, NameMap, Rule, source_of, target_of
 
@@ -189,9 +189,9 @@ def find_weights(path: str | Path) -> Path:
     """The file that a path or a short name means.
 
     Args:
-        path: a path, or a name without folder and ending, such as `resnet-v1-50`: the file of that name, or of that
-            name and `-0000`, with any ending in the weights folder. That is what the environment variable TFDET_WEIGHTS
-            names, by default `pretrain_model`.
+        path: a path, or a name without folder: the file of that name in the weights folder, or, without an ending, as
+            `resnet-v1-50`, the one of that name, or of that name and `-0000`, with any ending. The folder is what the
+            environment variable TFDET_WEIGHTS names, by default `pretrain_model`.
 
     Raises:
         UserError: there is none, or a name fits several.
@@ -203,17 +203,24 @@ def find_weights(path: str | Path) -> Path:
         return path
     folder = Path(os.environ.get("TFDET_WEIGHTS") or "pretrain_model")
     found = []
-    if path.name == str(path) and path.suffix == "" and folder.is_dir():
-        found = sorted(p for p in folder.iterdir() if p.name.split(".")[0] in (path.name, f"{path.name}-0000"))
+    if path.name == str(path) and folder.is_dir():
+        found = sorted(p for p in folder.iterdir() if _is_called(p, path))
     if len(found) == 1:
         return found[0]
     if found:
         raise UserError(f"{path}: {folder} has {', '.join(p.name for p in found)}; give the path of one")
+    offered = published.address(path.name)
     raise UserError(
-        f"{path}: no such file, nor a name of one in {folder} (TFDET_WEIGHTS names another folder). It holds the "
-        "weights to start from (Trainer.init_weights); SimpleDet, https://github.com/tusen-ai/simpledet, offers its "
-        "ImageNet backbones. To train from random weights add --gin_file=gin_configs/base/from_scratch.gin"
+        f"{path}: no such file, nor a name of one in {folder} (TFDET_WEIGHTS names another folder). "
+        + (f"Download it from {offered}" if offered else "docs/weights.md lists where published weights are offered")
+        + ", or train from random weights: --gin_file=gin_configs/base/from_scratch.gin"
     )
+
+
+def _is_called(file: Path, name: Path) -> bool:
+    if name.suffix:
+        return file.name == name.name
+    return file.name.split(".")[0] in (name.name, f"{name.name}-0000")
 
 
 def _other_backbone(report: LoadReport, name_map: NameMap) -> str:

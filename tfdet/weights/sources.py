@@ -6,6 +6,7 @@ import re
 
 import keras
 
+from tfdet.data.coco_names import COCO_CATEGORIES
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
 from tfdet.weights import detectron2, imagenet, own_format, simpledet, torchvision
@@ -35,6 +36,22 @@ _CLASS_BIASES = [
     (r"head\.classification_head\.cls_logits\.bias", r"head\.regression_head\.bbox_reg\.bias"),
 ]
 """The bias of a class predictor, with the background in it, or, by anchors, beside the bias of a box predictor."""
+
+
+_COCO_NUMBERS = (torchvision.COCO_NUMBERS, torchvision.COCO_NUMBERS - 1)  # without and with a background in it
+
+
+def classes_of(arrays: Arrays) -> dict[int, str] | None:
+    """Names by category id of the classes that a file's detector finds; None for a file with a backbone alone.
+
+    A file does not name them: 80 are taken for COCO's, any others are numbered.
+    """
+    count = num_classes_of(arrays)
+    if count is None:
+        return None
+    if program_of(arrays) == "torchvision" and count in _COCO_NUMBERS:
+        count = len(COCO_CATEGORIES)
+    return COCO_CATEGORIES if count == len(COCO_CATEGORIES) else {k: f"class {k}" for k in range(1, count + 1)}
 
 
 def program_of(arrays: Arrays) -> str | None:
@@ -77,7 +94,8 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
         "Detectron2": lambda: detectron2.name_map(_detectron2_rules(detector)),
         "Detectron2's ImageNet backbones": lambda: imagenet.DETECTRON2,
         "torchvision": lambda: torchvision.name_map(
-            torchvision.RETINA if isinstance(detector, RetinaDetector) else torchvision.FPN
+            torchvision.RETINA if isinstance(detector, RetinaDetector) else torchvision.FPN,
+            of_coco_ids=num_classes_of(arrays) in _COCO_NUMBERS and detector.num_classes == len(torchvision.COCO_IDS),
         ),
         "torchvision's ResNets": lambda: imagenet.TORCHVISION,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from tfdet.data.coco_names import COCO_CATEGORIES
 from tfdet.weights import layouts
 from tfdet.weights.rules import Arrays, NameMap, Rule
 from tfdet.weights.torch_rules import Step, conv, conv_norm, dense
@@ -100,11 +101,43 @@ RETINA = [
 """RetinaNet (retinanet_resnet50_fpn). Its classes are category ids, so that number 0 is of no object."""
 
 
-def name_map(rules: list[Rule]) -> NameMap:
-    """The map of a family, for both spellings."""
+COCO_IDS = list(COCO_CATEGORIES)
+COCO_NUMBERS = 91
+"""Numbers of classes in torchvision's files of COCO: category ids from 0 to 90, some of which there are not."""
+
+_CLASSES = re.compile(
+    r"roi_heads\.(box_predictor\.(cls_score|bbox_pred)|mask_predictor\.mask_fcn_logits)\.(weight|bias)"
+)
+_ANCHOR_CLASSES = re.compile(r"head\.classification_head\.cls_logits\.(weight|bias)")
+
+
+def coco_classes(arrays: Arrays) -> Arrays:
+    """The predictors of torchvision's published files, which count category ids from 0 to 90, for COCO's 80 classes.
+
+    Two-stage detectors keep number 0, the background; RetinaNet, which has none, does not.
+    """
+    chosen = {}
+    for name, array in arrays.items():
+        if _CLASSES.fullmatch(name):
+            by_class = array.reshape(COCO_NUMBERS, -1, *array.shape[1:])
+            array = by_class[[0, *COCO_IDS]].reshape(-1, *array.shape[1:])
+        elif _ANCHOR_CLASSES.fullmatch(name):
+            by_class = array.reshape(-1, COCO_NUMBERS, *array.shape[1:])
+            array = by_class[:, COCO_IDS].reshape(-1, *array.shape[1:])
+        chosen[name] = array
+    return chosen
+
+
+def name_map(rules: list[Rule], of_coco_ids: bool = False) -> NameMap:
+    """The map of a family, for both spellings.
+
+    Args:
+        rules: `FPN` or `RETINA`.
+        of_coco_ids: the file has 91 numbers of classes and the detector COCO's 80: see `coco_classes`.
+    """
     return NameMap(
         rules,
-        current_names,
+        (lambda arrays: coco_classes(current_names(arrays))) if of_coco_ids else current_names,
         IGNORED,
         pixel_mean=(123.675, 116.28, 103.53),  # .485, .456, .406 of 255
         pixel_std=(58.395, 57.12, 57.375),  # .229, .224, .225 of 255
