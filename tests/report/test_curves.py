@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from tfdet.errors import UserError
-from tfdet.report.curves import plot_run, read_scalars
+from tfdet.report.curves import plot_run, plot_runs, read_scalars
 from tfdet.report.tensorboard import EventWriter
 
 
@@ -31,6 +31,24 @@ def test_the_picture_shows_losses_and_figures(tmp_path):
     assert (whole[:, half:] != without[:, half:]).any()  # the evaluation is the right half
     assert len(np.unique(whole[:, :half].reshape(-1, 3), axis=0)) > 10
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["with.png", "without.png"]
+
+
+def test_several_runs_stand_beside_each_other(tmp_path):
+    for name, loss in (("plain", 2.0), ("tuned", 1.0)):
+        write(tmp_path / name / "train", {step: {"loss/total": loss / (step + 1)} for step in range(5)})
+    runs = [tmp_path / "plain", tmp_path / "tuned"]
+    plot_runs(runs[:1], tmp_path / "one.png")
+    plot_runs(runs, tmp_path / "two.png")
+    write(runs[1] / "eval", {4: {"AP": 0.2, "AP50": 0.5}})
+    plot_runs(runs, tmp_path / "evaluated.png")
+    names = ("one.png", "two.png", "evaluated.png")
+    one, two, evaluated = (np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int) for name in names)
+    half = one.shape[1] // 2
+    assert (one[:, :half] != two[:, :half]).any() and (two[:, half:] != evaluated[:, half:]).any()
+    orange = np.abs(evaluated - [255, 127, 14]).sum(axis=-1) < 30  # the second run's colour, in both halves
+    assert orange[:, :half].any() and orange[:, half:].any()
+    with pytest.raises(UserError, match="no event file with losses"):
+        plot_runs([runs[0], tmp_path / "absent"], tmp_path / "x.png")
 
 
 def test_a_folder_without_a_run(tmp_path):

@@ -1,4 +1,4 @@
-"""Draw the losses and COCO figures of a run as one picture."""
+"""Draw the losses and COCO figures of a run as one picture, or those of several runs beside each other."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from tfdet.errors import EXIT_OK
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_model_dir(parser)
+    parser.add_argument(
+        "--compare", nargs="+", default=[], metavar="FOLDER", help="other runs: total loss, AP and AP50 of each"
+    )
     parser.add_argument("--output", default="curves.png", metavar="FILE", help="picture to write (default: curves.png)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Reads the run's event files and writes the picture."""
-    from tfdet.report.curves import plot_run
+    from tfdet.report.curves import plot_run, plot_runs
 
-    plot_run(args.model_dir, args.output)
+    if args.compare:
+        plot_runs([args.model_dir, *args.compare], args.output)
+    else:
+        plot_run(args.model_dir, args.output)
     print(f"{args.output} written")
     return EXIT_OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfdet.errors import UserError
@@ -35,23 +36,55 @@ def plot_run(model_dir: str | Path, output: str | Path) -> None:
     Raises:
         UserError: the run has no losses yet.
     """
+    losses, figures = _losses(model_dir), _figures(model_dir)
+    curves = [(tag.removeprefix(_LOSSES), losses[tag], {}) for tag in sorted(losses)]
+    _draw(curves, [(tag, figures[tag], {}) for tag in _FIGURES if tag in figures], output)
+
+
+def plot_runs(model_dirs: Sequence[str | Path], output: str | Path) -> None:
+    """Draws the total loss, AP and AP50 of several runs into one picture, a color a run, named by its folder.
+
+    Args:
+        model_dirs: folders of the runs.
+        output: the picture to write.
+
+    Raises:
+        UserError: a run has no losses yet.
+    """
+    losses, figures = [], []
+    for number, folder in enumerate(model_dirs):
+        name, color = Path(folder).resolve().name, f"C{number}"
+        losses.append((name, _losses(folder)[f"{_LOSSES}total"], {"color": color}))
+        found = _figures(folder)
+        figures += [
+            (f"{tag}, {name}", found[tag], {"color": color, "linestyle": style})
+            for tag, style in (("AP", "-"), ("AP50", "--"))
+            if tag in found
+        ]
+    _draw(losses, figures, output)
+
+
+def _losses(model_dir: str | Path) -> dict[str, dict[int, float]]:
     losses = {t: v for t, v in read_scalars(Path(model_dir) / "train").items() if t.startswith(_LOSSES)}
     if not losses:
         raise UserError(f"{model_dir}/train: no event file with losses; give --model_dir the folder of a training run")
-    figures = {t: v for t, v in read_scalars(Path(model_dir) / "eval").items() if t in _FIGURES}
+    return losses
 
+
+def _figures(model_dir: str | Path) -> dict[str, dict[int, float]]:
+    return {t: v for t, v in read_scalars(Path(model_dir) / "eval").items() if t in _FIGURES}
+
+
+def _draw(losses: list, figures: list, output: str | Path) -> None:
+    """Draws curves (label, step -> value, options of the line): losses on the left, figures on the right."""
     from matplotlib.figure import Figure  # a figure of its own: no window, no global state
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for tag in sorted(losses):
-        points = sorted(losses[tag].items())
-        left.plot(*zip(*points, strict=True), label=tag.removeprefix(_LOSSES), linewidth=1)
+    for axes, curves, options in ((left, losses, {"linewidth": 1}), (right, figures, {"marker": "o"})):
+        for label, points, own in curves:
+            axes.plot(*zip(*sorted(points.items()), strict=True), label=label, **options, **own)
     left.set(title="training losses", xlabel="step", yscale="log")
-    for tag in _FIGURES:
-        if tag in figures:
-            points = sorted(figures[tag].items())
-            right.plot(*zip(*points, strict=True), label=tag, marker="o")
     right.set(title="evaluation", xlabel="step", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
