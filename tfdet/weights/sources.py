@@ -95,8 +95,11 @@ def _check_variant(title: str, arrays: Arrays, detector: keras.Model, path: str)
     """`UserError` where a file is of one variant of ResNet-v2 and the detector of the other, or of no ResNet-v2."""
     variant = getattr(detector.backbone, "variant", None)  # ResNetV2 alone has it
     if title == KERAS_V2 and variant != "keras":
-        backbone = "" if variant else f"{type(detector).__name__}.backbone = @ResNetV2(), ResNetV2.num_stages = 4 and "
-        raise UserError(f"{path}: of keras.applications' ResNet V2: set {backbone}ResNetV2.variant = 'keras'")
+        backbone = "" if variant else f"{type(detector).__name__}.backbone = @ResNetV2() and "
+        raise UserError(
+            f"{path}: of keras.applications' ResNet V2: set {backbone}ResNetV2.variant = 'keras', as "
+            "gin_configs/examples/faster_r50v2_fpn_keras.gin does; it takes four stages and a neck"
+        )
     if title == "SimpleDet" and variant == "keras" and "arg:bn_data_beta" in arrays:
         raise UserError(f"{path}: of SimpleDet's ResNet-v2: set ResNetV2.variant = 'mxnet', the default")
 
