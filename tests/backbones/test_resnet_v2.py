@@ -144,6 +144,71 @@ class TestBranches:
             ResNetV2(50, branches=branches, test_branches=test_branches)
 
 
+class TestKerasVariant:
+    def test_stages_stride_in_their_last_unit_and_give_what_goes_into_it(self):
+        backbone = built(26, num_stages=4, width=0.125, variant="keras")
+        assert backbone.strides == [4, 8, 16, 32]
+        assert [[u.conv2.strides[0] for u in stage.units] for stage in backbone.stages] == [[1, 2]] * 3 + [[1, 1]]
+        features = backbone(image(size=(69, 90)))
+        assert [tuple(f.shape[1:]) for f in features] == [(18, 23, 32), (9, 12, 64), (5, 6, 128), (3, 3, 256)]
+        assert all(float(tf.reduce_min(x)) < 0 for x in features[:3]) and float(tf.reduce_min(features[3])) == 0
+
+    def test_variables_are_those_of_the_default_without_bn0_and_with_biases(self):
+        plain = {w.path for w in built(26, num_stages=4, width=0.0625).weights}
+        keras = {w.path for w in built(26, num_stages=4, width=0.0625, variant="keras").weights}
+        assert {path.split("/")[1] for path in plain - keras} == {"bn0"}
+        units = {f"backbone/stage{s}/unit{u}/conv3/bias" for s in (1, 2, 3, 4) for u in (1, 2)}
+        shortcuts = {f"backbone/stage{s}/unit1/sc/bias" for s in (1, 2, 3, 4)}
+        assert keras - plain == {"backbone/conv0/bias"} | units | shortcuts
+
+    def test_a_unit_that_strides_without_a_projection_keeps_every_other_pixel(self):
+        unit = PreActivationUnit(3, 8, 2, False, "frozen", use_bias=True)
+        x = np.random.default_rng(1).normal(size=(2, 9, 10, 8)).astype("f")
+        unit(x)
+        unit.conv3.kernel.assign(tf.zeros_like(unit.conv3.kernel))
+        unit.conv3.bias.assign(np.arange(8, dtype="f"))
+        np.testing.assert_array_equal(unit(x), x[:, ::2, ::2] + np.arange(8, dtype="f"))
+
+    def test_gradients_reach_every_variable_and_are_the_same_recomputed(self):
+        found = []
+        for recompute in ((), (1, 2, 3, 4)):
+            backbone = built(26, num_stages=4, width=0.0625, variant="keras", recompute=recompute)
+            for index, weight in enumerate(backbone.trainable_variables):
+                weight.assign(np.random.default_rng(index).normal(0.3, 0.2, weight.shape))
+            with tf.GradientTape() as tape:
+                loss = sum(tf.reduce_mean(tf.square(f)) for f in backbone(image(size=(40, 40)) / 255, training=True))
+            found.append(tape.gradient(loss, [v.value for v in backbone.trainable_variables]))
+        for variable, ours, recomputed in zip(backbone.trainable_variables, *found, strict=True):
+            assert float(tf.reduce_max(tf.abs(ours))) > 0, variable.path
+            scale = float(tf.reduce_max(tf.abs(ours)))
+            np.testing.assert_allclose(recomputed, ours, rtol=0, atol=1e-5 * scale, err_msg=variable.path)
+
+    @pytest.mark.parametrize(
+        "options,said",
+        [
+            ({"num_stages": 3}, "variant = 'keras' num_stages = 4.*num_stages=3"),
+            ({"num_stages": 4, "dilate_c5": True}, "no dilate_c5.*dilate_c5=True"),
+            ({"num_stages": 4, "branches": (1, 2), "test_branches": (2,)}, r"no branches.*branches=\(1, 2\)"),
+            ({"variant": "caffe"}, "variant='caffe'"),
+        ],
+    )
+    def test_refuses(self, options, said):
+        with pytest.raises(ValueError, match=said):
+            ResNetV2(50, **{"variant": "keras"} | options)
+
+
+def test_the_default_variants_variables_are_simpledets():
+    kinds = ("gamma", "beta", "moving_mean", "moving_variance")
+    expected = {f"backbone/{bn}/{kind}" for bn in ("bn_data", "bn0", "bn1") for kind in kinds}
+    expected.add("backbone/conv0/kernel")
+    for stage in (1, 2, 3, 4):
+        expected.add(f"backbone/stage{stage}/unit1/sc/kernel")
+        for layer in [f"backbone/stage{stage}/unit{unit}/" for unit in (1, 2)]:
+            expected |= {f"{layer}bn{i}/{kind}" for i in (1, 2, 3) for kind in kinds}
+            expected |= {f"{layer}conv{i}/kernel" for i in (1, 2, 3)}
+    assert {w.path for w in built(26, num_stages=4, width=0.0625).weights} == expected
+
+
 @pytest.mark.parametrize("arguments,said", [({"depth": 34}, "depth=34"), ({"num_stages": 2}, "num_stages=2")])
 def test_refuses(arguments, said):
     with pytest.raises(ValueError, match=said):

@@ -117,13 +117,9 @@ def test_strides_elsewhere_are_refused(tmp_path):
         load(detector, tmp_path / "r50.npz")
 
 
-@pytest.mark.parametrize(
-    "names,message",
-    [(["encoder.layers.0.weight"], "of no known program"), (["conv2_block1_preact_bn/gamma"], "use its V1")],
-)
-def test_foreign_tensors_are_refused(tmp_path, names, message):
-    np.savez(tmp_path / "x.npz", **{name: np.ones(2) for name in names})
-    with pytest.raises(UserError, match=message):
+def test_foreign_tensors_are_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", **{"encoder.layers.0.weight": np.ones(2)})
+    with pytest.raises(UserError, match="of no known program"):
         load(small_detector("c4"), tmp_path / "x.npz")
 
 

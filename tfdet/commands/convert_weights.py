@@ -140,9 +140,9 @@ def _written(output: str, detector, report, console) -> bool:
 
 def _verify(image: str, detector, program: str | None, path: Path, console) -> bool:
     from tfdet.errors import UserError
-    from tfdet.weights import verify_keras
+    from tfdet.weights import sources, verify_keras
 
-    if program != "keras.applications ResNet":
+    if program not in (sources.KERAS, sources.KERAS_V2):
         raise UserError(
             f"--verify runs keras.applications' networks; the program of {path} is not run from here. `tfdet "
             "check_golden` compares with outputs that the program stored"

@@ -1,6 +1,6 @@
-"""Name maps of ResNet-v1 backbones trained on ImageNet by other programs than SimpleDet.
+"""Name maps of backbones trained on ImageNet by other programs than SimpleDet.
 
-Their files hold four stages. Stage 4 goes to the backbone or, with a C4 trunk, to the RCNN head.
+Their files hold four stages. Stage 4 goes to the backbone or, with a C4 trunk on ResNet-v1, to the RCNN head.
 """
 
 from __future__ import annotations
@@ -46,6 +46,26 @@ def _keras_rules() -> list[Rule]:
     return rules
 
 
+def _keras_v2_rules() -> list[Rule]:
+    """keras.applications.ResNet50V2 and ResNet101V2 (applications/resnet_v2.py); fed R, G, B from -1 to 1."""
+    unit, target = "conv{stage+1}_block{unit}", "backbone/stage{stage}/unit{unit}"
+    return [
+        *[Rule(f"bn_data/{part}", f"backbone/bn_data/{part}", layouts.same) for part in _BN_DATA],
+        Rule("conv1_conv/kernel", "backbone/conv0/kernel", layouts.hwio),
+        Rule("conv1_conv/bias", "backbone/conv0/bias", layouts.same),
+        *_keras_batch_norm(f"{unit}_preact_bn", f"{target}/bn1"),
+        Rule(f"{unit}_0_conv/kernel", f"{target}/sc/kernel", layouts.hwio),
+        Rule(f"{unit}_0_conv/bias", f"{target}/sc/bias", layouts.same),
+        Rule(f"{unit}_{{c}}_conv/kernel", f"{target}/conv{{c}}/kernel", layouts.hwio),
+        Rule(f"{unit}_3_conv/bias", f"{target}/conv3/bias", layouts.same),
+        *_keras_batch_norm(f"{unit}_{{c-1}}_bn", f"{target}/bn{{c}}"),
+        *_keras_batch_norm("post_bn", "backbone/bn1"),
+    ]
+
+
+# x / 127.5 - 1 (keras/src/applications/imagenet_utils.py, mode "tf") as a BN: the square of 127.5 less its epsilon.
+_BN_DATA = {"gamma": 1.0, "beta": 0.0, "moving_mean": 127.5, "moving_variance": 127.5**2 - BN_EPSILON}
+
 _CAFFE2 = [
     (re.compile(r"(res_)?conv1_bn_(\w+)"), r"stem.conv1.norm.\2"),
     (re.compile(r"conv1_(\w+)"), r"stem.conv1.\1"),
@@ -82,7 +102,7 @@ def from_caffe2(arrays: Arrays) -> Arrays:
     return renamed
 
 
-_KERAS_NAME = re.compile(r"(?:.*/)?(?P<layer>(?:conv|predictions|probs|fc)\w*)/(?P<part>\w+?)(?::0)?")
+_KERAS_NAME = re.compile(r"(?:.*/)?(?P<layer>(?:conv|post_bn|predictions|probs|fc)\w*)/(?P<part>\w+?)(?::0)?")
 
 
 def from_keras(arrays: Arrays) -> Arrays:
@@ -102,6 +122,11 @@ def from_keras(arrays: Arrays) -> Arrays:
         ):
             renamed[mean] = layouts.fold_bias(renamed[mean], renamed.pop(name))
     return renamed
+
+
+def from_keras_v2(arrays: Arrays) -> Arrays:
+    """`from_keras`, whose biases have no BN behind them here, and what keras.applications does to pixels as a BN."""
+    return from_keras(arrays) | {f"bn_data/{part}": np.full(3, value, np.float32) for part, value in _BN_DATA.items()}
 
 
 DETECTRON2 = NameMap(
@@ -140,3 +165,12 @@ KERAS = NameMap(
     stride_in_1x1=True,
 )
 """keras.applications.ResNet50 and ResNet101, in Keras's old .h5 and its new .weights.h5."""
+
+KERAS_V2 = NameMap(
+    _keras_v2_rules(),
+    from_keras_v2,
+    re.compile(r"(predictions|probs)/.*"),
+    pixel_mean=(0.0, 0.0, 0.0),  # the backbone normalises
+    pixel_std=(1.0, 1.0, 1.0),
+)
+"""keras.applications.ResNet50V2 and ResNet101V2, for `ResNetV2.variant = 'keras'`; both file formats."""

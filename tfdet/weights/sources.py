@@ -13,11 +13,13 @@ from tfdet.weights import detectron2, imagenet, own_format, simpledet, torchvisi
 from tfdet.weights.load import family_rules, prepare_simpledet
 from tfdet.weights.rules import Arrays, NameMap
 
+KERAS, KERAS_V2 = "keras.applications ResNet", "keras.applications ResNet V2"
+
 MARKS = {
     "tfdet": own_format.MARK,
     "SimpleDet": re.compile(r"(arg|aux):.+"),
-    "keras.applications ResNet": re.compile(r"(.+/)?conv[2-5]_block\d+_\d_(conv|bn)/.+"),
-    "keras.applications ResNet V2": re.compile(r"(.+/)?conv[2-5]_block\d+_preact_bn/.+"),
+    KERAS: re.compile(r"(.+/)?conv[2-5]_block\d+_\d_(conv|bn)/.+"),
+    KERAS_V2: re.compile(r"(.+/)?conv[2-5]_block\d+_preact_bn/.+"),
     "Detectron2": re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+"),
     "Detectron2's ImageNet backbones": re.compile(r"(stem\.conv1|res\d\.\d+\.conv\d)\..+|res\d_\d+_branch2[abc]_w"),
     "torchvision": re.compile(r"backbone\.body\..+"),
@@ -85,12 +87,12 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
     if title is None:
         some = ", ".join(sorted(arrays)[:3]) or "none"
         raise UserError(f"{path}: its tensors ({some}, ...) are of no known program; known are {', '.join(MARKS)}")
-    if title == "keras.applications ResNet V2":
-        raise UserError(f"{path}: keras.applications' ResNet V2 strides elsewhere than tfdet's ResNetV2; use its V1")
+    _check_variant(title, arrays, detector, path)
     makers = {
         "tfdet": lambda: own_format.name_map(detector, arrays),
         "SimpleDet": lambda: NameMap(family_rules(detector), prepare_simpledet, simpledet.IGNORED, stride_in_1x1=True),
-        "keras.applications ResNet": lambda: imagenet.KERAS,
+        KERAS: lambda: imagenet.KERAS,
+        KERAS_V2: lambda: imagenet.KERAS_V2,
         "Detectron2": lambda: detectron2.name_map(_detectron2_rules(detector)),
         "Detectron2's ImageNet backbones": lambda: imagenet.DETECTRON2,
         "torchvision": lambda: torchvision.name_map(
@@ -105,6 +107,19 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
     if wanted and strides_on and strides_on != wanted:
         raise UserError(f"{path}: {title} strides on its {wanted} convolutions: set ResNetV1.stride_on = '{wanted}'")
     return title, name_map
+
+
+def _check_variant(title: str, arrays: Arrays, detector: keras.Model, path: str) -> None:
+    """`UserError` where a file is of one variant of ResNet-v2 and the detector of the other, or of no ResNet-v2."""
+    variant = getattr(detector.backbone, "variant", None)  # ResNetV2 alone has it
+    if title == KERAS_V2 and variant != "keras":
+        backbone = "" if variant else f"{type(detector).__name__}.backbone = @ResNetV2() and "
+        raise UserError(
+            f"{path}: of keras.applications' ResNet V2: set {backbone}ResNetV2.variant = 'keras', as "
+            "gin_configs/examples/faster_r50v2_fpn_keras.gin does; it takes four stages and a neck"
+        )
+    if title == "SimpleDet" and variant == "keras" and "arg:bn_data_beta" in arrays:
+        raise UserError(f"{path}: of SimpleDet's ResNet-v2: set ResNetV2.variant = 'mxnet', the default")
 
 
 def _detectron2_rules(detector: keras.Model) -> list:

@@ -38,6 +38,10 @@ def to_simpledet(detector: keras.Model, paths: list[str] | None = None) -> Array
         raise UserError(
             "SimpleDet's ResNet-v1 strides on its 1x1 convolutions; this detector on the 3x3: not convertible"
         )
+    if getattr(backbone, "variant", "mxnet") != "mxnet":
+        raise UserError(
+            "SimpleDet's ResNet-v2 strides in a stage's first unit, keras.applications' in its last: not convertible"
+        )
     if getattr(backbone, "norm", None) == "group":
         raise UserError("SimpleDet's backbones have batch normalisation, this detector's groups: not convertible")
     if detector.postprocess.convention != "legacy_plus_one":

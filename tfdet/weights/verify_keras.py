@@ -13,8 +13,7 @@ from tfdet.errors import UserError
 TOLERANCE = 1e-4
 """Largest difference over a map's absolute maximum, as for stored outputs of SimpleDet."""
 
-_NETWORKS = {50: "ResNet50", 101: "ResNet101"}
-_OUTPUTS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _SIDE = 224
 
 
@@ -22,7 +21,7 @@ def compare(detector: keras.Model, path: str | Path, image: str | Path) -> dict[
     """The largest difference of each stage's map, over the map's absolute maximum.
 
     Args:
-        detector: with the weights of `path`, on a full-size ResNet-v1.
+        detector: with the weights of `path`, on a full-size ResNet-v1, or ResNet-v2 of variant "keras".
         path: weights of keras.applications' ResNet of the same depth, `.h5` or `.weights.h5`.
         image: a picture; resized to 224x224.
 
@@ -30,28 +29,38 @@ def compare(detector: keras.Model, path: str | Path, image: str | Path) -> dict[
         UserError: the picture cannot be read, or the detector has another network.
     """
     backbone = detector.backbone
-    if getattr(backbone, "depth", None) not in _NETWORKS or getattr(backbone, "width", 1.0) != 1.0:
-        raise UserError(f"--verify needs a full-size ResNet of depth {' or '.join(map(str, _NETWORKS))}")
+    if getattr(backbone, "depth", None) not in _UNITS or getattr(backbone, "width", 1.0) != 1.0:
+        raise UserError(f"--verify needs a full-size ResNet of depth {' or '.join(map(str, _UNITS))}")
+    variant = getattr(backbone, "variant", None)
+    if variant == "mxnet":
+        raise UserError("--verify needs a network that keras.applications has: set ResNetV2.variant = 'keras'")
     try:
         pixels = tf.image.decode_image(tf.io.read_file(str(image)), channels=3, expand_animations=False)
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"{image}: not a picture that can be read") from error
     pixels = tf.image.resize(pixels[None], [_SIDE, _SIDE])
-    theirs = _network(backbone.depth, path)
-    layers = [f"conv{s + 2}_block{n}_out" for s, n in enumerate(_OUTPUTS[backbone.depth][: backbone.num_stages])]
+    units = _UNITS[backbone.depth][: backbone.num_stages]
+    if variant == "keras":
+        theirs, applied = _network(f"ResNet{backbone.depth}V2", path), keras.applications.resnet_v2
+        # Maps of strides 4 to 16 are what goes into the striding last units.
+        layers = [*(f"conv{s + 2}_block{n - 1}_out" for s, n in enumerate(units[:3])), "post_relu"]
+        found = backbone(pixels)
+    else:
+        theirs, applied = _network(f"ResNet{backbone.depth}", path), keras.applications.resnet
+        layers = [f"conv{s + 2}_block{n}_out" for s, n in enumerate(units)]
+        found = backbone(pixels - tf.constant([123.68, 116.779, 103.939]))  # R, G, B, as preprocess_input has them
     expected = keras.Model(theirs.input, [theirs.get_layer(name).output for name in layers])(
-        keras.applications.resnet.preprocess_input(pixels.numpy())
+        applied.preprocess_input(pixels.numpy())
     )
-    found = backbone(pixels - tf.constant([123.68, 116.779, 103.939]))  # R, G, B, as preprocess_input has them
     return {
         name: float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
         for name, a, b in zip(layers, found, expected, strict=True)
     }
 
 
-def _network(depth: int, path: str | Path) -> keras.Model:
+def _network(name: str, path: str | Path) -> keras.Model:
     """keras.applications' network with the file's weights, with or without its classifier."""
-    make = getattr(keras.applications, _NETWORKS[depth])
+    make = getattr(keras.applications, name)
     for top in (False, True):
         network = make(include_top=top, weights=None, **({} if top else {"input_shape": (_SIDE, _SIDE, 3)}))
         try:
@@ -59,4 +68,4 @@ def _network(depth: int, path: str | Path) -> keras.Model:
             return network
         except (ValueError, OSError, KeyError):
             continue
-    raise UserError(f"{path}: keras.applications.{_NETWORKS[depth]} does not load it")
+    raise UserError(f"{path}: keras.applications.{name} does not load it")
