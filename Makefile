@@ -88,13 +88,15 @@ test: $(STAMP) try-ops
 test-slow: $(STAMP) try-ops
 	$(BIN)/python -m pytest -q -m slow
 
-# LEARN="retina cascade": these families; LEARN_STEPS=10: a short form, which shows that they run
+# LEARN="retina cascade": these families; LEARN_STEPS=10: a short form, which shows that they run; LEARN_JOBS=2: two at
+# once
 LEARN ?=
 LEARN_STEPS ?=
+LEARN_JOBS ?= 1
 LEARN_DIR ?= runs/learn
 
 learn: $(STAMP) try-ops
-	$(BIN)/tfdet learn $(LEARN) --folder=$(LEARN_DIR) $(if $(LEARN_STEPS),--steps=$(LEARN_STEPS))
+	$(BIN)/tfdet learn $(LEARN) --folder=$(LEARN_DIR) --jobs=$(LEARN_JOBS) $(if $(LEARN_STEPS),--steps=$(LEARN_STEPS))
 
 CALLS ?= 20000
 FUZZ_FLAGS := -std=c++17 -O1 -g -fno-math-errno -fno-trapping-math -ffp-contract=off -fsanitize=address,undefined \

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,36 +29,54 @@ def families() -> list[str]:
 
 
 def learn(
-    name: str,
+    names: Sequence[str],
     folder: str | os.PathLike,
-    results: str | os.PathLike | None,
+    results: str | os.PathLike,
     steps: int | None,
+    jobs: int,
     tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """Trains one configuration on the drawn shapes, and evaluates it on drawn images that it has not seen.
+) -> list[dict[str, Any]]:
+    """Trains configurations on the drawn shapes, and evaluates them on drawn images that they have not seen.
 
     Training and evaluation are the commands that a user would call, each in a process of its own.
 
     Args:
-        name: of the configuration.
-        folder: gets the data set and the run. A run that is there already is continued.
-        results: file that the figures are appended to, or None.
+        names: of the configurations.
+        folder: gets the data set and the runs. A run that is there already is continued.
+        results: file that the figures are appended to.
         steps: of training, in place of the configuration's; such figures say that it runs, not that it learns.
+        jobs: configurations at work at once. With several each writes what it says to FOLDER/NAME.log.
         tell: shows a line.
 
     Returns:
-        The record of the results file.
+        The records of the results file, one a name.
 
     Raises:
         UserError: a command failed.
     """
-    folder, started = Path(folder), time.perf_counter()
-    data, run = folder / "data", folder / name
+    folder = Path(folder)
+    data = folder / "data"
     if not (data / "val" / "manifest.json").is_file():
-        _tfdet("make_shapes", f"--output={data}", "--overwrite")
-    tell(f"training {name}")
+        _tfdet(None, "make_shapes", f"--output={data}", "--overwrite")
+
+    def one(name: str) -> dict[str, Any]:
+        log = folder / f"{name}.log" if jobs > 1 else None
+        tell(f"training {name}" + (f", log in {log}" if log else ""))
+        return _train_and_evaluate(name, folder, steps, log)
+
+    # The pool's own order: results come as they are named, and an error as soon as its turn is there.
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return [append_result(results, "learn", name, **found) for name, found in zip(names, pool.map(one, names))]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _train_and_evaluate(name: str, folder: Path, steps: int | None, log: Path | None) -> dict[str, Any]:
+    started, data, run = time.perf_counter(), folder / "data", folder / name
     shorter = [f"--gin_param=Trainer.steps = {steps}"] if steps else []
     _tfdet(
+        log,
         "train",
         f"--gin_file=learn/{name}.gin",
         f"--model_dir={run}",
@@ -67,13 +86,10 @@ def learn(
     )
     minutes = (time.perf_counter() - started) / 60
     found = run / "evaluation.jsonl"
-    _tfdet("evaluate", f"--model_dir={run}", f"--eval_data={data / 'val'}", f"--results={found}")
+    _tfdet(log, "evaluate", f"--model_dir={run}", f"--eval_data={data / 'val'}", f"--results={found}")
     measured = latest(read_results(found), "evaluate", name)
     apart = ("kind", "row", "date", "device", "command")
-    figures = {key: value for key, value in measured.items() if key not in apart}
-    if results is None:
-        return measured | {"minutes": round(minutes, 1)}
-    return append_result(results, "learn", name, **figures, minutes=round(minutes, 1))
+    return {key: value for key, value in measured.items() if key not in apart} | {"minutes": round(minutes, 1)}
 
 
 def table(records: Sequence[dict[str, Any]]) -> Table:
@@ -119,7 +135,13 @@ def _linked(name: str, *others: str) -> list[str]:
     return [f"[`learn/{name}.gin`](../gin_configs/learn/{name}.gin)", *others]
 
 
-def _tfdet(*words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "tfdet", *words], check=False)
+def _tfdet(log: Path | None, *words: str) -> None:
+    """Runs a command; what it says goes to the console, or is added to `log`."""
+    command = [sys.executable, "-m", "tfdet", *words]
+    if log is None:
+        done = subprocess.run(command, check=False)
+    else:
+        with open(log, "a", encoding="utf-8") as file:
+            done = subprocess.run(command, check=False, stdout=file, stderr=subprocess.STDOUT)
     if done.returncode:
-        raise UserError(f"`tfdet {' '.join(words)}` ended with exit code {done.returncode}, see above")
+        raise UserError(f"`tfdet {' '.join(words)}` ended with exit code {done.returncode}, see {log or 'above'}")

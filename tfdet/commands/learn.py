@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results", metavar="FILE.jsonl", help="append the figures to this file (default: FOLDER/results.jsonl)"
     )
     parser.add_argument("--write", metavar="FILE.md", help="write the table to this markdown file as well")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="configurations at work at once, each with a log (default 1)"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="train N steps only: shows that it runs, no more")
     parser.add_argument(
         "--min_ap", type=float, default=0.6, metavar="X", help="box and mask AP below this fail (default 0.6)"
@@ -43,13 +46,16 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"there is no gin_configs/learn/{name}.gin.{did_you_mean(name, known)}")
     if args.steps is not None and args.steps < 1:
         raise UserError(f"--steps {args.steps} must be at least 1")
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs} must be at least 1")
     results = args.results or Path(args.folder) / "results.jsonl"
-    console, failed = Console(), []
-    for name in args.names or known:
-        record = learning.learn(name, args.folder, results, args.steps, console.print)
-        # A shortened run is not asked to have learnt.
-        if not args.steps and min(record[key] for key in ("AP", "mask_AP") if key in record) < args.min_ap:
-            failed.append(name)
+    console, names = Console(soft_wrap=True), args.names or known
+    learnt = learning.learn(names, args.folder, results, args.steps, args.jobs, console.print)
+    failed = [
+        record["row"] for record in learnt if min(record[k] for k in ("AP", "mask_AP") if k in record) < args.min_ap
+    ]
+    if args.steps:  # a shortened run is not asked to have learnt
+        failed = []
     records = read_results(results)
     console.print(learning.table(records))
     if args.write:
