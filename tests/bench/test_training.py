@@ -30,6 +30,7 @@ def test_steps_and_their_parts_are_measured(mirrored, family, options):
     )
     assert math.isfinite(speed.losses["total"]) and (detector.backbone.conv0.kernel.numpy() != before).any()
     assert list(speed.parts) == ["forward", "backward", "targets", "all-reduce", "update"]
+    assert speed.cpu > 0
     assert all(seconds >= 0 for seconds in speed.parts.values()) and 0 <= speed.data_wait < 1
     images = 2 * options.get("accumulate", 1)
     assert speed.images_per_second == pytest.approx(images / speed.step, rel=1.0)

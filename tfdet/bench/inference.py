@@ -20,6 +20,7 @@ class InferenceSpeed(NamedTuple):
     images_per_second: float
     latency: float  # seconds of a batch, median
     latency_90: float  # seconds that nine of ten batches stay below
+    cpu: float  # of all threads of the process, a batch, median
     memory_peak: int  # bytes: of the GPU; without GPUs of the process
     detections: float  # an image, mean: what suppression and sorting had to do depends on it
 
@@ -46,18 +47,20 @@ def measure_inference(
     on_device = [(tf.constant(images), tf.constant(info)) for images, info in batches]
     for number in range(max(warm_up, len(on_device))):
         detect(*on_device[number % len(on_device)]).boxes.numpy()
-    seconds, images, found = [], 0, 0
+    seconds, cpu, images, found = [], [], 0, 0
     for number in range(repeats):
         pixels, info = on_device[number % len(on_device)]
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         detections = detect(pixels, info)
         valid = detections.num_valid.numpy()  # waits for the device
         seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
         images, found = images + len(valid), found + int(valid.sum())
     return InferenceSpeed(
         images / sum(seconds),
         float(np.median(seconds)),
         float(np.quantile(seconds, 0.9)),
+        float(np.median(cpu)),
         gpu_memory_peak(strategy) or process_peak(),
         found / images,
     )

@@ -17,7 +17,7 @@ from tfdet.evaluate import restore
 
 
 def benchmark_training(
-    has_data: bool, num_classes: int, repeats: int, progress: Callable[[str], None]
+    has_data: bool, num_classes: int, repeats: int, progress: Callable[[str], None], with_parts: bool = True
 ) -> dict[str, Any]:
     """The figures of the training that is configured.
 
@@ -26,6 +26,7 @@ def benchmark_training(
         num_classes: where there is no data set to say.
         repeats: measured steps.
         progress: is told what is being measured.
+        with_parts: measure the parts of a step too.
 
     Raises:
         UserError: the losses of the measured steps are not finite.
@@ -52,7 +53,9 @@ def benchmark_training(
 
     with strategy.scope():
         detector = build_detector(num_classes=num_classes)
-    speed = measure_training(detector, strategy, trainer, schedule, dataset, images, repeats, progress=progress)
+    speed = measure_training(
+        detector, strategy, trainer, schedule, dataset, images, repeats, progress=progress, with_parts=with_parts
+    )
     if not math.isfinite(speed.losses["total"]):
         raise UserError(f"the loss is {speed.losses['total']}: such steps are no measure; lower Schedule.base_lr")
     return {
@@ -63,6 +66,7 @@ def benchmark_training(
         "precision": trainer.precision,
         "data": data,
         "step_seconds": round(speed.step, 4),
+        "step_cpu_seconds": round(speed.cpu, 3),
         "data_wait_percent": round(100 * speed.data_wait, 1),
         "memory_peak_gb": round(speed.memory_peak / 1e9, 2),
         **{f"{name.replace('-', '_')}_seconds": round(seconds, 4) for name, seconds in speed.parts.items()},
@@ -111,6 +115,7 @@ def benchmark_inference(
         "images_per_second": round(speed.images_per_second, 3),
         "latency_ms": round(1e3 * speed.latency, 1),
         "latency_90_percent_ms": round(1e3 * speed.latency_90, 1),
+        "cpu_seconds": round(speed.cpu, 3),
         "memory_peak_gb": round(speed.memory_peak / 1e9, 2),
         "images_per_batch": images_per_batch,
         "image": f"{short_side}x{long_side}",

@@ -27,6 +27,7 @@ class TrainingSpeed(NamedTuple):
 
     images_per_second: float  # over all replicas, waiting for data included
     step: float
+    cpu: float  # of all threads of the process, a step: the same beside other work, unlike the others
     data_wait: float  # part of the time, 0..1
     memory_peak: int  # bytes: of the fullest GPU; without GPUs of the process
     parts: dict[str, float]  # of one replica: "forward", "backward", "targets" (a part of forward), ...
@@ -74,6 +75,7 @@ def measure_training(
     steps: int,
     warm_up: int = 3,
     progress: Callable[[str], None] = lambda _: None,
+    with_parts: bool = True,
 ) -> TrainingSpeed:
     """Trains for some steps and measures them, then the parts of a step alone.
 
@@ -84,6 +86,7 @@ def measure_training(
         images_per_replica: in those batches.
         steps: measured steps, at least 1, after `warm_up` ones that trace and fill caches.
         progress: is told what is being measured.
+        with_parts: measure the parts of a step too; without, there are none.
 
     Returns:
         What was found.
@@ -95,13 +98,16 @@ def measure_training(
     iterator = iter(strategy.distribute_datasets_from_function(dataset))
     train = step.compile(iterator.element_spec)
     progress(f"training step of {total_batch} images")
-    seconds, waits, losses = _run_steps(train, iterator, step.parts, warm_up, steps)
+    seconds, cpu, waits, losses = _run_steps(train, iterator, step.parts, warm_up, steps)
     memory = distribution.gpu_memory_peak(strategy) or process_peak()
-    batch = strategy.experimental_local_results(next(iterator))[0]
-    seconds_of_parts = _measure_parts(detector, strategy, parts.optimizer, batch, steps, progress)
+    seconds_of_parts = {}
+    if with_parts:
+        batch = strategy.experimental_local_results(next(iterator))[0]
+        seconds_of_parts = _measure_parts(detector, strategy, parts.optimizer, batch, steps, progress)
     return TrainingSpeed(
         total_batch / statistics.mean(seconds),
         statistics.median(seconds),
+        statistics.median(cpu),
         sum(waits) / sum(seconds),
         memory,
         seconds_of_parts,
@@ -110,10 +116,10 @@ def measure_training(
 
 
 def _run_steps(train, iterator: Iterator, parts: int, warm_up: int, steps: int):
-    """Seconds of each measured step of `parts` batches, of them waiting for data, and the last losses."""
-    seconds, waits, metrics = [], [], {}
+    """Seconds of each measured step of `parts` batches, of CPU time, waiting for data, and the last losses."""
+    seconds, cpu, waits, metrics = [], [], [], {}
     for number in range(warm_up + steps):
-        start, waited = time.perf_counter(), 0.0
+        start, cpu_start, waited = time.perf_counter(), time.process_time(), 0.0
         for _ in range(parts):
             asked = time.perf_counter()
             batch = next(iterator)
@@ -122,8 +128,9 @@ def _run_steps(train, iterator: Iterator, parts: int, warm_up: int, steps: int):
         metrics = {name: float(value) for name, value in results.items()}  # waits for the device
         if number >= warm_up:
             seconds.append(time.perf_counter() - start)
+            cpu.append(time.process_time() - cpu_start)
             waits.append(waited)
-    return seconds, waits, metrics
+    return seconds, cpu, waits, metrics
 
 
 def _measure_parts(detector, strategy, optimizer, batch: Batch, repeats: int, progress) -> dict[str, float]:

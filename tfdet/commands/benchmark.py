@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_config(train)
     train.add_argument("--train_data", metavar="FOLDER", help="data set to read; default: one random batch")
     train.add_argument("--num_classes", type=int, default=80, metavar="C", help="without a data set (default 80)")
+    train.add_argument("--no_parts", action="store_true", help="do not measure the parts of a step")
     _add_measuring(train, "steps")
     inference = what.add_parser("inference", help="detection: img/s, latency, memory", allow_abbrev=False)
     flags.add_config(inference)
@@ -66,6 +67,7 @@ def _train(args: argparse.Namespace) -> int:
         args.num_classes,
         args.repeats,
         lambda name: console.print(f"measuring {name}", highlight=False),
+        not args.no_parts,
     )
     return _show(console, "train speed", flags.row_name(args), figures, args.results)
 
