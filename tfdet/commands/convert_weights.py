@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--verify",
         metavar="IMAGE",
         help="run an image through the network of the program that the file is of, where that is installed "
-        "(keras.applications), and through tfdet's",
+        "(keras.applications, torchvision), and through tfdet's",
     )
 
 
@@ -139,18 +139,12 @@ def _written(output: str, detector, report, console) -> bool:
 
 
 def _verify(image: str, detector, program: str | None, path: Path, console) -> bool:
-    from tfdet.errors import UserError
-    from tfdet.weights import sources, verify_keras
+    from tfdet.weights import verify
 
-    if program not in (sources.KERAS, sources.KERAS_V2):
-        raise UserError(
-            f"--verify runs keras.applications' networks; the program of {path} is not run from here. `tfdet "
-            "check_golden` compares with outputs that the program stored"
-        )
-    differences = verify_keras.compare(detector, path, image)
-    for name, difference in differences.items():
-        console.print(f"{name}: largest difference {difference:.1e} of the map's absolute maximum")
-    passed = max(differences.values()) <= verify_keras.TOLERANCE
+    differences = verify.compare(detector, program, path, image)
+    for name, (difference, allowed) in differences.items():
+        console.print(f"{name}: {difference:.1e} (at most {allowed:.0e})", highlight=False)
+    passed = all(difference <= allowed for difference, allowed in differences.values())
     console.print(
         "[green]both networks give the same maps" if passed else "[red]the networks do NOT give the same maps"
     )

@@ -10,23 +10,21 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 
-TOLERANCE = 1e-4
-"""Largest difference over a map's absolute maximum, as for stored outputs of SimpleDet."""
-
 _UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-_SIDE = 224
+SIDES = (224, 224)
+"""Height and width that the picture is resized to."""
 
 
-def compare(detector: keras.Model, path: str | Path, image: str | Path) -> dict[str, float]:
+def compare(detector: keras.Model, path: str | Path, pixels: np.ndarray) -> dict[str, float]:
     """The largest difference of each stage's map, over the map's absolute maximum.
 
     Args:
         detector: with the weights of `path`, on a full-size ResNet-v1, or ResNet-v2 of variant "keras".
         path: weights of keras.applications' ResNet of the same depth, `.h5` or `.weights.h5`.
-        image: a picture; resized to 224x224.
+        pixels: uint8 [H, W, 3] of size `SIDES`, RGB.
 
     Raises:
-        UserError: the picture cannot be read, or the detector has another network.
+        UserError: the detector has another network.
     """
     backbone = detector.backbone
     if getattr(backbone, "depth", None) not in _UNITS or getattr(backbone, "width", 1.0) != 1.0:
@@ -34,11 +32,7 @@ def compare(detector: keras.Model, path: str | Path, image: str | Path) -> dict[
     variant = getattr(backbone, "variant", None)
     if variant == "mxnet":
         raise UserError("--verify needs a network that keras.applications has: set ResNetV2.variant = 'keras'")
-    try:
-        pixels = tf.image.decode_image(tf.io.read_file(str(image)), channels=3, expand_animations=False)
-    except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"{image}: not a picture that can be read") from error
-    pixels = tf.image.resize(pixels[None], [_SIDE, _SIDE])
+    pixels = tf.cast(pixels[None], tf.float32)
     units = _UNITS[backbone.depth][: backbone.num_stages]
     if variant == "keras":
         theirs, applied = _network(f"ResNet{backbone.depth}V2", path), keras.applications.resnet_v2
@@ -62,7 +56,7 @@ def _network(name: str, path: str | Path) -> keras.Model:
     """keras.applications' network with the file's weights, with or without its classifier."""
     make = getattr(keras.applications, name)
     for top in (False, True):
-        network = make(include_top=top, weights=None, **({} if top else {"input_shape": (_SIDE, _SIDE, 3)}))
+        network = make(include_top=top, weights=None, **({} if top else {"input_shape": (*SIDES, 3)}))
         try:
             network.load_weights(path)
             return network
