@@ -22,7 +22,8 @@ def test_parses_and_every_model_binding_is_read(path):
     # Depth and width do not matter to what is read; a full ResNet-101 takes a minute to build.
     text = _text_with_includes(path)
     narrow = ["WIDTH = 0.125"] if "%WIDTH" in text else []
-    narrow += ["DEPTH = 26"] if "%DEPTH" in text and "keras" not in text else []
+    if "%DEPTH" in text:
+        narrow += ["DEPTH = 26" if "@ResNetV2" in text else "DEPTH = 18"]
     config.parse([str(path)], narrow)
     gin.get_configurable("build_detector")(num_classes=3)
     left = unread_bindings(["tfdet.train", "tfdet.data"])

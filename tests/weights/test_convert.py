@@ -200,7 +200,7 @@ def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
     for flags, message in (
         ([own, f"--output={tmp_path}/x.pth", f"--gin_file={SMALL}"], "must end in"),
         ([own, f"--output={back}"], "--gin_file is missing"),
-        ([own, f"--gin_file={SMALL}", f"--verify={own}"], "runs keras.applications' networks"),
+        ([own, f"--gin_file={SMALL}", f"--verify={own}"], "runs networks of keras.applications and torchvision"),
     ):
         gin.clear_config()
         assert main(["convert_weights", *flags]) == EXIT_USER_ERROR
@@ -222,7 +222,7 @@ def test_a_written_file_that_differs_fails_the_command(tmp_path, trained, capsys
 @pytest.mark.slow
 def test_verification_runs_kerass_network(tmp_path):
     """A full-size ResNet-50: the same maps, and a wrong weight is found."""
-    from tfdet.weights import verify_keras
+    from tfdet.weights import sources, verify
 
     network = keras.applications.ResNet50(include_top=True, weights=None)
     rng = np.random.default_rng(0)
@@ -233,10 +233,10 @@ def test_verification_runs_kerass_network(tmp_path):
     tf.io.write_file(str(tmp_path / "x.png"), tf.io.encode_png(rng.integers(0, 255, [50, 60, 3], np.uint8)))
     detector = c4_detector(width=1.0)
     weights.load(detector, tmp_path / "r50.weights.h5")
-    differences = verify_keras.compare(detector, tmp_path / "r50.weights.h5", tmp_path / "x.png")
-    assert len(differences) == 3 and max(differences.values()) < verify_keras.TOLERANCE
+    compared = verify.compare(detector, sources.KERAS, tmp_path / "r50.weights.h5", tmp_path / "x.png")
+    assert len(compared) == 3 and all(difference < allowed for difference, allowed in compared.values())
     detector.backbone.conv0.kernel.assign(detector.backbone.conv0.kernel[:, :, ::-1])
-    differences = verify_keras.compare(detector, tmp_path / "r50.weights.h5", tmp_path / "x.png")
-    assert max(differences.values()) > verify_keras.TOLERANCE
+    compared = verify.compare(detector, sources.KERAS, tmp_path / "r50.weights.h5", tmp_path / "x.png")
+    assert any(difference > allowed for difference, allowed in compared.values())
     with pytest.raises(UserError, match="not a picture"):
-        verify_keras.compare(detector, tmp_path / "r50.weights.h5", tmp_path / "r50.weights.h5")
+        verify.compare(detector, sources.KERAS, tmp_path / "r50.weights.h5", tmp_path / "r50.weights.h5")

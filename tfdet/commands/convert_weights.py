@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     console, path = make_console(), find_weights(args.weights)
     begin = time.perf_counter()
     arrays = read_weights(path)
-    program, classes = sources.program_of(arrays), sources.num_classes_of(arrays)
+    program, named = sources.program_of(arrays), sources.classes_of(arrays)
+    classes = len(named) if named else None
     console.print(
         f"{path}: {len(arrays)} tensors, {sum(a.nbytes for a in arrays.values()) / 1e6:.1f} MB of "
         f"{program or 'no known program'}, {f'{classes} classes' if classes else 'no class predictor'}, read in "

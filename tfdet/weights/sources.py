@@ -14,6 +14,7 @@ from tfdet.weights.load import family_rules, prepare_simpledet
 from tfdet.weights.rules import Arrays, NameMap
 
 KERAS, KERAS_V2 = "keras.applications ResNet", "keras.applications ResNet V2"
+TORCHVISION, TORCHVISION_RESNETS = "torchvision", "torchvision's ResNets"
 
 MARKS = {
     "tfdet": own_format.MARK,
@@ -22,8 +23,8 @@ MARKS = {
     KERAS_V2: re.compile(r"(.+/)?conv[2-5]_block\d+_preact_bn/.+"),
     "Detectron2": re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+"),
     "Detectron2's ImageNet backbones": re.compile(r"(stem\.conv1|res\d\.\d+\.conv\d)\..+|res\d_\d+_branch2[abc]_w"),
-    "torchvision": re.compile(r"backbone\.body\..+"),
-    "torchvision's ResNets": re.compile(r"layer[1-4]\.\d+\.conv\d\.weight"),
+    TORCHVISION: re.compile(r"backbone\.body\..+"),
+    TORCHVISION_RESNETS: re.compile(r"layer[1-4]\.\d+\.conv\d\.weight"),
 }
 """Names of tensors that give a program away. Where two fit, the later one counts: it is the more particular."""
 
@@ -51,7 +52,7 @@ def classes_of(arrays: Arrays) -> dict[int, str] | None:
     count = num_classes_of(arrays)
     if count is None:
         return None
-    if program_of(arrays) == "torchvision" and count in _COCO_NUMBERS:
+    if program_of(arrays) == TORCHVISION and count in _COCO_NUMBERS:
         count = len(COCO_CATEGORIES)
     return COCO_CATEGORIES if count == len(COCO_CATEGORIES) else {k: f"class {k}" for k in range(1, count + 1)}
 
@@ -95,11 +96,11 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
         KERAS_V2: lambda: imagenet.KERAS_V2,
         "Detectron2": lambda: detectron2.name_map(_detectron2_rules(detector)),
         "Detectron2's ImageNet backbones": lambda: imagenet.DETECTRON2,
-        "torchvision": lambda: torchvision.name_map(
+        TORCHVISION: lambda: torchvision.name_map(
             torchvision.RETINA if isinstance(detector, RetinaDetector) else torchvision.FPN,
             of_coco_ids=num_classes_of(arrays) in _COCO_NUMBERS and detector.num_classes == len(torchvision.COCO_IDS),
         ),
-        "torchvision's ResNets": lambda: imagenet.TORCHVISION,
+        TORCHVISION_RESNETS: lambda: imagenet.TORCHVISION,
     }
     name_map = makers[title]()
     strides_on = getattr(detector.backbone, "stride_on", None)
