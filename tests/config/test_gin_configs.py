@@ -23,7 +23,8 @@ def test_parses_and_every_model_binding_is_read(path):
     text = _text_with_includes(path)
     narrow = ["WIDTH = 0.125"] if "%WIDTH" in text else []
     if "%DEPTH" in text:
-        narrow += ["DEPTH = 26" if "@ResNetV2" in text else "DEPTH = 18"]
+        # The least that the backbone has: branches of ResNet-v1 are of bottleneck units.
+        narrow += [f"DEPTH = {26 if '@ResNetV2' in text else 50 if 'ResNetV1.branches' in text else 18}"]
     config.parse([str(path)], narrow)
     gin.get_configurable("build_detector")(num_classes=3)
     left = unread_bindings(["tfdet.train", "tfdet.data"])

@@ -51,7 +51,7 @@ def test_nms_is_the_same(custom_ops, seed, count, kept, inclusive, strange, conv
         np.testing.assert_array_equal(a, b)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     seeds,
     st.integers(0, 40),
