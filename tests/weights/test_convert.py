@@ -200,7 +200,10 @@ def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
     for flags, message in (
         ([own, f"--output={tmp_path}/x.pth", f"--gin_file={SMALL}"], "must end in"),
         ([own, f"--output={back}"], "--gin_file is missing"),
-        ([own, f"--gin_file={SMALL}", f"--verify={own}"], "runs networks of keras.applications and torchvision"),
+        (
+            [own, f"--gin_file={SMALL}", f"--verify={own}"],
+            "runs networks of keras.applications, torchvision and Detectron2",
+        ),
     ):
         gin.clear_config()
         assert main(["convert_weights", *flags]) == EXIT_USER_ERROR

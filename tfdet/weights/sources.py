@@ -14,6 +14,7 @@ from tfdet.weights.load import family_rules, prepare_simpledet
 from tfdet.weights.rules import Arrays, NameMap
 
 KERAS, KERAS_V2 = "keras.applications ResNet", "keras.applications ResNet V2"
+DETECTRON2, DETECTRON2_RESNETS = "Detectron2", "Detectron2's ImageNet backbones"
 TORCHVISION, TORCHVISION_RESNETS = "torchvision", "torchvision's ResNets"
 
 MARKS = {
@@ -21,8 +22,8 @@ MARKS = {
     "SimpleDet": re.compile(r"(arg|aux):.+"),
     KERAS: re.compile(r"(.+/)?conv[2-5]_block\d+_\d_(conv|bn)/.+"),
     KERAS_V2: re.compile(r"(.+/)?conv[2-5]_block\d+_preact_bn/.+"),
-    "Detectron2": re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+"),
-    "Detectron2's ImageNet backbones": re.compile(r"(stem\.conv1|res\d\.\d+\.conv\d)\..+|res\d_\d+_branch2[abc]_w"),
+    DETECTRON2: re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+"),
+    DETECTRON2_RESNETS: re.compile(r"(stem\.conv1|res\d\.\d+\.conv\d)\..+|res\d_\d+_branch2[abc]_w"),
     TORCHVISION: re.compile(r"backbone\.body\..+"),
     TORCHVISION_RESNETS: re.compile(r"layer[1-4]\.\d+\.conv\d\.weight"),
 }
@@ -94,8 +95,8 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
         "SimpleDet": lambda: NameMap(family_rules(detector), prepare_simpledet, simpledet.IGNORED, stride_in_1x1=True),
         KERAS: lambda: imagenet.KERAS,
         KERAS_V2: lambda: imagenet.KERAS_V2,
-        "Detectron2": lambda: detectron2.name_map(_detectron2_rules(detector)),
-        "Detectron2's ImageNet backbones": lambda: imagenet.DETECTRON2,
+        DETECTRON2: lambda: detectron2.name_map(_detectron2_rules(detector)),
+        DETECTRON2_RESNETS: lambda: imagenet.DETECTRON2,
         TORCHVISION: lambda: torchvision.name_map(
             torchvision.RETINA if isinstance(detector, RetinaDetector) else torchvision.FPN,
             of_coco_ids=num_classes_of(arrays) in _COCO_NUMBERS and detector.num_classes == len(torchvision.COCO_IDS),

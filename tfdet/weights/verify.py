@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.weights import sources, verify_keras, verify_torchvision
+from tfdet.weights import sources, verify_detectron2, verify_keras, verify_torch, verify_torchvision
 
 TOLERANCE = 1e-4
 """Largest difference over a map's absolute maximum, as for stored outputs of SimpleDet."""
@@ -17,6 +17,8 @@ TOLERANCE = 1e-4
 _PROGRAMS = {
     sources.KERAS: verify_keras,
     sources.KERAS_V2: verify_keras,
+    sources.DETECTRON2: verify_detectron2,
+    sources.DETECTRON2_RESNETS: verify_detectron2,
     sources.TORCHVISION: verify_torchvision,
     sources.TORCHVISION_RESNETS: verify_torchvision,
 }
@@ -38,8 +40,8 @@ def compare(
     """
     if program not in _PROGRAMS:
         raise UserError(
-            f"--verify runs networks of keras.applications and torchvision; the program of {path} is not run from "
-            "here. `tfdet check_golden` compares with outputs that the program stored"
+            f"--verify runs networks of keras.applications, torchvision and Detectron2; the program of {path} is not "
+            "run from here. `tfdet check_golden` compares with outputs that the program stored"
         )
     module = _PROGRAMS[program]
     try:
@@ -47,6 +49,6 @@ def compare(
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"{image}: not a picture that can be read") from error
     pixels = np.round(tf.image.resize(pixels, module.SIDES)).astype(np.uint8)
-    special = {"detections without counterpart": verify_torchvision.MAX_UNMATCHED}
+    special = {verify_torch.UNMATCHED: verify_torch.MAX_UNMATCHED}
     found = module.compare(detector, path, pixels)
     return {name: (difference, special.get(name, TOLERANCE)) for name, difference in found.items()}

@@ -47,8 +47,8 @@ def outputs_of(network, numbers: int, pixels: np.ndarray) -> dict:
     inputs = ((image - mean[:, None, None]) / std[:, None, None])[None]
     if not numbers:
         x, maps = network.maxpool(network.relu(network.bn1(network.conv1(inputs)))), {}
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            maps[name] = x = getattr(network, name)(x)
+        for k in range(1, 5):
+            maps[f"stage_{k}"] = x = getattr(network, f"layer{k}")(x)
         return maps
     pyramid = list(network.backbone(inputs).values())
     outputs = {f"fpn_{k}": x for k, x in enumerate(pyramid)}
@@ -56,7 +56,8 @@ def outputs_of(network, numbers: int, pixels: np.ndarray) -> dict:
         for k, pair in enumerate(zip(*network.rpn.head(pyramid), strict=True)):
             outputs |= {f"rpn_logits_{k}": pair[0], f"rpn_deltas_{k}": pair[1]}
     else:
-        outputs |= {name: x[0] for name, x in network.head(pyramid).items()}
+        heads = network.head(pyramid)
+        outputs |= {"cls_logits": heads["cls_logits"][0], "box_deltas": heads["bbox_regression"][0]}
     network.transform.min_size, network.transform.max_size = (min(pixels.shape[:2]),), max(pixels.shape[:2])
     (detections,) = network([image])
     detections = {key: detections[key] for key in ("boxes", "scores", "labels")}

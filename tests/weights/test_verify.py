@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfdet import config
 from tfdet.commands.flags import register_all
 from tfdet.errors import UserError
-from tfdet.weights import sources, verify, verify_torchvision
+from tfdet.weights import sources, verify, verify_detectron2, verify_torch, verify_torchvision
 from tfdet.weights.torchvision import COCO_IDS
 
 _NARROW = ["DEPTH = 18", "WIDTH = 0.125", "PostProcess.score_threshold = 0.0", "PostProcess.max_detections = 5"]
@@ -34,18 +34,19 @@ def test_equal_outputs_pass_and_others_are_found(detector, picture, monkeypatch)
     monkeypatch.setattr(verify_torchvision, "SIDES", (64, 96))
     asked = {}
 
-    def theirs(path, pixels, epsilon):
+    def theirs(name, packages, path, pixels, epsilon):
         asked.update(path=path, shape=pixels.shape, epsilon=epsilon)
-        outputs = verify_torchvision._our_outputs(detector, pixels, whole=True)
+        outputs = verify_torch.outputs(detector, pixels, whole=True)
+        outputs["labels"], outputs["numbers"] = outputs.pop("classes") + 1, np.array(4)
         return {name: array + error.get(name, 0) for name, array in outputs.items()}
 
-    monkeypatch.setattr(verify_torchvision, "_their_outputs", theirs)
+    monkeypatch.setattr(verify_torch, "run_program", theirs)
     error = {}
     equal = verify.compare(detector, sources.TORCHVISION, "x.pth", picture)
     assert asked["path"] == "x.pth" and asked["shape"] == (64, 96, 3) and asked["epsilon"] == detector.backbone.epsilon
     assert {"fpn_0", "fpn_4", "rpn_logits_0", "rpn_deltas_4", "detections without counterpart"} <= set(equal)
     assert all(difference == 0 for difference, _ in equal.values())
-    error = {"rpn_deltas_1": 1.0, "classes": 1}
+    error = {"rpn_deltas_1": 1.0, "labels": 1}
     other = verify.compare(detector, sources.TORCHVISION, "x.pth", picture)
     wrong = {name for name, (difference, allowed) in other.items() if difference > allowed}
     assert wrong == {"rpn_deltas_1", "detections without counterpart"}
@@ -53,23 +54,59 @@ def test_equal_outputs_pass_and_others_are_found(detector, picture, monkeypatch)
 
 def test_classes_are_numbered_as_here():
     outputs = {"labels": np.array([1, 13, 90, 12]), "numbers": np.array(91)}
-    assert verify_torchvision._numbered_as_here(outputs)["classes"].tolist() == [0, 11, 79, -1]
+    assert verify_torchvision.numbered_as_here(outputs)["classes"].tolist() == [0, 11, 79, -1]
     few = {"labels": np.array([1, 2]), "numbers": np.array(3)}
-    assert verify_torchvision._numbered_as_here(few)["classes"].tolist() == [0, 1]
+    assert verify_torchvision.numbered_as_here(few)["classes"].tolist() == [0, 1]
     logits = np.arange(91.0)[None].repeat(2, axis=0)
     retina = {"cls_logits": logits, "labels": np.array([90]), "numbers": np.array(91)}
-    found = verify_torchvision._numbered_as_here(retina)
+    found = verify_torchvision.numbered_as_here(retina)
     assert found["classes"].tolist() == [79] and found["cls_logits"].tolist() == [COCO_IDS, COCO_IDS]
 
 
-def test_where_torchvision_is_not(tmp_path, monkeypatch):
-    pixels = np.zeros([*verify_torchvision.SIDES, 3], np.uint8)
+@pytest.mark.parametrize(
+    "file, expected",
+    [
+        ("faster_rcnn_r50_c4", "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml"),
+        ("faster_rcnn_r101_fpn", "COCO-Detection/faster_rcnn_R_101_FPN_3x.yaml"),
+        ("mask_rcnn_r101_fpn", "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x.yaml"),
+        ("cascade_rcnn_r50_fpn", "Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml"),
+        ("retinanet_r50_fpn", "COCO-Detection/retinanet_R_50_FPN_1x.yaml"),
+        ("trident_r50_c4", None),
+    ],
+)
+def test_detectron2s_configuration_of_a_detector(file, expected):
+    register_all()
+    config.parse([f"detectron2/{file}.gin"], ["WIDTH = 0.0625"])
+    built = gin.get_configurable("build_detector")(num_classes=3)
+    with pytest.raises(UserError, match="full-size networks on ResNet-50 and -101, without branches"):
+        verify_detectron2.config_name(built)  # narrow
+    built.backbone.width = 1.0
+    if expected is None:
+        with pytest.raises(UserError, match="without branches"):
+            verify_detectron2.config_name(built)
+    else:
+        assert verify_detectron2.config_name(built) == expected
+
+
+def test_where_the_other_program_is_not(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDET_TORCH_PYTHON", str(tmp_path / "absent"))
     with pytest.raises(UserError, match="TFDET_TORCH_PYTHON: .*absent does not run"):
-        verify_torchvision._their_outputs("x.pth", pixels, 1e-5)
+        verify_torch.run_program("run_torchvision.py", "PyTorch", "x.pth", pixels=1)
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setenv("TFDET_TORCH_PYTHON", str(script))
-    with pytest.raises(UserError, match="x.pth: ModuleNotFoundError: No module named 'torch'. It needs PyTorch"):
-        verify_torchvision._their_outputs("x.pth", pixels, 1e-5)
+    message = "x.pth: ModuleNotFoundError: No module named 'torch'. It needs PyTorch; TFDET_TORCH_PYTHON names"
+    with pytest.raises(UserError, match=message):
+        verify_torch.run_program("run_torchvision.py", "PyTorch", "x.pth", pixels=1)
+
+
+def test_a_program_gets_its_inputs_and_gives_its_outputs(tmp_path, monkeypatch):
+    """By a program that doubles what it gets."""
+    monkeypatch.setattr(verify_torch, "_PROGRAMS", tmp_path)
+    (tmp_path / "double.py").write_text(
+        "import sys, numpy as np\ngiven = np.load(sys.argv[2])\n"
+        "np.savez(sys.argv[3], weights=sys.argv[1], **{name: 2 * given[name] for name in given})\n"
+    )
+    found = verify_torch.run_program("double.py", "nothing", "x.pth", a=np.arange(3), b=1.5)
+    assert found["a"].tolist() == [0, 2, 4] and found["b"] == 3.0 and str(found["weights"]) == "x.pth"
