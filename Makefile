@@ -82,8 +82,9 @@ $(STAMP): setup.py pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[test]'
 	touch $@
 
+# In the order of the files: xdist would take those with the most tests first, and end with the few that take minutes.
 test: $(STAMP) try-ops
-	$(BIN)/python -m pytest -q -m "not slow" -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP) try-ops
 	$(BIN)/python -m pytest -q -m slow
