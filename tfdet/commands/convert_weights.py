@@ -93,7 +93,7 @@ def _convert(args: argparse.Namespace, arrays: dict, path: Path, program: str | 
     # A backbone has no classes: what the predictors look like does not matter, for they are not written.
     detector = build_detector(num_classes=classes or 1)
     report, name_map = load_arrays(detector, arrays, str(path))
-    console.print(load_table(report, None if args.all_names else 8))
+    console.print(load_table(report, None) if args.all_names else load_table(report))
     passed = True
     if args.output:
         _write(args.output, detector, report, name_map, path)
@@ -120,8 +120,9 @@ def _written(output: str, detector, report, console) -> bool:
     from tfdet.weights.rules import source_of
     from tfdet.weights.sources import find_map
 
-    _, name_map = find_map(read_weights(output), detector, output)
-    stored, wrong, chosen = name_map.prepare(read_weights(output)), [], set(report.matched)
+    stored = read_weights(output)
+    _, name_map = find_map(stored, detector, output)
+    stored, wrong, chosen = name_map.prepare(stored), [], set(report.matched)
     for variable in detector.weights:
         if variable.path in chosen:
             name, step = source_of(variable.path, name_map.rules)

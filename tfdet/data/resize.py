@@ -8,14 +8,14 @@ models/detection/transform.py, with torch.nn.functional.interpolate(recompute_sc
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
 from tfdet.errors import UserError
 
 Rule = Literal["simpledet", "detectron2", "torchvision"]
-RULES = ("simpledet", "detectron2", "torchvision")
+RULES = get_args(Rule)
 
 
 class Resize(NamedTuple):
