@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import inputs
@@ -31,18 +31,23 @@ class Check(NamedTuple):
         return self.difference <= self.tolerance
 
 
-def run(kernels: Kernels, device: str) -> Iterator[Check]:
-    """All checks; on the device "cpu" those against torchvision alone.
+def run(kernels: Kernels, device: str, names: Sequence[str]) -> Iterator[Check]:
+    """The checks of the named kernels; on the device "cpu" those against torchvision alone.
 
     Args:
         kernels: the library.
         device: "cuda" or "cpu".
+        names: of "roi_align", "nms", "proposals", "match_boxes".
     """
-    yield from _roi_align_twins(kernels, device)
-    yield from _roi_align_torchvision(kernels, device)
-    yield from _nms(kernels, device)
-    yield from _proposals(kernels, device)
-    yield from _match_boxes(kernels, device)
+    parts = {
+        "roi_align": (_roi_align_twins, _roi_align_torchvision),
+        "nms": (_nms,),
+        "proposals": (_proposals,),
+        "match_boxes": (_match_boxes,),
+    }
+    for name in names:
+        for part in parts[name]:
+            yield from part(kernels, device)
     if device == "cuda":
         torch.cuda.synchronize()  # an illegal access anywhere above is reported here at the latest
 
@@ -72,6 +77,17 @@ def _share(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found != expected).float().mean()) if expected.numel() else 0.0
 
 
+def _again(kernel: str, case: str, function: Callable, *arguments, **options) -> Check:
+    """The same call three times: every bit has to be the same."""
+    first, *others = [function(*arguments, **options) for _ in range(3)]
+    same = all(torch.equal(_bits(a), _bits(b)) for other in others for a, b in zip(first, other) if a is not None)
+    return Check(kernel, case, "itself, again", 0.0 if same else 1.0, 0.0)
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(torch.uint8)
+
+
 def _roi_align_twins(kernels, device):
     """CUDA against CPU, forward and gradient: modes, types, odd channel counts, odd boxes, no RoI."""
     if device == "cpu":
@@ -90,6 +106,8 @@ def _roi_align_twins(kernels, device):
                 found, winner = kernels.roi_align(*there, STRIDES, 7, **options)
                 case = f"{mode} ratio {ratio}, {str(dtype)[6:]}, {channels} channels, {boxes.shape[1]} RoIs"
                 yield Check("RoiAlign", case, "CPU kernel", _difference(found, expected), TOLERANCE[dtype])
+                if boxes.shape[1] and channels == 256:
+                    yield _again("RoiAlign", case, kernels.roi_align, *there, STRIDES, 7, **options)
                 upstream = torch.randn(expected.shape, generator=source).to(dtype)
                 # The CPU's winners for both: a tie that rounds otherwise is no error of the gradient.
                 own = kernels.roi_align_grad(upstream, won, maps, boxes, levels, STRIDES, 7, **options)
@@ -142,6 +160,8 @@ def _nms(kernels, device):
             # Soft scores go through exp, which rounds otherwise on a GPU: neighbours in the order may swap.
             worst = _share(other[3], own[3]) if method == "hard" else _difference(other[1], own[1])
             yield Check("BatchedNms", f"{case}, {method}", "CPU kernel", worst, 0.0 if method == "hard" else 1e-4)
+            again = boxes.to(device), scores.to(device), threshold, 100
+            yield _again("BatchedNms", f"{case}, {method}", kernels.batched_nms, *again, **options)
 
 
 def _proposals(kernels, device):
@@ -157,6 +177,8 @@ def _proposals(kernels, device):
         # exp rounds otherwise on a GPU: a box at the threshold may be dropped, and the rows below it move up.
         missing = [_absent(a, b) for a, b in zip(own[0], other[0].cpu())]
         yield Check("GenerateProposals", variant, "CPU kernel", max(missing), 0.01)
+        there = _to(levels, device), info.to(device), 1000, 300
+        yield _again("GenerateProposals", variant, kernels.proposals, *there, area_range=_to(ranges, device))
 
 
 def _absent(expected: torch.Tensor, found: torch.Tensor) -> float:
@@ -180,6 +202,7 @@ def _match_boxes(kernels, device):
             own = kernels.match_boxes(*arguments)
             worst = max(_share(f, e) for f, e in zip(found, own))
             yield Check("MatchBoxes", case, "CPU kernel", worst, 0.0)
+            yield _again("MatchBoxes", case, kernels.match_boxes, *_to(arguments, device))
         if not gts or not count:
             continue
         every = torch.ones_like(inside), torch.ones_like(valid), torch.zeros_like(crowd)

@@ -4,7 +4,10 @@
 
 Builds the kernels for the GPU that is there, compares every one with the CPU kernel and with torchvision's operators,
 times them at the shapes of training in float32 and float16, and measures the memory's bandwidth in the same run.
-Exit code 1 when a comparison fails. `--cpu` builds and compares the CPU kernels alone, on any machine.
+Exit code 1 when a comparison fails. `--cpu` builds and compares the CPU kernels alone, on any machine. Under a memory
+checker, one kernel at a time (a fault ends the process):
+
+    compute-sanitizer --tool=memcheck python custom_ops/gpu_check/run.py --kernels nms --no_times
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from pathlib import Path
 
 from build import ROOT, build
 
+KERNELS = ("roi_align", "nms", "proposals", "match_boxes")
+
 
 def main() -> int:
     """Parses the flags and runs; the exit code."""
@@ -24,6 +29,8 @@ def main() -> int:
     parser.add_argument("--arch", default="native", help='for nvcc, such as sm_90 (default: "native")')
     parser.add_argument("--build_dir", type=Path, default=ROOT / "build/gpu_check", help="where objects go")
     parser.add_argument("--output", type=Path, help="also write the tables there, as markdown")
+    parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=KERNELS, help="compare these (default: all)")
+    parser.add_argument("--no_times", action="store_true", help="compare only")
     parser.add_argument("--build_only", action="store_true", help="build the library and end; PyTorch is not needed")
     args = parser.parse_args()
     if args.build_only:
@@ -42,7 +49,7 @@ def main() -> int:
 
     kernels = Kernels(library)
     device = "cpu" if args.cpu else "cuda"
-    found = list(checks.run(kernels, device))
+    found = list(checks.run(kernels, device, args.kernels))
     failed = [check for check in found if not check.passed]
     where = "the CPU" if args.cpu else torch.cuda.get_device_name()
     command = "python custom_ops/gpu_check/run.py" + (" --cpu" if args.cpu else "")
@@ -64,7 +71,7 @@ def main() -> int:
             ],
         ),
     ]
-    if not args.cpu:
+    if not args.cpu and not args.no_times:
         lines += _timings(kernels)
     text = "\n".join(lines) + "\n"
     print(text)
