@@ -115,6 +115,8 @@ class MomentumSGD(tf.Module):
         """
         context = tf.distribute.get_replica_context()
         reduced = context.all_reduce(tf.distribute.ReduceOp.MEAN, self.dense(gradients))
+        if not self.loss_scale.tolerates_overflow:  # a scale of 1
+            return list(reduced)
         scale = self.loss_scale.scale.read_value()
         return [gradient / scale for gradient in reduced]
 
@@ -126,28 +128,28 @@ class MomentumSGD(tf.Module):
             learning_rate: float32 scalar.
             finite: bool scalar, the same on every replica.
         """
-        targets, values = [], []
         if self.clip is not None:
             gradients = [tf.clip_by_value(gradient, -self.clip, self.clip) for gradient in gradients]
         if self.clip_norm is not None:
             factor = self.clip_norm / tf.maximum(tf.linalg.global_norm(gradients), self.clip_norm)
             gradients = [gradient * factor for gradient in gradients]
-        rows = zip(self.variables_to_train, gradients, self.is_decayed, self.lr_factors, strict=True)
-        for variable, gradient, decayed, factor in rows:
-            weight = tf.convert_to_tensor(variable.value)
-            momentum_variable = self.momenta[variable.path]
-            old_momentum = tf.convert_to_tensor(momentum_variable)
-            if decayed and self.weight_decay:
-                gradient += self.weight_decay * weight
-            new_momentum = (
-                self.momentum * old_momentum - (learning_rate if factor == 1.0 else learning_rate * factor) * gradient
-            )
-            targets += [momentum_variable, variable.value]
-            values += [
-                tf.where(finite, new_momentum, old_momentum),
-                tf.where(finite, weight + new_momentum, weight),
-            ]
-        assign_on_replicas(targets, values)
+
+        def update():
+            rows = zip(self.variables_to_train, gradients, self.is_decayed, self.lr_factors, strict=True)
+            for variable, gradient, decayed, factor in rows:
+                if decayed and self.weight_decay:
+                    gradient += self.weight_decay * tf.convert_to_tensor(variable.value)
+                # One pass over variable and momentum, on this replica's copies: every replica does the same.
+                tf.raw_ops.ResourceApplyKerasMomentum(
+                    var=variable.value.handle,
+                    accum=self.momenta[variable.path].handle,
+                    lr=learning_rate if factor == 1.0 else learning_rate * factor,
+                    grad=gradient,
+                    momentum=self.momentum,
+                )
+            return tf.constant(True)
+
+        tf.cond(finite, update, lambda: tf.constant(False))
 
 
 def _factor(path: str, factors: Mapping[str, float]) -> float:
@@ -161,6 +163,16 @@ def _check_factors(factors: Mapping[str, float], paths: Sequence[str]) -> None:
             raise UserError(f"Trainer.lr_factors: the factor of {part!r} must not be negative. Received: {factor}")
         if not any(part in path for path in paths):
             raise UserError(f"Trainer.lr_factors: no trained variable has {part!r} in its path, as {paths[0]} has")
+
+
+def norm_and_finite(tensors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """The L2 norm over all tensors, float32 scalar, and whether all their elements are finite, bool scalar.
+
+    A norm that is a number says that all elements are: they are looked at one by one only where it is not, as it may
+    overflow before they do.
+    """
+    norm = tf.linalg.global_norm(tensors)
+    return norm, tf.cond(tf.math.is_finite(norm), lambda: tf.constant(True), lambda: all_finite(tensors))
 
 
 def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdet.structures import Batch
 from tfdet.train.average import WeightAverage
-from tfdet.train.optimizer import MomentumSGD, all_finite, assign_on_replicas
+from tfdet.train.optimizer import MomentumSGD, all_finite, assign_on_replicas, norm_and_finite
 
 
 class StepState(tf.Module):
@@ -163,7 +163,8 @@ class TrainStep:
         Returns:
             "gradient_norm", "learning_rate", "finite".
         """
-        finite = all_finite([*gradients, values])
+        norm, finite = norm_and_finite(gradients)
+        finite = tf.logical_and(finite, all_finite([values]))
         step = self._state.global_step.read_value()
         learning_rate = self._learning_rate(step + 1)
         self._optimizer.apply(gradients, learning_rate, finite)
@@ -173,7 +174,7 @@ class TrainStep:
         if self._average is not None:
             self._average.update(step + 1 - self._state.skipped_steps.read_value(), finite)
         return {
-            "gradient_norm": tf.linalg.global_norm(gradients),
+            "gradient_norm": norm,
             "learning_rate": learning_rate,
             "finite": finite,
         }
