@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import BN_EPSILON, DilatedConv2D, SymmetricConv2D, make_norm, recomputed
+from tfdet.layers import BN_EPSILON, DilatedConv2D, SymmetricConv2D, convolve_and_normalize, make_norm, recomputed
 
 UNITS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual units of the four stages, by depth."""
@@ -60,14 +60,15 @@ class BottleneckUnit(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        first, second = (strides, 1) if stride_on == "1x1" else (1, strides)
-        self.conv1 = SymmetricConv2D(inner, 1, first, name="conv1")
+        # A strided 1x1 convolution is a plain one on every s-th pixel.
+        self.subsampling, second = (strides, 1) if stride_on == "1x1" else (1, strides)
+        self.conv1 = SymmetricConv2D(inner, 1, name="conv1")
         self.bn1 = make_norm(norm, name="bn1", bn_epsilon=epsilon)
         self.conv2 = DilatedConv2D(inner, 3, second, name="conv2")
         self.bn2 = make_norm(norm, name="bn2", bn_epsilon=epsilon)
         self.conv3 = SymmetricConv2D(outer, 1, name="conv3")
         self.bn3 = make_norm(norm, name="bn3", bn_epsilon=epsilon)
-        self.sc = SymmetricConv2D(outer, 1, strides, name="sc") if project else None
+        self.sc = SymmetricConv2D(outer, 1, second, name="sc") if project else None
         self.sc_bn = make_norm(norm, name="sc_bn", bn_epsilon=epsilon) if project else None
 
     def call(
@@ -77,10 +78,12 @@ class BottleneckUnit(keras.layers.Layer):
         dilations: Sequence[int] | None = None,
         split: bool = False,
     ) -> tf.Tensor:
-        x = tf.nn.relu(self.bn1(self.conv1(inputs), training=training))
-        x = tf.nn.relu(self.bn2(self.conv2(x, dilations=dilations, split=split), training=training))
-        x = self.bn3(self.conv3(x), training=training)
-        shortcut = self.sc_bn(self.sc(inputs), training=training) if self.sc else inputs
+        if self.subsampling > 1:  # once for both of its readers
+            inputs = inputs[:, :: self.subsampling, :: self.subsampling]
+        x = tf.nn.relu(convolve_and_normalize(self.conv1, self.bn1, inputs, training))
+        x = convolve_and_normalize(self.conv2, self.bn2, x, training, dilations=dilations, split=split)
+        x = convolve_and_normalize(self.conv3, self.bn3, tf.nn.relu(x), training)
+        shortcut = convolve_and_normalize(self.sc, self.sc_bn, inputs, training) if self.sc else inputs
         if dilations and split and len(dilations) > 1:
             shortcut = tf.repeat(shortcut, len(dilations), axis=0)
         return tf.nn.relu(x + shortcut)
@@ -99,9 +102,9 @@ class BasicUnit(keras.layers.Layer):
         self.sc_bn = make_norm(norm, name="sc_bn") if project else None
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        x = tf.nn.relu(self.bn1(self.conv1(inputs), training=training))
-        x = self.bn2(self.conv2(x), training=training)
-        shortcut = self.sc_bn(self.sc(inputs), training=training) if self.sc else inputs
+        x = tf.nn.relu(convolve_and_normalize(self.conv1, self.bn1, inputs, training))
+        x = convolve_and_normalize(self.conv2, self.bn2, x, training)
+        shortcut = convolve_and_normalize(self.sc, self.sc_bn, inputs, training) if self.sc else inputs
         return tf.nn.relu(x + shortcut)
 
 
@@ -213,7 +216,7 @@ class ResNetV1(keras.layers.Layer):
 
     def stem(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Convolution, BN, ReLU and max pooling: [B, H, W, 3] -> [B, H/4, W/4, 64 * width]."""
-        x = tf.nn.relu(self.bn0(self.conv0(inputs), training=training))
+        x = tf.nn.relu(convolve_and_normalize(self.conv0, self.bn0, inputs, training))
         # Pad 1 on both sides with zeros, which equals -inf here: the input is not negative.
         return tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
 

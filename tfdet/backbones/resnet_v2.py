@@ -14,7 +14,15 @@ import tensorflow as tf
 
 from tfdet.backbones.resnet_v1 import check_recompute, stage_channels
 from tfdet.config import configurable
-from tfdet.layers import BatchNorm, DilatedConv2D, SymmetricConv2D, make_final_norm, make_norm, recomputed
+from tfdet.layers import (
+    BatchNorm,
+    DilatedConv2D,
+    SymmetricConv2D,
+    convolve_and_normalize,
+    make_final_norm,
+    make_norm,
+    recomputed,
+)
 
 UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual units of the four stages, by depth. 26 is not part of SimpleDet's zoo, for small runs."""
@@ -67,10 +75,10 @@ class PreActivationUnit(keras.layers.Layer):
         self, inputs: tf.Tensor, training: bool = False, dilations: Sequence[int] | None = None, split: bool = False
     ) -> tf.Tensor:
         first = tf.nn.relu(self.bn1(inputs, training=training))
-        x = tf.nn.relu(self.bn2(self.conv1(first), training=training))
+        x = tf.nn.relu(convolve_and_normalize(self.conv1, self.bn2, first, training))
         # Until here the branches of a split unit are the same: they are computed once.
-        x = self.conv2(x, dilations=dilations, split=split)
-        x = self.conv3(tf.nn.relu(self.bn3(x, training=training)))
+        x = convolve_and_normalize(self.conv2, self.bn3, x, training, dilations=dilations, split=split)
+        x = self.conv3(tf.nn.relu(x))
         shortcut = self.sc(first) if self.sc else inputs
         if self.sc is None and self.strides > 1:  # keras.applications: a max pooling of single pixels
             shortcut = inputs[:, :: self.strides, :: self.strides]
@@ -231,9 +239,11 @@ class ResNetV2(keras.layers.Layer):
 
         In "keras" the max pooling, padded with zeros there too, is right behind the convolution.
         """
-        x = self.conv0(self.bn_data(inputs, training=training))
-        if self.bn0 is not None:
-            x = tf.nn.relu(self.bn0(x, training=training))
+        x = self.bn_data(inputs, training=training)
+        if self.bn0 is None:
+            x = self.conv0(x)
+        else:
+            x = tf.nn.relu(convolve_and_normalize(self.conv0, self.bn0, x, training))
         # Pad 1 on both sides with zeros, which equals -inf behind a ReLU: the input is not negative.
         return tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
 

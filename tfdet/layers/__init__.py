@@ -1,6 +1,7 @@
 """Building blocks that backbones, necks and heads share."""
 
 from tfdet.layers.conv import SymmetricConv2D
+from tfdet.layers.conv_norm import convolve_and_normalize
 from tfdet.layers.dilated_conv import DilatedConv2D
 from tfdet.layers.group_norm import GroupNorm, make_final_norm, make_head_norms, make_norm
 from tfdet.layers.normalization import BN_EPSILON, BatchNorm
@@ -12,6 +13,7 @@ __all__ = [
     "DilatedConv2D",
     "GroupNorm",
     "SymmetricConv2D",
+    "convolve_and_normalize",
     "make_final_norm",
     "make_head_norms",
     "make_norm",

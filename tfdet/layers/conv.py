@@ -56,11 +56,18 @@ class SymmetricConv2D(keras.layers.Conv2D):
         self.subsampling = strides if kernel_size == 1 else 1
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return super().call(self._prepared(inputs))
+
+    def convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The convolution alone, without bias and activation, with another kernel of the same shape."""
+        return self.convolution_op(self._prepared(inputs), kernel)
+
+    def _prepared(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.subsampling > 1:
             inputs = inputs[:, :: self.subsampling, :: self.subsampling]
         if self._pad:
             inputs = tf.pad(inputs, [[0, 0], [self._pad] * 2, [self._pad] * 2, [0, 0]])
-        return super().call(inputs)
+        return inputs
 
     def compute_output_shape(self, input_shape):
         s = self.subsampling

@@ -23,18 +23,26 @@ class DilatedConv2D(SymmetricConv2D):
     def call(self, inputs: tf.Tensor, dilations: Sequence[int] | None = None, split: bool = False) -> tf.Tensor:
         if not dilations:
             return super().call(inputs)
+        return self.convolve(inputs, self.kernel, dilations, split)
+
+    def convolve(
+        self, inputs: tf.Tensor, kernel: tf.Tensor, dilations: Sequence[int] | None = None, split: bool = False
+    ) -> tf.Tensor:
+        if not dilations:
+            return super().convolve(inputs, kernel)
         if len(dilations) == 1:
-            return self._at(inputs, dilations[0])
+            return _dilated(inputs, kernel, dilations[0])
         if split:
-            return _interleave([self._at(inputs, d) for d in dilations])
+            return _interleave([_dilated(inputs, kernel, d) for d in dilations])
         shape = tf.shape(inputs)
         by_image = tf.reshape(inputs, [-1, len(dilations), shape[1], shape[2], inputs.shape[-1]])
-        return _interleave([self._at(by_image[:, b], d) for b, d in enumerate(dilations)])
+        return _interleave([_dilated(by_image[:, b], kernel, d) for b, d in enumerate(dilations)])
 
-    def _at(self, inputs: tf.Tensor, dilation: int) -> tf.Tensor:
-        # At stride 1 "same" is symmetric. keras.ops writes a dilated convolution as a plain one between
-        # space_to_batch and batch_to_space on CPUs, where TensorFlow's own has no gradient.
-        return keras.ops.conv(inputs, self.kernel, 1, "same", dilation_rate=dilation)
+
+def _dilated(inputs: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:
+    # At stride 1 "same" is symmetric. keras.ops writes a dilated convolution as a plain one between
+    # space_to_batch and batch_to_space on CPUs, where TensorFlow's own has no gradient.
+    return keras.ops.conv(inputs, kernel, 1, "same", dilation_rate=dilation)
 
 
 def _interleave(branches: list[tf.Tensor]) -> tf.Tensor:

@@ -77,6 +77,12 @@ class BatchNorm(keras.layers.Layer):
         outputs = tf.cast(inputs, tf.float32) * scale + (self.beta.value - mean * scale)
         return tf.cast(outputs, inputs.dtype)
 
+    def stored_affine(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """(scale, shift), float32 [C], of what the layer computes with its stored statistics: `scale * x + shift`."""
+        mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + self.epsilon)
+        return scale, tf.convert_to_tensor(self.beta) - mean * scale
+
     def _fused(self, inputs, mean, variance, is_training):
         # The fused kernel takes half-precision inputs with float32 parameters, which is what MXNet computes.
         return tf.compat.v1.nn.fused_batch_norm(

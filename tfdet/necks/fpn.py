@@ -66,5 +66,9 @@ def add_top_down(laterals: list[tf.Tensor]) -> list[tf.Tensor]:
 def _upsample_to(top: tf.Tensor, lateral: tf.Tensor) -> tf.Tensor:
     """Doubles [B, h, w, C] and crops at the top left; resizing straight to an odd size would shift pixels."""
     doubled = tf.image.resize(top, tf.shape(top)[1:3] * 2, method="nearest")
+    if [2 * n if n else None for n in top.shape[1:3]] == lateral.shape[1:3].as_list() and None not in lateral.shape[
+        1:3
+    ]:
+        return doubled  # the gradient of a slice that takes everything is still a copy
     size = tf.shape(lateral)
     return doubled[:, : size[1], : size[2]]
