@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.detectors.small import random_batch, small_detector, small_masks, small_v2_detector, with_diamonds
+from tfdet.detectors import masks
+from tfdet.detectors.masks import rows_in_use
 from tfdet.ops.mask_targets import mask_targets
 
 SEED = tf.constant([7, 3], tf.int32)
@@ -81,6 +83,40 @@ def test_loss_is_the_transcribed_one(trunk):
             count += target.size
     assert count > 0
     np.testing.assert_allclose(losses["mask"], total / count, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("counts", "slots", "rows"),
+    [([0, 0], 40, 1), ([1, 0], 40, 8), ([3, 8], 40, 8), ([9, 2], 40, 16), ([33, 35], 36, 36), ([5, 5], 8, 8)],
+)
+def test_rows_in_use_hold_every_object(counts, slots, rows):
+    classes = np.full([2, slots], -1, np.int32)
+    for image, count in enumerate(counts):
+        classes[image, :count] = 3
+    assert rows_in_use(tf.constant(classes)) == rows
+
+
+@pytest.mark.parametrize("trunk", ["fpn", "c4"])
+def test_rows_not_in_use_change_neither_loss_nor_gradient(trunk, monkeypatch):
+    detector, batch = build(trunk, norm="frozen"), with_diamonds(random_batch([4, 2], 4))
+    targets = detector.stages[0].targets
+    targets.num_rois, targets.fg_fraction, targets.append_gt = 96, 0.5, True
+
+    def loss_and_gradients():
+        with tf.GradientTape() as tape:
+            loss = detector.losses(batch, SEED)["mask"]
+        variables = [variable.value for variable in detector.trainable_variables]
+        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [loss, *gradients]
+
+    seen = []
+    monkeypatch.setattr(masks, "rows_in_use", lambda classes: seen.append(rows_in_use(classes)) or seen[-1])
+    some = loss_and_gradients()
+    monkeypatch.setattr(masks, "rows_in_use", lambda classes: tf.shape(classes)[1])
+    every = loss_and_gradients()
+    assert seen and all(rows < 48 for rows in seen)
+    for part, whole in zip(some, every, strict=True):
+        np.testing.assert_allclose(part, whole, atol=1e-6 + 1e-5 * np.abs(whole).max())
 
 
 def test_masks_are_of_the_final_boxes_and_classes():

@@ -13,6 +13,21 @@ from tfdet.losses.mask import mask_loss
 from tfdet.ops.mask_targets import mask_targets
 from tfdet.structures import RoiSamples
 
+_ROW_BLOCK = 8  # rows come in multiples of it: each shape that is new to a GPU costs a search for its fastest kernels
+
+
+def rows_in_use(classes: tf.Tensor) -> tf.Tensor:
+    """How many of the first rows hold every object of every image: int32 scalar, a multiple of 8, or R, or 1.
+
+    The head of the masks need not see the others: they add nothing to the loss, and are most of the rows of an image
+    of few objects.
+
+    Args:
+        classes: int32 [B, R], negative where there is no object; objects come first.
+    """
+    most = tf.reduce_max(tf.reduce_sum(tf.cast(classes >= 0, tf.int32), axis=1))
+    return tf.clip_by_value(-(-most // _ROW_BLOCK) * _ROW_BLOCK, 1, tf.shape(classes)[1])
+
 
 @configurable
 class MaskBranch:
@@ -76,10 +91,11 @@ class MaskBranch:
             edges, edge_parts: of `Batch`. A RoI whose object has no edges does not count.
             box_map: [B * R, P, P, C], what the box head made of its RoIs; read where `shares_box_features`.
         """
-        boxes, classes, matched = (t[:, :max_foreground] for t in (samples.boxes, samples.classes, samples.matched))
+        rows = rows_in_use(samples.classes[:, :max_foreground])
+        boxes, classes, matched = (t[:, :rows] for t in (samples.boxes, samples.classes, samples.matched))
         if self.shares_box_features:
             every = tf.reshape(box_map, [-1, tf.shape(samples.boxes)[1], *box_map.shape[1:]])
-            features = tf.reshape(every[:, :max_foreground], [-1, *box_map.shape[1:]])
+            features = tf.reshape(every[:, :rows], [-1, *box_map.shape[1:]])
         else:
             features = self.roi_extractor(roi_maps, boxes)
         logits = self._by_roi(self.head(features, classes=tf.reshape(classes, [-1]), training=True), boxes)
