@@ -22,6 +22,22 @@ def test_rpn_shares_its_weights_over_levels():
     assert len(head.weights) == 6
 
 
+@pytest.mark.parametrize("objectness", ["softmax", "sigmoid"])
+def test_rpn_outputs_are_those_of_its_two_layers(objectness):
+    head = RpnHead(3, 8, objectness)
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 5, 6)), tf.float32)
+    head([x])
+    for weight in head.weights:
+        weight.assign(np.random.default_rng(1).normal(size=weight.shape))
+    shared = tf.nn.relu(head.conv(x))
+    with tf.GradientTape() as tape:
+        outputs = head([x])[0]
+        sum_ = tf.reduce_sum(outputs[0] ** 2) + tf.reduce_sum(outputs[1] ** 2)
+    for found, layer in zip(outputs, (head.cls, head.box), strict=True):
+        np.testing.assert_allclose(found, layer(shared), rtol=1e-5, atol=1e-5)
+    assert all(np.any(gradient) for gradient in tape.gradient(sum_, head.trainable_variables))
+
+
 def test_initial_standard_deviations():
     head = MlpBboxHead(80, 64)
     head(tf.zeros([1, 7, 7, 16]))

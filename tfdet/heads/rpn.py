@@ -43,8 +43,21 @@ class RpnHead(keras.layers.Layer):
         outputs = []
         for x in features:
             x = tf.cast(tf.nn.relu(self.conv(x)), tf.float32)
-            outputs.append((self.cls(x), self.box(x)))
+            outputs.append(self._outputs(x))
         return outputs
+
+    def _outputs(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Both output layers as one: of so few channels, what they cost is the reading of `x`."""
+        layers = (self.cls, self.box)
+        # Within the call of a half-precision layer the weights would come as half.
+        if self.compute_dtype != "float32" or not all(layer.built for layer in layers):
+            return tuple(layer(x) for layer in layers)
+        kernel, bias = (
+            tf.concat([tf.convert_to_tensor(weight) for weight in weights], axis=-1)
+            for weights in ([layer.kernel for layer in layers], [layer.bias for layer in layers])
+        )
+        joined = tf.nn.bias_add(self.cls.convolve(x, kernel), bias)
+        return tuple(tf.split(joined, [layer.filters for layer in layers], axis=-1))
 
     def get_config(self):
         return {
