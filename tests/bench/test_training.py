@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from tests.detectors.small import small_detector
-from tfdet.bench.training import measure_training, synthetic_batches
+from tfdet.bench.training import measure_training, synthetic_batches, tame_random_weights
 from tfdet.train.loop import Trainer
 from tfdet.train.schedule import Schedule
 
@@ -35,3 +36,11 @@ def test_steps_and_their_parts_are_measured(mirrored, family, options):
     images = 2 * options.get("accumulate", 1)
     assert speed.images_per_second == pytest.approx(images / speed.step, rel=1.0)
     assert speed.memory_peak > 0
+
+
+def test_random_weights_with_frozen_statistics_are_tamed():
+    detector = small_detector("fpn", norm="frozen", depth=50)
+    images = np.random.default_rng(0).normal(0, 50, [1, 64, 64, 3]).astype("f")
+    before = np.std(detector.backbone(images)[-1])
+    tame_random_weights(detector)
+    assert 0 < np.std(detector.backbone(images)[-1]) < before / 10

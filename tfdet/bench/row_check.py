@@ -83,11 +83,13 @@ def check_row(name: str) -> dict[str, Any]:
     Raises:
         UserError: anything is not as it should be.
     """
+    from tfdet.bench.training import tame_random_weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
     from tfdet.evaluate import restore
     from tfdet.export import saved_model, verify
     from tfdet.export.predictor import CheckpointPredictor
+    from tfdet.ops import native
     from tfdet.train.loop import Trainer, train
     from tfdet.train.schedule import Schedule
 
@@ -100,7 +102,7 @@ def check_row(name: str) -> dict[str, Any]:
         strategy, train_input = trainer.prepare(), TrainInput()
         with strategy.scope():
             detector = build_detector(num_classes=80)
-        _tame(detector)
+        tame_random_weights(detector)
         EvalInput()
         config.check_all_bindings_used()
         counts = _counts(name, detector, trainer)
@@ -116,10 +118,13 @@ def check_row(name: str) -> dict[str, Any]:
                 raise UserError(f"{name}: {ours.path} is not restored")
         classes, resize = [f"class {i}" for i in range(80)], restore.evaluation_resize()
         saved_model.export(restored, exported, resize, classes, list(range(1, 81)), "python")
-        predictor = CheckpointPredictor(restored, resize, classes, list(range(1, 81)))
-        differences = verify.verify(predictor, exported, verify.synthetic_images(1))
+        # With the ops of the export: around a random network in half precision the last bit of a box decides what is
+        # suppressed, and the export is what is checked here, not the ops.
+        with native.implementation("python"):
+            predictor = CheckpointPredictor(restored, resize, classes, list(range(1, 81)))
+            differences = verify.verify(predictor, exported, verify.synthetic_images(1))
         if not all(entry.passed(verify.BOX_TOLERANCE, verify.SCORE_TOLERANCE) for entry in differences):
-            raise UserError(f"{name}: the export does not find what the checkpoint finds")
+            raise UserError(f"{name}: the export does not find what the checkpoint finds: {differences[0]}")
         if not differences[0].num_detections:
             raise UserError(f"{name}: nothing is detected, so checkpoint and export cannot be compared")
         return {
@@ -139,13 +144,6 @@ def _draw(folder: str) -> None:
     annotations = draw_shapes(8, *IMAGE, seed=0, portrait_fraction=0.0)
     annotations.categories += [Category(i, f"class {i}") for i in range(len(annotations.categories) + 1, 81)]
     convert(annotations, folder, "shapes", "drawn shapes", ProblemReport(), num_shards=1, num_workers=0)
-
-
-def _tame(detector) -> None:
-    """Halves every gamma: frozen BN around random kernels normalises nothing, and 33 units overflow float16."""
-    for variable in detector.variables:
-        if variable.path.endswith("gamma"):
-            variable.assign(0.5 * variable)
 
 
 def _counts(name: str, detector, trainer) -> dict[str, int]:

@@ -31,7 +31,7 @@ def benchmark_training(
     Raises:
         UserError: the losses of the measured steps are not finite.
     """
-    from tfdet.bench.training import measure_training
+    from tfdet.bench.training import measure_training, tame_random_weights
     from tfdet.train.loop import Trainer
     from tfdet.train.schedule import Schedule
 
@@ -53,6 +53,7 @@ def benchmark_training(
 
     with strategy.scope():
         detector = build_detector(num_classes=num_classes)
+    tame_random_weights(detector)
     speed = measure_training(
         detector, strategy, trainer, schedule, dataset, images, repeats, progress=progress, with_parts=with_parts
     )
