@@ -48,13 +48,15 @@ LAYERS = {
     | {"backbone_reduce"}
     | {f"{name}_{k}" for name in ("bbox_fc1", "bbox_fc2", *_OUTPUTS) for k in ("1st", "2nd", "3rd")},
     RETINA: (_PYRAMID - {"P2_lateral", "P2_conv"})
-    | {"P6_conv", "P7_conv", "cls_pred", "bbox_pred"}
-    | {f"{tower}_conv{k}" for tower in ("cls", "bbox") for k in range(1, 5)},
+    | {"P6_conv", "P7_conv", "cls_conv", "cls_pred", "bbox_conv", "bbox_pred"},
 }
-"""Layers behind the backbone by family, of both revisions under one name; TridentNet's are those of Faster R-CNN C4."""
+"""Layers behind the backbone by family; TridentNet's are those of Faster R-CNN C4.
+
+Convolutions in a row count as one, and both revisions' names of a layer as that of the later.
+"""
 
 _TENSOR = re.compile(r"^(?:arg|aux):(?P<layer>.+)_(weight|bias|gamma|beta|moving_mean|moving_var)$")
-_MASK_CONV = re.compile(r"^mask_fcn_conv\d+$")
+_NUMBERED = re.compile(r"^(mask_fcn_conv|cls_conv|bbox_conv)\d+$")
 _OF_BACKBONE = re.compile(r"bn_data|conv0|bn0|bn1|stage[1-4]_unit\d+_(conv[123]|bn[123](_shared\d)?|sc|sc_bn)")
 
 
@@ -79,7 +81,9 @@ def compare(detector: keras.Model, path: str | Path, pixels: np.ndarray) -> dict
     if family != BACKBONE:
         own = family_of_detector(detector)
         if own != family:
-            raise UserError(f"{path} is a {family}, the detector {own or 'of no zoo file'}: give its row's gin file")
+            raise UserError(
+                f"{path} is of a {family}, the detector {f'a {own}' if own else 'of no row'}: give its gin file"
+            )
         classes = num_classes_of(arrays)
         if classes != detector.num_classes:
             raise UserError(
@@ -107,7 +111,7 @@ def family_of(names: Iterable[str], path: str | Path) -> str:
         UserError: of none: a layer is missing, or one more there.
     """
     layers = {_TENSOR.sub(r"\g<layer>", name) for name in names if not IGNORED.fullmatch(name)}
-    layers = {_MASK_CONV.sub("mask_fcn_conv", name) for name in layers if not _OF_BACKBONE.fullmatch(name)}
+    layers = {_NUMBERED.sub(r"\1", name) for name in layers if not _OF_BACKBONE.fullmatch(name)}
     if "conv_neck" in layers:  # as the first revision calls it
         layers = layers - {"conv_neck"} | {"backbone_reduce"}
     nearest = min(LAYERS, key=lambda family: len(LAYERS[family] ^ layers))

@@ -73,7 +73,7 @@ def map_differences(expected: dict[str, np.ndarray], found: dict[str, np.ndarray
                 f"--verify: {name} is {array.shape} by the file and {found[name].shape} by the detector: it is of "
                 "another architecture or class count"
             )
-        result[name] = float(np.max(np.abs(found[name] - array)) / np.max(np.abs(array)))
+        result[name] = float(np.max(np.abs(found[name] - array)) / (np.max(np.abs(array)) or 1.0))
     return result
 
 

@@ -169,9 +169,9 @@ def retina_head(network: Network, x) -> tuple:
     """(class logits, box deltas) of one level (models/retinanet/builder.py: RetinaNetHead)."""
     outputs = []
     for tower in ("cls", "bbox"):
-        y = x
-        for number in range(1, 5):
-            y = mx.nd.relu(network.conv(y, f"{tower}_conv{number}"))
+        y, number = x, 1
+        while network.has(f"{tower}_conv{number}_weight"):
+            y, number = mx.nd.relu(network.conv(y, f"{tower}_conv{number}")), number + 1
         outputs.append(network.conv(y, f"{tower}_pred"))
     return tuple(outputs)
 
