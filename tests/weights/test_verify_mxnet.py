@@ -139,6 +139,9 @@ def test_detectors_that_are_not_of_the_file_are_refused(tmp_path, monkeypatch):
     write_params(path, arrays)
     with pytest.raises(UserError, match="is of a Faster R-CNN C4, the detector a RetinaNet: give its gin file"):
         verify_mxnet.compare(built("retina")[0], path, pixels)
+    write_params(path, arrays | {"arg:stage3_unit2_bn2_shared0_gamma": np.ones([1, 4, 1, 1], np.float32)})
+    with pytest.raises(UserError, match="of a TridentNet with BN folded, the detector has no branches"):
+        verify_mxnet.compare(detector, path, pixels)
     detector.num_classes = 5
     with pytest.raises(UserError, match="has 3 classes, the detector 5: leave --num_classes out"):
         verify_mxnet.compare(detector, path, pixels)

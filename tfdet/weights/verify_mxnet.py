@@ -23,10 +23,7 @@ from tfdet.weights.verify_process import level_maps, nchw
 SIDES = (216, 312)
 """Height and width that the picture is resized to: no multiples of 32, so that pyramids have to crop."""
 
-PACKAGES = (
-    "MXNet in an environment of its own: python -m venv mx; mx/bin/pip install mxnet==1.9.1 numpy==1.23.5; "
-    "export TFDET_MXNET_PYTHON=mx/bin/python"
-)
+PACKAGES = "MXNet, in an environment of its own: python -m venv mx; mx/bin/pip install mxnet==1.9.1 numpy==1.23.5"
 
 _ROIS = 16
 """RoIs of an image, the best proposals, whose features the heads of both sides read."""
@@ -59,6 +56,8 @@ _TENSOR = re.compile(r"^(?:arg|aux):(?P<layer>.+)_(weight|bias|gamma|beta|moving
 _NUMBERED = re.compile(r"^(mask_fcn_conv|cls_conv|bbox_conv)\d+$")
 _OF_BACKBONE = re.compile(r"bn_data|conv0|bn0|bn1|stage[1-4]_unit\d+_(conv[123]|bn[123](_shared\d)?|sc|sc_bn)")
 
+_BRANCH = re.compile(r"_shared\d_(gamma|beta)$")
+
 
 def compare(detector: keras.Model, path: str | Path, pixels: np.ndarray) -> dict[str, float]:
     """The differences as `verify_process.map_differences` counts them.
@@ -89,6 +88,9 @@ def compare(detector: keras.Model, path: str | Path, pixels: np.ndarray) -> dict
             raise UserError(
                 f"{path} has {classes} classes, the detector {detector.num_classes}: leave --num_classes out"
             )
+    branches = branches_of(detector)
+    if not len(branches) and any(_BRANCH.search(name) for name in arrays):
+        raise UserError(f"{path} is of a TridentNet with BN folded, the detector has no branches: give its gin file")
     found, features = outputs(detector, pixels, family)
     expected = verify_process.run_program(
         "run_mxnet.py",
@@ -98,7 +100,7 @@ def compare(detector: keras.Model, path: str | Path, pixels: np.ndarray) -> dict
         pixels=pixels,
         num_stages=detector.backbone.num_stages,
         dilate_c5=getattr(detector.backbone, "dilate_c5", False),
-        branches=branches_of(detector),
+        branches=branches,
         **features,
     )
     return verify_process.map_differences({name: expected[name] for name in found}, found)
