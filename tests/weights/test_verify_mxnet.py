@@ -90,12 +90,9 @@ def test_equal_outputs_pass_and_others_are_found(tmp_path, picture, theirs, case
     branches = {"trident": [[0, 1], [1, 2], [2, 3]], "trident_fast": [[1, 2]]}.get(case, [])
     assert asked["branches"].tolist() == branches and asked["dilate_c5"] == (case == "cascade")
     features = {name: array for name, array in asked.items() if "features" in name}
-    assert all(np.ptp(array) > 0 for array in features.values())
+    assert all((np.ptp(array, axis=(1, 2, 3)) > 0).all() for array in features.values())  # none is empty
     rois = 16 * max(1, len(branches))
-    if case == "cascade":
-        assert list(features) == [f"roi_features_{k}" for k in ("1st", "2nd", "3rd")]
-        assert not np.array_equal(features["roi_features_2nd"], features["roi_features_1st"])  # of refined boxes
-    elif case == "retina":
+    if case == "retina":
         assert not features
     else:
         assert features["roi_features"].shape[0] == rois and features["roi_features"].shape[2:] == (7, 7)

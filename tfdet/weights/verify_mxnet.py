@@ -25,8 +25,11 @@ SIDES = (216, 312)
 
 PACKAGES = "MXNet, in an environment of its own: python -m venv mx; mx/bin/pip install mxnet==1.9.1 numpy==1.23.5"
 
-_ROIS = 16
-"""RoIs of an image, the best proposals, whose features the heads of both sides read."""
+_ROI_SIDES = (0.9, 0.5, 0.25, 0.12)
+"""Of the RoIs whose features the heads of both sides read, in sides of the image; one in each corner.
+
+Not proposals: those of weights that are not trained may be empty, and heads would be compared on zeros alone.
+"""
 
 BACKBONE, C4, FASTER_FPN, MASK = "ImageNet backbone", "Faster R-CNN C4", "Faster R-CNN FPN", "Mask R-CNN FPN"
 CASCADE, RETINA = "Cascade R-CNN C5", "RetinaNet"
@@ -173,7 +176,7 @@ def outputs(
     if family == BACKBONE and not _has_c5_head(detector):
         return found, {}
     first = detector.first_stage_from_input(inputs, training=False)
-    rois = detector.propose(first, info, training=False).boxes[:, :_ROIS]
+    rois = tf.repeat(_rois(*pixels.shape[:2]), first.roi_features[0].shape[0], axis=0)  # of branches
     if family == BACKBONE:
         features = detector.roi_extractor(first.roi_features, rois)
         *_, c5 = detector.bbox_head(features, return_map=True)
@@ -183,7 +186,7 @@ def outputs(
     if family == CASCADE:
         found["neck"] = nchw(first.roi_features[0])
     found |= level_maps(first.rpn, ("rpn_logits", "rpn_deltas"))
-    of_heads, features = _heads(detector, first, rois, info)
+    of_heads, features = _heads(detector, first, rois)
     return found | of_heads, features
 
 
@@ -194,23 +197,26 @@ def _has_c5_head(detector: keras.Model) -> bool:
     return hasattr(detector.bbox_head, "stage4") and detector.roi_extractor.output_size == 7
 
 
-def _heads(detector: TwoStageDetector, first, rois: tf.Tensor, info: tf.Tensor):
-    """Maps and features, as of `outputs`, of all heads on RoIs [B, R, 4]; a Cascade's later ones on refined boxes."""
-    found, handed = {}, {}
-    info = tf.repeat(info, rois.shape[0], axis=0)  # of branches
+def _rois(height: int, width: int) -> tf.Tensor:
+    """Boxes of all sizes: float32 [1, 16, 4]."""
+    size, boxes = np.array([width - 1, height - 1]), []
+    for side in _ROI_SIDES:
+        for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            start = (1 - side) * np.array(corner)
+            boxes.append(np.concatenate([start * size, (start + side) * size]))
+    return tf.constant(boxes, tf.float32)[None]
+
+
+def _heads(detector: TwoStageDetector, first, rois: tf.Tensor):
+    """Maps and features, as of `outputs`, of all heads on RoIs [B, R, 4]; the heads of a Cascade read the same ones."""
+    features, found = detector.roi_extractor(first.roi_features, rois), {}
+    handed = {"roi_features": nchw(features)}
+    options = {"return_map": True} if _has_c5_head(detector) else {}
     for stage in detector.stages:
-        features = detector.roi_extractor(first.roi_features, rois)
-        handed[f"roi_features{stage.name}"] = nchw(features)
-        options = {"return_map": True} if _has_c5_head(detector) else {}
         logits, deltas, *maps = stage.head(features, **options)
         if maps:
             found["roi_stage_4"] = nchw(maps[0])
         found |= {f"bbox_logits{stage.name}": logits.numpy(), f"bbox_deltas{stage.name}": deltas.numpy()}
-        if stage is not detector.stages[-1]:
-            by_image = tf.reshape(deltas, [*rois.shape[:2], -1])
-            rois = detector.postprocess.decode(
-                rois, by_image, info, class_agnostic=True, box_std=stage.targets.box_std
-            )[:, :, 0]
     if detector.mask_head is not None:
         features = detector.masks.roi_extractor(first.roi_features, rois)
         handed["mask_features"] = nchw(features)

@@ -10,7 +10,7 @@ INPUT has
     num_stages: of the backbone, 3 or 4.
     dilate_c5: whether stage 4 of a ResNet-v2 has stride 1 and dilation 2; a Cascade's has in any case.
     branches: int [k, 2], number and dilation of each branch of a TridentNet; k = 0 for a network without.
-    roi_features: float32 [R, C, 7, 7] where the network has a box head; of a Cascade `roi_features_1st` to `_3rd`.
+    roi_features: float32 [R, C, 7, 7] where the network has a box head, or several, or stage 4 runs on RoIs.
     mask_features: float32 [R, C, 14, 14] where it has a mask head.
 OUTPUT gets the maps by name, [B, C, H, W], and of the heads on RoIs [R, C] or [R, C, 28, 28].
 
@@ -234,9 +234,10 @@ def outputs_of(network: Network, given) -> dict:
         outputs.update({f"{name}_{k}": y for name, y in zip(names, head(network, x))})
     for name in necks:
         outputs["neck"] = mx.nd.relu(network.conv(maps[3], name))
-    for name in given.files:
-        if name.startswith("roi_features"):
-            outputs.update(box_head(network, mx.nd.array(given[name]), name[len("roi_features") :]))
+    if "roi_features" in given.files:
+        suffixes = ("_1st", "_2nd", "_3rd") if network.has("bbox_cls_logit_1st_weight") else ("",)
+        for suffix in suffixes:
+            outputs.update(box_head(network, mx.nd.array(given["roi_features"]), suffix))
     if "mask_features" in given.files:
         outputs["mask_logits"] = mask_head(network, mx.nd.array(given["mask_features"]))
     return outputs
