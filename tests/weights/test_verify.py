@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfdet import config
 from tfdet.commands.flags import register_all
 from tfdet.errors import UserError
-from tfdet.weights import sources, verify, verify_detectron2, verify_torch, verify_torchvision
+from tfdet.weights import sources, verify, verify_detectron2, verify_process, verify_torch, verify_torchvision
 from tfdet.weights.torchvision import COCO_IDS
 
 _NARROW = ["DEPTH = 18", "WIDTH = 0.125", "PostProcess.score_threshold = 0.0", "PostProcess.max_detections = 5"]
@@ -103,7 +103,7 @@ def test_where_the_other_program_is_not(tmp_path, monkeypatch):
 
 def test_a_program_gets_its_inputs_and_gives_its_outputs(tmp_path, monkeypatch):
     """By a program that doubles what it gets."""
-    monkeypatch.setattr(verify_torch, "_PROGRAMS", tmp_path)
+    monkeypatch.setattr(verify_process, "_PROGRAMS", tmp_path)
     (tmp_path / "double.py").write_text(
         "import sys, numpy as np\ngiven = np.load(sys.argv[2])\n"
         "np.savez(sys.argv[3], weights=sys.argv[1], **{name: 2 * given[name] for name in given})\n"

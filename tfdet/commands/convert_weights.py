@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--verify",
         metavar="IMAGE",
         help="run an image through the network of the program that the file is of, where that is installed "
-        "(keras.applications, torchvision, Detectron2), and through tfdet's",
+        "(SimpleDet on MXNet, keras.applications, torchvision, Detectron2), and through tfdet's",
     )
 
 

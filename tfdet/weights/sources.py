@@ -13,13 +13,14 @@ from tfdet.weights import detectron2, imagenet, own_format, simpledet, torchvisi
 from tfdet.weights.load import family_rules, prepare_simpledet
 from tfdet.weights.rules import Arrays, NameMap
 
+SIMPLEDET = "SimpleDet"
 KERAS, KERAS_V2 = "keras.applications ResNet", "keras.applications ResNet V2"
 DETECTRON2, DETECTRON2_RESNETS = "Detectron2", "Detectron2's ImageNet backbones"
 TORCHVISION, TORCHVISION_RESNETS = "torchvision", "torchvision's ResNets"
 
 MARKS = {
     "tfdet": own_format.MARK,
-    "SimpleDet": re.compile(r"(arg|aux):.+"),
+    SIMPLEDET: re.compile(r"(arg|aux):.+"),
     KERAS: re.compile(r"(.+/)?conv[2-5]_block\d+_\d_(conv|bn)/.+"),
     KERAS_V2: re.compile(r"(.+/)?conv[2-5]_block\d+_preact_bn/.+"),
     DETECTRON2: re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+"),
@@ -92,7 +93,7 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
     _check_variant(title, arrays, detector, path)
     makers = {
         "tfdet": lambda: own_format.name_map(detector, arrays),
-        "SimpleDet": lambda: NameMap(family_rules(detector), prepare_simpledet, simpledet.IGNORED, stride_in_1x1=True),
+        SIMPLEDET: lambda: NameMap(family_rules(detector), prepare_simpledet, simpledet.IGNORED, stride_in_1x1=True),
         KERAS: lambda: imagenet.KERAS,
         KERAS_V2: lambda: imagenet.KERAS_V2,
         DETECTRON2: lambda: detectron2.name_map(_detectron2_rules(detector)),
@@ -120,7 +121,7 @@ def _check_variant(title: str, arrays: Arrays, detector: keras.Model, path: str)
             f"{path}: of keras.applications' ResNet V2: set {backbone}ResNetV2.variant = 'keras', as "
             "gin_configs/examples/faster_r50v2_fpn_keras.gin does; it takes four stages and a neck"
         )
-    if title == "SimpleDet" and variant == "keras" and "arg:bn_data_beta" in arrays:
+    if title == SIMPLEDET and variant == "keras" and "arg:bn_data_beta" in arrays:
         raise UserError(f"{path}: of SimpleDet's ResNet-v2: set ResNetV2.variant = 'mxnet', the default")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.weights import sources, verify_detectron2, verify_keras, verify_torch, verify_torchvision
+from tfdet.weights import sources, verify_detectron2, verify_keras, verify_mxnet, verify_torch, verify_torchvision
 
 TOLERANCE = 1e-4
 """Largest difference over a map's absolute maximum, as for stored outputs of SimpleDet."""
@@ -21,6 +21,7 @@ _PROGRAMS = {
     sources.DETECTRON2_RESNETS: verify_detectron2,
     sources.TORCHVISION: verify_torchvision,
     sources.TORCHVISION_RESNETS: verify_torchvision,
+    sources.SIMPLEDET: verify_mxnet,
 }
 
 
@@ -40,8 +41,8 @@ def compare(
     """
     if program not in _PROGRAMS:
         raise UserError(
-            f"--verify runs networks of keras.applications, torchvision and Detectron2; the program of {path} is not "
-            "run from here. `tfdet check_golden` compares with outputs that the program stored"
+            "--verify runs networks of SimpleDet, keras.applications, torchvision and Detectron2; the program of "
+            f"{path} is not run from here"
         )
     module = _PROGRAMS[program]
     try:
