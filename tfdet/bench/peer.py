@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from tfdet.errors import UserError
+from tfdet.other_python import run_other_python
 
 MODELS = ("faster", "mask", "retina")
 _PROGRAM = Path(__file__).parent / "programs" / "torchvision_speed.py"
@@ -30,19 +27,9 @@ def benchmark_torchvision(
     Raises:
         UserError: it did not come to its end.
     """
-    python = os.environ.get("TFDET_TORCH_PYTHON") or sys.executable
-    command = [python, str(_PROGRAM), what, model, *map(str, (short_side, long_side, images, repeats))]
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-    except OSError as error:
-        raise UserError(f"TFDET_TORCH_PYTHON: {python} does not run: {error}") from error
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1].strip()
-        raise UserError(
-            f"{_PROGRAM.name} does not run: {said}. It needs torch and torchvision; TFDET_TORCH_PYTHON names the "
-            "Python of another environment that has them"
-        )
-    found = json.loads(done.stdout)
+    arguments = [what, model, *map(str, (short_side, long_side, images, repeats))]
+    said = run_other_python("TFDET_TORCH_PYTHON", _PROGRAM, arguments, f"{what} of {model}", "torch and torchvision")
+    found = json.loads(said)
     return {
         "seconds": round(found["seconds"], 3),
         "cpu_seconds": round(found["cpu_seconds"], 3),

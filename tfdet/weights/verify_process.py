@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.other_python import run_other_python
 
 _PROGRAMS = Path(__file__).parent / "programs"
 
@@ -34,22 +32,11 @@ def run_program(name: str, packages: str, variable: str, path: str | Path, **inp
     Raises:
         UserError: it did not come to its end.
     """
-    python = os.environ.get(variable) or sys.executable
-    program = _PROGRAMS / name
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "input.npz", Path(folder) / "output.npz"
         np.savez(source, **inputs)
-        command = [python, str(program), str(path), str(source), str(target)]
-        try:
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-        except OSError as error:
-            raise UserError(f"{variable}: {python} does not run: {error}") from error
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1].strip()
-            raise UserError(
-                f"{name} does not run {path}: {said}. It needs {packages}; {variable} names the Python of another "
-                "environment that has them"
-            )
+        arguments = [str(path), str(source), str(target)]
+        run_other_python(variable, _PROGRAMS / name, arguments, str(path), packages)
         with np.load(target) as outputs:
             return dict(outputs)
 
