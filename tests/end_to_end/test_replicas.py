@@ -85,4 +85,5 @@ def test_replicas_train_as_one_device_with_the_mean_of_their_gradients(mirrored,
     reference, expected = on_one_device(trunk, strategy.num_replicas_in_sync)
     assert loss == pytest.approx(expected, rel=1e-5)
     for a, b in zip(ours.weights, reference.weights, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5, err_msg=a.path)
+        # A step moves a weight by up to RATE * CLIP = .01; the two graphs round otherwise.
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=3e-5, err_msg=a.path)
