@@ -202,7 +202,7 @@ def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
         ([own, f"--output={back}"], "--gin_file is missing"),
         (
             [own, f"--gin_file={SMALL}", f"--verify={own}"],
-            "runs networks of keras.applications, torchvision and Detectron2",
+            "runs networks of SimpleDet, keras.applications, torchvision and Detectron2",
         ),
     ):
         gin.clear_config()
