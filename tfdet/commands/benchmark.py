@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_torchvision(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", choices=("faster", "mask", "retina"), help="all R50-FPN, with random weights")
+    from tfdet.bench.peer import MODELS
+
+    parser.add_argument("model", choices=MODELS, help="all R50-FPN, with random weights")
     parser.add_argument("--inference", action="store_true", help="detection in place of training steps")
     parser.add_argument("--short_side", type=int, default=800, metavar="N", help="of the images (default 800)")
     parser.add_argument("--long_side", type=int, default=1333, metavar="N", help="of the images (default 1333)")
