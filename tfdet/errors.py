@@ -14,5 +14,9 @@ class UserError(Exception):
     """
 
 
+class ParameterError(UserError, ValueError):
+    """A part (backbone, head, detector, ...) that cannot be built of the values it was given."""
+
+
 class DivergedError(UserError):
     """The loss is no longer finite. Commands exit with `EXIT_DIVERGED`."""

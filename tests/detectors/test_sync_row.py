@@ -17,10 +17,10 @@ def moving(detector):
 
 
 @pytest.mark.slow
-def test_the_syncbn_row_on_eight_replicas_has_the_statistics_of_one_device(mirrored):
+@pytest.mark.parametrize("bindings", [["WIDTH = 0.125", "DEPTH = 26"], []], ids=["small", "as_it_is"])
+def test_the_syncbn_row_on_eight_replicas_has_the_statistics_of_one_device(mirrored, bindings):
     register_all()
-    # Two units a stage: eight replicas of a hundred would take minutes to trace.
-    config.parse(["faster_r101v2_c4_syncbn.gin"], ["WIDTH = 0.125", "DEPTH = 26"])
+    config.parse(["faster_r101v2_c4_syncbn.gin"], bindings)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, [REPLICAS, SIDE, SIDE, 3]).astype(np.uint8)
     # Images of different brightness: statistics of one image would be far from those of all.

@@ -101,3 +101,12 @@ def test_a_length_factor_moves_the_decays_and_not_the_warm_up():
 def test_the_further_options_are_checked(arguments):
     with pytest.raises(UserError, match=f"Schedule.{next(iter(arguments))}"):
         Schedule(**arguments)
+
+
+def test_what_a_short_run_never_comes_to_is_said():
+    warmup, decay = C4.warnings(2, 1230)  # two images an update: the warm-up is 6,000 steps, the first decay 480,000
+    assert "the warm-up of 6000 steps does not end within this run's 1230" in warmup
+    assert "first decays after 480000 steps, this run has 1230" in decay
+    assert C4.warnings(16, 90000) == []
+    assert Schedule(decay="cosine", warmup_steps=100, scale_warmup=False).warnings(2, 1230) == []
+    assert Schedule(decay_steps=(), warmup_steps=0).warnings(2, 10) == []

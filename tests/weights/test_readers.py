@@ -43,8 +43,18 @@ def write_npz_compressed(path, values):
     np.savez_compressed(path, **values)
 
 
+def write_zipped_params(path, values):
+    """As SimpleDet publishes its detectors."""
+    write_params(path.with_suffix(".params"), values)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path.with_suffix(".params"), "faster_r50v1_fpn_1x/checkpoint.params")
+        archive.writestr("faster_r50v1_fpn_1x/log.txt", "Epoch[0]")
+    path.with_suffix(".params").unlink()
+
+
 WRITERS = {
     "x.params": write_params,
+    "published.zip": write_zipped_params,
     "x.pkl": files.write_pkl,
     "x.pth": files.write_torch,
     "old.pth": files.write_torch_legacy,
@@ -289,6 +299,18 @@ def test_npz_with_objects_or_a_bomb_is_refused(tmp_path):
         archive.writestr("w.npy", header.getvalue())
     with pytest.raises(UserError, match="0 bytes for w.npy"):
         read_weights(tmp_path / "huge.npz")
+
+
+def test_an_archive_of_several_checkpoints_or_a_bomb_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("checkpoint-0005.params", b"")
+        archive.writestr("checkpoint-0006.params", b"")
+    with pytest.raises(UserError, match="an archive with 2 .params files; unpack it"):
+        read_weights(tmp_path / "two.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("checkpoint.params", bytes(120_000_000))
+    with pytest.raises(UserError, match="claims to hold"):
+        read_weights(tmp_path / "bomb.zip")
 
 
 def test_h5_outside_links_and_huge_shapes_are_not_followed(tmp_path):

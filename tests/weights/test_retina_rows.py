@@ -66,7 +66,7 @@ def test_the_recipe_is_the_zoos(depth):
 
     trainer = Trainer()
     assert (trainer.clip, trainer.momentum, trainer.weight_decay, trainer.epochs) == (None, 0.9, 1e-4, 6.0)
-    assert trainer.init_weights == f"pretrain_model/resnet-v1-{depth}-0000.params"
+    assert trainer.init_weights == f"resnet-v1-{depth}"
     rate = Schedule().for_batch(16)
     for update, expected in [(250, (0.01 / 3 + 0.01) / 2), (500, 0.01), (60000, 0.01), (60001, 1e-3), (80001, 1e-4)]:
         assert float(rate(update)) == pytest.approx(expected, rel=1e-5)

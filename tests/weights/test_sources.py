@@ -126,12 +126,14 @@ def test_foreign_tensors_are_refused(tmp_path):
 def test_short_names_are_found_in_the_weights_folder(tmp_path, monkeypatch):
     folder = tmp_path / "weights"
     folder.mkdir()
-    for name in ("resnet-v1-50-0000.params", "resnet-v1-101.params", "two.npz", "two.pkl"):
+    names = ("resnet-v1-50-0000.params", "resnet-v1-101.params", "two.npz", "two.pkl", "model_final_b275ba.pkl")
+    for name in names:
         (folder / name).write_bytes(b"")
     monkeypatch.setenv("TFDET_WEIGHTS", str(folder))
     assert find_weights("resnet-v1-50") == folder / "resnet-v1-50-0000.params"
     assert find_weights("resnet-v1-101") == folder / "resnet-v1-101.params"
     assert find_weights("two.npz") == folder / "two.npz"
+    assert find_weights("faster_rcnn_R_50_FPN_1x") == folder / "model_final_b275ba.pkl"  # as its address calls it
     with pytest.raises(UserError, match="two.npz, two.pkl; give the path of one"):
         find_weights("two")
     for missing in ("resnet", "folder/resnet-v1-50", "resnet-v1-50.params"):

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.layers import BN_EPSILON, DilatedConv2D, SymmetricConv2D, convolve_and_normalize, make_norm, recomputed
 
 UNITS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -30,7 +31,7 @@ def stage_channels(depth: int, stage: int, width: float = 1.0) -> tuple[int, int
 def check_recompute(stages: tuple[int, ...], num_stages: int, name: str) -> None:
     """`ValueError` where one of the stages to recompute is not there."""
     if any(stage not in range(1, num_stages + 1) for stage in stages):
-        raise ValueError(f"Expected stages from 1 to {num_stages} in {name}.recompute. Received: {tuple(stages)}")
+        raise ParameterError(f"Expected stages from 1 to {num_stages} in {name}.recompute. Received: {tuple(stages)}")
 
 
 class BottleneckUnit(keras.layers.Layer):
@@ -195,9 +196,9 @@ class ResNetV1(keras.layers.Layer):
     ):
         super().__init__(name=name)
         if depth not in UNITS:
-            raise ValueError(f"Expected ResNetV1.depth to be one of {sorted(UNITS)}. Received: depth={depth}")
+            raise ParameterError(f"Expected ResNetV1.depth to be one of {sorted(UNITS)}. Received: depth={depth}")
         if stride_on not in ("1x1", "3x3"):
-            raise ValueError(f'Expected ResNetV1.stride_on to be "1x1" or "3x3". Received: stride_on={stride_on!r}')
+            raise ParameterError(f'Expected ResNetV1.stride_on to be "1x1" or "3x3". Received: stride_on={stride_on!r}')
         _check_branches(depth, num_stages, stride_on, branches, test_branches)
         check_recompute(recompute, num_stages, "ResNetV1")
         self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width
@@ -251,12 +252,12 @@ class ResNetV1(keras.layers.Layer):
 
 def _check_branches(depth: int, num_stages: int, stride_on: str, branches, test_branches) -> None:
     if bool(branches) != bool(test_branches):
-        raise ValueError(
+        raise ParameterError(
             "Expected ResNetV1.branches and test_branches both empty or both not. "
             f"Received: branches={tuple(branches)}, test_branches={tuple(test_branches)}"
         )
     if branches and (num_stages != 3 or depth == 18 or stride_on != "1x1"):
-        raise ValueError(
+        raise ParameterError(
             "Expected with ResNetV1.branches three stages of bottleneck units with the stride on the 1x1. "
             f"Received: depth={depth}, num_stages={num_stages}, stride_on={stride_on!r}"
         )

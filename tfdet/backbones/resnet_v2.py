@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfdet.backbones.resnet_v1 import check_recompute, stage_channels
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.layers import (
     BatchNorm,
     DilatedConv2D,
@@ -188,24 +189,24 @@ class ResNetV2(keras.layers.Layer):
     ):
         super().__init__(name=name)
         if depth not in UNITS:
-            raise ValueError(f"Expected ResNetV2.depth to be one of {sorted(UNITS)}. Received: depth={depth}")
+            raise ParameterError(f"Expected ResNetV2.depth to be one of {sorted(UNITS)}. Received: depth={depth}")
         if num_stages not in (3, 4):
-            raise ValueError(f"Expected ResNetV2.num_stages to be 3 or 4. Received: num_stages={num_stages}")
+            raise ParameterError(f"Expected ResNetV2.num_stages to be 3 or 4. Received: num_stages={num_stages}")
         if variant not in VARIANTS:
-            raise ValueError(f"Expected ResNetV2.variant to be one of {VARIANTS}. Received: variant={variant!r}")
+            raise ParameterError(f"Expected ResNetV2.variant to be one of {VARIANTS}. Received: variant={variant!r}")
         if variant == "keras" and (num_stages != 4 or dilate_c5 or branches or test_branches):
-            raise ValueError(
+            raise ParameterError(
                 "Expected with ResNetV2.variant = 'keras' num_stages = 4, no dilate_c5 and no branches. "
                 f"Received: num_stages={num_stages}, dilate_c5={dilate_c5}, branches={tuple(branches)}, "
                 f"test_branches={tuple(test_branches)}"
             )
         if bool(branches) != bool(test_branches):
-            raise ValueError(
+            raise ParameterError(
                 "Expected ResNetV2.branches and test_branches both empty or both not. "
                 f"Received: branches={tuple(branches)}, test_branches={tuple(test_branches)}"
             )
         if branches and num_stages != 3:
-            raise ValueError("Expected ResNetV2.num_stages = 3 with branches: stage 4 is the head's")
+            raise ParameterError("Expected ResNetV2.num_stages = 3 with branches: stage 4 is the head's")
         check_recompute(recompute, num_stages, "ResNetV2")
         self.recompute, self.variant = tuple(recompute), variant
         self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width

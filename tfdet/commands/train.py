@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from tfdet.commands import flags
-from tfdet.errors import EXIT_INTERRUPTED, EXIT_OK
+from tfdet.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
+
+_FROM_SCRATCH = "give --gin_file=gin_configs/base/from_scratch.gin after the row's"
 
 _NUM_PICTURES = 8
 
@@ -62,7 +64,11 @@ def run(args: argparse.Namespace) -> int:
         console.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
 
     def load_weights(detector, path: str) -> str:
-        report = weights.load(detector, path)
+        try:
+            file = weights.find_weights(path)
+        except UserError as error:
+            raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
+        report = weights.load(detector, file)
         console.console.print(load_table(report))
         return report.summary()
 

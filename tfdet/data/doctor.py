@@ -75,7 +75,7 @@ def explain_pipeline_error(error: Exception, data_dir) -> UserError:
             f"reading data set {data_dir} failed ({first_line(error)}), but every record of it reads well now: "
             "was the disk or network away, or is the memory full?"
         )
-    more = f" (and {len(problems) - 1} more, see scripts/convert_data.py --check {data_dir})" if problems[1:] else ""
+    more = f" (and {len(problems) - 1} more, see tfdet convert_data --check {data_dir})" if problems[1:] else ""
     return UserError(f"broken data: {problems[0]}{more}")
 
 

@@ -165,9 +165,9 @@ class Manifest:
         folder = pathlib.Path(folder).expanduser()
         path = folder / MANIFEST_FILE
         if not folder.is_dir():
-            raise UserError(f"data set folder {folder} does not exist; make one with scripts/convert_data.py")
+            raise UserError(f"data set folder {folder} does not exist; make one with tfdet convert_data")
         if not path.is_file():
-            hint = "make the data set with scripts/convert_data.py"
+            hint = "make the data set with tfdet convert_data"
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
                 hint = f"for records made elsewhere: tfdet convert_data --from_records '{folder}/*' --output {folder}"
             raise UserError(f"{folder} is not a data set: it has no {MANIFEST_FILE}; {hint}")

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.detectors.postprocess import PostProcess
+from tfdet.errors import ParameterError
 from tfdet.ops.boxes import area
 from tfdet.ops.nms import candidates_by_class, multiclass_nms
 from tfdet.structures import Detections
@@ -38,11 +39,11 @@ class ScaleBranches:
         suppression: str = "joint",
     ):
         if suppression not in ("joint", "each_first"):
-            raise ValueError(
+            raise ParameterError(
                 f'Expected ScaleBranches.suppression to be "joint" or "each_first". Received: {suppression!r}'
             )
         if suppression == "each_first" and valid_ranges is not None:
-            raise ValueError('Expected ScaleBranches.valid_ranges = None with suppression "each_first"')
+            raise ParameterError('Expected ScaleBranches.valid_ranges = None with suppression "each_first"')
         self.valid_ranges = None if valid_ranges is None else tuple(tuple(r) for r in valid_ranges)
         self.suppression = suppression
 
@@ -50,7 +51,7 @@ class ScaleBranches:
         """`ValueError` where the ranges do not fit the numbers of branches in training and testing."""
         wanted = None if self.valid_ranges is None else len(self.valid_ranges)
         if wanted is not None and (branches, test_branches) != (wanted, wanted):
-            raise ValueError(
+            raise ParameterError(
                 f"Expected one of ScaleBranches.valid_ranges a branch. Received: {wanted} ranges, {branches} branches "
                 f"in training, {test_branches} in testing; None serves any number"
             )

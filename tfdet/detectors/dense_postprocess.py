@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.detectors.postprocess import check_vote, without_empty
+from tfdet.errors import ParameterError
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
@@ -114,7 +115,9 @@ class DensePostProcess:
     ):
         check_vote(vote_iou_threshold, "DensePostProcess")
         if clip not in ("candidates", "detections"):
-            raise ValueError(f'Expected DensePostProcess.clip to be "candidates" or "detections". Received: {clip!r}')
+            raise ParameterError(
+                f'Expected DensePostProcess.clip to be "candidates" or "detections". Received: {clip!r}'
+            )
         self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
         self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
         self.bound_growth = bound_growth

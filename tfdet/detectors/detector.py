@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
+from tfdet.errors import ParameterError
 from tfdet.ops.boxes import CONTINUOUS
 from tfdet.structures import Batch, Detections
 
@@ -41,7 +42,7 @@ class Detector(keras.Model):
         # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
         super().__init__(name="detector", autocast=False)
         if num_classes < 1:
-            raise ValueError(f"Expected num_classes of at least 1. Received: num_classes={num_classes}")
+            raise ParameterError(f"Expected num_classes of at least 1. Received: num_classes={num_classes}")
         self.num_classes = num_classes
         self.backbone, self.neck = backbone, neck
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)

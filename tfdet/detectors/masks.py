@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.losses.mask import mask_loss
 from tfdet.ops.mask_targets import mask_targets
@@ -59,7 +60,7 @@ class MaskBranch:
         self.draw_targets = mask_targets
         self.shares_box_features = pool_size is None
         if self.shares_box_features and not getattr(bbox_head, "has_map", False):
-            raise ValueError(
+            raise ParameterError(
                 "Expected a box head on stage 4 (C5BboxHead, C5V2BboxHead) where MaskBranch.pool_size is None. "
                 f"Received: {type(bbox_head).__name__}, whose features have no pixels; set MaskBranch.pool_size = 14"
             )

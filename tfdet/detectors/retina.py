@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
-from tfdet.errors import UserError
+from tfdet.errors import ParameterError, UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
 from tfdet.structures import Batch, Detections
@@ -72,7 +72,7 @@ class RetinaDetector(Detector):
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
         if loss_divisor not in ("foreground", "image", "moving"):
-            raise ValueError(
+            raise ParameterError(
                 'Expected RetinaDetector.loss_divisor to be "foreground", "image" or "moving". '
                 f"Received: {loss_divisor!r}"
             )

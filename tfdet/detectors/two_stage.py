@@ -13,6 +13,7 @@ from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.masks import MaskBranch
 from tfdet.detectors.postprocess import PostProcess
+from tfdet.errors import ParameterError
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
@@ -103,7 +104,7 @@ class TwoStageDetector(Detector):
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
         if stage_scores not in ("last_rois", "own_rois"):
-            raise ValueError(
+            raise ParameterError(
                 f'Expected TwoStageDetector.stage_scores to be "last_rois" or "own_rois". Received: {stage_scores!r}'
             )
         self.stage_scores, self.roi_gradient_scale = stage_scores, roi_gradient_scale
@@ -115,13 +116,13 @@ class TwoStageDetector(Detector):
         self.bbox_heads = [stage.head for stage in self.stages]
         self.branches = branches
         if bool(self._dilations(True)) != (branches is not None):
-            raise ValueError("Expected TwoStageDetector.branches for a backbone with branches, and for no other")
+            raise ParameterError("Expected TwoStageDetector.branches for a backbone with branches, and for no other")
         if branches is not None:
             branches.check(len(self._dilations(True)), len(self._dilations(False)))
         self.masks = self.mask_head = None
         if masks is not None:
             if len(self._dilations(False)) > 1:
-                raise ValueError(
+                raise ParameterError(
                     "Expected one branch at test where TwoStageDetector.masks is set: the final boxes of several "
                     "branches do not say whose features their masks are in"
                 )
@@ -335,12 +336,12 @@ def _make_stages(num_classes, bbox_head, roi_targets, loss_weights, postprocess)
     """The heads of a detector; `ValueError` where its parts do not fit."""
     targets = list(roi_targets) if isinstance(roi_targets, (list, tuple)) else [roi_targets]
     if not targets or len(loss_weights) != len(targets):
-        raise ValueError(
+        raise ParameterError(
             "Expected one of TwoStageDetector.stage_loss_weights for each of roi_targets. "
             f"Received: {len(loss_weights)} weights, {len(targets)} samplers"
         )
     if tuple(targets[-1].box_std) != tuple(postprocess.box_std):
-        raise ValueError(
+        raise ParameterError(
             "Expected PostProcess.box_std to be that of the last RoiTargetSampler. "
             f"Received: {postprocess.box_std} and {targets[-1].box_std}"
         )
@@ -349,7 +350,7 @@ def _make_stages(num_classes, bbox_head, roi_targets, loss_weights, postprocess)
     names = [f"_{i}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(i, 'th') }" for i in range(1, len(targets) + 1)]
     heads = [bbox_head(num_classes=num_classes, name=f"bbox_head{name}") for name in names]
     if not all(head.class_agnostic for head in heads):
-        raise ValueError("Expected a class-agnostic bbox_head in a cascade: its stages hand one box a RoI on")
+        raise ParameterError("Expected a class-agnostic bbox_head in a cascade: its stages hand one box a RoI on")
     return [BoxStage(*fields) for fields in zip(names, heads, targets, loss_weights, strict=True)]
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdet.backbones.resnet_v1 import ResNetV1Stage
 from tfdet.backbones.resnet_v2 import ResNetV2Stage
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.layers import BN_EPSILON, make_final_norm
 
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
@@ -165,7 +166,7 @@ class MlpBboxHead(keras.layers.Layer):
     ):
         super().__init__(name=name)
         if initializer not in _INITIALIZERS:
-            raise ValueError(f"Expected initializer to be one of {list(_INITIALIZERS)}. Received: {initializer!r}")
+            raise ParameterError(f"Expected initializer to be one of {list(_INITIALIZERS)}. Received: {initializer!r}")
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         self.channels, self.use_bias, self.initializer = channels, use_bias, initializer
         scale, distribution = _INITIALIZERS[initializer]

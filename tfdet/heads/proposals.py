@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.ops.anchors import cell_anchors, centred_anchors, grid_anchors
 from tfdet.ops.proposals import generate_proposals
 from tfdet.ops.top_proposals import top_proposals
@@ -38,12 +39,12 @@ class AnchorGenerator:
         self.strides, self.style = tuple(strides), style
         if style == "simpledet":
             if sizes is not None:
-                raise ValueError('Expected AnchorGenerator.scales with style "simpledet", not sizes')
+                raise ParameterError('Expected AnchorGenerator.scales with style "simpledet", not sizes')
             self.cells: list[np.ndarray] = [cell_anchors(s, scales, ratios) for s in self.strides]
         else:
             sizes = sizes or [[scale * stride for scale in scales] for stride in self.strides]
             if len(sizes) != len(self.strides):
-                raise ValueError(
+                raise ParameterError(
                     f"Expected AnchorGenerator.sizes of {len(self.strides)} levels, as strides. Received: {sizes}"
                 )
             self.cells = [centred_anchors(level, ratios, style) for level in sizes]
@@ -102,7 +103,7 @@ class ProposalGenerator:
         phase = 0 if training else 1
         if self.variant == "continuous":
             if area_range is not None:
-                raise ValueError(
+                raise ParameterError(
                     'Expected ScaleBranches.valid_ranges = None with ProposalGenerator.variant "continuous"'
                 )
             return top_proposals(

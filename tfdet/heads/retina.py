@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.layers import SymmetricConv2D, make_head_norms
 
 
@@ -46,7 +47,7 @@ class RetinaHead(keras.layers.Layer):
     ):
         super().__init__(name=name)
         if not 0 < prior < 1:
-            raise ValueError(f"Expected RetinaHead.prior in (0, 1). Received: prior={prior}")
+            raise ParameterError(f"Expected RetinaHead.prior in (0, 1). Received: prior={prior}")
         self.num_classes, self.num_anchors, self.prior = num_classes, num_anchors, prior
         self.channels, self.num_convs, self.init_std, self.norm = channels, num_convs, init_std, norm
         conv = {"use_bias": norm is None, "kernel_initializer": keras.initializers.RandomNormal(stddev=init_std)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.ops.roi_align import assign_levels, roi_align
 
 
@@ -41,7 +42,7 @@ class RoiExtractor:
         by_stride = dict(zip(feature_strides, features, strict=True))
         missing = [s for s in self.strides if s not in by_stride]
         if missing:
-            raise ValueError(f"Expected RoiExtractor.strides within {sorted(by_stride)}. Received: {self.strides}")
+            raise ParameterError(f"Expected RoiExtractor.strides within {sorted(by_stride)}. Received: {self.strides}")
         return [by_stride[s] for s in self.strides]
 
     def __call__(self, features: list[tf.Tensor], boxes: tf.Tensor) -> tf.Tensor:

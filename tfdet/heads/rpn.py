@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.layers import SymmetricConv2D
 from tfdet.ops.proposals_portable import foreground_probability
 
@@ -30,7 +31,7 @@ class RpnHead(keras.layers.Layer):
     def __init__(self, num_anchors: int, channels: int = 512, objectness: str = "softmax", name: str = "rpn_head"):
         super().__init__(name=name)
         if objectness not in ("softmax", "sigmoid"):
-            raise ValueError(f'Expected RpnHead.objectness to be "softmax" or "sigmoid". Received: {objectness!r}')
+            raise ParameterError(f'Expected RpnHead.objectness to be "softmax" or "sigmoid". Received: {objectness!r}')
         self.num_anchors, self.channels, self.objectness = num_anchors, channels, objectness
         init = keras.initializers.RandomNormal(stddev=0.01)
         self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")

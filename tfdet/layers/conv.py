@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tfdet.errors import ParameterError
+
 
 class SymmetricConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` that pads both sides alike, as MXNet, Caffe and PyTorch do.
@@ -36,7 +38,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
         **kwargs,
     ):
         if kernel_size % 2 == 0:
-            raise ValueError(f"Expected an odd kernel_size. Received: kernel_size={kernel_size}")
+            raise ParameterError(f"Expected an odd kernel_size. Received: kernel_size={kernel_size}")
         super().__init__(
             filters,
             kernel_size,

@@ -7,6 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
+from tfdet.errors import ParameterError
 from tfdet.layers.normalization import BN_EPSILON, MODES, BatchNorm
 
 GROUP = "group"
@@ -37,7 +38,7 @@ class GroupNorm(keras.layers.Layer):
     def __init__(self, groups: int = GROUPS, epsilon: float = GN_EPSILON, **kwargs):
         super().__init__(**kwargs)
         if groups < 1:
-            raise ValueError(f"Expected groups of at least 1. Received: groups={groups}")
+            raise ParameterError(f"Expected groups of at least 1. Received: groups={groups}")
         self.groups, self.epsilon = groups, epsilon
 
     def build(self, input_shape):
@@ -76,7 +77,7 @@ def make_norm(norm: str, name: str, bn_epsilon: float = BN_EPSILON) -> keras.lay
     if norm == GROUP:
         return GroupNorm(name=name)
     if norm not in MODES:
-        raise ValueError(f"Expected norm to be one of {(*MODES, GROUP)}. Received: norm={norm!r}")
+        raise ParameterError(f"Expected norm to be one of {(*MODES, GROUP)}. Received: norm={norm!r}")
     return BatchNorm(norm, epsilon=bn_epsilon, name=name)
 
 
@@ -95,5 +96,5 @@ def make_head_norms(norm: str | None, names: list[str]) -> list[keras.layers.Lay
         names: of the layers.
     """
     if norm not in (None, GROUP):
-        raise ValueError(f"Expected norm to be None or {GROUP!r}. Received: norm={norm!r}")
+        raise ParameterError(f"Expected norm to be None or {GROUP!r}. Received: norm={norm!r}")
     return None if norm is None else [GroupNorm(name=name) for name in names]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tfdet.errors import ParameterError
+
 BN_EPSILON = 1.00001e-5
 """mxnext's 1e-5 + 1e-10, for every BN of every row (mxnext complicate.py: normalizer_factory)."""
 
@@ -39,7 +41,7 @@ class BatchNorm(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         if mode not in MODES:
-            raise ValueError(f"Expected mode to be one of {MODES}. Received: mode={mode!r}")
+            raise ParameterError(f"Expected mode to be one of {MODES}. Received: mode={mode!r}")
         self.mode, self.momentum, self.epsilon, self.fixed_gamma = mode, momentum, epsilon, fixed_gamma
 
     def build(self, input_shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.losses.smooth_l1 import smooth_l1
 
 
@@ -69,7 +70,7 @@ class RpnLoss:
 
     def __init__(self, sigma: float | None = 3.0, cls_divisor: str = "drawn", box_divisor: str = "batch"):
         if not {cls_divisor, box_divisor} <= {"drawn", "batch"}:
-            raise ValueError(
+            raise ParameterError(
                 'Expected RpnLoss.cls_divisor and box_divisor to be "drawn" or "batch". '
                 f"Received: {cls_divisor!r}, {box_divisor!r}"
             )

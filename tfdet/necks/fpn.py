@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.layers import SymmetricConv2D, make_head_norms
 
 
@@ -38,7 +39,7 @@ class FPN(keras.layers.Layer):
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != len(self.laterals):
-            raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
+            raise ParameterError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
         sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs))
         outputs = run_each(self.outputs_, self.output_norms, sums)
         return [*outputs, outputs[-1][:, ::2, ::2]]

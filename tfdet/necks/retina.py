@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.errors import ParameterError
 from tfdet.layers import SymmetricConv2D, make_head_norms
 from tfdet.necks.fpn import add_top_down, run_each
 
@@ -32,7 +33,7 @@ class RetinaNeck(keras.layers.Layer):
     def __init__(self, channels: int = 256, p6_from: str = "c5", norm: str | None = None, name: str = "neck"):
         super().__init__(name=name)
         if p6_from not in ("c5", "p5"):
-            raise ValueError(f'Expected RetinaNeck.p6_from to be "c5" or "p5". Received: {p6_from!r}')
+            raise ParameterError(f'Expected RetinaNeck.p6_from to be "c5" or "p5". Received: {p6_from!r}')
         self.channels, self.p6_from, self.norm = channels, p6_from, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
         plain = {"use_bias": True, "kernel_initializer": init}
@@ -46,7 +47,7 @@ class RetinaNeck(keras.layers.Layer):
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != 4:
-            raise ValueError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
+            raise ParameterError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
         sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs[1:]))
         outputs = run_each(self.outputs_, self.output_norms, sums)
         p6 = self.p6(inputs[-1] if self.p6_from == "c5" else outputs[-1])

@@ -99,6 +99,8 @@ class Run:
                 self._average.reset()
         self._first_step = restored or 0
         self.tell("started", self._table(origin))
+        for text in self._schedule.warnings(self._total_batch, self._total_steps):
+            self.tell("warned", text)
 
     def execute(self, stop: StopSignals, evaluate) -> None:
         """Runs orbit's Controller to the last step."""
@@ -109,7 +111,7 @@ class Run:
         if self.step >= self._total_steps:
             self.tell(
                 "noted",
-                f"step {self.step} of {self._total_steps} is done already: raise Trainer.steps to go on",
+                f"step {self.step} of {self._total_steps} is done already: raise Trainer.steps or .epochs to go on",
             )
             return
         with stop.interruptible():

@@ -138,6 +138,22 @@ class Schedule:
         boundaries = tuple(step * reference // total_batch for step in lengthened)
         return LearningRate(base, base * self.warmup_from, warmup, boundaries, self.decay_factor)
 
+    def warnings(self, total_batch: int, total_steps: int) -> list[str]:
+        """What of the schedule a run of so many updates never comes to: zoo rows are made for COCO's 118,000 images."""
+        rate = self.for_batch(total_batch, total_steps)
+        found = []
+        if rate.warmup_steps >= total_steps:
+            found.append(
+                f"the warm-up of {rate.warmup_steps} steps does not end within this run's {total_steps}: lower "
+                "Schedule.warmup_steps, and set Schedule.scale_warmup = False for this many steps at any batch"
+            )
+        if rate.boundaries and rate.boundaries[0] >= total_steps:
+            found.append(
+                f"the learning rate first decays after {rate.boundaries[0]} steps, this run has {total_steps}: "
+                "set Schedule.decay = 'cosine', or lower Schedule.decay_steps"
+            )
+        return found
+
     def describe(self, total_batch: int, total_steps: int | None = None) -> dict[str, str]:
         """The formula and its result, as rows of the start-up table. Args: as in `for_batch`."""
         rate = self.for_batch(total_batch, total_steps)

@@ -190,8 +190,9 @@ def find_weights(path: str | Path) -> Path:
 
     Args:
         path: a path, or a name without folder: the file of that name in the weights folder, or, without an ending, as
-            `resnet-v1-50`, the one of that name, or of that name and `-0000`, with any ending. The folder is what the
-            environment variable TFDET_WEIGHTS names, by default `pretrain_model`.
+            `resnet-v1-50`, the one of that name, or of that name and `-0000`, with any ending, or the one that is
+            published under that name (`weights.published`). The folder is what the environment variable TFDET_WEIGHTS
+            names, by default `pretrain_model`.
 
     Raises:
         UserError: there is none, or a name fits several.
@@ -213,14 +214,14 @@ def find_weights(path: str | Path) -> Path:
     raise UserError(
         f"{path}: no such file, nor a name of one in {folder} (TFDET_WEIGHTS names another folder). "
         + (f"Download it from {offered}" if offered else "docs/weights.md lists where published weights are offered")
-        + ", or train from random weights: --gin_file=gin_configs/base/from_scratch.gin"
     )
 
 
 def _is_called(file: Path, name: Path) -> bool:
     if name.suffix:
         return file.name == name.name
-    return file.name.split(".")[0] in (name.name, f"{name.name}-0000")
+    offered = published.address(name.name) or ""
+    return file.name.split(".")[0] in (name.name, f"{name.name}-0000") or file.name == offered.rpartition("/")[2]
 
 
 def _other_backbone(report: LoadReport, name_map: NameMap) -> str:

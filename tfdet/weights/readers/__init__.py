@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zipfile
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.weights.readers.file_bytes import check_expansion
 from tfdet.weights.readers.keras_h5 import read_keras_h5
-from tfdet.weights.readers.mxnet_params import read_params, write_params
+from tfdet.weights.readers.mxnet_params import parse_params, read_params, write_params
 from tfdet.weights.readers.npz import ZIP_ERRORS, read_npz
 from tfdet.weights.readers.pickled_arrays import read_pkl
 from tfdet.weights.readers.safetensors import read_safetensors
@@ -77,9 +79,25 @@ def _zip_reader(path: Path):
         return read_torch_zip
     if any(name.endswith(".npy") for name in names):
         return read_npz
+    params = [name for name in names if name.endswith(".params")]
+    if len(params) == 1:
+        return functools.partial(_read_zipped_params, member=params[0])
+    if params:
+        raise UserError(f"{path}: an archive with {len(params)} .params files; unpack it and give the path of one")
     if "model.weights.h5" in names:
         raise UserError(f"{path}: a whole Keras model; save its weights alone: model.save_weights('x.weights.h5')")
     return None
+
+
+def _read_zipped_params(path: Path, member: str) -> dict[str, np.ndarray]:
+    """The checkpoint in an archive such as SimpleDet publishes, with its configuration and log."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_expansion(path, "zip archive", archive.getinfo(member).file_size, path.stat().st_size)
+            data = archive.read(member)
+    except ZIP_ERRORS as error:
+        raise UserError(f"{path}: {member} in it cannot be read ({error}); copy it again") from error
+    return parse_params(data, f"{path}/{member}")
 
 
 def _is_legacy_torch(path: Path) -> bool:

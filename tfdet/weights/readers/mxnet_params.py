@@ -23,7 +23,7 @@ _MAX_NDIM = 32
 class _Cursor:
     """Little-endian reads from a byte buffer that never run past its end."""
 
-    def __init__(self, data: bytes, path: Path):
+    def __init__(self, data: bytes, path: str | Path):
         self.data, self.path, self.offset = memoryview(data), path, 0
 
     def fail(self, what: str) -> UserError:
@@ -65,6 +65,11 @@ def read_params(path: str | Path) -> dict[str, np.ndarray]:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a .params file") from error
+    return parse_params(data, path)
+
+
+def parse_params(data: bytes, path: str | Path) -> dict[str, np.ndarray]:
+    """`read_params` of the bytes of a file; `path` is for messages."""
     cursor = _Cursor(data, path)
     if len(data) < 24 or cursor.read("Q") != _LIST_MAGIC:
         raise UserError(f"{path}: not an MXNet .params file (its first 8 bytes are not 0x112)")
