@@ -15,6 +15,9 @@ from tfdet.commands.flags import register_all
         ("faster_r50v1_fpn.gin", ["FPN.norm = 'frozen'"], "norm to be None or 'group'"),
         ("faster_r50v1_fpn.gin", ["PostProcess.box_std = (1.0, 1.0, 1.0, 1.0)"], "PostProcess.box_std to be that"),
         ("faster_r50v2_c4.gin", ["ResNetV2.depth = 49"], "ResNetV2.depth to be one of"),
+        ("faster_r50v1_fpn.gin", ["PostProcess.convention = 'continuous'"], "one convention of boxes"),
+        ("retina_r50v1_fpn.gin", ["RetinaTargetAssigner.convention = 'continuous'"], "one convention of boxes"),
+        ("mask_r50v1_fpn.gin", ["MaskBranch.paste = 'opencv'"], "MaskBranch.paste to be one of"),
         ("retina_r50v1_fpn.gin", ["RetinaHead.prior = 2.0"], "RetinaHead.prior in"),
         ("retina_r50v1_fpn.gin", ["DensePostProcess.clip = 'all'"], "DensePostProcess.clip to be"),
     ],
@@ -40,3 +43,32 @@ def test_the_file_for_ones_own_data_changes_the_schedule_alone():
     assert (trainer.epochs, trainer.clip, trainer.frozen) == (12.0, 5.0, ())
     assert (schedule.base_lr, schedule.decay, schedule.warmup_steps) == (0.02, "cosine", 100)
     assert schedule.warnings(2, 1230) == []
+
+
+def test_detectron2s_tridentnet_learns_as_its_configuration_says():
+    """projects/TridentNet/configs/Base-TridentNet-Fast-C4.yaml of Detectron2."""
+    register_all()
+    config.parse(["detectron2/trident_fast_r50_c4.gin"], [])
+    from tfdet.heads.proposals import ProposalGenerator
+    from tfdet.targets.assigners import RoiTargetSampler
+
+    sampler = RoiTargetSampler()
+    assert (sampler.num_rois, sampler.fg_fraction, sampler.append_gt) == (128, 0.5, False)
+    assert ProposalGenerator().post_nms_top_n == (500, 1000)
+
+
+@pytest.mark.parametrize(
+    "file, rule",
+    [
+        ("mask_r50v1_fpn.gin", "simpledet"),
+        ("faster_r50v1_fpn.gin", "simpledet"),
+        ("detectron2/cascade_mask_rcnn_r50_fpn.gin", "detectron2"),
+        ("torchvision/maskrcnn_r50_fpn.gin", "torchvision"),
+    ],
+)
+def test_masks_are_pasted_as_their_program_does(file, rule):
+    register_all()
+    config.parse([file], ["WIDTH = 0.125"])
+    from tfdet.detectors import build_detector
+
+    assert build_detector(num_classes=3).mask_paste == rule

@@ -5,7 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tests.detectors.small import random_batch, small_v2_detector
+from tfdet.detectors import PostProcess
 from tfdet.detectors.branches import ScaleBranches
+from tfdet.errors import ParameterError
 
 RANGES = ((0, 90), (30, 160), (90, -1))
 
@@ -55,6 +57,14 @@ def test_merge_keeps_what_the_reference_keeps():
         np.testing.assert_allclose(ours, rows, rtol=1e-5)
 
 
+def test_the_largest_objects_of_an_image_that_was_made_smaller_are_kept():
+    """SimpleDet bounds them by the resized image's longer side; nothing of the zoo's images is that large."""
+    info = tf.constant([[800.0, 1067.0, 0.26666668]])  # 3000 x 4000
+    box = tf.constant([[[[0.0, 0.0, 1066.0, 799.0]]]] * 3)
+    _, scores = ScaleBranches(RANGES).merge(box, tf.ones([3, 1, 4]), info)
+    np.testing.assert_array_equal(scores[0, :, 0], [-1, -1, 1])
+
+
 def test_bounds_are_included():
     """A box of exactly the bound is kept: 90 pixels a side, +1 convention."""
     box = tf.constant([[[[0.0, 0.0, 89.0, 89.0]]]] * 3)
@@ -100,6 +110,14 @@ def test_fast_trains_three_branches_and_tests_the_middle_one():
 def test_refuses_ranges_that_do_not_fit_the_backbone(branches):
     with pytest.raises(ValueError, match="branches"):
         small_v2_detector("trident", branches=branches)
+
+
+def test_refuses_a_soft_suppression_that_a_second_one_undoes():
+    branches = ScaleBranches(None, suppression="each_first")
+    with pytest.raises(ParameterError, match="nms_method = 'linear' would be undone"):
+        branches.check(3, 3, PostProcess(nms_method="linear"))
+    branches.check(3, 3, PostProcess())
+    ScaleBranches(None).check(3, 1, PostProcess(nms_method="linear"))
 
 
 def test_refuses_branches_of_a_backbone_without():

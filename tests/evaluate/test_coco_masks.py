@@ -6,6 +6,7 @@ from pycocotools import mask as coco_mask
 
 from tests.evaluate.test_coco import annotation, detections, evaluate, truth
 from tfdet.errors import UserError
+from tfdet.evaluate.coco import to_records
 
 SQUARE, WHOLE = [0, 0, 99, 99], [0, 0, 100, 100]
 LEFT_HALF = [[0, 0, 50, 0, 50, 100, 0, 100]]
@@ -74,3 +75,14 @@ def test_no_detection_is_zero_and_no_object_is_nothing():
     assert result.mask_metrics["AP"] == 0.0
     result, _ = evaluate(truth(annotation(2, WHOLE, segmentation=ALL)), [1], nothing)
     assert result.mask_metrics["AP"] == -1.0
+
+
+def test_the_detectors_own_rule_of_pasting_decides():
+    """A mask of one half: Detectron2 counts the pixels whose centres see 0.5, SimpleDet those that see more."""
+    found = with_masks(detections([(SQUARE, 0, 0.9)]), [28])
+    found = found._replace(masks=found.masks * 0.5)
+    area = {
+        rule: coco_mask.area(to_records(1, found, 0, [1, 2, 3], (200, 200), rule)[0]["segmentation"])
+        for rule in ("simpledet", "torchvision", "detectron2")
+    }
+    assert area["simpledet"] == area["torchvision"] == 0 and area["detectron2"] > 9000

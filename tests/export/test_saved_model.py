@@ -171,7 +171,7 @@ def test_loads_in_plain_tensorflow(exported, signatures, tmp_path):
 
 
 def test_labels_travel_with_the_model(exported, tmp_path):
-    assert read_labels(exported) == (CLASSES, CATEGORY_IDS)
+    assert read_labels(exported) == (CLASSES, CATEGORY_IDS, "simpledet")
     content = json.loads((exported / "assets.extra" / "labels.json").read_text())
     assert content["classes"][0] == {"id": 1, "name": "red", "category_id": 90}
     assert read_labels(tmp_path) is None

@@ -104,7 +104,8 @@ def test_boxes_without_pixels(convention):
     for box in ([-50, -50, -20, -20], [90, 5, 99, 9], [np.nan, 0, 5, 5], [0, 0, np.inf, 5], [-4e9, 0, 4e9, 5]):
         part, _, _ = paste_mask(ones, np.float32(box), HEIGHT, WIDTH, convention)
         assert not part.any()
-        encoded = encode_masks(ones[None], np.float32([box]), HEIGHT, WIDTH, convention)[0]
+        rule = {"legacy_plus_one": "simpledet", "continuous": "detectron2"}[convention]
+        encoded = encode_masks(ones[None], np.float32([box]), HEIGHT, WIDTH, rule)[0]
         assert coco_mask.area(encoded) == 0
     assert not paste_mask(ones, np.float32([5, 5, 5, 5]), HEIGHT, WIDTH, "continuous")[0].any()
     assert paste_masks(np.zeros([0, 28, 28], "f"), np.zeros([0, 4], "f"), 5, 6).shape == (0, 5, 6)
@@ -115,3 +116,18 @@ def test_a_full_mask_covers_its_box():
     rows, columns = np.nonzero(part)
     covered = (left + columns.min(), top + rows.min(), left + columns.max(), top + rows.max())
     np.testing.assert_allclose(covered, (3, 4, 17, 12), atol=1)  # corners are cut to integers
+
+
+@pytest.mark.parametrize(
+    "rule, convention, beyond",
+    [("simpledet", "legacy_plus_one", 0), ("torchvision", "legacy_plus_one", 1), ("detectron2", "continuous", 1)],
+)
+def test_each_programs_rule_takes_inclusive_corners(rule, convention, beyond):
+    rng = np.random.default_rng(4)
+    masks = rng.uniform(size=[20, 7, 7]).astype(np.float32)
+    corners = rng.uniform(-3, 12, [20, 2])
+    inclusive = np.concatenate([corners, corners + rng.uniform(0, 18, [20, 2])], axis=1).astype(np.float32)
+    own = inclusive + np.float32([0, 0, beyond, beyond])
+    encoded = encode_masks(masks, inclusive, HEIGHT, WIDTH, rule)
+    decoded = np.stack([coco_mask.decode(rle).astype(bool) for rle in encoded])
+    np.testing.assert_array_equal(decoded, paste_masks(masks, own, HEIGHT, WIDTH, convention))

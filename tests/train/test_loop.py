@@ -13,6 +13,7 @@ from tfdet.train.checkpoint import latest_step, restore_detector
 from tfdet.train.loop import Trainer, train
 from tfdet.train.observer import Observer
 from tfdet.train.schedule import Schedule
+from tfdet.weights import LoadReport
 
 SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))  # for batches of 2: decay after 512
 
@@ -221,7 +222,8 @@ def test_the_table_and_the_figures(tmp_path, capfd):
         assert progress.learning_rate == pytest.approx(0.0625 * min(1, progress.step / 32), rel=1e-6)
     assert events.named("first_step")[0][0] > 0
     assert (tmp_path / "operative_config.gin").read_text() == events.named("configured")[0][0]
-    assert events.named("warned") == []
+    # Of the recipe's 32 steps of warm-up it makes 7, and its frozen variables were never learnt.
+    assert [text.split()[1] for (text,) in events.named("warned")] == ["warm-up", "learning", "variables"]
     assert "train | step" not in capfd.readouterr().out  # orbit's own lines
 
 
@@ -254,12 +256,28 @@ def test_initial_weights_are_read_once(tmp_path):
 
     def load(detector, path):
         loaded.append(path)
-        return f"{path}: 8 tensors"
+        return LoadReport(path, matched=["a", "b"])
 
     _, _, events = run(tmp_path, 2, load_weights=load, init_weights="r50.params")
-    assert events.named("started")[0][0]["start"] == "r50.params: 8 tensors"
+    assert events.named("started")[0][0]["start"] == "r50.params: 2 tensors loaded"
     run(tmp_path, 4, load_weights=load, init_weights="r50.params")
     assert loaded == ["r50.params"]
+
+
+def test_what_is_frozen_and_was_never_learnt_is_said(tmp_path):
+    def warned(folder, left, frozen=("backbone/conv", "gamma")):
+        def load(detector, path):
+            return LoadReport(path, missing=left)
+
+        options = {"load_weights": load, "init_weights": "r50.params"} if left is not None else {}
+        _, _, events = run(tmp_path / folder, 1, frozen=frozen, **options)
+        return [text for (text,) in events.named("warned") if "frozen" in text]
+
+    (text,) = warned("nothing_loaded", None)
+    assert "3 variables are frozen at their initial values (fake_detector/backbone/conv/kernel, " in text
+    (text,) = warned("one_missing", ["fake_detector/backbone/bn/gamma", "fake_detector/head/fc/bias"])
+    assert "1 variables are frozen at their initial values (fake_detector/backbone/bn/gamma)" in text
+    assert warned("all_loaded", []) == [] and warned("nothing_frozen", None, frozen=()) == []
 
 
 def test_epochs_give_the_steps():

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from tfdet import config, weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
+    from tfdet.ops.boxes import CONTINUOUS
     from tfdet.report.console import ConsoleReport
     from tfdet.report.tensorboard import TensorBoardReport
     from tfdet.report.weights_table import load_table
@@ -55,6 +56,13 @@ def run(args: argparse.Namespace) -> int:
     files.create()
     with strategy.scope():
         detector = build_detector(num_classes=len(train_input.manifest.classes))
+    continuous = detector.postprocess.convention == CONTINUOUS
+    if continuous != (train_input.profile == "C"):
+        wanted = "'C'" if continuous else "'S' or 'H'"
+        raise UserError(
+            f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are "
+            f"{detector.postprocess.convention}: set it to {wanted}"
+        )
     config.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
     files.write_config(config.config_str())
     files.copy_manifest(train_input.manifest.folder)
@@ -63,14 +71,14 @@ def run(args: argparse.Namespace) -> int:
     if not evaluates and not args.no_eval:
         console.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
 
-    def load_weights(detector, path: str) -> str:
+    def load_weights(detector, path: str) -> weights.LoadReport:
         try:
             file = weights.find_weights(path)
         except UserError as error:
             raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
         report = weights.load(detector, file)
         console.console.print(load_table(report))
-        return report.summary()
+        return report
 
     evaluation = eval_input and _Evaluation(detector, eval_input, files, console.console)
     result = train(

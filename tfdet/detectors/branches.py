@@ -47,8 +47,13 @@ class ScaleBranches:
         self.valid_ranges = None if valid_ranges is None else tuple(tuple(r) for r in valid_ranges)
         self.suppression = suppression
 
-    def check(self, branches: int, test_branches: int) -> None:
-        """`ValueError` where the ranges do not fit the numbers of branches in training and testing."""
+    def check(self, branches: int, test_branches: int, postprocess: PostProcess) -> None:
+        """`ParameterError` where the ranges do not fit the numbers of branches, or the suppressions one another."""
+        if self.suppression == "each_first" and postprocess.nms_method != "hard":
+            raise ParameterError(
+                f"PostProcess.nms_method = {postprocess.nms_method!r} would be undone by the second suppression of "
+                "ScaleBranches.suppression = 'each_first': set that to 'joint'"
+            )
         wanted = None if self.valid_ranges is None else len(self.valid_ranges)
         if wanted is not None and (branches, test_branches) != (wanted, wanted):
             raise ParameterError(
@@ -78,7 +83,9 @@ class ScaleBranches:
             branches = len(self.valid_ranges)
             scale = tf.repeat(image_info[:, 2], branches)[:, None, None, None]
             # In pixels of the original image, but where there is no largest side: SimpleDet takes the resized one's.
-            ranges = self._bounded(tf.tile(self._ranges()[None], [batch, 1, 1]), image_info)
+            # Of an image that was made smaller that would leave out its largest objects: there it is the original's.
+            full = image_info[:, :2] / tf.minimum(image_info[:, 2:], 1.0)
+            ranges = self._bounded(tf.tile(self._ranges()[None], [batch, 1, 1]), full)
             low, high = tf.unstack(tf.square(tf.reshape(ranges, [-1, 1, 1, 2])), axis=-1)
             size = area(boxes / scale)
             scores = tf.where((size >= low) & (size <= high), scores, -1.0)
@@ -120,8 +127,8 @@ class ScaleBranches:
     def _ranges(self) -> tf.Tensor:
         return tf.constant(self.valid_ranges, tf.float32)
 
-    def _bounded(self, ranges: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
-        """Ranges [B, k, 2] whose missing largest side is the longer one of the resized image."""
+    def _bounded(self, ranges: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Ranges [B, k, 2] whose missing largest side is the longer one of `size` [B, 2 or more]."""
         bounded = tf.constant([high != NO_BOUND for _, high in self.valid_ranges])
-        longest = tf.reduce_max(image_info[:, :2], axis=1)[:, None]
+        longest = tf.reduce_max(size[:, :2], axis=1)[:, None]
         return tf.stack([ranges[..., 0], tf.where(bounded, ranges[..., 1], longest)], axis=-1)

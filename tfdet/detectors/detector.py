@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -89,6 +90,19 @@ class Detector(keras.Model):
     def finish(self, found: Detections) -> Detections:
         """Detections of `suppress` in the convention of `Detections`: inclusive corners."""
         return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
+
+    @staticmethod
+    def check_conventions(**parts: Any) -> None:
+        """`ParameterError` where the `convention` of boxes of one part, by its name in gin, is not that of another."""
+        found = {name: part.convention for name, part in parts.items()}
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{name}.convention = {value!r}" for name, value in found.items())
+            raise ParameterError(f"Expected one convention of boxes. Received: {listed}")
+
+    @property
+    def mask_paste(self) -> str:
+        """The rule by which masks of its detections are pasted, one of `ops.paste_masks.PASTE_RULES`."""
+        return "simpledet"
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         """Calls every layer that has weights once, on uint8 images [1, H, W, 3] with `image_info` [1, 3]."""

@@ -12,6 +12,7 @@ from tfdet.errors import ParameterError
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.losses.mask import mask_loss
 from tfdet.ops.mask_targets import mask_targets
+from tfdet.ops.paste_masks import PASTE_RULES
 from tfdet.structures import RoiSamples
 
 _ROW_BLOCK = 8  # rows come in multiples of it: each shape that is new to a GPU costs a search for its fastest kernels
@@ -43,6 +44,8 @@ class MaskBranch:
         head: called with `num_classes`, returns the mask head.
         pool_size: cells a side of the masks' own RoI features. None: the head reads what the box head makes of its own
             RoI features, stage 4 of a C4 detector, without another pass in training.
+        paste: how evaluation and prediction stretch masks over their boxes: as "simpledet" (default), "detectron2" or
+            "torchvision", see `ops.paste_masks`.
 
     He et al., Mask R-CNN, ICCV 2017; SimpleDet models/maskrcnn/builder.py.
     """
@@ -54,7 +57,11 @@ class MaskBranch:
         bbox_head: keras.layers.Layer,
         head: Callable[..., keras.layers.Layer],
         pool_size: int | None = 14,
+        paste: str = "simpledet",
     ):
+        if paste not in PASTE_RULES:
+            raise ParameterError(f"Expected MaskBranch.paste to be one of {list(PASTE_RULES)}. Received: {paste!r}")
+        self.paste = paste
         self.head = head(num_classes=num_classes)
         # What draws the targets. Bitmaps can stand in for polygons, see `tfdet.ops.bitmap_targets`.
         self.draw_targets = mask_targets

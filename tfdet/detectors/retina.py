@@ -76,6 +76,7 @@ class RetinaDetector(Detector):
                 'Expected RetinaDetector.loss_divisor to be "foreground", "image" or "moving". '
                 f"Received: {loss_divisor!r}"
             )
+        self.check_conventions(RetinaTargetAssigner=targets, DensePostProcess=postprocess)
         self.head = head(num_classes=num_classes, num_anchors=anchors.num_anchors)
         self.anchors, self.targets, self.postprocess = anchors, targets, postprocess
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma

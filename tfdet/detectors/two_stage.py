@@ -109,6 +109,8 @@ class TwoStageDetector(Detector):
             )
         self.stage_scores, self.roi_gradient_scale = stage_scores, roi_gradient_scale
         self.rpn_loss, self.box_loss = rpn_loss or RpnLoss(), box_loss or BoxLoss()
+        for targets in roi_targets if isinstance(roi_targets, (list, tuple)) else [roi_targets]:
+            self.check_conventions(RpnTargetAssigner=rpn_targets, RoiTargetSampler=targets, PostProcess=postprocess)
         self.rpn_head = rpn_head(num_anchors=anchors.num_anchors)
         self.anchors, self.proposals, self.roi_extractor = anchors, proposals, roi_extractor
         self.rpn_targets, self.postprocess = rpn_targets, postprocess
@@ -118,7 +120,7 @@ class TwoStageDetector(Detector):
         if bool(self._dilations(True)) != (branches is not None):
             raise ParameterError("Expected TwoStageDetector.branches for a backbone with branches, and for no other")
         if branches is not None:
-            branches.check(len(self._dilations(True)), len(self._dilations(False)))
+            branches.check(len(self._dilations(True)), len(self._dilations(False)), postprocess)
         self.masks = self.mask_head = None
         if masks is not None:
             if len(self._dilations(False)) > 1:
@@ -128,6 +130,10 @@ class TwoStageDetector(Detector):
                 )
             self.masks = masks(num_classes=num_classes, roi_extractor=roi_extractor, bbox_head=self.bbox_head)
             self.mask_head = self.masks.head  # as an attribute of the model: Keras sees its variables
+
+    @property
+    def mask_paste(self) -> str:
+        return super().mask_paste if self.masks is None else self.masks.paste
 
     @property
     def bbox_head(self) -> keras.layers.Layer:

@@ -52,7 +52,12 @@ def to_coco_boxes(boxes: np.ndarray) -> np.ndarray:
 
 
 def to_records(
-    image_id: int, detections: Any, index: int, category_ids: list[int], size: tuple[int, int] | None = None
+    image_id: int,
+    detections: Any,
+    index: int,
+    category_ids: list[int],
+    size: tuple[int, int] | None = None,
+    mask_paste: str = "simpledet",
 ) -> list[dict]:
     """Detections of one image as COCO result records.
 
@@ -62,6 +67,7 @@ def to_records(
       index: the place of the image in the batch.
       category_ids: the original category id of each class.
       size: height and width of the original image, to which masks are pasted; None leaves masks out.
+      mask_paste: the rule of pasting, see `ops.paste_masks`.
 
     Returns:
       A list of `{"image_id", "category_id", "bbox", "score"}`, best first, padded slots left out; of detections with
@@ -85,7 +91,7 @@ def to_records(
     if detections.masks is not None and size is not None:
         real = classes >= 0
         corners, masks = (np.asarray(field[index])[:valid][real] for field in (detections.boxes, detections.masks))
-        for record, encoded in zip(records, encode_masks(masks, corners, *size), strict=True):
+        for record, encoded in zip(records, encode_masks(masks, corners, *size, mask_paste), strict=True):
             record["segmentation"] = encoded
     return records
 
@@ -102,12 +108,14 @@ class CocoEvaluator:
         pixels of the original image, `iscrowd`, `area`, `segmentation`) and `categories` with the original ids. It is
         not changed.
       manifest: the data set's manifest: `classes` (names) and `category_ids`, both by class index.
+      mask_paste: as in `to_records`; of a detector its `mask_paste`.
 
     Raises:
       UserError: the ground truth lacks a category of the manifest.
     """
 
-    def __init__(self, ground_truth: dict, manifest: Any):
+    def __init__(self, ground_truth: dict, manifest: Any, mask_paste: str = "simpledet"):
+        self._mask_paste = mask_paste
         self._classes = list(manifest.classes)
         self._category_ids = [int(category) for category in manifest.category_ids]
         if len(self._classes) != len(self._category_ids):
@@ -159,7 +167,7 @@ class CocoEvaluator:
                 if "height" not in image or "width" not in image:
                     raise UserError(f"image {image_id} of the ground truth has no height and width, which masks need")
                 size = int(image["height"]), int(image["width"])
-            self._records.extend(to_records(image_id, detections, index, self._category_ids, size))
+            self._records.extend(to_records(image_id, detections, index, self._category_ids, size, self._mask_paste))
         self._found_masks |= detections.masks is not None
 
     @property

@@ -13,7 +13,7 @@ from tfdet.data.resize import Resize, resize_image
 from tfdet.errors import UserError
 from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.evaluate.run import detect_function
-from tfdet.export.saved_model import SIGNATURES, read_labels, serving_outputs
+from tfdet.export.saved_model import SIGNATURES, Labels, read_labels, serving_outputs
 from tfdet.ops import native
 from tfdet.structures import Detections
 
@@ -60,6 +60,7 @@ class CheckpointPredictor:
         augmentation: TestTimeAugmentation | None = None,
     ):
         self.classes, self.category_ids = list(classes), list(category_ids)
+        self.mask_paste = getattr(detector, "mask_paste", "simpledet")
         self._resizes = [resize]
         self._detect_views: Callable[[Sequence[View]], Detections]
         if augmentation is not None and augmentation.is_on:
@@ -88,8 +89,7 @@ class SavedModelPredictor:
 
     def __init__(self, folder: str | os.PathLike):
         self._signatures = load_signatures(folder)
-        labels = read_labels(folder)
-        self.classes, self.category_ids = labels if labels is not None else ([], [])
+        self.classes, self.category_ids, self.mask_paste = read_labels(folder) or Labels([], [])
 
     def __call__(self, image: np.ndarray) -> Prediction:
         """Detects on one image, uint8 [H, W, 3], RGB."""

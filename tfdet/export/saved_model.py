@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -213,7 +213,7 @@ def export(
             tf.saved_model.save(module, temporary, signatures=signatures)
         os.makedirs(os.path.join(temporary, _EXTRA), exist_ok=True)
         with open(os.path.join(temporary, _EXTRA, LABELS_FILE), "w", encoding="utf-8") as file:
-            json.dump(_labels(classes, category_ids, resize), file, indent=1, ensure_ascii=False)
+            json.dump(_labels(classes, category_ids, resize, detector), file, indent=1, ensure_ascii=False)
         if os.path.isdir(output):
             os.rmdir(output)  # empty: see check_target
         os.rename(temporary, output)
@@ -223,26 +223,30 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_labels(folder: str | os.PathLike) -> tuple[list[str], list[int]] | None:
-    """The class names and category ids that an exported model carries.
+class Labels(NamedTuple):
+    """What an exported model says of itself in `labels.json`."""
 
-    Args:
-      folder: a SavedModel.
+    classes: list[str]  # names by class, 0..C-1
+    category_ids: list[int]
+    mask_paste: str = "simpledet"  # see `ops.paste_masks`
 
-    Returns:
-      Names and ids by class (0..C-1), or None where the model has no `labels.json`.
-    """
+
+def read_labels(folder: str | os.PathLike) -> Labels | None:
+    """What the SavedModel in `folder` says of itself, or None where it has no `labels.json`."""
     try:
         with open(os.path.join(folder, _EXTRA, LABELS_FILE), encoding="utf-8") as file:
-            entries = sorted(json.load(file)["classes"], key=lambda entry: entry["id"])
+            content = json.load(file)
+        entries = sorted(content["classes"], key=lambda entry: entry["id"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read {_EXTRA}/{LABELS_FILE} of {folder}: {error}") from error
-    return [entry["name"] for entry in entries], [int(entry["category_id"]) for entry in entries]
+    names, ids = [entry["name"] for entry in entries], [int(entry["category_id"]) for entry in entries]
+    return Labels(names, ids, content.get("mask_paste", "simpledet"))
 
 
-def _labels(classes: Sequence[str], category_ids: Sequence[int], resize: Resize) -> dict:
+def _labels(classes: Sequence[str], category_ids: Sequence[int], resize: Resize, detector: Any) -> dict:
+    masks = {} if getattr(detector, "masks", None) is None else {"mask_paste": detector.mask_paste}
     return {
         "classes": [
             {"id": number, "name": name, "category_id": int(category)}
@@ -251,4 +255,5 @@ def _labels(classes: Sequence[str], category_ids: Sequence[int], resize: Resize)
         "short_side": resize.short_side,
         "long_side": resize.long_side,
         "resize": resize.rule,
+        **masks,
     }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfdet.ops.boxes import LEGACY, extra_pixel
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, extra_pixel
+
+PASTE_RULES = {"simpledet": (LEGACY, 0), "torchvision": (LEGACY, 1), "detectron2": (CONTINUOUS, 1)}
+"""By program: the convention of `paste_mask`, and what its boxes have at x2 and y2 beyond inclusive corners, pixels."""
 
 THRESHOLD = 0.5
 """The probability between outside and inside."""
@@ -72,11 +75,13 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int, c
     return pasted
 
 
-def encode_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int, convention: str = LEGACY) -> list[dict]:
+def encode_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int, rule: str = "simpledet") -> list[dict]:
     """Masks of the image's size as COCO's compressed run lengths, without making them.
 
     Args:
-        masks, boxes, height, width, convention: as in `paste_masks`.
+        masks, height, width: as in `paste_masks`.
+        boxes: float [N, 4], `[x1, y1, x2, y2]`, inclusive corners, as a detector returns them.
+        rule: one of `PASTE_RULES`: "simpledet" (default), "torchvision" or "detectron2".
 
     Returns:
         For each mask `{"size": [height, width], "counts": text}`, ready for json.
@@ -84,6 +89,8 @@ def encode_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int, 
     from pycocotools import mask as coco_mask
 
     encoded = []
+    convention, beyond = PASTE_RULES[rule]
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4) + np.float32([0, 0, beyond, beyond])
     for mask, box in zip(masks, boxes, strict=True):
         counts = _run_lengths(*paste_mask(mask, box, height, width, convention), height, width)
         rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)

@@ -37,7 +37,7 @@ def predict_files(predictor: Any, files: Sequence[str], output: str, score_thres
     image turned upright; of a detector with masks also `segmentation`, COCO's compressed run lengths.
 
     Args:
-      predictor: from uint8 [H, W, 3] to a `Prediction`, with `classes` and `category_ids`.
+      predictor: from uint8 [H, W, 3] to a `Prediction`, with `classes`, `category_ids` and `mask_paste`.
       files: paths of images.
       output: the folder to write to; made where it is absent.
       score_threshold: detections below it are neither drawn nor written.
@@ -83,7 +83,8 @@ def predict_files(predictor: Any, files: Sequence[str], output: str, score_thres
             )
             segments = [{}] * len(found.scores)
             if found.masks is not None:
-                segments = [{"segmentation": s} for s in encode_masks(found.masks, corners, height, width)]
+                rule = predictor.mask_paste
+                segments = [{"segmentation": s} for s in encode_masks(found.masks, corners, height, width, rule)]
             rows = zip(found.coco_boxes().tolist(), found.classes.tolist(), found.scores.tolist(), segments)
             for box, kind, score, segment in rows:
                 kinds[kind] = _describe(predictor, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
@@ -16,6 +17,9 @@ from tfdet.train.run import Run
 from tfdet.train.run_dir import RunDirectory
 from tfdet.train.schedule import Schedule
 from tfdet.train.stopping import Stopped, StopSignals
+
+if TYPE_CHECKING:
+    from tfdet.weights.load import LoadReport
 
 
 @config.configurable
@@ -134,7 +138,7 @@ def train(
     model_dir: str,
     trainer: Trainer | None = None,
     schedule: Schedule | None = None,
-    load_weights: Callable[[object, str], str] | None = None,
+    load_weights: Callable[[object, str], LoadReport] | None = None,
     evaluate: Callable[[int], Mapping[str, float] | None] | None = None,
     observers: Sequence[Observer] = (),
     start_time: float | None = None,
@@ -147,7 +151,7 @@ def train(
         strategy: from `Trainer.prepare`.
         model_dir: the run's directory.
         trainer, schedule: hyper-parameters; by default what gin says.
-        load_weights: loads `Trainer.init_weights` into the detector; returns one line about what it did.
+        load_weights: loads `Trainer.init_weights` into the detector; returns what it did.
         evaluate: called with the step; returns metrics, or None where there are none.
         observers: told what happens.
         start_time: `time.perf_counter()` when the program began, for the time to the first step; default now.

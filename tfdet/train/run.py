@@ -88,18 +88,22 @@ class Run:
         """Gives every variable its value for the first step, and shows the start-up table."""
         with self._strategy.scope():
             restored = self._store.restore()
-            origin = "initial values"
+            origin, left = "initial values", None
             if restored is not None:
                 origin = f"checkpoint of step {restored}"
             elif self._trainer.init_weights:
                 if load_weights is None:
                     raise UserError("Trainer.init_weights is set, but nothing here can load weights: unset it")
-                origin = load_weights(self._detector, self._trainer.init_weights)
+                report = load_weights(self._detector, self._trainer.init_weights)
+                origin, left = report.summary(), report.left
             if restored is None and self._average is not None:
                 self._average.reset()
         self._first_step = restored or 0
         self.tell("started", self._table(origin))
-        for text in self._schedule.warnings(self._total_batch, self._total_steps):
+        warnings = self._schedule.warnings(self._total_batch, self._total_steps)
+        if restored is None:
+            warnings.append(variables.frozen_at_random(self._detector, self._optimizer.variables_to_train, left))
+        for text in filter(None, warnings):
             self.tell("warned", text)
 
     def execute(self, stop: StopSignals, evaluate) -> None:

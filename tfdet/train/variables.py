@@ -37,6 +37,27 @@ def select_trained(detector, frozen: Sequence[str]) -> list[keras.Variable]:
     return trained
 
 
+def frozen_at_random(detector, trained: Sequence[keras.Variable], left: Sequence[str] | None) -> str | None:
+    """A warning where variables that only training could have filled are frozen; None where there are none.
+
+    Args:
+        detector: Keras model.
+        trained: what `select_trained` returned.
+        left: paths of the variables that no file filled; None: nothing was loaded.
+    """
+    learning = {variable.path for variable in trained}
+    frozen = [v.path for v in detector.trainable_variables if v.path not in learning]
+    if left is not None:
+        frozen = [path for path in frozen if path in left]
+    if not frozen:
+        return None
+    shown = ", ".join(frozen[:3]) + (", ..." if len(frozen) > 3 else "")
+    return (
+        f"{len(frozen)} variables are frozen at their initial values ({shown}): change Trainer.frozen, or start from "
+        "weights that have them (Trainer.init_weights)"
+    )
+
+
 def describe(detector, trained: Sequence[keras.Variable]) -> dict[str, str]:
     """Counts of parameters, as rows of the start-up table."""
 

@@ -36,6 +36,11 @@ class LoadReport:
     notes: list[str] = field(default_factory=list)  # what a person has to know beside
 
     @property
+    def left(self) -> list[str]:
+        """Paths of the variables that are as they were: not in the file, or of another shape there."""
+        return self.missing + [line.split(":")[0] for line in self.mismatched]
+
+    @property
     def other_classes(self) -> bool:
         """Whether all that is mis-shaped are predictors, as with another class count."""
         return bool(self.mismatched) and all(_PREDICTOR.fullmatch(line.split(":")[0]) for line in self.mismatched)
