@@ -8,7 +8,7 @@ import pathlib
 DESCRIPTION = "Convert COCO or Pascal VOC annotations to sharded TFRecords with a manifest."
 EXAMPLES = """examples:
   # COCO 2017
-  convert_data --coco annotations/instances_train2017.json train2017 --output=data/coco_train2017
+  convert_data --coco annotations/instances_train2017.json train2017 --output=data/coco_train
   # COCO 2014, the 35k split: two annotation files, one data set
   convert_data --coco instances_train2014.json train2014 \\
                --coco instances_valminusminival2014.json val2014 --output=data/coco_trainval35k
@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   # records written by TF Model Garden's create_coco_tf_record
   convert_data --from_records '/data/coco/train-*.tfrecord' --categories instances_train2017.json --output=data/coco
   # is a data set whole?
-  convert_data --check data/coco_train2017
+  convert_data --check data/coco_train
 """
 
 
