@@ -18,6 +18,8 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# TensorFlow sees GPUs through libraries of its extra alone.
+EXTRAS := test$(if $(shell command -v nvidia-smi),$(shell echo ,cuda))
 OPS := tfdet/ops/lib/_tfdet_ops.so
 OPS_SOURCES := $(wildcard custom_ops/BUILD custom_ops/kernels/* custom_ops/tf/* third_party/*/*.bzl .bazelrc)
 CUDA ?=
@@ -79,7 +81,7 @@ $(STAMP): setup.py pyproject.toml
 		echo "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[$(EXTRAS)]'
 	touch $@
 
 # In the order of the files: xdist would take those with the most tests first, and end with the few that take minutes.

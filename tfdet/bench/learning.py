@@ -123,8 +123,8 @@ def write_markdown(path: str | os.PathLike, records: Sequence[dict[str, Any]]) -
         "    tfdet learn --results docs/results.jsonl --write docs/learn.md",
         "",
         "Small detectors of every family on 400 drawn images of circles, squares and triangles (`tfdet make_shapes`),",
-        "evaluated on 100 others. Minutes are of training alone, on a machine that did other work as well. `make learn`",
-        "prints the table of a run of your own.",
+        "evaluated on 100 others. Minutes are of training alone, on a machine that did other work as well.",
+        "`make learn` prints the table of a run of your own.",
         "",
         *markdown.table(COLUMNS, (_linked(*cells(name, records)) for name in families()), left=(0, 6)),
     ]

@@ -1,6 +1,7 @@
 """Train a small detector of every family from random weights on drawn shapes, and say what each has learnt.
 
-Minutes a family on two CPU cores, more in half precision, which CPUs are slow at. A run that was stopped is continued by the same command.
+Minutes a family on two CPU cores, more in half precision, which CPUs are slow at. A run that was stopped is continued
+by the same command.
 """
 
 from __future__ import annotations
