@@ -72,3 +72,15 @@ def test_masks_are_pasted_as_their_program_does(file, rule):
     from tfdet.detectors import build_detector
 
     assert build_detector(num_classes=3).mask_paste == rule
+
+
+@pytest.mark.parametrize("file", ["retina_r50v1_fpn.gin", "retina_r101v1_fpn.gin"])
+def test_the_tiny_form_of_a_retina_row_has_no_binding_that_nobody_reads(file):
+    register_all()
+    config.parse([file, "base/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
+    from tfdet.detectors import build_detector
+    from tfdet.train.loop import Trainer
+    from tfdet.train.schedule import Schedule
+
+    build_detector(num_classes=3), Trainer(), Schedule()
+    config.check_all_bindings_used(not_built=("EvalInput", "TrainInput"))
