@@ -16,8 +16,9 @@ def moving(detector):
     return {v.path: v.numpy() for v in detector.variables if v.path.endswith(("moving_mean", "moving_variance"))}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("bindings", [["WIDTH = 0.125", "DEPTH = 26"], []], ids=["small", "as_it_is"])
+@pytest.mark.parametrize(
+    "bindings", [["WIDTH = 0.125", "DEPTH = 26"], pytest.param([], marks=pytest.mark.slow)], ids=["small", "as_it_is"]
+)
 def test_the_syncbn_row_on_eight_replicas_has_the_statistics_of_one_device(mirrored, bindings):
     register_all()
     config.parse(["faster_r101v2_c4_syncbn.gin"], bindings)

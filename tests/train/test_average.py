@@ -105,7 +105,7 @@ def test_a_run_that_begins_to_average_later_says_so(tmp_path):
     found = restored(tmp_path, 4)
     assert all(np.isfinite(value).all() for value in found.values())
     _, warnings = run(tmp_path, 5, ema_decay=0.9)
-    assert warnings == []
+    assert not any("average" in text for text in warnings)
 
 
 def test_the_values_come_back_after_an_error_on_every_replica(mirrored):

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.errors import ParameterError
+from tfdet.ops.replica_mean import replica_mean
 
 BN_EPSILON = 1.00001e-5
 """mxnext's 1e-5 + 1e-10, for every BN of every row (mxnext complicate.py: normalizer_factory)."""
@@ -100,17 +101,22 @@ class BatchNorm(keras.layers.Layer):
     @staticmethod
     def _global_moments(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean over replicas of E[x] and E[x^2]: replicas hold batches of one size, as SimpleDet's GPUs do."""
-        mean, square = tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.MEAN,
-            [tf.reduce_mean(inputs, [0, 1, 2]), tf.reduce_mean(tf.square(inputs), [0, 1, 2])],
-        )
+        own = tf.stack([tf.reduce_mean(inputs, [0, 1, 2]), tf.reduce_mean(tf.square(inputs), [0, 1, 2])])
+        (both,) = replica_mean(own)
+        mean, square = tf.unstack(both)
         return mean, tf.maximum(square - tf.square(mean), 0.0)
 
     def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             # An overflow in a skipped mixed-precision step must not leave an infinity here for good.
             batch = tf.where(tf.math.is_finite(batch), batch, tf.convert_to_tensor(moving))
-            moving.assign(moving * self.momentum + tf.stop_gradient(batch) * (1.0 - self.momentum))
+            moved = moving * self.momentum + tf.stop_gradient(batch) * (1.0 - self.momentum)
+            if self.mode == "sync" and isinstance(moving.value, tf.Variable):
+                # The same on all replicas: each writes its own copy. `assign` would make them wait for each other,
+                # twice a layer, while the step is traced. (In a stateless scope the value is a tensor.)
+                tf.raw_ops.AssignVariableOp(resource=moving.value.handle, value=moved)
+            else:
+                moving.assign(moved)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.layers import BatchNorm
+from tfdet.ops.replica_mean import replica_mean
 from tfdet.structures import Batch
 from tfdet.train.optimizer import assign_on_replicas
 from tfdet.train.step import TrainStep
@@ -72,7 +73,8 @@ class AccumulatingStep(TrainStep):
             target.assign(tf.where(part == 0, value, target.read_value() + value))
         if statistics:
             assign_on_replicas(self._statistics, statistics)
-        return context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stack(list(losses.values())))
+        (values,) = replica_mean(tf.stack(list(losses.values())))
+        return values
 
     def _finish(self, values: tf.Tensor) -> dict[str, tf.Tensor]:
         """Updates from the sums. Args: values, float32 [k, n] of `_part`. Returns: as `TrainStep`'s step."""

@@ -26,6 +26,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.ops.replica_mean import replica_mean
 from tfdet.train.precision import LossScale
 from tfdet.train.variables import zeros_beside
 
@@ -113,8 +114,7 @@ class MomentumSGD(tf.Module):
         Raises:
             UserError: a variable on which no loss depends.
         """
-        context = tf.distribute.get_replica_context()
-        reduced = context.all_reduce(tf.distribute.ReduceOp.MEAN, self.dense(gradients))
+        reduced = replica_mean(*self.dense(gradients))
         if not self.loss_scale.tolerates_overflow:  # a scale of 1
             return list(reduced)
         scale = self.loss_scale.scale.read_value()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tfdet.ops.replica_mean import replica_mean
 from tfdet.structures import Batch
 from tfdet.train.average import WeightAverage
 from tfdet.train.optimizer import MomentumSGD, all_finite, assign_on_replicas, norm_and_finite
@@ -117,7 +118,7 @@ class TrainStep:
         statistics = [tf.identity(variable) for variable in self._statistics]
         losses, gradients = self._differentiate(batch, context.replica_id_in_sync_group)
         gradients = self._optimizer.reduce(gradients)
-        values = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stack(list(losses.values())))
+        (values,) = replica_mean(tf.stack(list(losses.values())))
         moved = [tf.convert_to_tensor(variable) for variable in self._statistics]
         metrics = self._update(gradients, values, statistics, moved)
         return dict(zip(losses, tf.unstack(values), strict=True)) | metrics
