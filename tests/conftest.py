@@ -7,6 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import faulthandler  # noqa: E402
+import gc  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import keras  # noqa: E402
@@ -20,6 +21,8 @@ from tfdet.ops import native  # noqa: E402
 GOLDEN_OPS = Path(__file__).parent / "golden" / "ops"
 NUM_VIRTUAL_CPUS = 8
 HANG_SECONDS = 600  # longer than any test may take on a busy machine
+
+gc.freeze()  # the million objects of the imports are there to stay: no collection looks at them again
 
 tf.config.set_logical_device_configuration(  # before anything runs on a device
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * NUM_VIRTUAL_CPUS
@@ -77,8 +80,15 @@ def clean_tensorflow():
     keras.utils.set_random_seed(0)
     yield
     keras.mixed_precision.set_global_policy("float32")
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # a collection after every test would be a third of all time
     faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected_garbage():
+    """What the tests of a file leave in cycles, graphs above all, does not add up."""
+    yield
+    gc.collect()
 
 
 def _mirrored(num_replicas: int) -> tf.distribute.MirroredStrategy:
