@@ -80,7 +80,7 @@ def clean_tensorflow():
     keras.utils.set_random_seed(0)
     yield
     keras.mixed_precision.set_global_policy("float32")
-    keras.backend.clear_session(free_memory=False)  # a collection after every test would be a third of all time
+    keras.backend.clear_session(free_memory=False)  # a collection after every test took two thirds of all time
     faulthandler.cancel_dump_traceback_later()
 
 
