@@ -145,7 +145,8 @@ class Schedule:
         if rate.warmup_steps >= total_steps:
             found.append(
                 f"the warm-up of {rate.warmup_steps} steps does not end within this run's {total_steps}: lower "
-                "Schedule.warmup_steps, and set Schedule.scale_warmup = False for this many steps at any batch"
+                "Schedule.warmup_steps"
+                + (" (with Schedule.scale_warmup = False it is that long at any batch)" if self.scale_warmup else "")
             )
         if rate.boundaries and rate.boundaries[0] >= total_steps:
             found.append(
