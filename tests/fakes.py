@@ -23,6 +23,7 @@ class ColorDetector(keras.Model):
     """
 
     num_classes = 3
+    mask_paste = "simpledet"
 
     def __init__(self):
         super().__init__()

@@ -82,3 +82,56 @@ def test_one_binding_gives_the_2x_schedule(path):
     assert steps == 6 * 14660 and decays == (60000, 80000)
     assert long_steps == 12 * 14660 and long_decays == (120000, 160000)
     assert long_rest == rest
+
+
+def test_the_file_for_ones_own_data_changes_the_schedule_alone():
+    register_all()
+    config.parse(["faster_r101v2_c4_syncbn.gin", "base/finetune.gin"], [])
+    from tfdet.train.loop import Trainer
+    from tfdet.train.schedule import Schedule
+
+    trainer, schedule = Trainer(), Schedule()
+    assert (trainer.epochs, trainer.clip, trainer.frozen) == (12.0, 5.0, ())
+    assert (schedule.base_lr, schedule.decay, schedule.warmup_steps) == (0.02, "cosine", 100)
+    assert schedule.warnings(2, 1230) == []
+
+
+def test_detectron2s_tridentnet_learns_as_its_configuration_says():
+    """projects/TridentNet/configs/Base-TridentNet-Fast-C4.yaml of Detectron2."""
+    register_all()
+    config.parse(["detectron2/trident_fast_r50_c4.gin"], [])
+    from tfdet.heads.proposals import ProposalGenerator
+    from tfdet.targets.assigners import RoiTargetSampler
+
+    sampler = RoiTargetSampler()
+    assert (sampler.num_rois, sampler.fg_fraction, sampler.append_gt) == (128, 0.5, False)
+    assert ProposalGenerator().post_nms_top_n == (500, 1000)
+
+
+@pytest.mark.parametrize(
+    "file, rule",
+    [
+        ("mask_r50v1_fpn.gin", "simpledet"),
+        ("faster_r50v1_fpn.gin", "simpledet"),
+        ("detectron2/cascade_mask_rcnn_r50_fpn.gin", "detectron2"),
+        ("torchvision/maskrcnn_r50_fpn.gin", "torchvision"),
+    ],
+)
+def test_masks_are_pasted_as_their_program_does(file, rule):
+    register_all()
+    config.parse([file], ["WIDTH = 0.125"])
+    from tfdet.detectors import build_detector
+
+    assert build_detector(num_classes=3).mask_paste == rule
+
+
+@pytest.mark.parametrize("file", ["retina_r50v1_fpn.gin", "retina_r101v1_fpn.gin"])
+def test_the_tiny_form_of_a_retina_row_has_no_binding_that_nobody_reads(file):
+    register_all()
+    config.parse([file, "base/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
+    from tfdet.detectors import build_detector
+    from tfdet.train.loop import Trainer
+    from tfdet.train.schedule import Schedule
+
+    build_detector(num_classes=3), Trainer(), Schedule()
+    config.check_all_bindings_used(not_built=("EvalInput", "TrainInput"))

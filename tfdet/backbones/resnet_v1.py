@@ -29,7 +29,7 @@ def stage_channels(depth: int, stage: int, width: float = 1.0) -> tuple[int, int
 
 
 def check_recompute(stages: tuple[int, ...], num_stages: int, name: str) -> None:
-    """`ValueError` where one of the stages to recompute is not there."""
+    """`ParameterError` where one of the stages to recompute is not there."""
     if any(stage not in range(1, num_stages + 1) for stage in stages):
         raise ParameterError(f"Expected stages from 1 to {num_stages} in {name}.recompute. Received: {tuple(stages)}")
 

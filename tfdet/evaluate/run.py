@@ -130,8 +130,7 @@ def evaluate(
             f"the detector has {int(classes)} classes and the data set {manifest.name!r} has {len(manifest.classes)}: "
             "evaluate on a data set with the classes that it was trained on"
         )
-    mask_paste = getattr(detector, "mask_paste", "simpledet")
-    evaluator = CocoEvaluator(ground_truth or eval_input.ground_truth(), manifest, mask_paste)
+    evaluator = CocoEvaluator(ground_truth or eval_input.ground_truth(), manifest, detector.mask_paste)
     resizes = None
     if augmentation is not None and augmentation.is_on:
         resizes = augmentation.resizes(eval_input.resize)

@@ -60,7 +60,7 @@ class CheckpointPredictor:
         augmentation: TestTimeAugmentation | None = None,
     ):
         self.classes, self.category_ids = list(classes), list(category_ids)
-        self.mask_paste = getattr(detector, "mask_paste", "simpledet")
+        self.mask_paste = detector.mask_paste
         self._resizes = [resize]
         self._detect_views: Callable[[Sequence[View]], Detections]
         if augmentation is not None and augmentation.is_on:

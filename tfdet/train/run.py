@@ -102,8 +102,8 @@ class Run:
         self.tell("started", self._table(origin))
         warnings = self._schedule.warnings(self._total_batch, self._total_steps)
         if restored is None:
-            warnings.append(variables.frozen_at_random(self._detector, self._optimizer.variables_to_train, left))
-        for text in filter(None, warnings):
+            warnings += variables.frozen_at_random(self._detector, self._optimizer.variables_to_train, left)
+        for text in warnings:
             self.tell("warned", text)
 
     def execute(self, stop: StopSignals, evaluate) -> None:

@@ -37,8 +37,8 @@ def select_trained(detector, frozen: Sequence[str]) -> list[keras.Variable]:
     return trained
 
 
-def frozen_at_random(detector, trained: Sequence[keras.Variable], left: Sequence[str] | None) -> str | None:
-    """A warning where variables that only training could have filled are frozen; None where there are none.
+def frozen_at_random(detector, trained: Sequence[keras.Variable], left: Sequence[str] | None) -> list[str]:
+    """A warning where variables that only training could have filled are frozen; none where there are none.
 
     Args:
         detector: Keras model.
@@ -50,12 +50,12 @@ def frozen_at_random(detector, trained: Sequence[keras.Variable], left: Sequence
     if left is not None:
         frozen = [path for path in frozen if path in left]
     if not frozen:
-        return None
+        return []
     shown = ", ".join(frozen[:3]) + (", ..." if len(frozen) > 3 else "")
-    return (
+    return [
         f"{len(frozen)} variables are frozen at their initial values ({shown}): change Trainer.frozen, or start from "
         "weights that have them (Trainer.init_weights)"
-    )
+    ]
 
 
 def describe(detector, trained: Sequence[keras.Variable]) -> dict[str, str]:

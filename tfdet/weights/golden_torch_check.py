@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdet.ops.boxes import CONTINUOUS, LEGACY
-from tfdet.ops.paste_masks import paste_masks
+from tfdet.ops.paste_masks import PASTE_RULES, paste_masks
 from tfdet.weights import golden_torch, golden_torch_maps, golden_torch_train
 from tfdet.weights.golden_matching import matched_pairs
 from tfdet.weights.golden_torch import TorchGolden
@@ -107,8 +106,7 @@ def _detections(found: dict[str, np.ndarray], golden: TorchGolden) -> list[Share
     if "det_masks" in golden.outputs and found["masks"] is not None and pairs:
         rows, own = (list(side) for side in zip(*pairs, strict=True))
         height, width = golden.outputs["image"].shape[1:]
-        # torchvision pastes as the first Detectron did.
-        convention = CONTINUOUS if golden.program == "detectron2" else LEGACY
+        convention, _ = PASTE_RULES[golden.program]
         pasted = paste_masks(found["masks"][own], found["boxes"][own], height, width, convention)
         bits = np.unpackbits(golden.outputs["det_masks"], axis=-1)[..., :width].astype(bool)
         stored_masks = bits.reshape(-1, height, width)[rows]

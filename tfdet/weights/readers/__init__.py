@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.weights.readers.file_bytes import check_expansion
+from tfdet.weights.readers.file_bytes import broken, check_expansion
 from tfdet.weights.readers.keras_h5 import read_keras_h5
 from tfdet.weights.readers.mxnet_params import parse_params, read_params, write_params
 from tfdet.weights.readers.npz import ZIP_ERRORS, read_npz
@@ -93,10 +93,10 @@ def _read_zipped_params(path: Path, member: str) -> dict[str, np.ndarray]:
     """The checkpoint in an archive such as SimpleDet publishes, with its configuration and log."""
     try:
         with zipfile.ZipFile(path) as archive:
-            check_expansion(path, "zip archive", archive.getinfo(member).file_size, path.stat().st_size)
+            check_expansion(path, "zip", archive.getinfo(member).file_size, path.stat().st_size)
             data = archive.read(member)
     except ZIP_ERRORS as error:
-        raise UserError(f"{path}: {member} in it cannot be read ({error}); copy it again") from error
+        raise broken(path, "zip", f"{member}: {error}") from error
     return parse_params(data, f"{path}/{member}")
 
 
