@@ -8,9 +8,9 @@ import tensorflow as tf
 from tests.detectors.small import random_batch, small_retina
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale
-from tfdet.train.step import StepState, TrainStep
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale
+from tfdet.training.step import StepState, TrainStep
 
 SEED = tf.constant([7, 3], tf.int32)
 

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests.detectors.small import cascade_targets, random_batch, small_detector, small_v2_detector
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale
-from tfdet.train.step import StepState, TrainStep
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale
+from tfdet.training.step import StepState, TrainStep
 
 SEED = tf.constant([7, 3], tf.int32)
 PLAIN = {"rpn_cls", "rpn_box", "bbox_cls", "bbox_reg"}

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from tests.detectors.small import random_batch, small_detector
 from tfdet.structures import Batch
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale
-from tfdet.train.step import StepState, TrainStep
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale
+from tfdet.training.step import StepState, TrainStep
 
 SEED, IMAGES, STEPS, RATE, DECAY, CLIP = 3, 8, 2, 0.05, 0.01, 0.2
 

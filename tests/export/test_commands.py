@@ -12,11 +12,11 @@ from tfdet.commands import main
 from tfdet.data.inputs import EvalInput
 from tfdet.data.resize import Resize
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR
-from tfdet.train.checkpoint import CheckpointStore
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale
-from tfdet.train.run_dir import RunDirectory
-from tfdet.train.step import StepState
+from tfdet.training.checkpoint import CheckpointStore
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale
+from tfdet.training.run_dir import RunDirectory
+from tfdet.training.step import StepState
 
 PICTURES = [
     (90, 180, {0: (20, 10, 99, 69), 1: (100, 30, 159, 79)}),

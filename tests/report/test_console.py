@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from tfdet.report.console import ConsoleReport, duration, progress_line
-from tfdet.train.observer import Progress
+from tfdet.training.observer import Progress
 
 
 def progress(**changes):

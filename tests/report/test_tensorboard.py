@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfdet.report.tensorboard import EventWriter, TensorBoardReport
-from tfdet.train.observer import Progress
+from tfdet.training.observer import Progress
 
 PROGRESS = Progress(
     step=40,

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.detectors.small import small_v2_detector
 from tfdet import config
 from tfdet.commands.flags import register_all
-from tfdet.train.variables import select_trained
+from tfdet.training.variables import select_trained
 from tfdet.weights import golden as goldens
 from tfdet.weights import load, simpledet_v2, write_params
 from tfdet.weights.load import assign_arrays, family_rules

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdet.bench.measure import process_peak
 from tfdet.detectors import Detector
 from tfdet.evaluate.run import detect_function
-from tfdet.train.distribution import gpu_memory_peak
+from tfdet.training.distribution import gpu_memory_peak
 
 
 class InferenceSpeed(NamedTuple):

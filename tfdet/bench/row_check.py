@@ -11,7 +11,7 @@ import numpy as np
 
 from tfdet import config
 from tfdet.errors import UserError
-from tfdet.train.observer import Observer
+from tfdet.training.observer import Observer
 
 IMAGE = (96, 128)
 _OVERRIDES = (
@@ -90,8 +90,8 @@ def check_row(name: str) -> dict[str, Any]:
     from tfdet.export import saved_model, verify
     from tfdet.export.predictor import CheckpointPredictor
     from tfdet.ops import native
-    from tfdet.train.loop import Trainer, train
-    from tfdet.train.schedule import Schedule
+    from tfdet.training.loop import Trainer, train
+    from tfdet.training.schedule import Schedule
 
     with tempfile.TemporaryDirectory() as folder:
         data, run, exported = (str(Path(folder) / part) for part in ("data", "run", "exported"))
@@ -110,7 +110,7 @@ def check_row(name: str) -> dict[str, Any]:
         if len(losses.totals) != 2 or not all(math.isfinite(total) for total in losses.totals):
             raise UserError(f"{name}: losses of two steps are {losses.totals}")
         restored = build_detector(num_classes=80)
-        from tfdet.train.checkpoint import restore_detector
+        from tfdet.training.checkpoint import restore_detector
 
         restore_detector(restored, run)
         for ours, theirs in zip(detector.variables, restored.variables, strict=True):
@@ -148,7 +148,7 @@ def _draw(folder: str) -> None:
 
 def _counts(name: str, detector, trainer) -> dict[str, int]:
     """Tensor counts, and what is frozen: as in SimpleDet's checkpoint, and by its rule on its names."""
-    from tfdet.train import variables
+    from tfdet.training import variables
     from tfdet.weights.load import family_rules
     from tfdet.weights.rules import source_of
 

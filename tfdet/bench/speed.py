@@ -32,8 +32,8 @@ def benchmark_training(
         UserError: the losses of the measured steps are not finite.
     """
     from tfdet.bench.training import measure_training, tame_random_weights
-    from tfdet.train.loop import Trainer
-    from tfdet.train.schedule import Schedule
+    from tfdet.training.loop import Trainer
+    from tfdet.training.schedule import Schedule
 
     trainer, schedule = Trainer(), Schedule()
     strategy = trainer.prepare()
@@ -89,9 +89,9 @@ def benchmark_inference(
         repeats: measured batches.
     """
     from tfdet.bench.inference import measure_inference
-    from tfdet.train import precision
-    from tfdet.train.distribution import make_strategy
-    from tfdet.train.loop import Trainer
+    from tfdet.training import precision
+    from tfdet.training.distribution import make_strategy
+    from tfdet.training.loop import Trainer
 
     policy = Trainer().precision
     precision.set_policy(policy)

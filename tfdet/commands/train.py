@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.report.console import ConsoleReport
     from tfdet.report.tensorboard import TensorBoardReport
     from tfdet.report.weights_table import load_table
-    from tfdet.train.loop import Trainer, train
-    from tfdet.train.run_dir import RunDirectory
-    from tfdet.train.schedule import Schedule
+    from tfdet.training.loop import Trainer, train
+    from tfdet.training.run_dir import RunDirectory
+    from tfdet.training.schedule import Schedule
 
     trainer, schedule = Trainer(), Schedule()
     strategy = trainer.prepare()

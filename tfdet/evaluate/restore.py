@@ -42,7 +42,7 @@ def restore(
     """
     from tfdet.data.manifest import Manifest
     from tfdet.detectors import build_detector
-    from tfdet.train.checkpoint import restore_detector
+    from tfdet.training.checkpoint import restore_detector
 
     if not os.path.isdir(model_dir):
         raise UserError(f"--model_dir: {model_dir} is not a folder: give the folder of a training run")

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tfdet.train.observer import Observer, Progress
+from tfdet.training.observer import Observer, Progress
 
 _LOG_WIDTH = 200  # of a line in a file: long enough that no figure breaks
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfdet.train.observer import Observer, Progress
+from tfdet.training.observer import Observer, Progress
 
 
 class EventWriter:

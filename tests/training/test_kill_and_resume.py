@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import EXIT_INTERRUPTED
-from tfdet.train.checkpoint import latest_step
+from tfdet.training.checkpoint import latest_step
 
 PROGRAM = Path(__file__).with_name("run_fake.py")
 STEPS = 24

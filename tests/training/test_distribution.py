@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.train.distribution import device_names, gpu_memory_peak, make_strategy
+from tfdet.training.distribution import device_names, gpu_memory_peak, make_strategy
 
 
 def test_one_cpu_by_default():

@@ -7,10 +7,10 @@ import tensorflow as tf
 from fakes import FakeDetector, make_batch, per_replica
 
 from tfdet.structures import Batch
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale, set_policy
-from tfdet.train.schedule import Schedule
-from tfdet.train.step import StepState, TrainStep
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale, set_policy
+from tfdet.training.schedule import Schedule
+from tfdet.training.step import StepState, TrainStep
 
 IMAGES = 16  # in the global batch
 SEED = 3

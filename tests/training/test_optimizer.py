@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale, set_policy
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale, set_policy
 
 
 def make_variables(*names):

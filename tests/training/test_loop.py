@@ -9,10 +9,10 @@ import tensorflow as tf
 from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import DivergedError, UserError
-from tfdet.train.checkpoint import latest_step, restore_detector
-from tfdet.train.loop import Trainer, train
-from tfdet.train.observer import Observer
-from tfdet.train.schedule import Schedule
+from tfdet.training.checkpoint import latest_step, restore_detector
+from tfdet.training.loop import Trainer, train
+from tfdet.training.observer import Observer
+from tfdet.training.schedule import Schedule
 from tfdet.weights import LoadReport
 
 SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))  # for batches of 2: decay after 512

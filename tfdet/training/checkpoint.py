@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.train.average import WeightAverage
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.run_dir import RunDirectory
-from tfdet.train.step import StepState
+from tfdet.training.average import WeightAverage
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.run_dir import RunDirectory
+from tfdet.training.step import StepState
 
 _logger = logging.getLogger("tfdet")
 _PREFIX = "ckpt"

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfdet.ops.replica_mean import replica_mean
 from tfdet.structures import Batch
-from tfdet.train.average import WeightAverage
-from tfdet.train.optimizer import MomentumSGD, all_finite, assign_on_replicas, norm_and_finite
+from tfdet.training.average import WeightAverage
+from tfdet.training.optimizer import MomentumSGD, all_finite, assign_on_replicas, norm_and_finite
 
 
 class StepState(tf.Module):

@@ -27,8 +27,8 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.ops.replica_mean import replica_mean
-from tfdet.train.precision import LossScale
-from tfdet.train.variables import zeros_beside
+from tfdet.training.precision import LossScale
+from tfdet.training.variables import zeros_beside
 
 
 class MomentumSGD(tf.Module):

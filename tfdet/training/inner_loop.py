@@ -10,8 +10,8 @@ import orbit
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.train.step import TrainStep
-from tfdet.train.stopping import StopSignals
+from tfdet.training.step import TrainStep
+from tfdet.training.stopping import StopSignals
 
 
 class InputError(UserError):

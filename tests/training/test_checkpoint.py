@@ -9,11 +9,11 @@ import pytest
 from fakes import FakeDetector
 
 from tfdet.errors import UserError
-from tfdet.train.checkpoint import CheckpointStore, latest_step, restore_detector
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale
-from tfdet.train.run_dir import RunDirectory
-from tfdet.train.step import StepState
+from tfdet.training.checkpoint import CheckpointStore, latest_step, restore_detector
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale
+from tfdet.training.run_dir import RunDirectory
+from tfdet.training.step import StepState
 
 
 class Saved:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from tfdet.train.optimizer import assign_on_replicas
-from tfdet.train.variables import zeros_beside
+from tfdet.training.optimizer import assign_on_replicas
+from tfdet.training.variables import zeros_beside
 
 
 class WeightAverage(tf.Module):

@@ -9,13 +9,13 @@ from fakes import FakeDetector, FakeInput, make_batch, per_replica
 from tfdet.errors import UserError
 from tfdet.layers import BatchNorm
 from tfdet.structures import Batch
-from tfdet.train.accumulate import AccumulatingStep
-from tfdet.train.average import WeightAverage
-from tfdet.train.loop import Trainer, train
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.precision import LossScale, set_policy
-from tfdet.train.schedule import Schedule
-from tfdet.train.step import StepState, TrainStep, moving_statistics
+from tfdet.training.accumulate import AccumulatingStep
+from tfdet.training.average import WeightAverage
+from tfdet.training.loop import Trainer, train
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.precision import LossScale, set_policy
+from tfdet.training.schedule import Schedule
+from tfdet.training.step import StepState, TrainStep, moving_statistics
 
 VIRTUAL, IMAGES, SEED = 8, 2, 3
 

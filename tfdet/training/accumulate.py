@@ -10,8 +10,8 @@ from tfdet.errors import UserError
 from tfdet.layers import BatchNorm
 from tfdet.ops.replica_mean import replica_mean
 from tfdet.structures import Batch
-from tfdet.train.optimizer import assign_on_replicas
-from tfdet.train.step import TrainStep
+from tfdet.training.optimizer import assign_on_replicas
+from tfdet.training.step import TrainStep
 
 
 class AccumulatingStep(TrainStep):

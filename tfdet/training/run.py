@@ -12,16 +12,16 @@ import numpy as np
 from tfdet import config
 from tfdet.errors import DivergedError, UserError
 from tfdet.ops import native
-from tfdet.train import distribution, variables
-from tfdet.train.checkpoint import CheckpointStore
-from tfdet.train.observer import Progress
-from tfdet.train.run_dir import RunDirectory
-from tfdet.train.step import TrainStep
-from tfdet.train.stopping import StopSignals
-from tfdet.train.update import make_parts, make_step
+from tfdet.training import distribution, variables
+from tfdet.training.checkpoint import CheckpointStore
+from tfdet.training.observer import Progress
+from tfdet.training.run_dir import RunDirectory
+from tfdet.training.step import TrainStep
+from tfdet.training.stopping import StopSignals
+from tfdet.training.update import make_parts, make_step
 
 if TYPE_CHECKING:
-    from tfdet.train.loop import Trainer
+    from tfdet.training.loop import Trainer
 
 _NOT_LOSSES = ("total", "gradient_norm", "learning_rate", "loss_scale", "finite")
 
@@ -110,7 +110,7 @@ class Run:
         """Runs orbit's Controller to the last step."""
         import orbit
 
-        from tfdet.train.inner_loop import InnerLoop
+        from tfdet.training.inner_loop import InnerLoop
 
         if self.step >= self._total_steps:
             self.tell(

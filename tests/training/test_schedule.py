@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tfdet.errors import UserError
-from tfdet.train.schedule import Schedule
+from tfdet.training.schedule import Schedule
 
 C4 = Schedule(base_lr=0.02, warmup_steps=750, decay_steps=(60000, 80000))
 FPN = Schedule(base_lr=0.02, warmup_steps=500, warmup_from=1 / 3, scale_warmup=False)

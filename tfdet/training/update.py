@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
-from tfdet.train import variables
-from tfdet.train.accumulate import AccumulatingStep
-from tfdet.train.average import WeightAverage
-from tfdet.train.optimizer import MomentumSGD
-from tfdet.train.step import StepState, TrainStep, moving_statistics
+from tfdet.training import variables
+from tfdet.training.accumulate import AccumulatingStep
+from tfdet.training.average import WeightAverage
+from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.step import StepState, TrainStep, moving_statistics
 
 if TYPE_CHECKING:
-    from tfdet.train.loop import Trainer
+    from tfdet.training.loop import Trainer
 
 
 class UpdateParts(NamedTuple):

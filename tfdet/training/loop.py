@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from tfdet import config
 from tfdet.errors import UserError
-from tfdet.train import distribution, precision
-from tfdet.train.observer import Observer
-from tfdet.train.run import Run
-from tfdet.train.run_dir import RunDirectory
-from tfdet.train.schedule import Schedule
-from tfdet.train.stopping import Stopped, StopSignals
+from tfdet.training import distribution, precision
+from tfdet.training.observer import Observer
+from tfdet.training.run import Run
+from tfdet.training.run_dir import RunDirectory
+from tfdet.training.schedule import Schedule
+from tfdet.training.stopping import Stopped, StopSignals
 
 if TYPE_CHECKING:
     from tfdet.weights.load import LoadReport
@@ -164,7 +164,7 @@ def train(
         UserError: something a person can put right: data, disk, memory, configuration.
     """
     trainer, schedule = trainer or Trainer(), schedule or Schedule()
-    from tfdet.train.inner_loop import InputError  # imports orbit
+    from tfdet.training.inner_loop import InputError  # imports orbit
 
     run = Run(detector, train_input, strategy, RunDirectory(model_dir), trainer, schedule, observers, start_time)
     with StopSignals() as stop:

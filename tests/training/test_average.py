@@ -6,11 +6,11 @@ import tensorflow as tf
 from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import UserError
-from tfdet.train.average import WeightAverage
-from tfdet.train.checkpoint import restore_detector
-from tfdet.train.loop import Trainer, train
-from tfdet.train.observer import Observer
-from tfdet.train.schedule import Schedule
+from tfdet.training.average import WeightAverage
+from tfdet.training.checkpoint import restore_detector
+from tfdet.training.loop import Trainer, train
+from tfdet.training.observer import Observer
+from tfdet.training.schedule import Schedule
 
 SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))
 PARTS = ("conv/kernel", "bn/moving_mean")
