@@ -10,9 +10,10 @@
     trainer = Trainer()
     config.check_all_bindings_used()
 
-`parse` refuses unknown names, mistyped scopes, undefined or unused macros and values of a wrong type;
-`check_all_bindings_used` refuses bindings that no code read. Every error is one line with the file, the line and a
-"did you mean". docs/configuration.md is the guide.
+`parse` refuses unknown names, mistyped scopes, undefined or unused macros and values of a wrong type, outside of a
+`Literal` or of a range (`tfdet.config.ranges`), which every call from Python refuses as well; `check_all_bindings_used`
+refuses bindings that no code read. Every error is one line with the file, the line and a "did you mean".
+docs/configuration.md is the guide.
 """
 
 from tfdet.config.files import find_gin_file, gin_configs_folder
