@@ -10,9 +10,10 @@
     trainer = configuration.build(Trainer)
     configuration.check_all_bindings_used()
 
-`parse` refuses unknown names, mistyped scopes, undefined or unused macros and values of a wrong type;
-`check_all_bindings_used` refuses bindings that no code read. Every error is one line with the file, the line and a
-"did you mean". A `Configuration` is an object: gin's own state is as it was but while one is `active`.
+`parse` refuses unknown names, mistyped scopes, undefined or unused macros and values of a wrong type, outside of a
+`Literal` or of a range (`tfdet.config.ranges`), which every call from Python refuses as well; `check_all_bindings_used`
+refuses bindings that no code read. Every error is one line with the file, the line and a "did you mean". A
+`Configuration` is an object: gin's own state is as it was but while one is `active`.
 docs/configuration.md is the guide.
 """
 

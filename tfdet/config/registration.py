@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -9,11 +10,13 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gin
 
+from tfdet.config.annotations import evaluated, has_limits, mismatch
 from tfdet.config.files import did_you_mean
-from tfdet.errors import UserError
+from tfdet.errors import ParameterError, UserError
 
 NO_DEFAULT = inspect.Parameter.empty
 
@@ -22,16 +25,20 @@ _NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, an
 
 
 def configurable(name_or_target: str | Callable | None = None, **options) -> Callable:
-    """Makes the parameters of a function or of a constructor settable from gin files.
+    """Makes the parameters of a function or of a constructor settable from gin files, and checks them in every call.
 
-    Does what `gin.configurable` does, and keeps the constructor's signature visible: Keras 3 inspects it in
-    `Operation.__new__` and fails with IndexError on a layer or model that gin alone has wrapped.
+    Does what `gin.configurable` does, and
+    - refuses arguments, of gin files and of Python callers, that are none of the choices (`Literal`) or outside of
+      the range (`tfdet.config.ranges`) of their annotation, with a ParameterError;
+    - raises a UserError as it is, one line, without the lines that gin adds to it;
+    - keeps the constructor's signature visible: Keras 3 inspects it in `Operation.__new__` and fails with IndexError
+      on a layer or model that gin alone has wrapped.
 
         @configurable
         class ResNetV1(keras.Model): ...
 
         @configurable("sgd")
-        def build_sgd(learning_rate: float = 0.01): ...
+        def build_sgd(learning_rate: PositiveFloat = 0.01): ...
 
     Args:
       name_or_target: the function or class, or the name to give it in gin files (default: its own name).
@@ -44,16 +51,65 @@ def configurable(name_or_target: str | Callable | None = None, **options) -> Cal
         return configurable(None)(name_or_target)
 
     def decorate(target):
+        name = name_or_target or target.__name__
+        configure = gin.configurable(name_or_target, **options)
         if not inspect.isclass(target):
-            return gin.configurable(name_or_target, **options)(target)
-        signature = inspect.signature(target.__init__)
-        decorated = gin.configurable(name_or_target, **options)(target)
-        # A class with __new__ alone has object's slot wrapper here, which takes no attributes.
-        if inspect.isfunction(decorated.__dict__.get("__init__")):
-            decorated.__init__.__signature__ = signature
-        return decorated
+            return _without_gins_lines(configure(_checked(target, name)))
+        construction = gin.config._find_class_construction_fn(target)
+        # A class with neither __init__ nor __new__ has object's slot wrapper here.
+        if inspect.isfunction(construction):
+            setattr(target, construction.__name__, _checked(construction, name))
+        configure(target)
+        if inspect.isfunction(construction):
+            wrapped = target.__dict__[construction.__name__]
+            setattr(target, construction.__name__, _without_gins_lines(wrapped))
+        return target
 
     return decorate
+
+
+def _checked(function: Callable, name: str) -> Callable:
+    """The function, which refuses arguments outside of the choices and ranges of its annotations.
+
+    Args:
+      function: a function or a class's constructor.
+      name: what messages call it.
+    """
+    signature = inspect.signature(function)
+    positional = [part.name for part in signature.parameters.values() if part.kind <= part.POSITIONAL_OR_KEYWORD]
+
+    @functools.cache  # at the first call: then all the names of the module exist
+    def limits() -> dict[str, Any]:
+        hints = {
+            part.name: evaluated(part.annotation, inspect.unwrap(function)) for part in signature.parameters.values()
+        }
+        return {part: hint for part, hint in hints.items() if has_limits(hint)}
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        for parameter, value in (*zip(positional, args), *kwargs.items()):
+            if parameter in limits() and value is not signature.parameters[parameter].default:
+                reason = mismatch(value, limits()[parameter])
+                if reason:
+                    raise ParameterError(f"{name}.{parameter} = {value!r}: {reason}")
+        return function(*args, **kwargs)
+
+    checked.__signature__ = signature
+    return checked
+
+
+def _without_gins_lines(function: Callable) -> Callable:
+    """gin's wrapper of a function, which raises the UserError of the function itself."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            raise original_exception(error) from None
+
+    call.__signature__ = inspect.signature(function)
+    return call
 
 
 def declare_scope(name: str) -> str:
