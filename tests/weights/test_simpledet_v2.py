@@ -188,7 +188,7 @@ def test_full_width_names_and_shapes_are_the_zoos(row, heads, monkeypatch):
         f"{'aux' if 'moving' in name else 'arg'}:{name}": np.broadcast_to(np.float32(0), shape)
         for name, shape in shapes.items()
     }
-    detector = built(row)
+    detector, _ = built(row)
     report = assign_arrays(detector, arrays, family_rules(detector), row)
     assert not report.missing and not report.mismatched and not report.unused
     assert len(report.matched) == len(arrays)
