@@ -25,7 +25,7 @@ CLASSES, IDS, RESIZE = ["a", "b", "c"], [1, 2, 3], Resize(96, 128)
 @pytest.fixture(scope="module")
 def detector():
     register_all()
-    config.parse(["base/faster_fpn.gin"], SMALL)
+    config.parse(["families/faster_fpn.gin"], SMALL)
     yield build_detector(num_classes=3)
     config.parse()
 

@@ -20,8 +20,10 @@ from tfdet.config.parsing import parse
 from tfdet.config.registration import configurable, declare_scope, explain, original_exception
 from tfdet.config.text import config_str, operative_config_str
 from tfdet.config.usage import check_all_bindings_used, is_bound
+from tfdet.config.zoo import Row, zoo_rows
 
 __all__ = [
+    "Row",
     "check_all_bindings_used",
     "config_str",
     "configurable",
@@ -33,4 +35,5 @@ __all__ = [
     "operative_config_str",
     "original_exception",
     "parse",
+    "zoo_rows",
 ]

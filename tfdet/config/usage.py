@@ -11,9 +11,9 @@ from tfdet.config.files import did_you_mean, nearest
 from tfdet.config.record import MACRO, Binding, bindings, last, reachable
 from tfdet.errors import UserError
 
-# Packages whose parts a training run may leave to other commands. Their parameters' names and types are checked all
-# the same, at parse time.
-OTHER_COMMANDS = ("tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
+# Packages whose parts a training run may leave to other commands; tfdet.config has what a row says of itself. Their
+# parameters' names and types are checked all the same, at parse time.
+OTHER_COMMANDS = ("tfdet.config", "tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
 
 
 def is_bound(parameter: str) -> bool:
