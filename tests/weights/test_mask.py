@@ -181,7 +181,7 @@ def test_both_numberings_load(detector, first_number, tmp_path):
         np.testing.assert_array_equal(weight, before[weight.path])
 
 
-@pytest.mark.parametrize(("profile", "first_number"), [([], 0), (["base/profile_h_mask.gin"], 1)])
+@pytest.mark.parametrize(("profile", "first_number"), [([], 0), (["overlays/later_revision_mask.gin"], 1)])
 def test_tensors_and_frozen_ones_are_simpledets(profile, first_number):
     """Profile S freezes whatever has conv0 in its name, the mask head's first convolution too; profile H spares it."""
     register_all()

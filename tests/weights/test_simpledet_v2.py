@@ -93,7 +93,8 @@ def simpledets_frozen(name):
         pytest.param("faster_r101v2_c4.gin", THIN, 318, 204, marks=pytest.mark.slow),
         pytest.param("trident_r101v2_c4.gin", THIN, 318, 204, marks=pytest.mark.slow),
         ("cascade_r50v2_c5.gin", THIN_CASCADE, 181, 102),
-        ("cascade_r50v2_c5.gin+base/profile_h_cascade.gin", THIN_CASCADE, 186, 102),  # six fc biases, no neck bias
+        # Six more biases of fully connected layers, and none of the neck.
+        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", THIN_CASCADE, 186, 102),
         pytest.param("cascade_r101v2_c5.gin", THIN_CASCADE, 334, 204, marks=pytest.mark.slow),
     ],
 )
@@ -173,7 +174,7 @@ def backbone_shapes(units=(3, 4, 6, 3)):
         ("faster_r50v2_c4.gin", HEADS_C4),
         ("trident_r50v2_c4.gin", HEADS_C4),
         ("cascade_r50v2_c5.gin", cascade_shapes("S")),
-        ("cascade_r50v2_c5.gin+base/profile_h_cascade.gin", cascade_shapes("H")),
+        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", cascade_shapes("H")),
     ],
 )
 def test_full_width_names_and_shapes_are_the_zoos(row, heads, monkeypatch):
