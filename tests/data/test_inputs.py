@@ -198,7 +198,7 @@ def test_no_box_at_all(tmp_path, make_set):
     [{"short_side": 0}, {"short_side": 9, "long_side": 8}, {"images_per_replica": 0}, {"order": "x"}, {"profile": "x"}],
 )
 def test_arguments_are_checked(mixed_set, arguments):
-    with pytest.raises(UserError, match="Received"):
+    with pytest.raises(UserError, match=f"TrainInput.{next(iter(arguments))}"):
         TrainInput(mixed_set, **arguments)
 
 
@@ -251,7 +251,7 @@ class TestSeveralShortSides:
 
     @pytest.mark.parametrize("sides", [(), (24, 0), (24, 40)])
     def test_sides_are_checked(self, mixed_set, sides):
-        with pytest.raises(UserError, match="Received"):
+        with pytest.raises(UserError, match="TrainInput.short_side"):
             TrainInput(mixed_set, short_side=sides, long_side=36)
 
 

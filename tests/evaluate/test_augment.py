@@ -143,7 +143,7 @@ def test_voting_moves_the_boxes_of_two_stages_and_of_dense_detectors(trunk):
 
 @pytest.mark.parametrize("kind", [PostProcess, DensePostProcess])
 def test_the_iou_of_voting_is_checked(kind):
-    with pytest.raises(UserError, match=f"{kind.__name__}.vote_iou_threshold must be above 0 .* Received: 1.5"):
+    with pytest.raises(UserError, match=f"{kind.__name__}.vote_iou_threshold = 1.5: expected a float above 0 and up to 1"):
         kind(vote_iou_threshold=1.5)
 
 
@@ -179,7 +179,7 @@ def test_prediction_resizes_the_image_for_every_scale():
 
 def test_mistakes_are_named():
     for options in ({"scales": (0,)}, {"scales": (64, 64)}, {"scales": (64,), "long_side": 32}):
-        with pytest.raises(UserError, match="TestTimeAugmentation.*Received"):
+        with pytest.raises(UserError, match="TestTimeAugmentation.(scales|long_side)"):
             TestTimeAugmentation(**options)
     with pytest.raises(UserError, match="set TestTimeAugmentation.long_side"):
         TestTimeAugmentation((1000,)).resizes(Resize(800, 900))

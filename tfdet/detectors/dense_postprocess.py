@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.detectors.postprocess import check_vote, without_empty
-from tfdet.errors import ParameterError
+from tfdet.config.ranges import Fraction, PositiveFloat, PositiveFraction, PositiveInt
+from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
-from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
-from tfdet.ops.nms import candidates_by_class, multiclass_nms
+from tfdet.ops.boxes import LEGACY, Convention, clip_to_image, to_float32
+from tfdet.ops.nms import NmsMethod, candidates_by_class, multiclass_nms
 from tfdet.structures import Detections
 
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
@@ -101,23 +101,18 @@ class DensePostProcess:
 
     def __init__(
         self,
-        score_threshold: float = 0.05,
-        coarsest_score_threshold: float = 0.0,
-        pre_nms_top_n: int = 1000,
-        iou_threshold: float = 0.5,
-        max_detections: int = 100,
+        score_threshold: Fraction = 0.05,
+        coarsest_score_threshold: Fraction = 0.0,
+        pre_nms_top_n: PositiveInt = 1000,
+        iou_threshold: Fraction = 0.5,
+        max_detections: PositiveInt = 100,
         bound_growth: bool = True,
-        nms_method: str = "hard",
-        nms_sigma: float = 0.5,
-        convention: str = LEGACY,
-        clip: str = "candidates",
-        vote_iou_threshold: float | None = None,
+        nms_method: NmsMethod = "hard",
+        nms_sigma: PositiveFloat = 0.5,
+        convention: Convention = LEGACY,
+        clip: Literal["candidates", "detections"] = "candidates",
+        vote_iou_threshold: PositiveFraction | None = None,
     ):
-        check_vote(vote_iou_threshold, "DensePostProcess")
-        if clip not in ("candidates", "detections"):
-            raise ParameterError(
-                f'Expected DensePostProcess.clip to be "candidates" or "detections". Received: {clip!r}'
-            )
         self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
         self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
         self.bound_growth = bound_growth

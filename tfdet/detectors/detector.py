@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
 from tfdet.errors import ParameterError
@@ -33,17 +34,15 @@ class Detector(keras.Model):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: PositiveInt,
         backbone: keras.layers.Layer,
         neck: keras.layers.Layer | None,
-        pixel_mean: tuple[float, ...],
-        pixel_std: tuple[float, ...],
-        size_divisor: int = 1,
+        pixel_mean: Rgb,
+        pixel_std: PositiveRgb,
+        size_divisor: PositiveInt = 1,
     ):
         # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
         super().__init__(name="detector", autocast=False)
-        if num_classes < 1:
-            raise ParameterError(f"Expected num_classes of at least 1. Received: num_classes={num_classes}")
         self.num_classes = num_classes
         self.backbone, self.neck = backbone, neck
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
@@ -131,7 +130,7 @@ class Detector(keras.Model):
 
 
 @configurable
-def build_detector(num_classes: int, detector: Callable[..., Detector]) -> Detector:
+def build_detector(num_classes: PositiveInt, detector: Callable[..., Detector]) -> Detector:
     """Builds a detector with its weights initialised.
 
     Args:

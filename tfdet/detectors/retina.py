@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeFloat, OpenFraction, PositiveFloat, PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
-from tfdet.errors import ParameterError, UserError
+from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
 from tfdet.structures import Batch, Detections
@@ -55,27 +57,22 @@ class RetinaDetector(Detector):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: PositiveInt,
         backbone: keras.layers.Layer,
         neck: keras.layers.Layer,
         head: Callable[..., keras.layers.Layer],
         anchors: AnchorGenerator,
         targets: RetinaTargetAssigner,
         postprocess: DensePostProcess,
-        focal_alpha: float = 0.25,
-        focal_gamma: float = 2.0,
-        box_sigma: float | None = RETINA_SIGMA,
-        loss_divisor: str = "foreground",
-        pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
-        pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
-        size_divisor: int = 1,
+        focal_alpha: OpenFraction = 0.25,
+        focal_gamma: NonNegativeFloat = 2.0,
+        box_sigma: PositiveFloat | None = RETINA_SIGMA,
+        loss_divisor: Literal["foreground", "image", "moving"] = "foreground",
+        pixel_mean: Rgb = MSRA_PIXEL_MEAN,
+        pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
+        size_divisor: PositiveInt = 1,
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
-        if loss_divisor not in ("foreground", "image", "moving"):
-            raise ParameterError(
-                'Expected RetinaDetector.loss_divisor to be "foreground", "image" or "moving". '
-                f"Received: {loss_divisor!r}"
-            )
         self.check_conventions(RetinaTargetAssigner=targets, DensePostProcess=postprocess)
         self.head = head(num_classes=num_classes, num_anchors=anchors.num_anchors)
         self.anchors, self.targets, self.postprocess = anchors, targets, postprocess

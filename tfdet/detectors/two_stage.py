@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeFloat, PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.masks import MaskBranch
@@ -80,7 +81,7 @@ class TwoStageDetector(Detector):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: PositiveInt,
         backbone: keras.layers.Layer,
         rpn_head: Callable[..., keras.layers.Layer],
         bbox_head: Callable[..., keras.layers.Layer],
@@ -93,20 +94,16 @@ class TwoStageDetector(Detector):
         neck: keras.layers.Layer | None = None,
         masks: Callable[..., MaskBranch] | None = None,
         branches: ScaleBranches | None = None,
-        stage_loss_weights: tuple[float, ...] = (1.0,),
-        stage_scores: str = "last_rois",
-        roi_gradient_scale: float = 1.0,
+        stage_loss_weights: tuple[NonNegativeFloat, ...] = (1.0,),
+        stage_scores: Literal["last_rois", "own_rois"] = "last_rois",
+        roi_gradient_scale: NonNegativeFloat = 1.0,
         rpn_loss: RpnLoss | None = None,
         box_loss: BoxLoss | None = None,
-        pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
-        pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
-        size_divisor: int = 1,
+        pixel_mean: Rgb = MSRA_PIXEL_MEAN,
+        pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
+        size_divisor: PositiveInt = 1,
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
-        if stage_scores not in ("last_rois", "own_rois"):
-            raise ParameterError(
-                f'Expected TwoStageDetector.stage_scores to be "last_rois" or "own_rois". Received: {stage_scores!r}'
-            )
         self.stage_scores, self.roi_gradient_scale = stage_scores, roi_gradient_scale
         self.rpn_loss, self.box_loss = rpn_loss or RpnLoss(), box_loss or BoxLoss()
         for targets in roi_targets if isinstance(roi_targets, (list, tuple)) else [roi_targets]:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.ops.boxes import extra_pixel
@@ -36,9 +37,9 @@ class TestTimeAugmentation:
 
     __test__ = False  # the name begins as pytest's test classes do
 
-    def __init__(self, scales: tuple[int, ...] = (), flip: bool = False, long_side: int | None = None):
-        if any(scale < 1 for scale in scales) or len(set(scales)) != len(scales):
-            raise UserError(f"TestTimeAugmentation.scales must be different sides from 1 up. Received: {tuple(scales)}")
+    def __init__(self, scales: tuple[PositiveInt, ...] = (), flip: bool = False, long_side: PositiveInt | None = None):
+        if len(set(scales)) != len(scales):
+            raise UserError(f"TestTimeAugmentation.scales must be different sides. Received: {tuple(scales)}")
         if long_side is not None and long_side < max(scales, default=1):
             raise UserError(
                 f"TestTimeAugmentation.long_side must be at least the largest of scales. Received: {long_side}"

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import BatchNorm, SymmetricConv2D
+from tfdet.config.ranges import NonNegativeInt, PositiveInt
+from tfdet.layers import BatchNorm, BatchNormMode, SymmetricConv2D
 
 
 class _PlaneConv2D(SymmetricConv2D):
@@ -44,10 +45,10 @@ class MaskHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int = 256,
-        num_convs: int = 4,
-        norm: str | None = None,
+        num_classes: PositiveInt,
+        channels: PositiveInt = 256,
+        num_convs: NonNegativeInt = 4,
+        norm: BatchNormMode | None = None,
         background_plane: bool = True,
         name: str = "mask_head",
     ):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.ops.anchors import cell_anchors, centred_anchors, grid_anchors
-from tfdet.ops.proposals import generate_proposals
+from tfdet.ops.proposals import ProposalVariant, generate_proposals
 from tfdet.ops.top_proposals import top_proposals
 from tfdet.structures import Proposals
 
@@ -30,11 +33,11 @@ class AnchorGenerator:
 
     def __init__(
         self,
-        strides: tuple[int, ...] = (16,),
-        scales: tuple[float, ...] = (2, 4, 8, 16, 32),
-        ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
-        style: str = "simpledet",
-        sizes: tuple[tuple[float, ...], ...] | None = None,
+        strides: tuple[PositiveInt, ...] = (16,),
+        scales: tuple[PositiveFloat, ...] = (2, 4, 8, 16, 32),
+        ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0),
+        style: Literal["simpledet", "detectron2", "torchvision"] = "simpledet",
+        sizes: tuple[tuple[PositiveFloat, ...], ...] | None = None,
     ):
         self.strides, self.style = tuple(strides), style
         if style == "simpledet":
@@ -82,11 +85,11 @@ class ProposalGenerator:
 
     def __init__(
         self,
-        variant: str | tuple[str, ...] = "v1",
-        pre_nms_top_n: tuple[int, int] = (12000, 6000),
-        post_nms_top_n: tuple[int, int] = (2000, 1000),
-        iou_threshold: float = 0.7,
-        min_size: float = 0.0,
+        variant: ProposalVariant | Literal["continuous"] | tuple[ProposalVariant, ...] = "v1",
+        pre_nms_top_n: tuple[PositiveInt, PositiveInt] = (12000, 6000),
+        post_nms_top_n: tuple[PositiveInt, PositiveInt] = (2000, 1000),
+        iou_threshold: Fraction = 0.7,
+        min_size: NonNegativeFloat = 0.0,
     ):
         self.variant, self.iou_threshold, self.min_size = variant, iou_threshold, min_size
         self.pre_nms_top_n, self.post_nms_top_n = tuple(pre_nms_top_n), tuple(post_nms_top_n)

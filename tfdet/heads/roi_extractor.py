@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt, Range
 from tfdet.errors import ParameterError
-from tfdet.ops.roi_align import assign_levels, roi_align
+from tfdet.ops.roi_align import LevelRule, RoiAlignMode, assign_levels, roi_align
+from tfdet.ops.roi_sampling import MAX_SAMPLING_RATIO
 
 
 @configurable
@@ -27,11 +31,11 @@ class RoiExtractor:
 
     def __init__(
         self,
-        strides: tuple[int, ...] = (16,),
-        output_size: int = 7,
-        mode: str = "max",
-        level_rule: str = "thresholds",
-        sampling_ratio: int = 2,
+        strides: tuple[PositiveInt, ...] = (16,),
+        output_size: PositiveInt = 7,
+        mode: RoiAlignMode = "max",
+        level_rule: LevelRule = "thresholds",
+        sampling_ratio: Annotated[int, Range(least=0, most=MAX_SAMPLING_RATIO)] = 2,
         aligned: bool = False,
     ):
         self.strides, self.output_size, self.mode, self.level_rule = tuple(strides), output_size, mode, level_rule

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.layers import SymmetricConv2D
 
 
@@ -24,7 +25,12 @@ class ReduceNeck(keras.layers.Layer):
     """
 
     def __init__(
-        self, channels: int = 1024, kernel_size: int = 1, use_bias: bool = True, stride: int = 16, name: str = "neck"
+        self,
+        channels: PositiveInt = 1024,
+        kernel_size: PositiveInt = 1,
+        use_bias: bool = True,
+        stride: PositiveInt = 16,
+        name: str = "neck",
     ):
         super().__init__(name=name)
         self.channels, self.kernel_size, self.use_bias, self.stride = channels, kernel_size, use_bias, stride

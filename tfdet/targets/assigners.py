@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.ops.boxes import LEGACY
+from tfdet.config.ranges import Fraction, PositiveFloat, PositiveInt
+from tfdet.ops.boxes import LEGACY, Convention
 from tfdet.structures import RoiSamples
 from tfdet.targets.roi import roi_targets
 from tfdet.targets.rpn import RpnTargets, rpn_targets
+
+BoxStd = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
+"""Of the offsets of centre x, centre y, width and height."""
 
 
 @configurable
@@ -27,13 +33,13 @@ class RpnTargetAssigner:
 
     def __init__(
         self,
-        batch_per_image: int = 256,
-        fg_fraction: float = 0.5,
-        positive_iou: float = 0.7,
-        negative_iou: float = 0.3,
-        ignored_iou: float = 0.3,
+        batch_per_image: PositiveInt = 256,
+        fg_fraction: Fraction = 0.5,
+        positive_iou: Fraction = 0.7,
+        negative_iou: Fraction = 0.3,
+        ignored_iou: Fraction = 0.3,
         outside: bool = False,
-        convention: str = LEGACY,
+        convention: Convention = LEGACY,
     ):
         self.batch_per_image, self.fg_fraction = batch_per_image, fg_fraction
         self.positive_iou, self.negative_iou, self.ignored_iou = positive_iou, negative_iou, ignored_iou
@@ -86,16 +92,16 @@ class RoiTargetSampler:
 
     def __init__(
         self,
-        num_rois: int | None = 512,
-        fg_fraction: float = 0.25,
-        fg_threshold: float = 0.5,
-        bg_high: float = 0.5,
-        bg_low: float = 0.0,
+        num_rois: PositiveInt | None = 512,
+        fg_fraction: Fraction = 0.25,
+        fg_threshold: Fraction = 0.5,
+        bg_high: Fraction = 0.5,
+        bg_low: Fraction = 0.0,
         append_gt: bool = True,
-        box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
-        pad: str = "resize",
+        box_std: BoxStd = (0.1, 0.1, 0.2, 0.2),
+        pad: Literal["resize", "repeat", "ignore"] = "resize",
         keep_missing: bool = False,
-        convention: str = LEGACY,
+        convention: Convention = LEGACY,
     ):
         self.num_rois, self.fg_fraction, self.fg_threshold = num_rois, fg_fraction, fg_threshold
         self.bg_high, self.bg_low, self.append_gt = bg_high, bg_low, append_gt

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import Fraction
 from tfdet.errors import UserError
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import LEGACY, to_float32
+from tfdet.ops.boxes import LEGACY, Convention, to_float32
 from tfdet.ops.matching import match_boxes
 
 BACKGROUND, IGNORED = -1, -2
@@ -92,10 +93,10 @@ class RetinaTargetAssigner:
 
     def __init__(
         self,
-        positive_iou: float = 0.5,
-        negative_iou: float = 0.4,
-        low_quality_class: str = "nearest",
-        convention: str = LEGACY,
+        positive_iou: Fraction = 0.5,
+        negative_iou: Fraction = 0.4,
+        low_quality_class: Literal["nearest", "best"] = "nearest",
+        convention: Convention = LEGACY,
     ):
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
         self.low_quality_class, self.convention = low_quality_class, convention
