@@ -130,24 +130,24 @@ def test_positional_arguments_are_checked():
         Tree("elm", 2.0)
 
 
-def test_values_that_fit():
+def test_values_that_fit(configured):
     values = {"kind": "elm", "leaves": 1, "age": None, "lean": -3.5, "rings": [1, 2.5], "grove": {"a": 0}, "depth": 50}
-    config.parse([], [f"Tree.{name} = {value!r}" for name, value in values.items()])
+    configured([], [f"Tree.{name} = {value!r}" for name, value in values.items()])
     assert Tree().kind == "elm"
     Tree(**values)
     Tree(odd=None, corner=[3, 0.0], step=1, ring=4, owner="anybody")
     Tree(np.str_("elm"), np.float32(0.25), np.int64(3), depth=np.int64(50))
 
 
-def test_what_is_no_literal_is_left_alone():
+def test_what_is_no_literal_is_left_alone(configured):
     for value in (tf.constant(5.0), np.ones(3), lambda: 5.0, object()):
         Tree(leaves=value, kind=value, rings=value)
-    config.parse([], ["build_forest.tree = @Tree()", "build_forest.trees = %TREES", "TREES = 3"])
+    configured([], ["build_forest.tree = @Tree()", "build_forest.trees = %TREES", "TREES = 3"])
     assert build_forest()[0] == 3 and isinstance(build_forest(gin.REQUIRED)[1], Tree)
 
 
-def test_a_value_of_gin_that_no_parse_has_seen_is_checked_by_the_call():
-    config.parse([], [])
+def test_a_value_of_gin_that_no_parse_has_seen_is_checked_by_the_call(configured):
+    configured([], [])
     with gin.unlock_config():
         gin.bind_parameter("Tree.leaves", 3.0)
     with pytest.raises(ParameterError) as caught:
@@ -155,8 +155,8 @@ def test_a_value_of_gin_that_no_parse_has_seen_is_checked_by_the_call():
     assert str(caught.value) == "Tree.leaves = 3.0: expected a float from 0 to 1, got 3.0."
 
 
-def test_an_error_from_within_a_reference_is_one_line():
-    config.parse([], ["build_forest.trees = 1", "build_forest.tree = @Tree()"])
+def test_an_error_from_within_a_reference_is_one_line(configured):
+    configured([], ["build_forest.trees = 1", "build_forest.tree = @Tree()"])
     with gin.unlock_config():
         gin.bind_parameter("Tree.kind", "fir")
     with pytest.raises(ParameterError, match=r"\ATree.kind = 'fir': .*\.\Z"):

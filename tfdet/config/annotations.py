@@ -13,9 +13,9 @@ from typing import Any
 
 import gin
 
+from tfdet.config.bindings import is_reference
 from tfdet.config.files import did_you_mean
 from tfdet.config.ranges import Range
-from tfdet.config.record import is_reference
 
 LITERALS = (bool, int, float, complex, str, bytes, list, tuple, dict)
 """The types of gin's values."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import inspect
+import pkgutil
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gin
 
 from tfdet.config.annotations import evaluated, has_limits, mismatch
+from tfdet.config.files import did_you_mean
 from tfdet.errors import ParameterError, UserError
 
+NO_DEFAULT = inspect.Parameter.empty
+
 _CODE_SCOPES: set[str] = set()  # scopes that code opens itself, with gin.config_scope
+_NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, and some are scripts
 
 
 def configurable(name_or_target: str | Callable | None = None, **options) -> Callable:
@@ -183,6 +191,53 @@ def parameters(selector: str) -> dict[str, inspect.Parameter]:
     }
 
 
+def configurable_called(name: str) -> Callable:
+    """The configurable of this name, to be called; `UserError` where there is none, or more than one."""
+    return gin.get_configurable(known_selector(name))
+
+
+def known_selector(name: str) -> str:
+    """The complete selector that `name` means; `UserError` when there is none, or more than one."""
+    found = matching_selectors(name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{name!r} can mean {' or '.join(sorted(found))}: write more of the module's name.")
+    raise UserError(f"nothing configurable is called {name!r}.{did_you_mean(name, known_names())}")
+
+
+def selector_and_parameter(name: str) -> tuple[str, str, str]:
+    """`EvalInput.data_dir` -> the complete selector, the configurable's name, the parameter's.
+
+    Raises:
+      UserError: there is no such configurable, or it has no such parameter to set.
+    """
+    owner, _, parameter = name.rpartition(".")
+    selector = known_selector(owner)
+    known = parameters(selector)
+    takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in known.values())
+    if parameter not in known and not takes_any:
+        names = ", ".join(known) or "none"
+        raise UserError(f"{owner} has no parameter {parameter!r}.{did_you_mean(parameter, known)} It has: {names}.")
+    return selector, owner, parameter
+
+
+def register_all() -> None:
+    """Imports every module of tfdet that registers something, so that all configurables are known to gin.
+
+    Modules whose source does not speak of a configurable are left alone: some cost seconds, and nothing needs them
+    all.
+    """
+    import tfdet
+
+    for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
+        if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
+            continue
+        loader = importlib.util.find_spec(module.name).loader
+        if module.ispkg or "configurable" in (loader.get_source(module.name) or "configurable"):
+            importlib.import_module(module.name)
+
+
 def original_exception(error: BaseException) -> BaseException:
     """The exception that was raised, without the proxies gin puts around it.
 
@@ -222,5 +277,10 @@ def explain(error: BaseException) -> UserError | None:
             return None
         name, missing = place.group(1), unbound.group(1)
     names = [part.strip(" '\"") for part in missing.split(",")]
-    listed = ", ".join(f"{name}.{part}" for part in names)
-    return UserError(f'{listed} has no value: set it in a gin file or with --gin_param="{name}.{names[0]} = ..."')
+    return without_value(name, names)
+
+
+def without_value(name: str, parameters: Sequence[str]) -> UserError:
+    """The error of parameters of the configurable `name` that nothing gives a value."""
+    listed = ", ".join(f"{name}.{parameter}" for parameter in parameters)
+    return UserError(f'{listed} has no value: set it in a gin file or with --gin_param="{name}.{parameters[0]} = ..."')

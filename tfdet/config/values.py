@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import gin
-
 from tfdet.config import registration
 from tfdet.config.annotations import LITERALS, evaluated, mismatch
-from tfdet.config.record import CONSTANT, Record, bindings, is_reference, macro_name, macro_value
+from tfdet.config.bindings import Bindings
 from tfdet.errors import UserError
 
 
-def check_types(record: Record) -> None:
+def check_types(configuration: Bindings) -> None:
     """Refuses the first binding whose value cannot be what its parameter takes.
 
     Only what is certain is refused: parameters without annotation and default, and annotations that say nothing
@@ -21,16 +19,16 @@ def check_types(record: Record) -> None:
     int for a float, never a bool for a number or a number for a bool.
 
     Args:
-      record: the record of the parse, for the places.
+      configuration: what was read, and where.
 
     Raises:
       UserError: names the place, the parameter, what it takes and what it got.
     """
-    for binding, value in bindings():
+    for binding, value in configuration.bindings():
         parameter = registration.parameters(binding.selector).get(binding.parameter)
         if parameter is None:  # goes into a **kwargs
             continue
-        resolved = resolve(value)
+        resolved = configuration.resolve(value)
         if parameter.default is not parameter.empty and _equal(parameter.default, resolved):
             continue
         expected = expected_type(binding.selector, parameter)
@@ -38,25 +36,9 @@ def check_types(record: Record) -> None:
         if reason:
             name = f"{binding.scope}/" if binding.scope else ""
             name += f"{registration.minimal_name(binding.selector)}.{binding.parameter}"
-            place = record.places.get(binding, "set by the program")
+            place = configuration.places.get(binding, "set by the program")
             shown = repr(value) if repr(value) == repr(resolved) else f"{value!r} (= {resolved!r})"
             raise UserError(f"{place}: {name} = {shown}: {reason}")
-
-
-def resolve(value: Any) -> Any:
-    """A value with every macro and constant inside it replaced by what it stands for."""
-    if is_reference(value):
-        name = macro_name(value)
-        if name is not None:
-            return resolve(macro_value(name))
-        if value.configurable.selector == CONSTANT:
-            return gin.config._CONSTANTS["/".join(value.scopes)]
-        return value
-    if isinstance(value, dict):
-        return {resolve(key): resolve(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(resolve(part) for part in value)
-    return value
 
 
 def expected_type(selector: str, parameter: inspect.Parameter) -> Any:
