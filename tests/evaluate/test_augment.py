@@ -143,7 +143,9 @@ def test_voting_moves_the_boxes_of_two_stages_and_of_dense_detectors(trunk):
 
 @pytest.mark.parametrize("kind", [PostProcess, DensePostProcess])
 def test_the_iou_of_voting_is_checked(kind):
-    with pytest.raises(UserError, match=f"{kind.__name__}.vote_iou_threshold = 1.5: expected a float above 0 and up to 1"):
+    with pytest.raises(
+        UserError, match=f"{kind.__name__}.vote_iou_threshold = 1.5: expected a float above 0 and up to 1"
+    ):
         kind(vote_iou_threshold=1.5)
 
 

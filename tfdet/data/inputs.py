@@ -23,7 +23,6 @@ from tfdet.data.resize import Resize, Rule
 from tfdet.errors import UserError
 from tfdet.structures import Batch
 
-_PROFILES = ("S", "H", "C")
 _LAST_STEP = 2**62
 
 
@@ -62,7 +61,7 @@ class TrainInput:
         images_per_replica: PositiveInt = 2,
         flip: bool = True,
         order: Literal["landscape_first", "mixed"] = "landscape_first",
-        profile: str = "S",
+        profile: Literal["S", "H", "C"] = "S",
         num_parallel_calls: PositiveInt | None = None,
         prefetch: NonNegativeInt = 2,
         masks: bool = False,
@@ -73,8 +72,6 @@ class TrainInput:
             raise UserError("TrainInput.short_side must name one side at least. Received: ()")
         for side in self.short_sides:
             Resize(side, long_side, resize).check("TrainInput")
-        if profile not in _PROFILES:
-            raise UserError(f"TrainInput.profile must be one of {_PROFILES}. Received: {profile!r}")
         self.manifest = Manifest.load(data_dir)
         if masks and not self.manifest.has_masks:
             raise UserError(
