@@ -85,6 +85,7 @@ WRONG = [
     ("ResNetV2.depth", 49),
     ("ResNetV2.num_stages", 2),
     ("ResNetV2.variant", "caffe"),
+    ("RetinaDetector.convention", "plus_one"),
     ("RetinaDetector.focal_alpha", 1.5),
     ("RetinaDetector.focal_gamma", -2.0),
     ("RetinaDetector.loss_divisor", "images"),
@@ -118,7 +119,9 @@ WRONG = [
     ("TrainInput.long_side", -1333),
     ("TrainInput.num_parallel_calls", 0),
     ("TrainInput.order", "random"),
+    ("TrainInput.profile", "second_release"),
     ("TrainInput.short_side", (640, 0)),
+    ("TwoStageDetector.convention", "legacy"),
     ("TwoStageDetector.pixel_mean", (103.5, 116.3)),
     ("TwoStageDetector.roi_gradient_scale", -1.0),
     ("TwoStageDetector.stage_loss_weights", (1.0, -0.5)),
@@ -191,8 +194,7 @@ def test_defaults_are_within(part):
     "file, bindings, expected",
     [
         ("faster_r50v1_fpn.gin", ["PostProcess.box_std = (1.0, 1.0, 1.0, 1.0)"], "PostProcess.box_std to be that"),
-        ("faster_r50v1_fpn.gin", ["PostProcess.convention = 'continuous'"], "one convention of boxes"),
-        ("retina_r50v1_fpn.gin", ["RetinaTargetAssigner.convention = 'continuous'"], "one convention of boxes"),
+        ("faster_r50v1_fpn.gin", ["TwoStageDetector.convention = 'continuous'"], "RpnHead.objectness = 'sigmoid'"),
         ("faster_r50v1_c4.gin", ["ResNetV1.recompute = (4,)"], "stages from 1 to 3 in ResNetV1.recompute"),
     ],
 )

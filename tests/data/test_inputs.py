@@ -122,10 +122,11 @@ def test_boxes_are_scaled_clipped_and_padded_without_a_cap(tmp_path, make_set):
     np.testing.assert_allclose(batch.image_info[0], [20, 30, 0.5])
 
 
-def test_profile_h_clips_to_the_image(tmp_path, make_set):
+def test_the_later_revision_clips_to_the_image(tmp_path, make_set):
     """A shrunken image: (W - 1) * scale lies beyond w' - 1."""
     make_set(tmp_path / "set", [(40, 50)], [[(0.0, 0.0, 50.0, 40.0, 3)]], num_shards=1)
-    expected = {"S": [0, 0, 49 * 0.25, 39 * 0.25], "H": [0, 0, 11, 9]}  # 12.5 columns round to 12, rows are 10
+    # 12.5 columns round to 12, rows are 10.
+    expected = {"first_release": [0, 0, 49 * 0.25, 39 * 0.25], "later_revision": [0, 0, 11, 9]}
     for profile, box in expected.items():
         train = TrainInput(
             tmp_path / "set", short_side=10, long_side=16, images_per_replica=1, flip=False, profile=profile

@@ -1,7 +1,5 @@
 """Test-time augmentation: what several views find, joined before suppression."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -24,7 +22,7 @@ TRUNKS = ("fpn", "retina", "mask")  # the last on C4
 class ColorCandidates(ColorDetector):
     """Gives its boxes before suppression."""
 
-    postprocess = SimpleNamespace(convention="legacy_plus_one")
+    convention = "legacy_plus_one"
 
     def candidates(self, images, image_info):
         found = self.detect(images, image_info)
@@ -123,7 +121,8 @@ def test_an_image_and_its_mirror_image_have_mirrored_detections(trunk):
 
 def test_where_boxes_are_suppressed_does_not_matter_to_continuous_ones():
     """Two scales whose candidates come in pixels of the network input of each."""
-    detector, found = build("fpn", convention=CONTINUOUS), []
+    detector, found = build("fpn"), []
+    detector.convention = detector.postprocess.convention = CONTINUOUS
     for in_network_pixels in (True, False):
         detector.postprocess.in_network_pixels = in_network_pixels
         found.append(arrays(AugmentedDetector(detector, flip=True)([views_of(1.0), views_of(2.0, (192, 256), 1)])))

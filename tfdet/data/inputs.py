@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeInt, PositiveInt
 from tfdet.data.doctor import explain_pipeline_error
-from tfdet.data.example import batch_items, canvas_size, decode_example, fit_example, put_on_canvas
+from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
@@ -42,7 +42,8 @@ class TrainInput:
         flip: the epoch holds a mirrored copy of every image.
         order: "landscape_first": all landscape batches of an epoch, then all portrait ones, as SimpleDet; "mixed": in
             random order.
-        profile: "S" or "H", the clipping of boxes, or "C", continuous ones: see `example.fit_example`.
+        profile: how boxes are clipped after resizing: as SimpleDet's "first_release" does, to which the zoo's figures
+            belong, or its "later_revision"; "continuous" for detectors of continuous boxes: see `example.fit_example`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready for each replica.
         masks: read the masks of the objects; without, the batches hold no edges.
@@ -61,7 +62,7 @@ class TrainInput:
         images_per_replica: PositiveInt = 2,
         flip: bool = True,
         order: Literal["landscape_first", "mixed"] = "landscape_first",
-        profile: Literal["S", "H", "C"] = "S",
+        profile: Profile = "first_release",
         num_parallel_calls: PositiveInt | None = None,
         prefetch: NonNegativeInt = 2,
         masks: bool = False,

@@ -14,7 +14,7 @@ from tfdet.config.ranges import Fraction, PositiveFloat, PositiveFraction, Posit
 from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
-from tfdet.ops.boxes import LEGACY, Convention, clip_to_image, to_float32
+from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
 from tfdet.ops.nms import NmsMethod, candidates_by_class, multiclass_nms
 from tfdet.structures import Detections
 
@@ -89,10 +89,10 @@ class DensePostProcess:
         pre_nms_top_n: pairs of a box and a class kept of each level.
         iou_threshold: NMS drops a box that overlaps a better one of its class by more.
         max_detections: D, kept per image over all classes.
-        bound_growth: whether a box grows by 1000 / 16 at most (profile S), or without bound (profile H).
+        bound_growth: whether a box grows by 1000 / 16 at most (SimpleDet's first release), or without bound (its
+            later revision).
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
-        convention: of boxes, "legacy_plus_one" or "continuous".
         clip: "candidates" before suppression, or "detections" after it, when those without an area are dropped
             (Detectron2).
         vote_iou_threshold: moves each detection to the mean of the boxes of its class, weighted by their scores, that
@@ -109,7 +109,6 @@ class DensePostProcess:
         bound_growth: bool = True,
         nms_method: NmsMethod = "hard",
         nms_sigma: PositiveFloat = 0.5,
-        convention: Convention = LEGACY,
         clip: Literal["candidates", "detections"] = "candidates",
         vote_iou_threshold: PositiveFraction | None = None,
     ):
@@ -117,8 +116,9 @@ class DensePostProcess:
         self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
         self.bound_growth = bound_growth
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
-        self.convention, self.clip = convention, clip
+        self.clip = clip
         self.vote_iou_threshold = vote_iou_threshold
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def candidates(
         self, predictions: Sequence[tuple[tf.Tensor, tf.Tensor]], anchors: Sequence[tf.Tensor], image_info: tf.Tensor

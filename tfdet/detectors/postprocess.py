@@ -8,7 +8,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, area, clip_to_image, sizes
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
 from tfdet.ops.nms import NmsMethod, multiclass_nms
 from tfdet.ops.top_proposals import MAX_LOG_RATIO
 from tfdet.structures import Detections
@@ -26,7 +26,6 @@ class PostProcess:
         box_std: standard deviations the box targets were divided by.
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
-        convention: of boxes, "legacy_plus_one" or "continuous".
         bound_growth: whether a box grows by 1000 / 16 at most (Detectron2, torchvision).
         min_size: boxes with a smaller side, in pixels of the network input, are dropped before suppression
             (torchvision: 1e-2). Continuous boxes without an area are dropped after it whatever this is (Detectron2).
@@ -44,7 +43,6 @@ class PostProcess:
         box_std: BoxStd = (0.1, 0.1, 0.2, 0.2),
         nms_method: NmsMethod = "hard",
         nms_sigma: PositiveFloat = 0.5,
-        convention: Convention = LEGACY,
         bound_growth: bool = False,
         min_size: NonNegativeFloat = 0.0,
         in_network_pixels: bool = False,
@@ -53,9 +51,10 @@ class PostProcess:
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
         self.box_std = tuple(box_std)
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
-        self.convention, self.bound_growth, self.min_size = convention, bound_growth, min_size
+        self.bound_growth, self.min_size = bound_growth, min_size
         self.in_network_pixels = in_network_pixels
         self.vote_iou_threshold = vote_iou_threshold
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def decode(
         self,

@@ -15,6 +15,7 @@ from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
+from tfdet.ops.boxes import LEGACY, Convention
 from tfdet.structures import Batch, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
 
@@ -45,7 +46,7 @@ class RetinaDetector(Detector):
             each image's own (torchvision); "moving", a moving average of their number, which begins at 100 and keeps .9
             of itself in a step (Detectron2). It is a variable of the detector, and in no checkpoint of Detectron2.
         pixel_mean, pixel_std: RGB, 0..255.
-        size_divisor: see `Detector`.
+        size_divisor, convention: see `Detector`.
 
     Example:
         ```python
@@ -71,11 +72,12 @@ class RetinaDetector(Detector):
         pixel_mean: Rgb = MSRA_PIXEL_MEAN,
         pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
         size_divisor: PositiveInt = 1,
+        convention: Convention = LEGACY,
     ):
-        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
-        self.check_conventions(RetinaTargetAssigner=targets, DensePostProcess=postprocess)
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor, convention)
         self.head = head(num_classes=num_classes, num_anchors=anchors.num_anchors)
-        self.anchors, self.targets, self.postprocess = anchors, targets, postprocess
+        self.anchors = anchors
+        self.targets, self.postprocess = self.in_own_convention(targets), self.in_own_convention(postprocess)
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
         self.box_sigma, self.loss_divisor = box_sigma, loss_divisor
         self.moving_foreground = None

@@ -20,6 +20,7 @@ from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
 from tfdet.structures import Batch, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
@@ -69,7 +70,7 @@ class TwoStageDetector(Detector):
             In a cascade it learns on the first stage's RoIs, and is tested on the last one's boxes.
         branches: for a backbone with branches (TridentNet), what each branch is responsible for; else None.
         pixel_mean, pixel_std: RGB, 0..255.
-        size_divisor: see `Detector`.
+        size_divisor, convention: see `Detector`. Continuous boxes need an `RpnHead` of sigmoids.
 
     Example:
         ```python
@@ -102,16 +103,23 @@ class TwoStageDetector(Detector):
         pixel_mean: Rgb = MSRA_PIXEL_MEAN,
         pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
         size_divisor: PositiveInt = 1,
+        convention: Convention = LEGACY,
     ):
-        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor, convention)
         self.stage_scores, self.roi_gradient_scale = stage_scores, roi_gradient_scale
         self.rpn_loss, self.box_loss = rpn_loss or RpnLoss(), box_loss or BoxLoss()
-        for targets in roi_targets if isinstance(roi_targets, (list, tuple)) else [roi_targets]:
-            self.check_conventions(RpnTargetAssigner=rpn_targets, RoiTargetSampler=targets, PostProcess=postprocess)
         self.rpn_head = rpn_head(num_anchors=anchors.num_anchors)
-        self.anchors, self.proposals, self.roi_extractor = anchors, proposals, roi_extractor
-        self.rpn_targets, self.postprocess = rpn_targets, postprocess
-        self.stages = _make_stages(num_classes, bbox_head, roi_targets, stage_loss_weights, postprocess)
+        if convention == CONTINUOUS and getattr(self.rpn_head, "objectness", "sigmoid") != "sigmoid":
+            raise ParameterError(
+                "Expected RpnHead.objectness = 'sigmoid' with TwoStageDetector.convention = 'continuous'"
+            )
+        self.anchors, self.roi_extractor = anchors, roi_extractor
+        self.proposals, self.rpn_targets, self.postprocess = (
+            self.in_own_convention(part) for part in (proposals, rpn_targets, postprocess)
+        )
+        roi_targets = roi_targets if isinstance(roi_targets, (list, tuple)) else [roi_targets]
+        samplers = [self.in_own_convention(sampler) for sampler in roi_targets]
+        self.stages = _make_stages(num_classes, bbox_head, samplers, stage_loss_weights, postprocess)
         self.bbox_heads = [stage.head for stage in self.stages]
         self.branches = branches
         if bool(self._dilations(True)) != (branches is not None):
@@ -335,9 +343,8 @@ def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, tr
     )
 
 
-def _make_stages(num_classes, bbox_head, roi_targets, loss_weights, postprocess) -> list[BoxStage]:
+def _make_stages(num_classes, bbox_head, targets, loss_weights, postprocess) -> list[BoxStage]:
     """The heads of a detector; `ValueError` where its parts do not fit."""
-    targets = list(roi_targets) if isinstance(roi_targets, (list, tuple)) else [roi_targets]
     if not targets or len(loss_weights) != len(targets):
         raise ParameterError(
             "Expected one of TwoStageDetector.stage_loss_weights for each of roi_targets. "

@@ -134,7 +134,7 @@ class AugmentedDetector:
     def _mirror_boxes_if(self, mirrored: tf.Tensor, boxes: tf.Tensor, image_info: tf.Tensor, pixels: tf.Tensor):
         """x' = w' - x, less the pixel of inclusive corners, of boxes [B, ..., 4] with `pixels` [B, ...] an original."""
         width, scale = (tf.reshape(image_info[:, k], tf.shape(pixels)) for k in (1, 2))
-        origin = (width - extra_pixel(self._detector.postprocess.convention)) * pixels / scale
+        origin = (width - extra_pixel(self._detector.convention)) * pixels / scale
         x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
         return tf.where(mirrored, tf.stack([origin - x2, y1, origin - x1, y2], axis=-1), boxes)
 

@@ -148,10 +148,10 @@ class MlpBboxHead(keras.layers.Layer):
     Args:
         num_classes: C, without background.
         channels: of both layers.
-        use_bias: True in profile S, False in profile H (its fc layers are 1x1 convolutions without bias).
+        use_bias: True in SimpleDet's first release, False in its later revision (1x1 convolutions without bias).
         class_agnostic: see `BoxPredictor`; False in the zoo's FPN rows, True in a cascade.
-        initializer: of both layers' kernels: "uniform" (U(+-sqrt(3 / fan_in)); FPN rows, and Cascade of profile H) or
-            "gaussian" (N(0, sqrt(2 / fan_in)); Cascade of profile S).
+        initializer: of both layers' kernels: "uniform" (U(+-sqrt(3 / fan_in)); FPN rows, and Cascade of the later
+            revision) or "gaussian" (N(0, sqrt(2 / fan_in)); Cascade of the first release).
 
     Call: [N, P, P, C] -> (cls_logits [N, 1 + C], deltas), float32. The features are flattened H, W, C; SimpleDet's
     checkpoints flatten C, H, W, which their weight map mends.

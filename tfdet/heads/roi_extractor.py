@@ -21,8 +21,8 @@ class RoiExtractor:
         strides: of the levels used, finest first. (16,) for C4; (4, 8, 16, 32) for FPN, whose P6 is left to the RPN.
         output_size: P, cells a side.
         mode: "max" is SimpleDet's ROIAlign_v2, the maximum of four samples; "average" that of Detectron.
-        level_rule: "thresholds" (profile S: sides of 112, 224, 448), "log2" (profile H: floor(4 + log2(side / 224))),
-            "detectron2" or "torchvision"; see `assign_levels`.
+        level_rule: "thresholds" (SimpleDet's first release: sides of 112, 224, 448), "log2" (its later revision:
+            floor(4 + log2(side / 224))), "detectron2" or "torchvision"; see `assign_levels`.
         sampling_ratio, aligned: of "average"; Detectron2 has 0 (adaptive) and True, torchvision 2 and False.
 
     Call: (features finest first, boxes [B, R, 4]) -> [B * R, P, P, C] in the features' dtype. No gradient reaches the

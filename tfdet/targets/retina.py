@@ -10,7 +10,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import Fraction
 from tfdet.errors import UserError
 from tfdet.ops.box_coding import encode
-from tfdet.ops.boxes import LEGACY, Convention, to_float32
+from tfdet.ops.boxes import LEGACY, to_float32
 from tfdet.ops.matching import match_boxes
 
 BACKGROUND, IGNORED = -1, -2
@@ -88,7 +88,6 @@ class RetinaTargetAssigner:
         positive_iou: least IoU that suffices for a class.
         negative_iou: least IoU that is not background.
         low_quality_class: "nearest" or "best".
-        convention: of boxes, "legacy_plus_one" or "continuous".
     """
 
     def __init__(
@@ -96,10 +95,10 @@ class RetinaTargetAssigner:
         positive_iou: Fraction = 0.5,
         negative_iou: Fraction = 0.4,
         low_quality_class: Literal["nearest", "best"] = "nearest",
-        convention: Convention = LEGACY,
     ):
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
-        self.low_quality_class, self.convention = low_quality_class, convention
+        self.low_quality_class = low_quality_class
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def __call__(self, anchors: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> RetinaTargets:
         """See `retina_targets`."""
