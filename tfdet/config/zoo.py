@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from gin import config_parser
 
 from tfdet.config.files import gin_configs_folder
+from tfdet.config.ranges import PositiveFloat, Range
 from tfdet.config.registration import configurable
-from tfdet.errors import UserError
+from tfdet.errors import ParameterError, UserError
+
+Percent = Annotated[float, Range(least=0, most=100)]
 
 
 @configurable(denylist=["name"])
@@ -34,13 +37,13 @@ class Row:
 
     name: str
     title: str
-    program: str
+    program: Literal["SimpleDet", "Detectron2", "torchvision"]
     source: str
     setting: str | None
-    box_ap: float | None
-    mask_ap: float | None
-    memory_gb: float | None
-    images_per_second: float | None
+    box_ap: Percent | None
+    mask_ap: Percent | None
+    memory_gb: PositiveFloat | None
+    images_per_second: PositiveFloat | None
 
 
 def zoo_rows(folder: str | Path | None = None, program: str | None = "SimpleDet") -> list[Row]:
@@ -86,4 +89,7 @@ def _row(path: Path, name: Path, text: str) -> Row:
     for what, names in (("needs", known - said.keys()), ("has no", said.keys() - known)):
         if names:
             raise UserError(f"{path}: Row {what} {', '.join(sorted(names))}.")
-    return Row(name=name.with_suffix("").as_posix(), **said)
+    try:
+        return Row(name=name.with_suffix("").as_posix(), **said)
+    except ParameterError as error:
+        raise UserError(f"{path}: {error}") from None
