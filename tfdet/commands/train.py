@@ -9,7 +9,7 @@ from pathlib import Path
 from tfdet.commands import flags
 from tfdet.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
 
-_FROM_SCRATCH = "give --gin_file=gin_configs/base/from_scratch.gin after the row's"
+_FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
 
 _NUM_PICTURES = 8
 
@@ -44,7 +44,6 @@ def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
     from tfdet import weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
-    from tfdet.ops.boxes import CONTINUOUS
     from tfdet.report.console import ConsoleReport
     from tfdet.report.tensorboard import TensorBoardReport
     from tfdet.report.weights_table import load_table
@@ -61,12 +60,11 @@ def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
     files.create()
     with strategy.scope():
         detector = build_detector(num_classes=len(train_input.manifest.classes))
-    continuous = detector.postprocess.convention == CONTINUOUS
-    if continuous != (train_input.profile == "C"):
-        wanted = "'C'" if continuous else "'S' or 'H'"
+    if (detector.convention == "continuous") != (train_input.profile == "continuous"):
+        wanted = "'continuous'" if detector.convention == "continuous" else "'first_release' or 'later_revision'"
         raise UserError(
-            f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are "
-            f"{detector.postprocess.convention}: set it to {wanted}"
+            f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are {detector.convention}: "
+            f"set it to {wanted}"
         )
     configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
     files.write_config(configuration.text())

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.ops.boxes import extra_pixel
@@ -36,9 +37,9 @@ class TestTimeAugmentation:
 
     __test__ = False  # the name begins as pytest's test classes do
 
-    def __init__(self, scales: tuple[int, ...] = (), flip: bool = False, long_side: int | None = None):
-        if any(scale < 1 for scale in scales) or len(set(scales)) != len(scales):
-            raise UserError(f"TestTimeAugmentation.scales must be different sides from 1 up. Received: {tuple(scales)}")
+    def __init__(self, scales: tuple[PositiveInt, ...] = (), flip: bool = False, long_side: PositiveInt | None = None):
+        if len(set(scales)) != len(scales):
+            raise UserError(f"TestTimeAugmentation.scales must be different sides. Received: {tuple(scales)}")
         if long_side is not None and long_side < max(scales, default=1):
             raise UserError(
                 f"TestTimeAugmentation.long_side must be at least the largest of scales. Received: {long_side}"
@@ -133,7 +134,7 @@ class AugmentedDetector:
     def _mirror_boxes_if(self, mirrored: tf.Tensor, boxes: tf.Tensor, image_info: tf.Tensor, pixels: tf.Tensor):
         """x' = w' - x, less the pixel of inclusive corners, of boxes [B, ..., 4] with `pixels` [B, ...] an original."""
         width, scale = (tf.reshape(image_info[:, k], tf.shape(pixels)) for k in (1, 2))
-        origin = (width - extra_pixel(self._detector.postprocess.convention)) * pixels / scale
+        origin = (width - extra_pixel(self._detector.convention)) * pixels / scale
         x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
         return tf.where(mirrored, tf.stack([origin - x2, y1, origin - x1, y2], axis=-1), boxes)
 
