@@ -112,10 +112,11 @@ class ScaleBranches:
         return Candidates(boxes, scores, classes)
 
     @staticmethod
-    def suppress(candidates: Candidates, postprocess: PostProcess) -> Detections:
+    def suppress(candidates: Candidates, postprocess: PostProcess, num_classes: int) -> Detections:
         """The best of what `join_detections` returns, by the thresholds of `postprocess`."""
         return class_aware_nms(
             *candidates,
+            num_classes,
             iou_threshold=postprocess.iou_threshold,
             max_detections=postprocess.max_detections,
             convention=postprocess.convention,

@@ -150,7 +150,9 @@ class DensePostProcess:
         image_info: tf.Tensor,
     ) -> Detections:
         """Args: as in `candidates`."""
-        return self.suppress(self.joined(predictions, anchors, image_info), image_info)
+        cls_logits, deltas = predictions[0]
+        num_classes = cls_logits.shape[-1] // (deltas.shape[-1] // 4)
+        return self.suppress(self.joined(predictions, anchors, image_info), image_info, num_classes)
 
     def joined(
         self,
@@ -165,10 +167,11 @@ class DensePostProcess:
         boxes = boxes / image_info[:, 2][:, None, None]
         return Candidates(boxes, scores, classes)
 
-    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor, num_classes: int) -> Detections:
         """Detections in pixels of the original image, from what `joined` returns; of several views joined too."""
         found = class_aware_nms(
             *candidates,
+            num_classes,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
             method=self.nms_method,

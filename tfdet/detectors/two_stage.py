@@ -254,7 +254,7 @@ class TwoStageDetector(Detector):
 
     def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
         if self._branches_first:
-            return self.branches.suppress(candidates, self.postprocess)
+            return self.branches.suppress(candidates, self.postprocess, self.num_classes)
         return self.postprocess.suppress(candidates, image_info)
 
     def suppression_pixels(self, image_info: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """Suppression of a list of boxes that have one class each, such as a dense head's pairs of a box and a class.
 
-Nothing here grows with the number of classes. Sorted by class, every class is a run of the list, and those runs are
-what is suppressed.
+Nothing of the size of boxes times many classes is made: sorted by class, every class is a run of the list, and those
+runs are what is suppressed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import tensorflow as tf
 
 from tfdet.ops import native, nms_portable
 from tfdet.ops.boxes import LEGACY, to_float32
-from tfdet.ops.nms import check_nms, strict_threshold
+from tfdet.ops.nms import check_nms, multiclass_nms, strict_threshold
 from tfdet.structures import Detections
 
-# Runs share a call of the custom op, padded to one of these lengths, or to that of the list. So the padding is at most
-# 16 times the list, and there are four calls whatever the classes.
-_RUN_LENGTHS = (16, 256, 4096)
+# Up to so many classes the custom op is quicker with a score of each for every box.
+_FEW_CLASSES = 128
+# Runs share a call of the custom op, padded to one of these lengths, or to that of the list. So there are three calls
+# whatever the classes, and the padding is a small multiple of the list.
+_RUN_LENGTHS = (64, 1024)
 
 
 class _Sorted(NamedTuple):
@@ -33,13 +35,14 @@ class _Runs(NamedTuple):
     """Where the classes of a `_Sorted` are, in its rows of all images one after the other."""
 
     begins: tf.Tensor  # int64 [P]
-    lengths: tf.Tensor  # int64 [P]
+    lengths: tf.Tensor  # int64 [P], 0 for what takes no part
 
 
 def class_aware_nms(
     boxes,
     scores,
     classes,
+    num_classes: int,
     iou_threshold: float,
     max_detections: int,
     convention: str = LEGACY,
@@ -54,7 +57,8 @@ def class_aware_nms(
     Args:
         boxes: float32 [B, N, 4].
         scores: float32 [B, N]; only those above 0 take part.
-        classes: int32 [B, N]; negative ones take no part.
+        classes: int32 [B, N], 0..C-1; negative ones take no part.
+        num_classes: C.
         iou_threshold, max_detections, convention, method, sigma: as in `multiclass_nms`.
 
     Returns:
@@ -68,6 +72,11 @@ def class_aware_nms(
     classes = tf.cast(classes, tf.int32)
     if native.in_use():
         options = {"iou_threshold": iou_threshold, "convention": convention, "method": method, "sigma": sigma}
+        if num_classes <= _FEW_CLASSES:
+            of_every_class = tf.one_hot(classes, num_classes) * scores[..., None]
+            return multiclass_nms(
+                boxes[:, :, None], of_every_class, score_threshold=0.0, max_detections=max_detections, **options
+            )
         listed = _sort(boxes, scores, classes, convention)
         return _best(listed, _native(listed, max_detections, options), max_detections)
     threshold = strict_threshold(iou_threshold, inclusive=False)
@@ -86,43 +95,47 @@ def _sort(boxes, scores, classes, convention: str) -> _Sorted:
     # Floats, which hold class numbers exactly: TensorFlow does arithmetic of int32 on the host.
     keys = tf.where(usable, tf.cast(classes, tf.float32), np.inf)
     order = tf.argsort(keys, axis=1, stable=True)
-    scores = tf.where(usable, scores, 0.0)
-    return _Sorted(*(tf.gather(values, order, batch_dims=1) for values in (boxes, scores, keys)))
+    table = tf.concat([boxes, tf.where(usable, scores, 0.0)[..., None], keys[..., None]], axis=-1)
+    table = tf.gather(table, order, batch_dims=1)
+    return _Sorted(table[..., :4], table[..., 4], table[..., 5])
 
 
 def _runs(listed: _Sorted) -> _Runs:
     keys = listed.classes
     is_first = tf.concat([tf.ones_like(keys[:, :1], tf.bool), keys[:, 1:] != keys[:, :-1]], axis=1)
     begins = tf.where(tf.reshape(is_first, [-1]))[:, 0]
-    lengths = tf.concat([begins[1:], tf.shape(keys, tf.int64)[:1] * tf.shape(keys, tf.int64)[1:]], axis=0) - begins
+    lengths = tf.concat([begins[1:], [tf.size(keys, tf.int64)]], axis=0) - begins
     used = tf.gather(tf.reshape(listed.scores, [-1]), begins) > 0.0
-    return _Runs(tf.boolean_mask(begins, used), tf.boolean_mask(lengths, used))
+    return _Runs(begins, tf.where(used, lengths, 0))
 
 
 def _native(listed: _Sorted, max_detections: int, options: dict) -> tf.Tensor:
     """The scores of what is kept where it stands in the list, minus infinity elsewhere: float32 [B, N]."""
-    boxes, scores = tf.reshape(listed.boxes, [-1, 4]), tf.reshape(listed.scores, [-1])
-    runs, found = _runs(listed), []
-    longer_than = 0
-    for length in (*_RUN_LENGTHS, None):
-        of_this = (runs.lengths > longer_than) & (runs.lengths <= (length or runs.lengths))
-        begins, lengths = (tf.boolean_mask(values, of_this) for values in runs)
+    table = tf.concat([listed.boxes, listed.scores[..., None]], axis=-1)
+    table = tf.pad(tf.reshape(table, [-1, 5]), [[0, 1], [0, 0]])  # a row for the padding of runs
+    none = tf.shape(table, tf.int64)[0] - 1
+    found = []
+    for length, (begins, lengths) in zip((*_RUN_LENGTHS, None), _by_length(_runs(listed)), strict=True):
         offsets = tf.range(tf.shape(listed.scores, tf.int64)[1] if length is None else length, dtype=tf.int64)
-        inside = offsets < lengths[:, None]
-        rows = tf.where(inside, begins[:, None] + offsets, 0)
+        rows = tf.gather(table, tf.where(offsets < lengths[:, None], begins[:, None] + offsets, none))
         result = native.library().tfdet_batched_nms(
-            tf.gather(boxes, rows)[:, :, None],
-            tf.where(inside, tf.gather(scores, rows), 0.0)[..., None],
+            rows[:, :, None, :4],
+            rows[:, :, 4:],
             max_detections=min(max_detections, length or max_detections),
             score_threshold=0.0,
             **options,
         )
-        kept = result.indices >= 0
-        positions = begins[:, None] + tf.cast(result.indices, tf.int64)
-        found.append((tf.boolean_mask(positions, kept), tf.boolean_mask(result.detected_scores, kept)))
-        longer_than = length
-    positions, kept_scores = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
-    return _at(positions, kept_scores, listed)
+        positions = tf.where(result.indices >= 0, begins[:, None] + tf.cast(result.indices, tf.int64), none)
+        found.append((tf.reshape(positions, [-1]), tf.reshape(result.detected_scores, [-1])))
+    return _at(*(tf.concat(parts, axis=0) for parts in zip(*found, strict=True)), listed)
+
+
+def _by_length(runs: _Runs) -> list[_Runs]:
+    """The runs that are padded to each of `_RUN_LENGTHS`, and the longer ones."""
+    bounds = tf.constant([0, *_RUN_LENGTHS], tf.int64)
+    group = tf.reduce_sum(tf.cast(runs.lengths[:, None] > bounds, tf.int32), axis=1)  # 0: empty
+    parts = tf.dynamic_partition(tf.stack(runs, axis=1), group, len(_RUN_LENGTHS) + 2)
+    return [_Runs(part[:, 0], part[:, 1]) for part in parts[1:]]
 
 
 def _hard(listed: _Sorted, edges: tf.Tensor, max_detections: int, threshold: float) -> tf.Tensor:
@@ -143,9 +156,10 @@ def _hard(listed: _Sorted, edges: tf.Tensor, max_detections: int, threshold: flo
 
 
 def _at(positions: tf.Tensor, scores: tf.Tensor, listed: _Sorted) -> tf.Tensor:
-    """Scores [K] at positions int64 [K] of the list, minus infinity elsewhere: float32 [B, N]."""
-    flat = tf.tensor_scatter_nd_update(tf.fill([tf.size(listed.scores)], -np.inf), positions[:, None], scores)
-    return tf.reshape(flat, tf.shape(listed.scores))
+    """Scores [K] at positions int64 [K] of the list, B N for none; minus infinity elsewhere: float32 [B, N]."""
+    flat = tf.fill([tf.size(listed.scores) + 1], -np.inf)
+    flat = tf.tensor_scatter_nd_update(flat, positions[:, None], scores)
+    return tf.reshape(flat[:-1], tf.shape(listed.scores))
 
 
 def _soft(listed: _Sorted, edges: tf.Tensor, max_detections: int, decay) -> tf.Tensor:
