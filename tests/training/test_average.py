@@ -8,9 +8,10 @@ from fakes import FakeDetector, FakeInput
 from tfdet.errors import UserError
 from tfdet.training.average import WeightAverage
 from tfdet.training.checkpoint import restore_detector
-from tfdet.training.loop import Trainer, train
+from tfdet.training.loop import train
 from tfdet.training.observer import Observer
 from tfdet.training.schedule import Schedule
+from tfdet.training.trainer import Trainer
 
 SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))
 PARTS = ("conv/kernel", "bn/moving_mean")

@@ -10,9 +10,10 @@ from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import DivergedError, UserError
 from tfdet.training.checkpoint import latest_step, restore_detector
-from tfdet.training.loop import Trainer, train
+from tfdet.training.loop import train
 from tfdet.training.observer import Observer
 from tfdet.training.schedule import Schedule
+from tfdet.training.trainer import Trainer
 from tfdet.weights import LoadReport
 
 SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))  # for batches of 2: decay after 512

@@ -90,8 +90,9 @@ def check_row(name: str) -> dict[str, Any]:
     from tfdet.export import saved_model, verify
     from tfdet.export.predictor import CheckpointPredictor
     from tfdet.ops import native
-    from tfdet.training.loop import Trainer, train
+    from tfdet.training.loop import train
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     with tempfile.TemporaryDirectory() as folder:
         data, run, exported = (str(Path(folder) / part) for part in ("data", "run", "exported"))

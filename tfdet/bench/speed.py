@@ -32,8 +32,8 @@ def benchmark_training(
         UserError: the losses of the measured steps are not finite.
     """
     from tfdet.bench.training import measure_training, tame_random_weights
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule = Trainer(), Schedule()
     strategy = trainer.prepare()
@@ -91,7 +91,7 @@ def benchmark_inference(
     from tfdet.bench.inference import measure_inference
     from tfdet.training import precision
     from tfdet.training.distribution import make_strategy
-    from tfdet.training.loop import Trainer
+    from tfdet.training.trainer import Trainer
 
     policy = Trainer().precision
     precision.set_policy(policy)

@@ -41,8 +41,6 @@ class LossScale(tf.Module):
 
     def __init__(self, mode: str | float | None):
         super().__init__(name="loss_scale")
-        if mode is not None and mode != "dynamic" and not (isinstance(mode, (int, float)) and mode > 0):
-            raise UserError(f"Trainer.loss_scale must be 'dynamic', a positive number or None. Received: {mode}")
         self.mode = mode
         start = _DYNAMIC_START if mode == "dynamic" else float(mode or 1.0)
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA

@@ -102,8 +102,12 @@ class Schedule:
             raise UserError(f"Schedule.reference_batch must be at least 1, or None. Received: {reference_batch}")
         if warmup_steps < 0:
             raise UserError(f"Schedule.warmup_steps must not be negative. Received: {warmup_steps}")
-        if list(decay_steps) != sorted(set(decay_steps)):
-            raise UserError(f"Schedule.decay_steps must increase. Received: {tuple(decay_steps)}")
+        if not 0 <= warmup_from <= 1:
+            raise UserError(f"Schedule.warmup_from must be in [0, 1]. Received: {warmup_from}")
+        if list(decay_steps) != sorted(set(decay_steps)) or min(decay_steps, default=1) < 1:
+            raise UserError(f"Schedule.decay_steps must be at least 1 and increase. Received: {tuple(decay_steps)}")
+        if not 0 < decay_factor <= 1:
+            raise UserError(f"Schedule.decay_factor must be in (0, 1]. Received: {decay_factor}")
         if decay not in ("steps", "cosine"):
             raise UserError(f"Schedule.decay must be 'steps' or 'cosine'. Received: {decay!r}")
         if not 0 <= end_lr <= 1:
@@ -139,14 +143,19 @@ class Schedule:
         return LearningRate(base, base * self.warmup_from, warmup, boundaries, self.decay_factor)
 
     def warnings(self, total_batch: int, total_steps: int) -> list[str]:
-        """What of the schedule a run of so many updates never comes to: zoo rows are made for COCO's 118,000 images."""
+        """What of the schedule a run of so many updates never comes to: zoo rows are made for COCO's 118,000 images.
+
+        Args: as in `for_batch`.
+        """
         rate = self.for_batch(total_batch, total_steps)
         found = []
         if rate.warmup_steps >= total_steps:
+            advice = "lower Schedule.warmup_steps"
+            if self.warmup_steps < min(rate.warmup_steps, total_steps):
+                advice += f", or set Schedule.scale_warmup = False: then it takes {self.warmup_steps} at any batch"
             found.append(
-                f"the warm-up of {rate.warmup_steps} steps does not end within this run's {total_steps}: lower "
-                "Schedule.warmup_steps"
-                + (" (with Schedule.scale_warmup = False it is that long at any batch)" if self.scale_warmup else "")
+                f"the warm-up of {rate.warmup_steps} steps{self._warmup_formula(total_batch)} leaves nothing of this "
+                f"run's {total_steps}: {advice}"
             )
         if rate.boundaries and rate.boundaries[0] >= total_steps:
             found.append(
@@ -163,11 +172,14 @@ class Schedule:
         warmup = "none"
         if rate.warmup_steps:
             warmup = f"{rate.warmup_steps} steps from {rate.warmup_from:.6g}"
-            if scaled and self.scale_warmup:
-                warmup += f" ({self.warmup_steps} x {self.reference_batch} // {total_batch})"
+            warmup += self._warmup_formula(total_batch)
         decay = "none"
         if rate.cosine_end is not None:
             decay = "cosine to {1:g} at step {0}".format(*rate.cosine_end)
         if rate.boundaries:
             decay = f"x {rate.factor:g} after " + ", ".join(str(step) for step in rate.boundaries)
         return {"learning rate": f"{rate.base:.6g}{formula}", "warm-up": warmup, "decay": decay}
+
+    def _warmup_formula(self, total_batch: int) -> str:
+        scaled = self.reference_batch is not None and self.scale_warmup
+        return f" ({self.warmup_steps} x {self.reference_batch} // {total_batch})" if scaled else ""
