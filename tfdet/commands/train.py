@@ -31,10 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains. Exit code 75 after SIGTERM or SIGINT: the state is saved, and the same command continues."""
     start_time = time.perf_counter()
-    flags.configure(args)
+    configuration = flags.configure(args)
+    with configuration.active():
+        return _train(args, configuration, start_time)
+
+
+def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
     model_dir = args.model_dir or str(Path("runs") / flags.row_name(args))
 
-    from tfdet import config, weights
+    from tfdet import weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
     from tfdet.evaluate.during_training import EvaluationDuringTraining
@@ -49,12 +54,13 @@ def run(args: argparse.Namespace) -> int:
     trainer, schedule = Trainer(), Schedule()
     strategy = trainer.prepare()
     train_input = TrainInput()
-    evaluates = not args.no_eval and config.is_bound("EvalInput.data_dir")
+    evaluates = not args.no_eval and configuration.is_bound("EvalInput.data_dir")
     eval_input = EvalInput() if evaluates else None
     files = RunDirectory(model_dir)
     with strategy.scope():
         detector = build_detector(num_classes=len(train_input.manifest.classes))
-    config.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+    configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+
     console = ConsoleReport()
     if not evaluates and not args.no_eval:
         console.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
@@ -83,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         evaluate=evaluation,
         observers=[console, TensorBoardReport(files.train_events)],
         start_time=start_time,
-        config=config.config_str(),
-        operative_config=config.operative_config_str(),
+        config=configuration.text(),
+        operative_config=configuration.operative_text(),
     )
     return EXIT_INTERRUPTED if result.stopped_by else EXIT_OK

@@ -79,7 +79,7 @@ def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
         append_result(args.results, "model", name, **_size(name))
     if args.check:
         from tfdet.bench.row_check import check_row
-        from tfdet.commands.flags import register_all
+        from tfdet.config import register_all
 
         register_all()
         try:
@@ -95,13 +95,11 @@ def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
 def _size(name: str) -> dict:
     from tfdet import config
     from tfdet.bench.model import model_size
-    from tfdet.commands.flags import register_all
     from tfdet.detectors import build_detector
 
-    register_all()
-    config.parse([f"{name}.gin"], [])
+    config.register_all()
     height, width = 800, 1333
-    size = model_size(build_detector(num_classes=80), height, width)
+    size = model_size(config.parse([f"{name}.gin"]).build(build_detector, num_classes=80), height, width)
     return {
         "parameters": size.parameters,
         "multiply_adds": size.total_multiply_adds,
