@@ -49,7 +49,7 @@ def moving_statistics(detector) -> list[keras.Variable]:
         detector: Keras model, built.
     """
     still: set[str] = set()
-    for layer in detector._flatten_layers():
+    for layer in filter(lambda layer: layer.built, detector._flatten_layers()):
         if isinstance(layer, BatchNorm):
             moving = layer.moving_statistics
         elif isinstance(layer, keras.layers.BatchNormalization):
