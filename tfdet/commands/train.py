@@ -9,7 +9,7 @@ from pathlib import Path
 from tfdet.commands import flags
 from tfdet.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
 
-_FROM_SCRATCH = "give --gin_file=gin_configs/base/from_scratch.gin after the row's"
+_FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
