@@ -13,6 +13,7 @@ from tfdet.errors import UserError
 from tfdet.evaluate import restore
 from tfdet.heads import C5BboxHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.weights import imagenet, load, write_params
 from tfdet.weights.load import family_rules, find_weights
@@ -156,7 +157,9 @@ def test_a_checkpoint_of_another_program_is_evaluated_whole_or_not_at_all(tmp_pa
     arrays = stored(built, NameMap(family_rules(built)))
     arrays = {name: array.T if array.ndim == 2 else array for name, array in arrays.items()}
     write_params(tmp_path / "whole.params", arrays)
+    allow_tensor_float_32(True)
     trained = restore.from_weights(str(tmp_path / "whole.params"))
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
     assert trained.classes == ["class 1", "class 2", "class 3"] and trained.category_ids == [1, 2, 3]
     np.testing.assert_array_equal(trained.detector.rpn_head.cls.bias, arrays["arg:rpn_cls_logit_bias"])
     del arrays["arg:rpn_cls_logit_bias"]
