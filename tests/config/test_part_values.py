@@ -30,6 +30,9 @@ FREE_TEXT = {
     "undecayed": "parts of the paths of variables",
     "frozen": "parts of the paths of variables",
     "lr_factors": "parts of the paths of variables",
+    "title": "of a row",
+    "source": "of a row's figures",
+    "setting": "of a row's figures",
 }
 
 WRONG = [
@@ -104,6 +107,8 @@ WRONG = [
     ("RoiTargetSampler.fg_threshold", 50),
     ("RoiTargetSampler.num_rois", 0),
     ("RoiTargetSampler.pad", "zeros"),
+    ("Row.box_ap", 342.0),
+    ("Row.program", "detectron2"),
     ("RpnHead.channels", 0),
     ("RpnHead.objectness", "logits"),
     ("RpnLoss.box_divisor", "all"),

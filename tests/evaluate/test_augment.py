@@ -15,6 +15,7 @@ from tfdet.evaluate.run import evaluate
 from tfdet.export.predictor import CheckpointPredictor
 from tfdet.ops.boxes import CONTINUOUS
 from tfdet.ops.nms import multiclass_nms
+from tfdet.structures import Candidates
 
 TRUNKS = ("fpn", "retina", "mask")  # the last on C4
 
@@ -26,13 +27,13 @@ class ColorCandidates(ColorDetector):
 
     def candidates(self, images, image_info):
         found = self.detect(images, image_info)
-        return found.boxes[:, :, None], tf.one_hot(found.classes, 3) * found.scores[..., None]
+        return Candidates(found.boxes[:, :, None], tf.one_hot(found.classes, 3) * found.scores[..., None])
 
     def suppression_pixels(self, image_info):
         return tf.ones_like(image_info[:, 2])
 
-    def suppress(self, boxes, scores, image_info):
-        return multiclass_nms(boxes, scores, 0.05, 0.5, 12)
+    def suppress(self, candidates, image_info):
+        return multiclass_nms(candidates.boxes, candidates.scores, 0.05, 0.5, 12)
 
     def finish(self, found):
         return found

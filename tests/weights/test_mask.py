@@ -181,7 +181,7 @@ def test_both_numberings_load(detector, first_number, tmp_path):
         np.testing.assert_array_equal(weight, before[weight.path])
 
 
-@pytest.mark.parametrize(("overlay", "first_number"), [([], 0), (["base/profile_h_mask.gin"], 1)])
+@pytest.mark.parametrize(("overlay", "first_number"), [([], 0), (["overlays/later_revision_mask.gin"], 1)])
 def test_tensors_and_frozen_ones_are_simpledets(overlay, first_number):
     """The first release freezes whatever has conv0 in its name, the mask head's first convolution too."""
     register_all()
@@ -195,7 +195,7 @@ def test_tensors_and_frozen_ones_are_simpledets(overlay, first_number):
     shapes = {sources[w.path]: tuple(w.shape) for w in detector.weights}
     assert shapes["arg:mask_up0_weight"] == (2, 2, 256, 256) and shapes["arg:mask_fcn_logit_weight"] == (1, 1, 256, 81)
 
-    from tfdet.training.loop import Trainer
+    from tfdet.training.trainer import Trainer
     from tfdet.training.variables import select_trained
 
     trained = {sources[v.path] for v in select_trained(detector, Trainer().frozen)}

@@ -93,7 +93,8 @@ def simpledets_frozen(name):
         pytest.param("faster_r101v2_c4.gin", THIN, 318, 204, marks=pytest.mark.slow),
         pytest.param("trident_r101v2_c4.gin", THIN, 318, 204, marks=pytest.mark.slow),
         ("cascade_r50v2_c5.gin", THIN_CASCADE, 181, 102),
-        ("cascade_r50v2_c5.gin+base/profile_h_cascade.gin", THIN_CASCADE, 186, 102),  # six fc biases, no neck bias
+        # Six more biases of fully connected layers, and none of the neck.
+        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", THIN_CASCADE, 186, 102),
         pytest.param("cascade_r101v2_c5.gin", THIN_CASCADE, 334, 204, marks=pytest.mark.slow),
     ],
 )
@@ -173,7 +174,7 @@ def backbone_shapes(units=(3, 4, 6, 3)):
         ("faster_r50v2_c4.gin", HEADS_C4),
         ("trident_r50v2_c4.gin", HEADS_C4),
         ("cascade_r50v2_c5.gin", cascade_shapes("first")),
-        ("cascade_r50v2_c5.gin+base/profile_h_cascade.gin", cascade_shapes("later")),
+        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", cascade_shapes("later")),
     ],
 )
 def test_full_width_names_and_shapes_are_the_zoos(row, heads, monkeypatch):
@@ -188,7 +189,7 @@ def test_full_width_names_and_shapes_are_the_zoos(row, heads, monkeypatch):
         f"{'aux' if 'moving' in name else 'arg'}:{name}": np.broadcast_to(np.float32(0), shape)
         for name, shape in shapes.items()
     }
-    detector = built(row)
+    detector, _ = built(row)
     report = assign_arrays(detector, arrays, family_rules(detector), row)
     assert not report.missing and not report.mismatched and not report.unused
     assert len(report.matched) == len(arrays)

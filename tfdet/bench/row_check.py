@@ -101,8 +101,9 @@ def _check(name: str, configuration, data: str, run: str, exported: str) -> dict
     from tfdet.export import saved_model, verify
     from tfdet.export.predictor import CheckpointPredictor
     from tfdet.ops import native
-    from tfdet.training.loop import Trainer, train
+    from tfdet.training.loop import train
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule, losses = Trainer(), Schedule(), _Losses()
     strategy, train_input = trainer.prepare(), TrainInput()

@@ -14,6 +14,7 @@ from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.detectors import build_detector
 from tfdet.errors import UserError
 from tfdet.evaluate import restore
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 
 
 def benchmark_training(
@@ -32,8 +33,8 @@ def benchmark_training(
         UserError: the losses of the measured steps are not finite.
     """
     from tfdet.bench.training import measure_training, tame_random_weights
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule = Trainer(), Schedule()
     strategy = trainer.prepare()
@@ -91,10 +92,10 @@ def benchmark_inference(
     from tfdet.bench.inference import measure_inference
     from tfdet.training import precision
     from tfdet.training.distribution import make_strategy
-    from tfdet.training.loop import Trainer
+    from tfdet.training.trainer import Trainer
 
-    policy = Trainer().precision
-    precision.set_policy(policy)
+    trainer = Trainer()
+    precision.set_policy(trainer.precision)
     strategy = make_strategy(1)
     short_side, long_side = _sides(EvalInput)
     with strategy.scope():
@@ -102,6 +103,7 @@ def benchmark_inference(
             detector = restore.restore(model_dir).detector
         else:
             detector = build_detector(num_classes=num_classes)
+    allow_tensor_float_32(trainer.tensor_float_32)
     if has_data:
         source = EvalInput(images_per_batch=images_per_batch)
         batches = [
@@ -120,7 +122,7 @@ def benchmark_inference(
         "memory_peak_gb": round(speed.memory_peak / 1e9, 2),
         "images_per_batch": images_per_batch,
         "image": f"{short_side}x{long_side}",
-        "precision": policy,
+        "precision": trainer.precision,
         "data": data,
         "weights": "of the run" if model_dir else "initial values",
         "detections_per_image": round(speed.detections, 1),

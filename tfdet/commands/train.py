@@ -9,9 +9,7 @@ from pathlib import Path
 from tfdet.commands import flags
 from tfdet.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
 
-_FROM_SCRATCH = "give --gin_file=gin_configs/base/from_scratch.gin after the row's"
-
-_NUM_PICTURES = 8
+_FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +42,14 @@ def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
     from tfdet import weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
+    from tfdet.evaluate.during_training import EvaluationDuringTraining
     from tfdet.report.console import ConsoleReport
-    from tfdet.report.tensorboard import TensorBoardReport
+    from tfdet.report.tensorboard import EvaluationReport, TensorBoardReport
     from tfdet.report.weights_table import load_table
-    from tfdet.training.loop import Trainer, train
+    from tfdet.training.loop import train
     from tfdet.training.run_dir import RunDirectory
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule = Trainer(), Schedule()
     strategy = trainer.prepare()
@@ -57,18 +57,9 @@ def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
     evaluates = not args.no_eval and configuration.is_bound("EvalInput.data_dir")
     eval_input = EvalInput() if evaluates else None
     files = RunDirectory(model_dir)
-    files.create()
     with strategy.scope():
         detector = build_detector(num_classes=len(train_input.manifest.classes))
-    if (detector.convention == "continuous") != (train_input.profile == "continuous"):
-        wanted = "'continuous'" if detector.convention == "continuous" else "'first_release' or 'later_revision'"
-        raise UserError(
-            f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are {detector.convention}: "
-            f"set it to {wanted}"
-        )
     configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
-    files.write_config(configuration.text())
-    files.copy_manifest(train_input.manifest.folder)
 
     console = ConsoleReport()
     if not evaluates and not args.no_eval:
@@ -83,7 +74,10 @@ def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
         console.console.print(load_table(report))
         return report
 
-    evaluation = eval_input and _Evaluation(detector, eval_input, files, console.console)
+    evaluation = None
+    if eval_input is not None:
+        report = EvaluationReport(files.eval_events, eval_input.manifest.classes)
+        evaluation = EvaluationDuringTraining(detector, eval_input, report, console.console)
     result = train(
         detector,
         train_input,
@@ -95,43 +89,7 @@ def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
         evaluate=evaluation,
         observers=[console, TensorBoardReport(files.train_events)],
         start_time=start_time,
+        config=configuration.text(),
+        operative_config=configuration.operative_text(),
     )
     return EXIT_INTERRUPTED if result.stopped_by else EXIT_OK
-
-
-class _Evaluation:
-    """Evaluates at a step and writes scalars and pictures to `eval/` of the run."""
-
-    def __init__(self, detector, eval_input, files, console):
-        from tfdet.evaluate.run import detect_function
-        from tfdet.report.tensorboard import EventWriter
-
-        self._detector, self._input, self._console = detector, eval_input, console
-        self._detect = detect_function(detector)  # traced once for all evaluations
-        self._events = EventWriter(files.eval_events)
-
-    def __call__(self, step: int) -> dict[str, float]:
-        from tfdet.evaluate.run import evaluate
-        from tfdet.report.drawing import draw_detections
-
-        result = evaluate(
-            self._detector, self._input, num_samples=_NUM_PICTURES, detect=self._detect, console=self._console
-        )
-        names = self._input.manifest.classes
-        scalars = result.scalars()
-        self._events.scalars(step, scalars)
-        for index, sample in enumerate(result.samples):
-            picture = draw_detections(
-                sample.image,
-                sample.boxes,
-                sample.classes,
-                sample.scores,
-                names,
-                score_threshold=0.3,
-                gt_boxes=sample.gt_boxes,
-                gt_classes=sample.gt_classes,
-                masks=sample.masks,
-            )
-            self._events.images(step, f"detections/{index}", picture[None])
-        self._events.flush()
-        return scalars

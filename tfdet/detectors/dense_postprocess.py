@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -15,18 +15,11 @@ from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
-from tfdet.ops.nms import NmsMethod, candidates_by_class, multiclass_nms
-from tfdet.structures import Detections
+from tfdet.ops.class_aware_nms import class_aware_nms
+from tfdet.ops.nms import NmsMethod
+from tfdet.structures import Candidates, Detections
 
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
-
-
-class Candidates(NamedTuple):
-    """Pairs of a box and a class, best first; score 0 and a zero box where there are fewer."""
-
-    boxes: tf.Tensor  # float32 [B, K, 4], pixels of the network input, inside the image where clipped
-    scores: tf.Tensor  # float32 [B, K]
-    classes: tf.Tensor  # int32 [B, K]
 
 
 def best_candidates(
@@ -54,7 +47,8 @@ def best_candidates(
         clip: whether boxes are clipped to the image content.
 
     Returns:
-        Candidates. Scores that are not a number are left out.
+        A list of K pairs of a box and a class, best first, in pixels of the network input; score 0 and a zero box where
+        there are fewer. Scores that are not a number are left out.
 
     Source: SimpleDet models/retinanet/decode_retina.py; with `bound_growth=False` its CUDA form,
     operator_cxx/contrib/generate_proposal_retina.
@@ -151,31 +145,30 @@ class DensePostProcess:
         predictions: Sequence[tuple[tf.Tensor, tf.Tensor]],
         anchors: Sequence[tf.Tensor],
         image_info: tf.Tensor,
-        num_classes: int,
     ) -> Detections:
-        """Args: as in `candidates`; num_classes, C."""
-        return self.suppress(*self.joined(predictions, anchors, image_info, num_classes), image_info)
+        """Args: as in `candidates`."""
+        cls_logits, deltas = predictions[0]
+        num_classes = cls_logits.shape[-1] // (deltas.shape[-1] // 4)
+        return self.suppress(self.joined(predictions, anchors, image_info), image_info, num_classes)
 
     def joined(
         self,
         predictions: Sequence[tuple[tf.Tensor, tf.Tensor]],
         anchors: Sequence[tf.Tensor],
         image_info: tf.Tensor,
-        num_classes: int,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The candidates of all levels: boxes [B, N, 1, 4], original pixels, and scores [B, N, C]. Args: of a call."""
+    ) -> Candidates:
+        """The candidates of all levels, a list in pixels of the original image. Args: as in `candidates`."""
         levels = self.candidates(predictions, anchors, image_info)
         boxes, scores, classes = (tf.concat(parts, axis=1) for parts in zip(*levels, strict=True))
         # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
         boxes = boxes / image_info[:, 2][:, None, None]
-        return candidates_by_class(boxes, scores, classes, num_classes)
+        return Candidates(boxes, scores, classes)
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor, num_classes: int) -> Detections:
         """Detections in pixels of the original image, from what `joined` returns; of several views joined too."""
-        found = multiclass_nms(
-            boxes,
-            scores,
-            score_threshold=0.0,
+        found = class_aware_nms(
+            *candidates,
+            num_classes,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
             method=self.nms_method,
@@ -183,7 +176,7 @@ class DensePostProcess:
             convention=self.convention,
         )
         if self.vote_iou_threshold is not None:
-            found = vote_boxes(found, boxes, scores, self.vote_iou_threshold, convention=self.convention)
+            found = vote_boxes(found, candidates, self.vote_iou_threshold, convention=self.convention)
         if self.clip == "detections":
             sizes = image_info / image_info[:, 2:]  # of the content, in pixels of the original image
             return without_empty(found._replace(boxes=clip_to_image(found.boxes, sizes, self.convention)))

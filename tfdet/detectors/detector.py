@@ -14,7 +14,7 @@ from tfdet.config.ranges import PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
-from tfdet.structures import Batch, Detections
+from tfdet.structures import Batch, Candidates, Detections
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
 """RGB means that SimpleDet's ResNet-v1 rows subtract (config/*.py: NormParam)."""
@@ -83,14 +83,11 @@ class Detector(keras.Model):
         """
         raise NotImplementedError
 
-    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `detect` suppresses: boxes float32 [B, N, 1 or C, 4] in `suppression_pixels`, scores [B, N, C].
-
-        Those of several views of an image may be joined along N. Args: as in `detect`.
-        """
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:
+        """What `detect` suppresses, boxes in `suppression_pixels`. Args: as in `detect`."""
         raise NotImplementedError
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
         """Suppresses `candidates`: boxes in pixels of the original image, in the detector's convention; no masks."""
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
 from tfdet.ops.nms import NmsMethod, multiclass_nms
 from tfdet.ops.top_proposals import MAX_LOG_RATIO
-from tfdet.structures import Detections
+from tfdet.structures import Candidates, Detections
 from tfdet.targets.assigners import BoxStd
 
 
@@ -98,13 +98,13 @@ class PostProcess:
             scores: float32 [B, R, 1 + C], background first.
             image_info: float32 [B, 3].
         """
-        return self.suppress(*self.candidates(boxes, scores, image_info), image_info)
+        return self.suppress(self.candidates(boxes, scores, image_info), image_info)
 
     def pixels(self, image_info: tf.Tensor) -> tf.Tensor:
         """Pixels that boxes are suppressed in, in one of the original image: `image_info` [B, 3] -> float32 [B]."""
         return image_info[:, 2] if self.in_network_pixels else tf.ones_like(image_info[:, 2])
 
-    def candidates(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def candidates(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Candidates:
         """What is to be suppressed: boxes [B, R, 1 or C, 4] in `pixels`, scores [B, R, C]. Args: as in a call."""
         if boxes.shape[2] > 1:
             boxes = boxes[:, :, 1:]
@@ -114,13 +114,13 @@ class PostProcess:
             scores = tf.where((width >= self.min_size) & (height >= self.min_size), scores, -1.0)
         if not self.in_network_pixels:
             boxes = boxes / image_info[:, 2][:, None, None, None]
-        return boxes, scores
+        return Candidates(boxes, scores)
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
         """Detections in pixels of the original image, from what `candidates` returns; of several views joined too."""
         found = multiclass_nms(
-            boxes,
-            scores,
+            candidates.boxes,
+            candidates.scores,
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
@@ -129,7 +129,7 @@ class PostProcess:
             convention=self.convention,
         )
         if self.vote_iou_threshold is not None:
-            found = vote_boxes(found, boxes, scores, self.vote_iou_threshold, self.score_threshold, self.convention)
+            found = vote_boxes(found, candidates, self.vote_iou_threshold, self.score_threshold, self.convention)
         if self.in_network_pixels:
             found = found._replace(boxes=found.boxes / image_info[:, 2][:, None, None])
         return without_empty(found) if self.convention == CONTINUOUS else found

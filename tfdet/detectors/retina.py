@@ -16,7 +16,7 @@ from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
 from tfdet.ops.boxes import LEGACY, Convention
-from tfdet.structures import Batch, Detections
+from tfdet.structures import Batch, Candidates, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
 
 _FIRST_FOREGROUND, _KEPT = 100.0, 0.9  # Detectron2 modeling/meta_arch/retinanet.py: loss_normalizer
@@ -137,15 +137,15 @@ class RetinaDetector(Detector):
         return moved
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        return self.finish(self.suppress(*self.candidates(images, image_info), image_info))
+        return self.finish(self.suppress(self.candidates(images, image_info), image_info))
 
-    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:
         predictions = self.predict_maps(images, image_info, training=False)
         anchors = self.anchors.grid([cls for cls, _ in predictions])
-        return self.postprocess.joined(predictions, anchors, image_info, self.num_classes)
+        return self.postprocess.joined(predictions, anchors, image_info)
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        return self.postprocess.suppress(boxes, scores, image_info)
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
+        return self.postprocess.suppress(candidates, image_info, self.num_classes)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         self.predict_maps(images, image_info, training=False)

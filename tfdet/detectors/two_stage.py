@@ -21,7 +21,7 @@ from tfdet.heads.rpn import split_logits
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
-from tfdet.structures import Batch, Detections, Proposals
+from tfdet.structures import Batch, Candidates, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
 
@@ -250,17 +250,17 @@ class TwoStageDetector(Detector):
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
-        first, boxes, scores = self._first_stage_and_candidates(images, image_info)
-        found = self.suppress(boxes, scores, image_info)
+        first, candidates = self._first_stage_and_candidates(images, image_info)
+        found = self.suppress(candidates, image_info)
         return self.finish(found if self.masks is None else self._with_masks(first, found, image_info))
 
-    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._first_stage_and_candidates(images, image_info)[1:]
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:
+        return self._first_stage_and_candidates(images, image_info)[1]
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
         if self._branches_first:
-            return self.branches.suppress(boxes, scores, self.postprocess)
-        return self.postprocess.suppress(boxes, scores, image_info)
+            return self.branches.suppress(candidates, self.postprocess, self.num_classes)
+        return self.postprocess.suppress(candidates, image_info)
 
     def suppression_pixels(self, image_info: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(image_info[:, 2]) if self._branches_first else self.postprocess.pixels(image_info)
@@ -277,7 +277,7 @@ class TwoStageDetector(Detector):
         rois = found.boxes * image_info[:, 2][:, None, None]
         return found._replace(masks=self.masks.predict(first.roi_features, rois, found.classes))
 
-    def _first_stage_and_candidates(self, images, image_info) -> tuple[RpnOutputs, tf.Tensor, tf.Tensor]:
+    def _first_stage_and_candidates(self, images, image_info) -> tuple[RpnOutputs, Candidates]:
         first = self.first_stage(images, image_info, training=False)
         proposals = self.propose(first, image_info, training=False)
         own_info = self._repeat(image_info, training=False)
@@ -286,10 +286,10 @@ class TwoStageDetector(Detector):
         scores = tf.where(tf.math.is_inf(proposals.scores)[..., None], 0.0, scores)
         if self._branches_first:
             found = self.postprocess(boxes, scores, own_info)
-            return first, *self.branches.join_detections(found, tf.shape(image_info)[0], self.num_classes)
+            return first, self.branches.join_detections(found, tf.shape(image_info)[0])
         if self.branches is not None:
             boxes, scores = self.branches.merge(boxes, scores, image_info)
-        return first, *self.postprocess.candidates(boxes, scores, image_info)
+        return first, self.postprocess.candidates(boxes, scores, image_info)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)

@@ -13,6 +13,7 @@ import gin
 
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 
 
 class TrainedDetector(NamedTuple):
@@ -50,6 +51,7 @@ def restore(
         raise UserError(f"{model_dir} has no manifest.json with the class names: give the folder of a training run")
     # The run keeps a copy of its training set's manifest; the shards are elsewhere and perhaps gone.
     manifest = Manifest.load(model_dir, check_shards=False)
+    allow_tensor_float_32(False)
     detector = build_detector(num_classes=len(manifest.classes))
     step = restore_detector(detector, model_dir, checkpoint, raw_weights)
     return TrainedDetector(detector, list(manifest.classes), list(manifest.category_ids), step)
@@ -83,6 +85,7 @@ def from_weights(path: str) -> TrainedDetector:
         if named is None:
             raise UserError(f"{file} holds no detector: no class predictor is in it")
         classes, category_ids = list(named.values()), list(named)
+    allow_tensor_float_32(False)
     detector = build_detector(num_classes=len(classes))
     load_arrays(detector, arrays, str(file), strict=True)
     return TrainedDetector(detector, classes, category_ids, 0)

@@ -92,6 +92,15 @@ def detect_function(detector: Any) -> DetectFunction:
     return detect
 
 
+def check_classes(detector: Any, manifest: Any) -> None:
+    """`UserError` where the data set of a manifest has another number of classes than the detector."""
+    if int(detector.num_classes) != len(manifest.classes):
+        raise UserError(
+            f"the detector has {int(detector.num_classes)} classes and the data set {manifest.name!r} has "
+            f"{len(manifest.classes)}: evaluate on a data set with the classes that it was trained on"
+        )
+
+
 def evaluate(
     detector: Any,
     eval_input: Any,
@@ -124,12 +133,7 @@ def evaluate(
       UserError: the data set has no image, its class count is not the detector's, or the ids of `ground_truth` differ.
     """
     manifest = eval_input.manifest
-    classes = getattr(detector, "num_classes", len(manifest.classes))
-    if int(classes) != len(manifest.classes):
-        raise UserError(
-            f"the detector has {int(classes)} classes and the data set {manifest.name!r} has {len(manifest.classes)}: "
-            "evaluate on a data set with the classes that it was trained on"
-        )
+    check_classes(detector, manifest)
     evaluator = CocoEvaluator(ground_truth or eval_input.ground_truth(), manifest, detector.mask_paste)
     resizes = None
     if augmentation is not None and augmentation.is_on:

@@ -15,6 +15,7 @@ from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.evaluate.run import detect_function
 from tfdet.export.saved_model import SIGNATURES, Labels, read_labels, serving_outputs
 from tfdet.ops import native
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.structures import Detections
 
 
@@ -109,6 +110,7 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
       UserError: the folder is no SavedModel, or not one of a detector.
     """
     folder = os.fspath(folder)
+    allow_tensor_float_32(False)
     if not tf.saved_model.contains_saved_model(folder):
         raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
     try:
