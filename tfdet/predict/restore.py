@@ -1,147 +1,132 @@
-"""A trained detector out of its run folder, for evaluation, export and prediction.
-
-The configuration must have been parsed before (`tfdet.commands.flags.configure`).
-"""
+"""Where the weights of a detector come from: the folder of a run, or a file of any program that is read."""
 
 from __future__ import annotations
 
-import inspect
 import os
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
-import gin
+import numpy as np
 
+from tfdet.config import Configuration
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
+from tfdet.training.run_dir import RunDirectory
 
 
-class TrainedDetector(NamedTuple):
-    """A detector with the weights of a checkpoint, and what it was trained on."""
+class Weights(Protocol):
+    """Weights that a detector is still to be filled with.
 
-    detector: Any
+    Attributes:
+      path: where they come from.
+      classes: class names by class.
+      category_ids: original category ids by class.
+      named: whether `classes` are the names of the data that was trained on.
+    """
+
+    path: str
     classes: list[str]
     category_ids: list[int]
-    step: int
+    named: bool
+
+    def fill(self, detector: Any) -> int:
+        """Assigns them to a detector of `len(classes)` classes; returns the training step that they are of."""
+
+    def describe(self, step: int) -> str:
+        """In words, for a person."""
 
 
-def restore(
-    model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False
-) -> TrainedDetector:
-    """Builds the configured detector and loads a checkpoint of the run into it.
+class RunWeights:
+    """The weights of a training run.
 
     Args:
       model_dir: the run's folder, with `manifest.json` and checkpoints.
       checkpoint: a step, "best", or None for the newest.
       raw_weights: the weights as trained, also where the run keeps their moving average.
 
-    Returns:
-      The detector with the class names of the run.
-
     Raises:
-      UserError: the folder holds no run, no such checkpoint, or one of another detector.
+      UserError: the folder holds no run.
     """
-    from tfdet.data.manifest import Manifest
-    from tfdet.detectors import build_detector
-    from tfdet.training.checkpoint import restore_detector
 
-    if not os.path.isdir(model_dir):
-        raise UserError(f"--model_dir: {model_dir} is not a folder: give the folder of a training run")
-    if not os.path.isfile(os.path.join(model_dir, "manifest.json")):
-        raise UserError(f"{model_dir} has no manifest.json with the class names: give the folder of a training run")
-    # The run keeps a copy of its training set's manifest; the shards are elsewhere and perhaps gone.
-    manifest = Manifest.load(model_dir, check_shards=False)
-    detector = build_detector(num_classes=len(manifest.classes))
-    step = restore_detector(detector, model_dir, checkpoint, raw_weights)
-    return TrainedDetector(detector, list(manifest.classes), list(manifest.category_ids), step)
+    named = True
+
+    def __init__(self, model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False):
+        from tfdet.data.manifest import Manifest
+
+        if not (checkpoint in (None, "best") or isinstance(checkpoint, int)):
+            raise UserError(f'checkpoint {checkpoint!r}: give the step of a checkpoint, or "best"')
+        if not RunDirectory(model_dir).manifest.is_file():
+            raise UserError(f"{model_dir} has no manifest.json with the class names: give the folder of a training run")
+        # The run keeps a copy of its training set's manifest; the shards are elsewhere and perhaps gone.
+        manifest = Manifest.load(model_dir, check_shards=False)
+        self.path = os.fspath(model_dir)
+        self.classes, self.category_ids = list(manifest.classes), [int(number) for number in manifest.category_ids]
+        self._checkpoint, self._raw_weights = checkpoint, raw_weights
+
+    def fill(self, detector: Any) -> int:
+        """Assigns them; UserError where there is no such checkpoint, or it is of another detector."""
+        from tfdet.training.checkpoint import restore_detector
+
+        return restore_detector(detector, self.path, self._checkpoint, self._raw_weights)
+
+    def describe(self, step: int) -> str:
+        """In words, for a person."""
+        return f"checkpoint of step {step}"
 
 
-def from_weights(path: str) -> TrainedDetector:
-    """Builds the configured detector with the weights of a file, all of them.
-
-    The classes are those of the data set that the configuration evaluates on, in their order; where it names none, the
-    file's: see `tfdet.weights.sources.classes_of`.
+class FileWeights:
+    """The weights of a file, which have to fill a detector whole.
 
     Args:
-      path: the file; see `tfdet.weights.load`.
+      path: the file; see `tfdet.weights.find_weights`.
+      data_dir: a data set, whose classes they are, in its order; None: the file's own, see
+        `tfdet.weights.sources.classes_of`.
 
     Raises:
-      UserError: the file does not fill the detector.
+      UserError: the file cannot be read, or holds no detector.
     """
-    from tfdet.data.manifest import Manifest
-    from tfdet.detectors import build_detector
-    from tfdet.weights import sources
-    from tfdet.weights.load import find_weights, load_arrays
-    from tfdet.weights.readers import read_weights
 
-    file = find_weights(path)
-    arrays, folder = read_weights(file), evaluation_folder()
-    if folder:
-        manifest = Manifest.load(folder)
-        classes, category_ids = list(manifest.classes), list(manifest.category_ids)
-    else:
-        named = sources.classes_of(arrays)
-        if named is None:
-            raise UserError(f"{file} holds no detector: no class predictor is in it")
-        classes, category_ids = list(named.values()), list(named)
-    detector = build_detector(num_classes=len(classes))
-    load_arrays(detector, arrays, str(file), strict=True)
-    return TrainedDetector(detector, classes, category_ids, 0)
+    def __init__(self, path: str | os.PathLike, data_dir: str | None = None):
+        from tfdet.data.manifest import Manifest
+        from tfdet.weights import find_weights, read_weights, sources
 
+        file = find_weights(Path(path))
+        arrays: Mapping[str, np.ndarray] = read_weights(file)
+        self.named = data_dir is not None
+        if data_dir is not None:
+            manifest = Manifest.load(data_dir)
+            self.classes, self.category_ids = list(manifest.classes), [int(number) for number in manifest.category_ids]
+        else:
+            known = sources.classes_of(arrays)
+            if known is None:
+                raise UserError(f"{file} holds no detector: no class predictor is in it")
+            self.classes, self.category_ids = list(known.values()), list(known)
+        self.path = os.fspath(path)
+        self._file, self._arrays = str(file), arrays
 
-def chosen(args: Any) -> tuple[TrainedDetector, str]:
-    """The detector that `--model_dir` or `--weights` names, and in words what it is.
+    def fill(self, detector: Any) -> int:
+        """Assigns them; UserError where they do not fill it. What was read is given up."""
+        from tfdet.weights.load import load_arrays
 
-    Args:
-      args: of a command, configured, with `model_dir`, `weights`, `checkpoint` and `raw_weights`.
-    """
-    if args.weights:
-        return from_weights(args.weights), args.weights
-    trained = restore(args.model_dir, parse_checkpoint(args.checkpoint), args.raw_weights)
-    return trained, f"checkpoint of step {trained.step}"
+        load_arrays(detector, self._arrays, self._file, strict=True)
+        self._arrays = {}
+        return 0
 
-
-def check_choice(args: Any) -> None:
-    """Raises UserError where `args` name neither a run nor weights, or both, or what does not go with weights."""
-    if bool(args.weights) == bool(args.model_dir) or (args.weights and not args.gin_file):
-        raise UserError("give either --model_dir of a run, or --weights of another program with --gin_file")
-    if args.weights and (args.checkpoint or args.raw_weights):
-        raise UserError(
-            "--checkpoint and --raw_weights choose among the weights of a run: leave them out with --weights"
-        )
-    parse_checkpoint(args.checkpoint)
+    def describe(self, step: int) -> str:
+        """In words, for a person."""
+        return self.path
 
 
-def evaluation_resize() -> Resize:
-    """The resize that the configuration gives to test images.
+def evaluation_resize(configuration: Configuration) -> Resize:
+    """The resize that a configuration gives to test images.
 
     Read from the bindings of `EvalInput`, without making one: export and prediction need no data set.
     """
-    from tfdet.data.inputs import EvalInput
-
-    return Resize(*(configured(EvalInput, name) for name in ("short_side", "long_side", "resize"))).check("EvalInput")
-
-
-def configured(configurable: Any, parameter: str) -> Any:
-    """What the configuration gives to a parameter, macros resolved, or else its default."""
-    bound = gin.get_bindings(configurable.__name__)
-    return bound.get(parameter, inspect.signature(configurable).parameters[parameter].default)
+    values = (configuration.value(f"EvalInput.{name}") for name in ("short_side", "long_side", "resize"))
+    return Resize(*values).check("EvalInput")
 
 
-def evaluation_folder() -> str | None:
-    """The data set that the configuration evaluates on (`EvalInput.data_dir`), None where it names none."""
-    from tfdet.data.inputs import EvalInput
-
-    return gin.get_bindings(EvalInput.__name__).get("data_dir")
-
-
-def parse_checkpoint(text: str | None) -> int | str | None:
-    """The value of `--checkpoint`: a step, "best", or None.
-
-    Raises:
-      UserError: it is something else.
-    """
-    if text is None or text == "best":
-        return text
-    if not text.isdigit():
-        raise UserError(f"--checkpoint {text}: give the step of a checkpoint, or best")
-    return int(text)
+def evaluation_folder(configuration: Configuration) -> str | None:
+    """The data set that a configuration evaluates on (`EvalInput.data_dir`), None where it names none."""
+    return configuration.value("EvalInput.data_dir") if configuration.is_bound("EvalInput.data_dir") else None
