@@ -53,6 +53,7 @@ class DetectingModel:
             >>> found.boxes.dtype, found.boxes.shape[1]
             (dtype('float32'), 4)
         """
+        from tfdet.predict.float32 import in_float32
         from tfdet.predict.sources import named_images, read_source
 
         if not 0 <= score_threshold <= 1:
@@ -60,7 +61,9 @@ class DetectingModel:
         named, predictor, results = named_images(images), self.predictor, []
         for index, source in enumerate(named):
             path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-            results.append(predictor(read_source(source, index), path).above(score_threshold))
+            image = read_source(source, index)
+            with in_float32():
+                results.append(predictor(image, path).above(score_threshold))
         return results
 
 
@@ -129,20 +132,15 @@ class ExportedModel(DetectingModel):
         from tfdet.data.manifest import Manifest
         from tfdet.evaluate.coco import load_annotations
         from tfdet.evaluate.exported import evaluate_export
+        from tfdet.predict.float32 import in_float32
 
         if eval_data is None:
             raise UserError("an exported model names no data set: give evaluate its folder")
         truth = None if annotations is None else load_annotations(annotations)
         introduce(self.describe(), Manifest.load(eval_data), self.classes, console)
-        return evaluate_export(
-            self._predictor.signatures["image_bytes"],
-            self._predictor.labels,
-            eval_data,
-            max_images,
-            num_samples,
-            truth,
-            console,
-        )
+        image_bytes, labels = self._predictor.signatures["image_bytes"], self._predictor.labels
+        with in_float32():
+            return evaluate_export(image_bytes, labels, eval_data, max_images, num_samples, truth, console)
 
     def export(self, folder: str | os.PathLike, **options: Any) -> NoReturn:
         """Not possible: it is exported."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -186,8 +185,9 @@ class Model(DetectingModel):
             if self.num_classes is None:
                 raise UserError("the number of classes is not known: give num_classes or classes to build, or train")
             from tfdet.detectors import build_detector
+            from tfdet.predict.float32 import in_float32
 
-            with _in_float32():
+            with in_float32():
                 detector = self.configuration.build(build_detector, num_classes=self.num_classes)
             self._step = 0 if self.weights is None else self.weights.fill(detector)
             self._detector = detector
@@ -251,6 +251,7 @@ class Model(DetectingModel):
         from tfdet.evaluate.coco import load_annotations
         from tfdet.evaluate.run import evaluate
         from tfdet.predict.augment import TestTimeAugmentation
+        from tfdet.predict.float32 import in_float32
 
         truth = None if annotations is None else load_annotations(annotations)
         configuration = self.configured(None, {"EvalInput.data_dir": eval_data})
@@ -260,7 +261,8 @@ class Model(DetectingModel):
         introduce(self.describe(), eval_input.manifest, self.classes if named else None, console)
         if augmentation.is_on and console is not None:
             console.print(augmentation.describe())
-        return evaluate(detector, eval_input, max_images, num_samples, truth, detect, console, augmentation)
+        with in_float32():
+            return evaluate(detector, eval_input, max_images, num_samples, truth, detect, console, augmentation)
 
     def export(
         self,
@@ -300,6 +302,7 @@ class Model(DetectingModel):
         from tfdet.export.run import Compared, export_and_compare, images_to_compare
         from tfdet.export.saved_model import check_target
         from tfdet.ops import native
+        from tfdet.predict.float32 import in_float32
         from tfdet.predict.found import Labels
         from tfdet.predict.restore import evaluation_folder, evaluation_resize
 
@@ -313,7 +316,8 @@ class Model(DetectingModel):
             compared = Compared(*chosen, box_tolerance, score_tolerance)
         resize = evaluation_resize(self.configuration)
         labels = Labels(self.classes, self.category_ids, self.detector.mask_paste)
-        return export_and_compare(self.detector, labels, resize, folder, compared, native_ops)
+        with in_float32():
+            return export_and_compare(self.detector, labels, resize, folder, compared, native_ops)
 
     def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
         """The configuration with more values.
@@ -362,16 +366,3 @@ def _choose_tensorflow() -> None:
             f"Keras runs on {keras.config.backend()} here, tfdet needs TensorFlow: import tfdet first, or set "
             "KERAS_BACKEND=tensorflow"
         )
-
-
-@contextlib.contextmanager
-def _in_float32() -> Iterator[None]:
-    """Layers made within it compute in float32; behind it Keras' global policy is what it was."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -195,7 +195,7 @@ def test_tensors_and_frozen_ones_are_simpledets(profile, first_number):
     shapes = {sources[w.path]: tuple(w.shape) for w in detector.weights}
     assert shapes["arg:mask_up0_weight"] == (2, 2, 256, 256) and shapes["arg:mask_fcn_logit_weight"] == (1, 1, 256, 81)
 
-    from tfdet.training.loop import Trainer
+    from tfdet.training.trainer import Trainer
     from tfdet.training.variables import select_trained
 
     trained = {sources[v.path] for v in select_trained(detector, Trainer().frozen)}

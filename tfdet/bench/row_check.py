@@ -101,8 +101,9 @@ def _check(name: str, configuration, data: str, run: str, exported: str) -> dict
     from tfdet.ops import native
     from tfdet.predict.predictors import CheckpointPredictor
     from tfdet.predict.restore import evaluation_resize
-    from tfdet.training.loop import Trainer, train
+    from tfdet.training.loop import train
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule, losses = Trainer(), Schedule(), _Losses()
     strategy, train_input = trainer.prepare(), TrainInput()

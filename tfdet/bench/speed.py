@@ -14,6 +14,7 @@ from tfdet.config import Configuration
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.detectors import build_detector
 from tfdet.errors import UserError
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 
 
 def benchmark_training(
@@ -38,8 +39,8 @@ def benchmark_training(
         UserError: the losses of the measured steps are not finite.
     """
     from tfdet.bench.training import measure_training, tame_random_weights
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     strategy = trainer.prepare()
@@ -104,10 +105,10 @@ def benchmark_inference(
     from tfdet.predict.restore import RunWeights
     from tfdet.training import precision
     from tfdet.training.distribution import make_strategy
-    from tfdet.training.loop import Trainer
+    from tfdet.training.trainer import Trainer
 
-    policy = configuration.build(Trainer).precision
-    precision.set_policy(policy)
+    trainer = configuration.build(Trainer)
+    precision.set_policy(trainer.precision)
     strategy = make_strategy(1)
     short_side, long_side = _sides(configuration, "EvalInput")
     weights = RunWeights(model_dir) if model_dir else None
@@ -116,6 +117,7 @@ def benchmark_inference(
         detector = configuration.build(build_detector, num_classes=count)
         if weights:
             weights.fill(detector)
+    allow_tensor_float_32(trainer.tensor_float_32)
     if has_data:
         source = configuration.build(EvalInput, images_per_batch=images_per_batch)
         batches = [
@@ -134,7 +136,7 @@ def benchmark_inference(
         "memory_peak_gb": round(speed.memory_peak / 1e9, 2),
         "images_per_batch": images_per_batch,
         "image": f"{short_side}x{long_side}",
-        "precision": policy,
+        "precision": trainer.precision,
         "data": data,
         "weights": "of the run" if model_dir else "initial values",
         "detections_per_image": round(speed.detections, 1),

@@ -100,6 +100,11 @@ class Detector(keras.Model):
             raise ParameterError(f"Expected one convention of boxes. Received: {listed}")
 
     @property
+    def convention(self) -> str:
+        """The convention of its boxes, one of `ops.boxes`; training data are to have the same."""
+        return self.postprocess.convention
+
+    @property
     def mask_paste(self) -> str:
         """The rule by which masks of its detections are pasted, one of `ops.paste_masks.PASTE_RULES`."""
         return "simpledet"

@@ -15,7 +15,7 @@ from tfdet.data.ground_truth import coco_ground_truth
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import parse_record
-from tfdet.evaluate.run import EvalResult, check_class_count, measure
+from tfdet.evaluate.run import EvalResult, check_classes, measure
 from tfdet.predict.exported import found_by_export
 from tfdet.predict.found import Labels
 from tfdet.structures import Batch, Detections
@@ -43,7 +43,7 @@ def evaluate_export(
     """
     manifest = Manifest.load(data_dir)
     index = manifest.load_index()
-    check_class_count(len(labels.classes) or len(manifest.classes), manifest)
+    check_classes(len(labels.classes) or len(manifest.classes), manifest)
 
     def found(count: int) -> Iterator[tuple[Batch, Detections]]:
         table = record_table(manifest, index)

@@ -114,7 +114,7 @@ def evaluate(
       UserError: the data set has no image, its class count is not the detector's, or the ids of `ground_truth` differ.
     """
     manifest = eval_input.manifest
-    check_class_count(getattr(detector, "num_classes", len(manifest.classes)), manifest)
+    check_classes(detector.num_classes, manifest)
     resizes = None
     if augmentation is not None and augmentation.is_on:
         resizes = augmentation.resizes(eval_input.resize)
@@ -137,7 +137,7 @@ def evaluate(
     return measure(found, manifest, truth, detector.mask_paste, max_images, num_samples, console)
 
 
-def check_class_count(num_classes: int, manifest: Any) -> None:
+def check_classes(num_classes: int, manifest: Any) -> None:
     """`UserError` where a model of so many classes cannot be measured on a data set."""
     if int(num_classes) != len(manifest.classes):
         raise UserError(

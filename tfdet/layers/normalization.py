@@ -80,6 +80,11 @@ class BatchNorm(keras.layers.Layer):
         outputs = tf.cast(inputs, tf.float32) * scale + (self.beta.value - mean * scale)
         return tf.cast(outputs, inputs.dtype)
 
+    @property
+    def moving_statistics(self) -> list[keras.Variable]:
+        """The variables that a call in training moves: none where the stored statistics are frozen."""
+        return [] if self.mode == "frozen" else [self.moving_mean, self.moving_variance]
+
     def stored_affine(self) -> tuple[tf.Tensor, tf.Tensor]:
         """(scale, shift), float32 [C], of what the layer computes with its stored statistics: `scale * x + shift`."""
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)

@@ -15,6 +15,7 @@ from tfdet.data.images import read_image
 from tfdet.errors import UserError
 from tfdet.files import write_json
 from tfdet.ops.paste_masks import encode_masks
+from tfdet.predict.float32 import in_float32
 from tfdet.predict.found import Found, Labels
 from tfdet.report.drawing import save_picture
 
@@ -70,7 +71,8 @@ def predict_files(
                 advance()
                 continue
             start = time.perf_counter()
-            found = predictor(image, path).above(score_threshold)
+            with in_float32():
+                found = predictor(image, path).above(score_threshold)
             if summary.num_images:  # the first image traces the graph
                 seconds, timed = seconds + time.perf_counter() - start, timed + 1
             summary.num_images += 1
