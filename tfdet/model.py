@@ -119,7 +119,7 @@ def list_models() -> list[zoo.Row]:
         >>> [row.box_ap for row in tfdet.list_models() if row.name == "faster_r50v1_fpn"]
         [36.6]
     """
-    return zoo.zoo_rows()
+    return zoo.zoo_rows(program=None)
 
 
 class Model(DetectingModel):

@@ -26,7 +26,7 @@ CLASSES, IDS, RESIZE = ["a", "b", "c"], [1, 2, 3], Resize(96, 128)
 @pytest.fixture(scope="module")
 def detector():
     register_all()
-    return config.parse(["base/faster_fpn.gin"], SMALL).build(build_detector, num_classes=3)
+    return config.parse(["families/faster_fpn.gin"], SMALL).build(build_detector, num_classes=3)
 
 
 def op_types(folder) -> set[str]:

@@ -14,11 +14,11 @@ def check_boxes(detector, train_input) -> None:
 
     Args:
         detector: with `convention`, one of `ops.boxes`.
-        train_input: with `profile`, by which boxes are clipped: "C" leaves continuous boxes.
+        train_input: with `profile`, by which boxes are clipped: "continuous" leaves continuous boxes.
     """
     continuous = detector.convention == CONTINUOUS
-    if continuous != (train_input.profile == "C"):
-        wanted = "'C'" if continuous else "'S' or 'H'"
+    if continuous != (train_input.profile == CONTINUOUS):
+        wanted = "'continuous'" if continuous else "'first_release' or 'later_revision'"
         raise UserError(
             f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are {detector.convention}: "
             f"set it to {wanted}"
