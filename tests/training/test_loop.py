@@ -369,43 +369,8 @@ def test_what_is_frozen_and_was_never_learnt_is_said(tmp_path):
     assert warned("all_loaded", []) == [] and warned("nothing_frozen", None, frozen=()) == []
 
 
-def test_epochs_give_the_steps():
-    assert Trainer(epochs=1.5).total_steps(8) == 12
-    assert Trainer(epochs=1.5, steps=7).total_steps(8) == 7
-
-
 def test_the_graph_is_told_on_request(tmp_path):
     _, _, events = run(tmp_path / "a", 1, graph=True)
     assert isinstance(events.named("traced")[0][0], tf.Graph)
     _, _, events = run(tmp_path / "b", 1)
     assert events.named("traced") == []
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["steps", "replicas", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"],
-)
-def test_counts_are_at_least_one(name):
-    with pytest.raises(UserError, match=f"Trainer.{name} = 0: expected an int from 1 up"):
-        Trainer(**{name: 0})
-
-
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("epochs", 0.0),
-        ("precision", "float16"),
-        ("loss_scale", "static"),
-        ("loss_scale", 0.0),
-        ("momentum", 1.0),
-        ("weight_decay", -1.0),
-        ("clip", 0.0),
-        ("clip_norm", 0.0),
-        ("lr_factors", {"predictor": -0.1}),
-        ("seed", -1),
-        ("seed", 2**31),
-    ],
-)
-def test_values_outside_their_range_are_named(name, value):
-    with pytest.raises(UserError, match=f"Trainer.{name} = "):
-        Trainer(**{name: value})

@@ -100,11 +100,6 @@ class Detector(keras.Model):
         return as_inclusive(found) if self.convention == CONTINUOUS else found
 
     @property
-    def convention(self) -> str:
-        """The convention of its boxes, one of `ops.boxes`; training data are to have the same."""
-        return self.postprocess.convention
-
-    @property
     def mask_paste(self) -> str:
         """The rule by which masks of its detections are pasted, one of `ops.paste_masks.PASTE_RULES`."""
         return "simpledet"

@@ -33,7 +33,8 @@ def detect_function(detector: Any) -> DetectFunction:
     # Test images keep their own sizes (no canvas): with static shapes nearly every image would trace anew.
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)]
 
-    @tf.function(input_signature=signature)
+    # No AutoGraph: layers do not have it either, and it would wrap the one line of an error in many.
+    @tf.function(input_signature=signature, autograph=False)
     def detect(images, image_info):
         return detector.detect(images, image_info)
 
