@@ -243,7 +243,11 @@ def test_a_best_metric_without_an_evaluation_or_a_figure_is_warned_about(tmp_pat
 
 @pytest.mark.parametrize(
     "convention, profile, wanted",
-    [(CONTINUOUS, "first_release", "'continuous'"), (LEGACY, "continuous", "'first_release' or")],
+    [
+        (CONTINUOUS, "first_release", "'continuous'"),
+        (CONTINUOUS, "later_revision", "'continuous'"),
+        (LEGACY, "continuous", "'first_release' or 'later_revision'"),
+    ],
 )
 def test_boxes_of_another_convention_are_refused_before_anything_is_made(tmp_path, convention, profile, wanted):
     train_input = FakeInput()

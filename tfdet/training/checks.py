@@ -14,7 +14,7 @@ def check_boxes(detector, train_input) -> None:
 
     Args:
         detector: with `convention`, one of `ops.boxes`.
-        train_input: with `profile`, by which boxes are clipped: "continuous" leaves continuous boxes.
+        train_input: with `profile`, by which boxes are clipped: "continuous" leaves them as they are.
     """
     continuous = detector.convention == CONTINUOUS
     if continuous != (train_input.profile == CONTINUOUS):
