@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveFloat, PositiveInt
+from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from tfdet.layers import BN_EPSILON, Norm, make_final_norm
 
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
@@ -71,7 +71,7 @@ class C5BboxHead(keras.layers.Layer):
         class_agnostic: bool = True,
         strides: Literal[1, 2] = 1,
         stride_on: StrideOn = "1x1",
-        epsilon: PositiveFloat = BN_EPSILON,
+        epsilon: NonNegativeFloat = BN_EPSILON,
         recompute: bool = False,
         name: str = "bbox_head",
     ):
