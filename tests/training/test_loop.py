@@ -373,11 +373,6 @@ def test_what_is_frozen_and_was_never_learnt_is_said(tmp_path):
     assert warned("all_loaded", []) == [] and warned("nothing_frozen", None, frozen=()) == []
 
 
-def test_epochs_give_the_steps():
-    assert Trainer(epochs=1.5).total_steps(8) == 12
-    assert Trainer(epochs=1.5, steps=7).total_steps(8) == 7
-
-
 def test_the_graph_is_told_on_request(tmp_path):
     _, _, events = run(tmp_path / "a", 1, graph=True)
     assert isinstance(events.named("traced")[0][0], tf.Graph)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tfdet.evaluate.coco import METRIC_NAMES
-from tfdet.evaluate.run import EvalResult, check_classes, detect_function, evaluate
+from tfdet.evaluate.run import EvalResult, check_classes, evaluate
+from tfdet.predict.predictors import detect_function
 from tfdet.training.evaluation import Evaluation
 
 _NUM_PICTURES = 8
@@ -51,7 +52,7 @@ class EvaluationDuringTraining(Evaluation):
         Raises:
           UserError: a part of `detect` refuses a value, or the data set has another number of classes.
         """
-        check_classes(self._detector, self._input.manifest)
+        check_classes(self._detector.num_classes, self._input.manifest)
         self._detect.get_concrete_function()
 
     def __call__(self, step: int) -> dict[str, float]:

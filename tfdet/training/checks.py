@@ -14,10 +14,10 @@ def check_boxes(detector, train_input) -> None:
 
     Args:
         detector: with `convention`, one of `ops.boxes`.
-        train_input: with `profile`, by which boxes are clipped: "continuous" leaves them as they are.
+        train_input: with `profile`, by which boxes are clipped: "continuous" leaves continuous ones.
     """
     continuous = detector.convention == CONTINUOUS
-    if continuous != (train_input.profile == CONTINUOUS):
+    if continuous != (train_input.profile == "continuous"):
         wanted = "'continuous'" if continuous else "'first_release' or 'later_revision'"
         raise UserError(
             f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are {detector.convention}: "
