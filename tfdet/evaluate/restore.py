@@ -70,8 +70,8 @@ def from_weights(path: str) -> TrainedDetector:
     from tfdet.data.manifest import Manifest
     from tfdet.detectors import build_detector
     from tfdet.weights import sources
+    from tfdet.weights.formats import read_weights
     from tfdet.weights.load import find_weights, load_arrays
-    from tfdet.weights.readers import read_weights
 
     file = find_weights(path)
     arrays, folder = read_weights(file), evaluation_folder()
