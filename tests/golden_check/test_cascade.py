@@ -25,7 +25,7 @@ CLASSES, ROIS = 3, 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Of a narrow cascade_r50v2_c5 of profile H; the boxes of its stages are decoded by hand."""
+    """Of a narrow cascade_r50v2_c5 of the later revision; the boxes of its stages are decoded by hand."""
     register_all()
     keras.utils.set_random_seed(3)
     detector = TwoStageDetector(

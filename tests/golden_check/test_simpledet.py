@@ -1,10 +1,13 @@
 """SimpleDet's stored maps, by the detectors that the gin files of its rows build."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tfdet.commands import command_names
 from tfdet.config import gin_configs_folder, register_all
 from tfdet.errors import UserError
 from tfdet.weights import load, write_params
@@ -71,10 +74,17 @@ def test_wrong_pixel_means_are_found_before_anything_else():
         check(golden, golden.folded, ["TwoStageDetector.pixel_mean = (122.7717, 115.9465, 103.9801)"])
 
 
-def test_all_profiles_of_the_later_revision_are_built_by_a_golden():
+def test_all_overlays_of_the_later_revision_are_built_by_a_golden():
     used = {Path(file).name for row in ROWS for file in row.files}
-    shipped = {path.name for path in (gin_configs_folder() / "base").glob("profile_h*.gin")}
+    shipped = {path.name for path in (gin_configs_folder() / "overlays").glob("later_revision*.gin")}
     assert shipped and shipped <= used
+
+
+def test_the_script_of_a_checkout_is_one_command():
+    script = str(Path(__file__).parents[2] / "scripts" / "check_golden.py")
+    result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, cwd="/", timeout=120)
+    assert result.returncode == 0 and "usage: check_golden.py" in result.stdout and "--tolerance" in result.stdout
+    assert "check_golden" not in command_names()
 
 
 def test_a_missing_tensor_is_named():
@@ -133,5 +143,5 @@ def test_weights_of_a_diverged_run_are_refused():
 
 @pytest.mark.parametrize("row,expected", [(C4, 275), (FPN, 293), (RETINA, 301)])
 def test_tensor_counts_equal_the_zoos(row, expected):
-    """Zoo rows 1, 5 (profile H: no fc biases) and 7: 169 + 106, 187 + 106 and 195 + 106 tensors."""
+    """Zoo rows 1, 5 (the later revision: no fc biases) and 7: 169 + 106, 187 + 106 and 195 + 106 tensors."""
     assert len(build_like(read_golden(GOLDEN / row)).weights) == expected

@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfdet.errors import UserError
 from tfdet.layers import BN_EPSILON
 from tfdet.necks import FPN, RetinaNeck
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.other_python import run_other_python
 from tfdet.weights import sources
 from tfdet.weights.formats import read_weights
@@ -97,6 +98,7 @@ def compare(
     if detector.backbone.compute_dtype != "float32":
         raise UserError(f"--verify compares in float32, the detector computes in {detector.backbone.compute_dtype}")
     sides, both_sides = PROGRAMS[program]
+    allow_tensor_float_32(False)
     try:
         pixels = tf.image.decode_image(tf.io.read_file(str(image)), channels=3, expand_animations=False)
     except (tf.errors.OpError, ValueError) as error:

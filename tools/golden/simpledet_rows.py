@@ -1,6 +1,6 @@
 """The gin files that build the detector of a golden folder of SimpleDet, with the widths and counts of what is stored.
 
-The stored graphs are of SimpleDet's later revision, so each row comes with its file of that profile.
+The stored graphs are of SimpleDet's later revision, so each row comes with that revision's overlay.
 """
 
 from __future__ import annotations
@@ -74,46 +74,58 @@ _CASCADE = _C4 | {
 _RETINA = {"RetinaNeck.channels": "arg:P3_conv_weight", "RetinaHead.channels": "arg:cls_conv1_weight"}
 
 ROWS = [
-    Row("faster_r{depth}v1c4.*", ("faster_r{depth}v1_c4.gin", "base/profile_h.gin"), _C4, _proposals, simpledet_v1.c4),
+    Row(
+        "faster_r{depth}v1c4.*",
+        ("faster_r{depth}v1_c4.gin", "overlays/later_revision.gin"),
+        _C4,
+        _proposals,
+        simpledet_v1.c4,
+    ),
     Row(
         "faster_r{depth}v1_fpn.*",
-        ("faster_r{depth}v1_fpn.gin", "base/profile_h_fpn.gin"),
+        ("faster_r{depth}v1_fpn.gin", "overlays/later_revision_fpn.gin"),
         _FPN,
         _proposals,
         simpledet_v1.fpn,
     ),
     Row(
         "mask_r{depth}v1_fpn.*",
-        ("mask_r{depth}v1_fpn.gin", "base/profile_h_mask.gin"),
+        ("mask_r{depth}v1_fpn.gin", "overlays/later_revision_mask.gin"),
         _MASK,
         _mask_counts,
         simpledet_mask.compute,
     ),
     Row(
         "retina_r{depth}v1_fpn.*",
-        ("retina_r{depth}v1_fpn.gin", "base/profile_h_retina.gin"),
+        ("retina_r{depth}v1_fpn.gin", "overlays/later_revision_retina.gin"),
         _RETINA,
         _candidates,
         simpledet_retina.compute,
     ),
-    Row("faster_r{depth}v2c4.*", ("faster_r{depth}v2_c4.gin", "base/profile_h.gin"), _C4, _proposals, simpledet_v2.c4),
+    Row(
+        "faster_r{depth}v2c4.*",
+        ("faster_r{depth}v2_c4.gin", "overlays/later_revision.gin"),
+        _C4,
+        _proposals,
+        simpledet_v2.c4,
+    ),
     Row(
         "tridentnet_r{depth}v2c4.*fastapprox.*",
-        ("trident_fast_r{depth}v2_c4.gin", "base/profile_h.gin"),
+        ("trident_fast_r{depth}v2_c4.gin", "overlays/later_revision.gin"),
         _C4,
         _proposals,
         simpledet_v2.c4,
     ),
     Row(
         "tridentnet_r{depth}v2c4.*",
-        ("trident_r{depth}v2_c4.gin", "base/profile_h_trident.gin"),
+        ("trident_r{depth}v2_c4.gin", "overlays/later_revision_trident.gin"),
         _C4,
         _proposals,
         simpledet_v2.c4,
     ),
     Row(
         "cascade_r{depth}v2_c5.*",
-        ("cascade_r{depth}v2_c5.gin", "base/profile_h_cascade.gin"),
+        ("cascade_r{depth}v2_c5.gin", "overlays/later_revision_cascade.gin"),
         _CASCADE,
         _proposals,
         simpledet_v2.cascade,

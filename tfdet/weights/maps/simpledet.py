@@ -29,7 +29,7 @@ CLASS_BIASES = [
 """See `classes.num_classes`."""
 
 IGNORED = re.compile(r"arg:anchor_stride\d+|(arg|aux):fc1_(weight|bias)")
-"""Not parameters of a detector: profile H's stored anchors, and the classifier of the ImageNet files."""
+"""Not parameters of a detector: the later revision's stored anchors, and the classifier of the ImageNet files."""
 
 
 def _ones(array: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ def _pyramid(neck: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
 
 
 def _reduce(neck: ReduceNeck, detector: keras.Model) -> list[Rule]:
-    """Cascade's neck: 1x1 in profile S, 3x3 in profile H, each with a name of its own."""
+    """Cascade's neck: 1x1 in the first release, 3x3 in the later revision, each with a name of its own."""
     return _conv("conv_neck" if neck.kernel_size == 1 else "backbone_reduce", f"{neck.name}/reduce")
 
 
@@ -156,7 +156,7 @@ def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
 
 
 def _mask_head(head: MaskHead, detector: keras.Model) -> list[Rule]:
-    """models/maskrcnn/builder.py, numbered as in profile S."""
+    """models/maskrcnn/builder.py, numbered as in the first release."""
     return [
         *_conv("mask_fcn_conv{i}", f"{head.name}/conv{{i}}"),
         # MXNet keeps a deconvolution's kernel as [in, out, kh, kw], Keras as [kh, kw, out, in]: the same transposition.
@@ -226,12 +226,12 @@ _NUMBERED = re.compile(r"arg:mask_fcn_conv(\d+)_(weight|bias)")
 
 
 def number_from_zero(arrays: Arrays) -> Arrays:
-    """Gives the convolutions of profile H, mask_fcn_conv1 to 4, the numbers of profile S, 0 to 3."""
+    """Gives the convolutions of the later revision, mask_fcn_conv1 to 4, the numbers of the first release, 0 to 3."""
     return arrays if "arg:mask_fcn_conv0_weight" in arrays else _numbered(arrays, -1)
 
 
 def number_from_one(arrays: Arrays) -> Arrays:
-    """The way back: the numbers of profile H."""
+    """The way back: the numbers of the later revision."""
     return _numbered(arrays, 1)
 
 
