@@ -1,6 +1,8 @@
 """The comparison with another program's own network. None is a dependency: what it would give is the detector's."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +141,12 @@ def test_the_programs_stand_in_the_source_tree_and_are_run_by_their_files():
     assert folder == Path(verify.__file__).parents[2] / "tools" / "crosscheck"
     named = set(re.findall(r'"(run_\w+\.py)"', Path(verify.__file__).read_text()))
     assert named == {path.name for path in folder.glob("*.py")}
+
+
+def test_an_installed_package_carries_the_programs_and_nothing_else_of_the_tools(tmp_path):
+    root = Path(verify.__file__).parents[2]
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
+    programs = {path.name for path in (tmp_path / "tfdet" / "crosscheck").iterdir()}
+    assert programs == {path.name for path in verify.programs_folder().glob("*.py")}
+    assert not (tmp_path / "tools").exists() and (tmp_path / "tfdet" / "gin_configs").is_dir()
