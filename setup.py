@@ -30,7 +30,7 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs"],
     package_dir={"tfdet.gin_configs": "gin_configs"},
-    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin"], "tfdet.ops": [OPS]},
+    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"], "tfdet.ops": [OPS]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "tensorflow~=2.20.0",  # tf-models-official 2.20 wants exactly this series

@@ -6,25 +6,46 @@ import pytest
 from tests.detectors.small import small_detector
 from tfdet.bench import results, zoo_table
 from tfdet.bench.model import model_size
-from tfdet.config.zoo import read_header, zoo_rows
+from tfdet.config.zoo import zoo_rows
 from tfdet.errors import UserError
 
 
-def test_the_zoo_is_read_from_the_headers():
+def test_the_zoo_is_what_the_rows_say_of_themselves():
     rows = {row.name: row for row in zoo_rows()}
     row = rows["faster_r50v1_c4"]
     assert (row.box_ap, row.mask_ap, row.memory_gb, row.images_per_second) == (34.2, None, 8.4, 20)
     assert row.title == "Faster R-CNN R50v1-C4, C5-512RoI, 1x" and row.setting == "8 GPUs x 2 images"
+    assert row.source.endswith("config/faster_r50v1c4_c5_512roi_1x.py") and len(rows) == 20
     assert rows["faster_r50v2_c4_fp16_b4"].box_ap is None
     assert (rows["mask_r50v1_fpn"].box_ap, rows["mask_r50v1_fpn"].mask_ap) == (37.1, 33.7)
     assert {"trident_fast_r101v2_c4", "retina_r101v1_fpn"} <= set(rows) and "demo_shapes" not in rows
 
 
-def test_a_header_without_figures_is_named(tmp_path):
-    (tmp_path / "x.gin").write_text("# X.\n# Published by SimpleDet (somewhere): box AP 30.0\n\nA.b = 1\n# not this\n")
-    assert "not this" not in read_header(tmp_path / "x.gin")
-    with pytest.raises(UserError, match="x.gin: the header needs"):
+def test_other_programs_rows_are_listed_by_their_folder():
+    rows = {row.name: row for row in zoo_rows(program=None)}
+    assert rows["detectron2/mask_rcnn_r50_c4"].mask_ap == 32.2 and rows["torchvision/retinanet_r50_fpn"].box_ap == 36.4
+    assert [row.name for row in zoo_rows(program="torchvision")] == [name for name in rows if name[:6] == "torchv"]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (
+            "\nRow.title = 'X'\nRow.box_ap = 30.0\nA.b = @C()\n",
+            "x.gin: Row needs images_per_second, mask_ap, memory_gb, ",
+        ),
+        ("\nRow.title = \n", "x.gin:2: not gin syntax"),
+    ],
+)
+def test_a_row_that_says_too_little_is_named(tmp_path, text, said):
+    (tmp_path / "x.gin").write_text(text)
+    with pytest.raises(UserError, match=said):
         zoo_rows(tmp_path)
+
+
+def test_a_variant_of_a_row_is_no_row(tmp_path):
+    (tmp_path / "mine.gin").write_text("include 'faster_r50v1_c4.gin'\nTrainer.steps = 10\n")
+    assert zoo_rows(tmp_path) == []
 
 
 def test_measurements_are_appended_and_the_latest_counts(tmp_path):

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 import gin
 import pytest
 
 from tfdet import config
 from tfdet.config.usage import unread_bindings
+from tfdet.errors import UserError
 
 FOLDER = config.gin_configs_folder()
 FOLDERS = ("", "examples", "learn", "detectron2", "torchvision")
 FILES = sorted({path for name in FOLDERS for path in (FOLDER / name).glob("*.gin")} - {FOLDER / "learn/small.gin"})
 FAMILIES = ("faster_", "mask_", "retina_", "trident_", "cascade_")
 ZOO = [path for path in FILES if path.parent == FOLDER and path.name.startswith(FAMILIES)]
+ROWS = [*ZOO, *(path for path in FILES if path.parent.name in ("detectron2", "torchvision"))]
+ALL = sorted(FOLDER.rglob("*.gin"))
+INCLUDES = {
+    path: [
+        config.find_gin_file(line.split("'")[1], path)
+        for line in path.read_text().splitlines()
+        if line[:8] == "include "
+    ]
+    for path in ALL
+}
+
+ROOT = FOLDER.parent
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What was in gin_configs/base/, where users' commands and files may name it.
+BASE = """
+c4_trunk cascade cascade_c5_v2 continuous continuous_fpn continuous_mask continuous_retina d2 d2_c4 d2_cascade d2_fpn
+d2_mask d2_mask_c4 d2_retina d2_schedule_1x d2_trident faster_c4 faster_c4_v2 faster_fpn faster_r_v1 finetune fpn_trunk
+from_scratch mask profile_h profile_h_cascade profile_h_fpn profile_h_mask profile_h_retina profile_h_trident resnet_v2
+retina_fpn schedule_1x schedule_1x_v2 small_fpn tiny tiny_c4 tiny_retina tiny_training trident_c4_v2 trident_fast tv_fpn
+tv_retina tv_schedule two_stage
+""".split()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -36,10 +61,28 @@ def test_begins_with_its_command(path):
     assert any("train" in line and path.name in line for line in comment), f"{path.name}: say the command first"
 
 
-@pytest.mark.parametrize("path", ZOO, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_zoo_files_say_what_to_expect_and_where_the_figure_is_from(path):
-    comment = path.read_text().split("\n\n")[0]
-    assert "AP" in comment and "SimpleDet" in comment
+def test_every_row_says_what_to_expect_and_where_the_figure_is_from():
+    rows = {row.name: row for row in config.zoo_rows(program=None)}
+    assert set(rows) == {str(path.relative_to(FOLDER).with_suffix("")) for path in ROWS}
+    for name, row in rows.items():
+        assert row.program.lower() == name.rpartition("/")[0] or row.program == "SimpleDet" and "/" not in name
+        assert row.title and row.source
+        assert row.box_ap is None or 30 < row.box_ap < 50, name
+        assert (row.mask_ap is not None) == ("mask" in name), name
+        assert row.setting or (row.box_ap, row.memory_gb, row.images_per_second) == (None, None, None), name
+
+
+def test_training_does_not_refuse_what_a_row_says_of_itself():
+    config.register_all()
+    configuration = config.parse(["faster_r50v1_c4.gin"])
+    assert configuration.value("Row.box_ap") == 34.2
+    assert not [binding for binding in unread_bindings(configuration) if binding.selector.endswith("Row")]
+
+
+def test_a_row_says_its_figures_in_numbers():
+    config.register_all()
+    with pytest.raises(UserError, match="Row.memory_gb"):
+        config.parse(["faster_r50v1_c4.gin"], ["Row.memory_gb = '8.4G'"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -51,11 +94,56 @@ def test_its_configuration_as_text_is_the_same(configured, path):
     assert configured.now.text() == text
 
 
-def test_the_files_that_the_readme_names_are_there():
-    readme = (FOLDER.parent / "README.md").read_text() if (FOLDER.parent / "README.md").is_file() else ""
-    named = {word.split("gin_configs/")[1] for word in readme.replace("`", " ").split() if "gin_configs/" in word}
-    missing = {name for name in named if name.endswith(".gin") and not (FOLDER / name).is_file()}
-    assert not missing
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_row_includes_at_most_one_family_one_data_size_and_one_schedule(path):
+    kinds = [included.parent.name for included in INCLUDES[path]]
+    if kinds in (["gin_configs"], [FOLDER.name]):  # a variant of a row: all from there
+        return
+    assert sorted(kind for kind in kinds if kind != "overlays") == ["data", "families", "schedules"]
+    assert "Schedule.warmup" not in path.read_text() and "short_side" not in path.read_text()
+
+
+def test_a_part_of_a_row_includes_at_most_one_file():
+    parts = [path for path in ALL if path not in FILES]
+    assert len(parts) > 30
+    assert not {str(path): INCLUDES[path] for path in parts if len(INCLUDES[path]) > 1}
+
+
+def test_every_file_is_included_or_named_by_something():
+    texts = {path: path.read_text() for path in ALL} | {path: path.read_text() for path in GUIDES}
+    included = {file.resolve() for files in INCLUDES.values() for file in files}
+    for path in set(ALL) - set(FILES):
+        named = [other for other, text in texts.items() if other != path and re.search(rf"\b{path.name}", text)]
+        assert path.resolve() in included or named, f"nothing includes or names {path}"
+
+
+def test_the_files_that_the_guides_name_are_there():
+    folders = "|".join(["base", *sorted(path.name for path in FOLDER.iterdir() if path.is_dir())])
+    name = re.compile(rf"(?:gin_configs/|\b(?=(?:{folders})/)|\b(?=(?:{'|'.join(FAMILIES)})r))[\w/]+\.gin\b")
+    found = {(path.name, match[0]) for path in GUIDES for match in name.finditer(path.read_text())}
+    assert len(found) > 30
+    known = {path.name for path in ALL} | {path.relative_to(FOLDER).as_posix() for path in ALL}
+    missing = {(guide, name) for guide, name in found if name.removeprefix("gin_configs/") not in known}
+    assert missing == {("configuration.md", "faster_r50_fpn.gin")}  # the example of a name that is not there
+
+
+def test_every_file_is_installed():
+    patterns = ast.literal_eval(re.search(r'"tfdet.gin_configs": (\[.*?\])', (ROOT / "setup.py").read_text())[1])
+    depths = {pattern.count("/") for pattern in patterns}
+    assert not [path for path in ALL if len(path.relative_to(FOLDER).parts) - 1 not in depths]
+
+
+@pytest.mark.parametrize("name", BASE)
+def test_the_old_names_say_where_the_file_is_now(name):
+    with pytest.raises(UserError, match=rf"base/{name}.gin is (\S+) now") as error:
+        config.find_gin_file(f"gin_configs/base/{name}.gin")
+    assert (FOLDER / str(error.value).split(" is ")[1].split()[0]).is_file()
+
+
+def test_what_users_were_told_of_is_an_overlay():
+    for old, new in (("finetune", "finetune"), ("tiny_c4", "tiny_c4"), ("profile_h_fpn", "later_revision_fpn")):
+        with pytest.raises(UserError, match=f"base/{old}.gin is overlays/{new}.gin now"):
+            config.find_gin_file(f"base/{old}")
 
 
 def _text_with_includes(path) -> str:
@@ -85,9 +173,9 @@ def test_one_binding_gives_the_2x_schedule(configured, path):
 
 def test_the_file_for_ones_own_data_changes_the_schedule_alone(configured):
     config.register_all()
-    configured(["faster_r101v2_c4_syncbn.gin", "base/finetune.gin"], [])
-    from tfdet.training.loop import Trainer
+    configured(["faster_r101v2_c4_syncbn.gin", "overlays/finetune.gin"], [])
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule = Trainer(), Schedule()
     assert (trainer.epochs, trainer.clip, trainer.frozen) == (12.0, 5.0, ())
@@ -127,10 +215,10 @@ def test_masks_are_pasted_as_their_program_does(configured, file, rule):
 @pytest.mark.parametrize("file", ["retina_r50v1_fpn.gin", "retina_r101v1_fpn.gin"])
 def test_the_tiny_form_of_a_retina_row_has_no_binding_that_nobody_reads(configured, file):
     config.register_all()
-    configured([file, "base/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
+    configured([file, "overlays/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
     from tfdet.detectors import build_detector
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     build_detector(num_classes=3), Trainer(), Schedule()
     configured.now.check_all_bindings_used(not_built=("EvalInput", "TrainInput"))

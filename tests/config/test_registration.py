@@ -168,6 +168,14 @@ def test_a_file_of_ones_own_comes_before_a_shipped_one(configured, shipped, tmp_
     assert Car().doors == 9
 
 
+def test_shipped_files_include_shipped_ones_whatever_the_current_folder_has(configured, shipped, tmp_path):
+    (shipped / "examples").mkdir()
+    (shipped / "examples/car.gin").write_text("include 'faster_car.gin'\n")
+    (tmp_path / "elsewhere/faster_car.gin").write_text("Car.doors = 9\n")
+    configured(["examples/car.gin"])
+    assert Car().doors == 3
+
+
 def test_own_files_may_include_shipped_ones(configured, shipped, tmp_path):
     (tmp_path / "elsewhere/mine.gin").write_text("include 'gin_configs/faster_car.gin'\nCar.seats = 2\n")
     configured(["mine.gin"])
@@ -191,4 +199,4 @@ def test_a_folder_or_nothing_in_place_of_a_file(shipped):
 
 
 def test_the_source_tree_has_its_gin_files():
-    assert (config.gin_configs_folder() / "base").is_dir()
+    assert (config.gin_configs_folder() / "families").is_dir()

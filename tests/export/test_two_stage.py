@@ -8,9 +8,9 @@ from tfdet import config
 from tfdet.config import register_all
 from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
-from tfdet.export.predictor import CheckpointPredictor
 from tfdet.export.saved_model import export
 from tfdet.export.verify import verify
+from tfdet.predict.predictors import CheckpointPredictor
 
 SMALL = [
     "DEPTH = 18",
@@ -29,18 +29,21 @@ NARROW_MASKS = ["MaskHead.channels = 16", "MaskHead.num_convs = 2"]
 @pytest.mark.parametrize(
     "family,bindings",
     [
-        ("base/faster_c4.gin", []),
-        ("base/faster_fpn.gin", []),
-        ("base/faster_c4_v2.gin", ["DEPTH = 26"]),
-        ("base/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"]),
+        ("families/faster_c4.gin", []),
+        ("families/faster_fpn.gin", []),
+        ("families/faster_c4_v2.gin", ["DEPTH = 26"]),
+        ("families/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"]),
         ("examples/mask_r50v1_c4.gin", []),
         ("examples/cascade_mask_r50v1_fpn.gin", ["MlpBboxHead.channels = 64", "FPN.channels = 32", *NARROW_MASKS]),
-        ("base/cascade_c5_v2.gin", ["DEPTH = 26", "ReduceNeck.channels = 32", "MlpBboxHead.channels = 64"]),
+        (
+            "families/faster_c5_v2.gin overlays/cascade.gin",
+            ["DEPTH = 26", "ReduceNeck.channels = 32", "MlpBboxHead.channels = 64"],
+        ),
     ],
 )
 def test_export_finds_what_the_detector_finds(family, bindings, tmp_path):
     register_all()
-    detector = config.parse([family], [*SMALL, *bindings]).build(build_detector, num_classes=3)
+    detector = config.parse(family.split(), [*SMALL, *bindings]).build(build_detector, num_classes=3)
     images = [
         tf.io.encode_jpeg(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
         tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),

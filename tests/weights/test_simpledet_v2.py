@@ -93,7 +93,8 @@ def simpledets_frozen(name):
         pytest.param("faster_r101v2_c4.gin", THIN, 318, 204, marks=pytest.mark.slow),
         pytest.param("trident_r101v2_c4.gin", THIN, 318, 204, marks=pytest.mark.slow),
         ("cascade_r50v2_c5.gin", THIN_CASCADE, 181, 102),
-        ("cascade_r50v2_c5.gin+base/profile_h_cascade.gin", THIN_CASCADE, 186, 102),  # six fc biases, no neck bias
+        # Six more biases of fully connected layers, and none of the neck.
+        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", THIN_CASCADE, 186, 102),
         pytest.param("cascade_r101v2_c5.gin", THIN_CASCADE, 334, 204, marks=pytest.mark.slow),
     ],
 )
@@ -126,10 +127,10 @@ RPN = {
 }
 
 
-def cascade_shapes(profile):
-    neck, size = ("conv_neck", 1) if profile == "S" else ("backbone_reduce", 3)
+def cascade_shapes(revision):
+    neck, size = ("conv_neck", 1) if revision == "first" else ("backbone_reduce", 3)
     shapes = {f"{neck}_weight": (1024, 2048, size, size)}
-    if profile == "S":
+    if revision == "first":
         shapes["conv_neck_bias"] = (1024,)
     for s in ("1st", "2nd", "3rd"):
         shapes |= {
@@ -140,7 +141,7 @@ def cascade_shapes(profile):
             f"bbox_reg_delta_{s}_weight": (8, 1024),
             f"bbox_reg_delta_{s}_bias": (8,),
         }
-        if profile == "H":
+        if revision == "later":
             shapes |= {f"bbox_fc1_{s}_bias": (1024,), f"bbox_fc2_{s}_bias": (1024,)}
     return shapes
 
@@ -172,8 +173,8 @@ def backbone_shapes(units=(3, 4, 6, 3)):
     [
         ("faster_r50v2_c4.gin", HEADS_C4),
         ("trident_r50v2_c4.gin", HEADS_C4),
-        ("cascade_r50v2_c5.gin", cascade_shapes("S")),
-        ("cascade_r50v2_c5.gin+base/profile_h_cascade.gin", cascade_shapes("H")),
+        ("cascade_r50v2_c5.gin", cascade_shapes("first")),
+        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", cascade_shapes("later")),
     ],
 )
 def test_full_width_names_and_shapes_are_the_zoos(row, heads, monkeypatch):

@@ -21,9 +21,11 @@ from tfdet.config.configuration import Configuration
 from tfdet.config.files import find_gin_file, gin_configs_folder
 from tfdet.config.parsing import parse
 from tfdet.config.registration import configurable, declare_scope, explain, original_exception, register_all
+from tfdet.config.zoo import Row, zoo_rows
 
 __all__ = [
     "Configuration",
+    "Row",
     "configurable",
     "declare_scope",
     "explain",
@@ -32,4 +34,5 @@ __all__ = [
     "original_exception",
     "parse",
     "register_all",
+    "zoo_rows",
 ]

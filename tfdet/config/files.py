@@ -7,6 +7,36 @@ from pathlib import Path
 
 from tfdet.errors import UserError
 
+# Where files of gin_configs/base/ are now, by their old stem. Those that are not here kept it, in one of _HOMES.
+_HOMES = ("overlays", "families", "schedules")
+_MOVED = {
+    "c4_trunk": "families/faster_c4",
+    "cascade_c5_v2": "families/faster_c5_v2",
+    "continuous": "families/shared/continuous_two_stage",
+    "continuous_fpn": "detectron2/families/faster_fpn",
+    "continuous_mask": "overlays/mask",
+    "continuous_retina": "families/shared/continuous_retina",
+    "d2": "detectron2/families/faster_fpn",
+    "d2_c4": "detectron2/families/faster_c4",
+    "d2_cascade": "detectron2/overlays/cascade",
+    "d2_fpn": "detectron2/families/faster_fpn",
+    "d2_mask": "detectron2/overlays/mask",
+    "d2_mask_c4": "detectron2/overlays/mask",
+    "d2_retina": "detectron2/families/retina_fpn",
+    "d2_schedule_1x": "detectron2/schedules/1x",
+    "d2_trident": "detectron2/families/trident_c4",
+    "faster_r_v1": "families/faster_c4",
+    "fpn_trunk": "families/faster_fpn",
+    "resnet_v2": "families/faster_c4_v2",
+    "schedule_1x": "schedules/shared/simpledet_1x",
+    "schedule_1x_v2": "schedules/simpledet_1x_v2",
+    "tiny_training": "overlays/shared/tiny",
+    "tv_fpn": "torchvision/families/faster_fpn",
+    "tv_retina": "torchvision/families/retina_fpn",
+    "tv_schedule": "torchvision/schedules/26_epochs",
+    "two_stage": "families/shared/two_stage",
+}
+
 
 def gin_configs_folder() -> Path:
     """The folder with the gin files of tfdet: inside an installed package, or beside it in a source tree."""
@@ -35,7 +65,8 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
     Args:
       path: a path, absolute or relative to the current folder, to the including file's folder or to the gin_configs
         folder (`gin_configs/x.gin` and `x.gin` mean the same there). The ending `.gin` may be left out.
-      including_file: the file whose `include` is being read; its folder comes first.
+      including_file: the file whose `include` is being read; its folder comes first. For a shipped file the current
+        folder is left out.
 
     Returns:
       The path of an existing file.
@@ -47,13 +78,19 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
     written = Path(path).expanduser()
     folders = [Path(), shipped, shipped.parent]
     if including_file is not None:
-        folders.insert(0, including_file.parent)
+        # A shipped row is made of shipped files, whatever lies in the current folder.
+        own = [] if shipped.resolve() in including_file.resolve().parents else [Path()]
+        folders = [including_file.parent, *own, shipped, shipped.parent]
     for candidate in [written, written.with_name(written.name + ".gin")] if written.name else []:
         for folder in folders:
             if (folder / candidate).is_file():
                 return folder / candidate
+    moved = _moved(written, shipped)
+    if moved:
+        raise UserError(f"gin file {path!r} not found: base/{written.stem}.gin is {moved} now.")
     known = {}
-    for folder in [*(folder / written.parent for folder in folders), shipped, shipped / "base"]:
+    below = sorted({found.parent for found in shipped.rglob("*.gin")})
+    for folder in [*(folder / written.parent for folder in folders), shipped, *below]:
         for found in sorted(folder.glob("*.gin")) if folder.is_dir() else []:
             known.setdefault(found.name, found)
     near = nearest(written.name.removesuffix(".gin") + ".gin", known)
@@ -61,3 +98,12 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
     if written.is_dir():
         hint = " It is a folder: name a file in it." + hint
     raise UserError(f"gin file {path!r} not found (looked in the current folder, then in {shipped}).{hint}")
+
+
+def _moved(written: Path, shipped: Path) -> str | None:
+    """The present name of a file that was in gin_configs/base/, None for other names."""
+    if written.parent.name != "base":
+        return None
+    stem = written.name.removesuffix(".gin").replace("profile_h", "later_revision")
+    names = [_MOVED[stem]] if stem in _MOVED else [f"{home}/{stem}" for home in _HOMES]
+    return next((f"{name}.gin" for name in names if (shipped / f"{name}.gin").is_file()), None)

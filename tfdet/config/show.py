@@ -14,7 +14,7 @@ from tfdet.config.files import gin_configs_folder
 DEFAULT = "default"
 """The place of a value that no file binds."""
 
-_LAST = ("Trainer", "Schedule", "TrainInput", "EvalInput")  # behind the detector and its parts, in this order
+_LAST = ("Trainer", "Schedule", "TrainInput", "EvalInput", "Row")  # behind the detector and its parts, in this order
 
 
 class Setting(NamedTuple):

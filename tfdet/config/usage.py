@@ -11,9 +11,9 @@ from tfdet.config.bindings import MACRO, Binding, Bindings
 from tfdet.config.files import did_you_mean, nearest
 from tfdet.errors import UserError
 
-# Packages whose parts a training run may leave to other commands. Their parameters' names and types are checked all
-# the same, at parse time.
-OTHER_COMMANDS = ("tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
+# Packages whose parts a training run may leave to other commands; tfdet.config has what a row says of itself. Their
+# parameters' names and types are checked all the same, at parse time.
+OTHER_COMMANDS = ("tfdet.config", "tfdet.predict", "tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
 
 
 def check_all_bindings_used(configuration: Bindings, not_built: Iterable[str] = ()) -> None:

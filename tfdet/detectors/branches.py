@@ -5,10 +5,13 @@ Li et al., Scale-Aware Trident Networks for Object Detection, ICCV 2019.
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeFloat, Range
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.errors import ParameterError
 from tfdet.ops.boxes import area
@@ -16,6 +19,7 @@ from tfdet.ops.class_aware_nms import class_aware_nms
 from tfdet.structures import Candidates, Detections
 
 NO_BOUND = -1
+_Largest = Annotated[float, Range(least=NO_BOUND)]
 
 
 @configurable
@@ -35,13 +39,9 @@ class ScaleBranches:
 
     def __init__(
         self,
-        valid_ranges: tuple[tuple[float, float], ...] | None = ((0, 90), (30, 160), (90, -1)),
-        suppression: str = "joint",
+        valid_ranges: tuple[tuple[NonNegativeFloat, _Largest], ...] | None = ((0, 90), (30, 160), (90, -1)),
+        suppression: Literal["joint", "each_first"] = "joint",
     ):
-        if suppression not in ("joint", "each_first"):
-            raise ParameterError(
-                f'Expected ScaleBranches.suppression to be "joint" or "each_first". Received: {suppression!r}'
-            )
         if suppression == "each_first" and valid_ranges is not None:
             raise ParameterError('Expected ScaleBranches.valid_ranges = None with suppression "each_first"')
         self.valid_ranges = None if valid_ranges is None else tuple(tuple(r) for r in valid_ranges)

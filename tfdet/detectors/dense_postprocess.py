@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.detectors.postprocess import check_vote, without_empty
-from tfdet.errors import ParameterError
+from tfdet.config.ranges import Fraction, PositiveFloat, PositiveFraction, PositiveInt
+from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
 from tfdet.ops.class_aware_nms import class_aware_nms
+from tfdet.ops.nms import NmsMethod
 from tfdet.structures import Candidates, Detections
 
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
@@ -81,10 +83,10 @@ class DensePostProcess:
         pre_nms_top_n: pairs of a box and a class kept of each level.
         iou_threshold: NMS drops a box that overlaps a better one of its class by more.
         max_detections: D, kept per image over all classes.
-        bound_growth: whether a box grows by 1000 / 16 at most (profile S), or without bound (profile H).
+        bound_growth: whether a box grows by 1000 / 16 at most (SimpleDet's first release), or without bound (its
+            later revision).
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
-        convention: of boxes, "legacy_plus_one" or "continuous".
         clip: "candidates" before suppression, or "detections" after it, when those without an area are dropped
             (Detectron2).
         vote_iou_threshold: moves each detection to the mean of the boxes of its class, weighted by their scores, that
@@ -93,29 +95,24 @@ class DensePostProcess:
 
     def __init__(
         self,
-        score_threshold: float = 0.05,
-        coarsest_score_threshold: float = 0.0,
-        pre_nms_top_n: int = 1000,
-        iou_threshold: float = 0.5,
-        max_detections: int = 100,
+        score_threshold: Fraction = 0.05,
+        coarsest_score_threshold: Fraction = 0.0,
+        pre_nms_top_n: PositiveInt = 1000,
+        iou_threshold: Fraction = 0.5,
+        max_detections: PositiveInt = 100,
         bound_growth: bool = True,
-        nms_method: str = "hard",
-        nms_sigma: float = 0.5,
-        convention: str = LEGACY,
-        clip: str = "candidates",
-        vote_iou_threshold: float | None = None,
+        nms_method: NmsMethod = "hard",
+        nms_sigma: PositiveFloat = 0.5,
+        clip: Literal["candidates", "detections"] = "candidates",
+        vote_iou_threshold: PositiveFraction | None = None,
     ):
-        check_vote(vote_iou_threshold, "DensePostProcess")
-        if clip not in ("candidates", "detections"):
-            raise ParameterError(
-                f'Expected DensePostProcess.clip to be "candidates" or "detections". Received: {clip!r}'
-            )
         self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
         self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
         self.bound_growth = bound_growth
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
-        self.convention, self.clip = convention, clip
+        self.clip = clip
         self.vote_iou_threshold = vote_iou_threshold
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def candidates(
         self, predictions: Sequence[tuple[tf.Tensor, tf.Tensor]], anchors: Sequence[tf.Tensor], image_info: tf.Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,8 @@ from tfdet.ops import native, nms_portable
 from tfdet.ops.boxes import LEGACY, extra_pixel, to_float32
 from tfdet.structures import Detections
 
-METHODS = ("hard", "linear", "gaussian")
+NmsMethod = Literal["hard", "linear", "gaussian"]
+METHODS = get_args(NmsMethod)
 
 tf.no_gradient("TfdetBatchedNms")
 
@@ -80,7 +81,7 @@ def multiclass_nms(
     iou_threshold: float,
     max_detections: int,
     convention: str = LEGACY,
-    method: str = "hard",
+    method: NmsMethod = "hard",
     sigma: float = 0.5,
 ) -> Detections:
     """Suppression inside every class, then the best detections over all classes. No gradient flows through it.
