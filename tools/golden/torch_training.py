@@ -85,8 +85,8 @@ def training_batch(golden: TorchGolden) -> Batch:
         boxes=tf.constant(boxes[None]),
         classes=tf.constant(classes[None]),
         image_ids=tf.constant([0], tf.int64),
-        edges=tf.constant(np.stack(edges, axis=1)[None], tf.float32),
-        edge_parts=tf.zeros([1, len(boxes), 4], tf.int32),
+        edges=tf.constant(np.stack(edges, axis=1).reshape(1, -1, 4), tf.float32),
+        edge_owners=tf.constant([[[number, 0] for number in range(len(boxes)) for _ in edges]], tf.int32),
     )
 
 
