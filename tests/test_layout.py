@@ -18,8 +18,12 @@ ORDER = [
     ["detectors"],
     ["weights"],
     ["training"],
-    ["evaluate", "export", "report"],
+    ["report"],
+    ["predict"],
+    ["evaluate"],
+    ["export"],
     ["bench"],
+    ["exported_model", "model", "run"],
     ["commands"],
 ]
 # Below a module's first line these are imported where they are used: each costs seconds, or is not needed by all.

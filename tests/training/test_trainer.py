@@ -5,7 +5,6 @@ import tensorflow as tf
 from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import UserError
-from tfdet.export.predictor import load_signatures
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.training.plan import RunPlan
 from tfdet.training.schedule import Schedule
@@ -31,12 +30,6 @@ def test_tensor_float_32_is_off_unless_it_is_asked_for():
         parts = make_parts(strategy, detector, trainer)
         table = start_table(detector, train_input, strategy, "run", trainer, schedule, plan, parts, "initial values")
         assert table["precision"] == ("float32, TensorFloat-32 allowed" if allowed else "float32")
-
-
-def test_an_exported_model_is_run_without_tensor_float_32(tmp_path):
-    with pytest.raises(UserError, match="is no SavedModel"):
-        load_signatures(tmp_path)
-    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_epochs_give_the_steps():

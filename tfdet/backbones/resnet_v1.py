@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveFloat, PositiveInt, Range
+from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from tfdet.errors import ParameterError
 from tfdet.layers import BN_EPSILON, DilatedConv2D, Norm, SymmetricConv2D, convolve_and_normalize, make_norm, recomputed
 
@@ -176,7 +176,7 @@ class ResNetV1(keras.layers.Layer):
         stem_channels: of the first convolution; None: 64 times width.
         stride_on: the convolution of a stage's first unit that has the stride: "1x1" (MSRA, Detectron2's R-50) or "3x3"
             (torchvision).
-        epsilon: of every BN.
+        epsilon: of every BN; torchvision's published COCO_V1 detectors were trained with 0.
         branches: dilations of stage 3, one a branch, while training; () for no branches (Detectron2's TridentNet, whose
             branches begin in the stage's first unit).
         test_branches: the same while testing: `branches`, or the one of a TridentNet-Fast.
@@ -194,7 +194,7 @@ class ResNetV1(keras.layers.Layer):
         width: PositiveFloat = 1.0,
         stem_channels: PositiveInt | None = None,
         stride_on: StrideOn = "1x1",
-        epsilon: PositiveFloat = BN_EPSILON,
+        epsilon: NonNegativeFloat = BN_EPSILON,
         branches: tuple[PositiveInt, ...] = (),
         test_branches: tuple[PositiveInt, ...] = (),
         recompute: tuple[Stage, ...] = (),

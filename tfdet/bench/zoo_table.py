@@ -33,7 +33,7 @@ minival (the images of val2017); 1080Ti, in half precision Titan V. The columns 
 are empty where nobody did. Parameters are all numbers of all variables, statistics of BN included. Multiply-adds are
 those of convolutions and matrix products of one image of 800x1333 in testing. "Two steps checked": the full-size model
 took two training steps on small images with finite losses, had as many tensors as SimpleDet's checkpoint and the same
-frozen, was restored, exported and verified (`tfdet zoo --check`).
+frozen, was restored, exported and verified (`python -m tools.check_rows ROW`).
 """
 
 

@@ -1,7 +1,7 @@
 """List the model zoo: what SimpleDet published of each row, and what was measured with tfdet.
 
-Measured figures come from a results file that `tfdet evaluate --results`, `tfdet benchmark ... --results` and the flags
---sizes and --check of this command append to. What nobody measured stays empty.
+Measured figures come from a results file that `tfdet evaluate --results`, `tfdet benchmark ... --results` and the flag
+--sizes of this command append to. What nobody measured stays empty.
 """
 
 from __future__ import annotations
@@ -24,12 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes", action="store_true", help="count parameters and multiply-adds first: builds each model"
     )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="check each row first: two training steps of the full-size model on small drawn images, frozen tensors "
-        "compared with SimpleDet's, restored, exported, verified",
-    )
     parser.add_argument("--write", metavar="FILE.md", help="write the table to this markdown file as well")
 
 
@@ -51,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if not console.is_terminal:
         console = Console(width=160)
     failed = []
-    if args.sizes or args.check:
-        failed = _measure(args, [row.name for row in chosen], console)
+    if args.sizes:
+        failed = _measure(args.results, [row.name for row in chosen])
 
     from tfdet.bench import zoo_table
     from tfdet.bench.results import read_results
@@ -65,30 +59,15 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_CHECK_FAILED if failed else EXIT_OK
 
 
-def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
-    """Measures rows, each of several in a process of its own to free memory; the names of those that failed."""
+def _measure(results: str, names: list[str]) -> list[str]:
+    """Counts rows, each of several in a process of its own to free memory; the names of those that failed."""
     if len(names) > 1:
-        flags = [flag for flag in ("--sizes", "--check") if getattr(args, flag[2:])]
-        command = [sys.executable, "-m", "tfdet", "zoo", "--results", args.results, *flags]
+        command = [sys.executable, "-m", "tfdet", "zoo", "--results", results, "--sizes"]
         return [name for name in names if subprocess.run([*command, name], check=False).returncode]
     from tfdet.bench.results import append_result
-    from tfdet.errors import UserError
 
     (name,) = names
-    if args.sizes:
-        append_result(args.results, "model", name, **_size(name))
-    if args.check:
-        from tfdet.bench.row_check import check_row
-        from tfdet.config import register_all
-
-        register_all()
-        try:
-            figures = check_row(name)
-        except UserError as error:
-            console.print(f"[red]{name}: FAILED: {error}", highlight=False)
-            return [name]
-        append_result(args.results, "check", name, **figures)
-        console.print(f"{name}: {figures}", highlight=False)
+    append_result(results, "model", name, **_size(name))
     return []
 
 

@@ -76,7 +76,18 @@ def decode_image(encoded: bytes) -> np.ndarray:
     Raises:
         ImageError: the bytes are not an image, or end too early.
     """
-    image = _open(encoded)
+    return upright_rgb(_open(encoded))
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of a PIL image of any mode, turned upright by its EXIF orientation.
+
+    Returns:
+        uint8 [H, W, 3], RGB; alpha is dropped and 16 bits keep their high byte.
+
+    Raises:
+        ImageError: its pixels are floating-point numbers, or cannot be decoded.
+    """
     return np.array(_to_rgb(_transpose(image)))
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveFloat, PositiveInt
+from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from tfdet.layers import BN_EPSILON, Norm, make_final_norm
 
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
@@ -29,6 +29,7 @@ class BoxPredictor(keras.layers.Layer):
 
     def __init__(self, num_classes: int, class_agnostic: bool, name: str = "predictor"):
         super().__init__(name=name)
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
         outputs = 8 if class_agnostic else 4 * (1 + num_classes)
         # Float32 whatever the policy, as SimpleDet's fp16 rows have it.
         cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (0.01, 0.001))
@@ -38,6 +39,9 @@ class BoxPredictor(keras.layers.Layer):
     def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = tf.cast(features, tf.float32)
         return self.cls(features), self.box(features)
+
+    def get_config(self):
+        return {"num_classes": self.num_classes, "class_agnostic": self.class_agnostic, "name": self.name}
 
 
 @configurable
@@ -67,7 +71,7 @@ class C5BboxHead(keras.layers.Layer):
         class_agnostic: bool = True,
         strides: Literal[1, 2] = 1,
         stride_on: StrideOn = "1x1",
-        epsilon: PositiveFloat = BN_EPSILON,
+        epsilon: NonNegativeFloat = BN_EPSILON,
         recompute: bool = False,
         name: str = "bbox_head",
     ):

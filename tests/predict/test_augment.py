@@ -10,11 +10,11 @@ from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, PictureInput, pict
 from tfdet.data.resize import Resize
 from tfdet.detectors import DensePostProcess, PostProcess
 from tfdet.errors import UserError
-from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation
 from tfdet.evaluate.run import evaluate
-from tfdet.export.predictor import CheckpointPredictor
 from tfdet.ops.boxes import CONTINUOUS
 from tfdet.ops.nms import multiclass_nms
+from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation
+from tfdet.predict.predictors import CheckpointPredictor
 from tfdet.structures import Candidates
 
 TRUNKS = ("fpn", "retina", "mask")  # the last on C4
@@ -175,7 +175,7 @@ def test_prediction_resizes_the_image_for_every_scale():
     one = CheckpointPredictor(ColorCandidates(), *arguments, TestTimeAugmentation((64,)))(image)
     np.testing.assert_allclose(plain.boxes, one.boxes, atol=1e-4)
     several = CheckpointPredictor(ColorCandidates(), *arguments, TestTimeAugmentation((32, 64), flip=True))(image)
-    assert several.classes.tolist() == plain.classes.tolist()
+    assert several.class_ids.tolist() == plain.class_ids.tolist()
     np.testing.assert_allclose(plain.boxes, several.boxes, atol=2.5)
 
 
