@@ -6,10 +6,12 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import contextlib  # noqa: E402
 import faulthandler  # noqa: E402
 import gc  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import gin  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -64,12 +66,31 @@ def golden():
     return load
 
 
+class Configured:
+    """Parses, and keeps the configuration active until the test ends or the next call; `now` is the active one."""
+
+    def __init__(self, stack: contextlib.ExitStack):
+        self._stack, self.now = stack, None
+
+    def __call__(self, gin_files=(), gin_params=()) -> config.Configuration:
+        self._stack.close()
+        self.now = config.parse(gin_files, gin_params)
+        return self._stack.enter_context(self.now.active())
+
+
+@pytest.fixture
+def configured():
+    """`configured(gin_files, gin_params)`: what is built in the rest of the test takes its parameters from these."""
+    with contextlib.ExitStack() as stack:
+        yield Configured(stack)
+
+
 @pytest.fixture(autouse=True)
 def clean_configuration():
     """No gin binding of one test reaches another."""
-    config.parse()
+    assert not gin.config._CONFIG
     yield
-    config.parse()
+    assert not gin.config._CONFIG
 
 
 @pytest.fixture(autouse=True)

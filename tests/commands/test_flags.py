@@ -8,6 +8,7 @@ import gin
 import pytest
 
 from tests.config.parts import Car
+from tfdet import config
 from tfdet.commands import flags
 from tfdet.errors import UserError
 
@@ -17,7 +18,7 @@ def inputs(monkeypatch):
     """The input classes are registered, without an import of the whole package."""
     import tfdet.data.inputs  # noqa: F401
 
-    monkeypatch.setattr(flags, "register_all", lambda: None)
+    monkeypatch.setattr(config, "register_all", lambda: None)
 
 
 def parsed(*argv: str) -> argparse.Namespace:
@@ -37,15 +38,15 @@ def test_files_and_parameters_may_be_repeated(tmp_path, inputs):
         f"--gin_file={tmp_path}/1.gin", "--gin_file", f"{tmp_path}/2.gin", "--gin_param=Car.name='a'",
         "--gin_param", "Car.seats = 9",
     )  # fmt: skip
-    flags.configure(args)
-    assert (Car().doors, Car().seats, Car().name) == (2, 9, "a")
+    car = flags.configure(args).build(Car)
+    assert (car.doors, car.seats, car.name) == (2, 9, "a")
 
 
 def test_data_flags_set_the_inputs_whatever_the_folder_is_called(tmp_path, inputs):
     folder = tmp_path / 'it\'s "data"'
     folder.mkdir()
-    flags.configure(parsed("--gin_param=Car.doors = 2", f"--train_data={folder}", f"--eval_data={folder}"))
-    assert gin.query_parameter("TrainInput.data_dir") == gin.query_parameter("EvalInput.data_dir") == str(folder)
+    chosen = flags.configure(parsed("--gin_param=Car.doors = 2", f"--train_data={folder}", f"--eval_data={folder}"))
+    assert chosen.value("TrainInput.data_dir") == chosen.value("EvalInput.data_dir") == str(folder)
 
 
 def test_data_folder_that_is_none(tmp_path, inputs):
@@ -55,11 +56,10 @@ def test_data_folder_that_is_none(tmp_path, inputs):
 
 def test_the_configuration_of_a_run_is_taken_from_its_folder(tmp_path, inputs):
     (tmp_path / "config.gin").write_text("Car.doors = 7\n")
-    flags.configure(parsed(f"--model_dir={tmp_path}"), from_run=True)
-    assert Car().doors == 7
+    assert flags.configure(parsed(f"--model_dir={tmp_path}"), from_run=True).build(Car).doors == 7
     (tmp_path / "mine.gin").write_text("Car.doors = 8\n")
-    flags.configure(parsed(f"--model_dir={tmp_path}", f"--gin_file={tmp_path}/mine.gin"), from_run=True)
-    assert Car().doors == 8
+    args = parsed(f"--model_dir={tmp_path}", f"--gin_file={tmp_path}/mine.gin")
+    assert flags.configure(args, from_run=True).build(Car).doors == 8
 
 
 def test_no_configuration_at_all(tmp_path, inputs):
@@ -70,6 +70,6 @@ def test_no_configuration_at_all(tmp_path, inputs):
 
 
 def test_register_all_makes_the_parts_of_every_package_known():
-    flags.register_all()
+    config.register_all()
     for name in ("build_detector", "ResNetV1", "FPN"):
         assert gin.config._REGISTRY.matching_selectors(name), name

@@ -9,7 +9,6 @@ import gin
 import pytest
 
 from tfdet import config
-from tfdet.commands.flags import register_all
 from tfdet.config.usage import unread_bindings
 from tfdet.errors import UserError
 
@@ -42,17 +41,17 @@ tv_retina tv_schedule two_stage
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_parses_and_every_model_binding_is_read(path):
-    register_all()
+def test_parses_and_every_model_binding_is_read(configured, path):
+    config.register_all()
     # Depth and width do not matter to what is read; a full ResNet-101 takes a minute to build.
     text = _text_with_includes(path)
     narrow = ["WIDTH = 0.125"] if "%WIDTH" in text else []
     if "%DEPTH" in text:
         # The least that the backbone has: branches of ResNet-v1 are of bottleneck units.
         narrow += [f"DEPTH = {26 if '@ResNetV2' in text else 50 if 'ResNetV1.branches' in text else 18}"]
-    config.parse([str(path)], narrow)
+    configured([str(path)], narrow)
     gin.get_configurable("build_detector")(num_classes=3)
-    left = unread_bindings(["tfdet.training", "tfdet.data"])
+    left = unread_bindings(configured.now, ["tfdet.training", "tfdet.data"])
     assert not left, f"no part of the detector reads {left}"
 
 
@@ -74,25 +73,25 @@ def test_every_row_says_what_to_expect_and_where_the_figure_is_from():
 
 
 def test_training_does_not_refuse_what_a_row_says_of_itself():
-    register_all()
-    config.parse(["faster_r50v1_c4.gin"])
-    assert gin.query_parameter("Row.box_ap") == 34.2
-    assert not [binding for binding in unread_bindings() if binding.selector.endswith("Row")]
+    config.register_all()
+    configuration = config.parse(["faster_r50v1_c4.gin"])
+    assert configuration.value("Row.box_ap") == 34.2
+    assert not [binding for binding in unread_bindings(configuration) if binding.selector.endswith("Row")]
 
 
 def test_a_row_says_its_figures_in_numbers():
-    register_all()
+    config.register_all()
     with pytest.raises(UserError, match="Row.memory_gb"):
         config.parse(["faster_r50v1_c4.gin"], ["Row.memory_gb = '8.4G'"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_its_configuration_as_text_is_the_same(path):
-    register_all()
-    config.parse([str(path)])
-    text = config.config_str()
-    config.parse([], [text])
-    assert config.config_str() == text
+def test_its_configuration_as_text_is_the_same(configured, path):
+    config.register_all()
+    configured([str(path)])
+    text = configured.now.text()
+    configured([], [text])
+    assert configured.now.text() == text
 
 
 @pytest.mark.parametrize("path", ROWS, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -156,12 +155,12 @@ def _text_with_includes(path) -> str:
 
 
 @pytest.mark.parametrize("path", ZOO, ids=lambda path: path.name)
-def test_one_binding_gives_the_2x_schedule(path):
+def test_one_binding_gives_the_2x_schedule(configured, path):
     """12 epochs of 7,330 steps: the length of COCO's at 16 images."""
-    register_all()
+    config.register_all()
     lengths = []
     for params in ([], ["Schedule.length_factor = 2"]):
-        config.parse([str(path)], params)
+        configured([str(path)], params)
         schedule = gin.get_configurable("Schedule")()
         rate = schedule.for_batch(16)
         steps = gin.get_configurable("Trainer")().total_steps(14660, schedule.length_factor)
@@ -172,9 +171,9 @@ def test_one_binding_gives_the_2x_schedule(path):
     assert long_rest == rest
 
 
-def test_the_file_for_ones_own_data_changes_the_schedule_alone():
-    register_all()
-    config.parse(["faster_r101v2_c4_syncbn.gin", "overlays/finetune.gin"], [])
+def test_the_file_for_ones_own_data_changes_the_schedule_alone(configured):
+    config.register_all()
+    configured(["faster_r101v2_c4_syncbn.gin", "overlays/finetune.gin"], [])
     from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
 
@@ -184,10 +183,10 @@ def test_the_file_for_ones_own_data_changes_the_schedule_alone():
     assert schedule.warnings(2, 1230) == []
 
 
-def test_detectron2s_tridentnet_learns_as_its_configuration_says():
+def test_detectron2s_tridentnet_learns_as_its_configuration_says(configured):
     """projects/TridentNet/configs/Base-TridentNet-Fast-C4.yaml of Detectron2."""
-    register_all()
-    config.parse(["detectron2/trident_fast_r50_c4.gin"], [])
+    config.register_all()
+    configured(["detectron2/trident_fast_r50_c4.gin"], [])
     from tfdet.heads.proposals import ProposalGenerator
     from tfdet.targets.assigners import RoiTargetSampler
 
@@ -205,21 +204,21 @@ def test_detectron2s_tridentnet_learns_as_its_configuration_says():
         ("torchvision/maskrcnn_r50_fpn.gin", "torchvision"),
     ],
 )
-def test_masks_are_pasted_as_their_program_does(file, rule):
-    register_all()
-    config.parse([file], ["WIDTH = 0.125"])
+def test_masks_are_pasted_as_their_program_does(configured, file, rule):
+    config.register_all()
+    configured([file], ["WIDTH = 0.125"])
     from tfdet.detectors import build_detector
 
     assert build_detector(num_classes=3).mask_paste == rule
 
 
 @pytest.mark.parametrize("file", ["retina_r50v1_fpn.gin", "retina_r101v1_fpn.gin"])
-def test_the_tiny_form_of_a_retina_row_has_no_binding_that_nobody_reads(file):
-    register_all()
-    config.parse([file, "overlays/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
+def test_the_tiny_form_of_a_retina_row_has_no_binding_that_nobody_reads(configured, file):
+    config.register_all()
+    configured([file, "overlays/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
     from tfdet.detectors import build_detector
     from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
 
     build_detector(num_classes=3), Trainer(), Schedule()
-    config.check_all_bindings_used(not_built=("EvalInput", "TrainInput"))
+    configured.now.check_all_bindings_used(not_built=("EvalInput", "TrainInput"))

@@ -9,34 +9,34 @@ from tfdet import config
 from tfdet.errors import UserError
 
 
-def test_bindings_reach_the_constructor_and_parameters_override_files(tmp_path):
+def test_bindings_reach_the_constructor_and_parameters_override_files(configured, tmp_path):
     file = tmp_path / "car.gin"
     file.write_text("DOORS = 2\nCar.engine = @Engine()\nCar.doors = %DOORS\nEngine:\n  power = 80\n  cylinders = 6")
-    config.parse([str(file)], ["Car.name = 'mine'", "Engine.cylinders = 8"])
+    configured([str(file)], ["Car.name = 'mine'", "Engine.cylinders = 8"])
     car = Car()
     assert (car.doors, car.name, car.engine.power, car.engine.cylinders) == (2, "mine", 80, 8)
 
 
-def test_parse_replaces_the_earlier_configuration():
-    config.parse([], ["Car.doors = 2"])
-    config.parse([], ["Car.name = 'x'"])
+def test_parse_replaces_the_earlier_configuration(configured):
+    configured([], ["Car.doors = 2"])
+    configured([], ["Car.name = 'x'"])
     assert Car().doors == 4
 
 
-def test_later_files_override_earlier_ones(tmp_path):
+def test_later_files_override_earlier_ones(configured, tmp_path):
     for doors in (2, 3):
         (tmp_path / f"{doors}.gin").write_text(f"Car.doors = {doors}\n")
-    config.parse([str(tmp_path / "2.gin"), str(tmp_path / "3.gin")])
+    configured([str(tmp_path / "2.gin"), str(tmp_path / "3.gin")])
     assert Car().doors == 3
 
 
-def test_include_is_relative_to_the_including_file(tmp_path, monkeypatch):
+def test_include_is_relative_to_the_including_file(configured, tmp_path, monkeypatch):
     (tmp_path / "deep/base").mkdir(parents=True)
     (tmp_path / "deep/base/engine.gin").write_text("include 'sizes.gin'\nEngine.cylinders = 3\n")
     (tmp_path / "deep/base/sizes.gin").write_text("Car.doors = 5\n")
     (tmp_path / "deep/car.gin").write_text("include 'base/engine.gin'\nEngine.power = 1.5\n")
     monkeypatch.chdir(tmp_path)
-    config.parse(["deep/car.gin"])
+    configured(["deep/car.gin"])
     assert (Car().doors, Engine().cylinders, Engine().power) == (5, 3, 1.5)
 
 
@@ -128,8 +128,8 @@ def test_macro_defined_through_itself(refused):
     assert "defined through itself" in refused("A = %B", "B = %A", "Car.doors = %A")
 
 
-def test_macro_whose_user_was_overridden_is_no_error():
-    config.parse([], ["DOORS = 2", "Car.doors = %DOORS", "Car.doors = 3"])
+def test_macro_whose_user_was_overridden_is_no_error(configured):
+    configured([], ["DOORS = 2", "Car.doors = %DOORS", "Car.doors = 3"])
     assert Car().doors == 3
 
 
@@ -139,8 +139,8 @@ def test_mistyped_scope(refused):
     assert "This configuration uses no scope" not in message
 
 
-def test_scopes_of_references_and_of_code_are_known():
-    config.parse(
+def test_scopes_of_references_and_of_code_are_known(configured):
+    configured(
         [],
         [
             "Car.engine = @front/left/Engine()",
@@ -154,17 +154,17 @@ def test_scopes_of_references_and_of_code_are_known():
     assert (car.engine.power, car.engine.cylinders) == (3, 2)
 
 
-def test_a_scope_that_only_an_overridden_value_opened_is_no_error():
-    config.parse([], ["Car.engine = @front/Engine()", "front/Engine.power = 3", "Car.engine = @ElectricEngine()"])
+def test_a_scope_that_only_an_overridden_value_opened_is_no_error(configured):
+    configured([], ["Car.engine = @front/Engine()", "front/Engine.power = 3", "Car.engine = @ElectricEngine()"])
     assert isinstance(Car().engine, ElectricEngine)
 
 
-def test_any_parameter_of_a_function_with_keyword_arguments():
-    config.parse([], ["build_anything.whatever = 3"])
+def test_any_parameter_of_a_function_with_keyword_arguments(configured):
+    configured([], ["build_anything.whatever = 3"])
     assert build_anything() == {"whatever": 3}
 
 
-def test_ambiguous_names_are_listed(refused):
+def test_ambiguous_names_are_listed(configured, refused):
     def twin(size: int = 1):
         return size
 
@@ -172,11 +172,11 @@ def test_ambiguous_names_are_listed(refused):
     config.configurable("twin_part", module="other.place")(lambda size=1: size)
     message = refused("twin_part.size = 2")
     assert "one.place.twin_part" in message and "other.place.twin_part" in message
-    config.parse([], ["one.place.twin_part.size = 2"])
+    configured([], ["one.place.twin_part.size = 2"])
 
 
-def test_parse_failing_leaves_later_parses_whole():
+def test_parse_failing_leaves_later_parses_whole(configured):
     with pytest.raises(UserError):
-        config.parse([], ["Car.doors = 'x'"])
-    config.parse([], ["Car.doors = 3"])
+        configured([], ["Car.doors = 'x'"])
+    configured([], ["Car.doors = 3"])
     assert Car().doors == 3

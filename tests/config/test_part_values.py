@@ -4,7 +4,6 @@ import pytest
 
 from tfdet import config
 from tfdet.commands import one_line
-from tfdet.commands.flags import register_all
 
 
 @pytest.mark.parametrize(
@@ -22,9 +21,9 @@ from tfdet.commands.flags import register_all
         ("retina_r50v1_fpn.gin", ["DensePostProcess.clip = 'all'"], "DensePostProcess.clip to be"),
     ],
 )
-def test_a_value_outside_a_parts_range(file, bindings, expected):
-    register_all()
-    config.parse([file], bindings)
+def test_a_value_outside_a_parts_range(configured, file, bindings, expected):
+    config.register_all()
+    configured([file], bindings)
     from tfdet.detectors import build_detector
 
     with pytest.raises(Exception) as error:

@@ -44,8 +44,8 @@ class ScaleByThree(ScaleLayer):
     """A layer under a configurable one, with the constructor of its parent."""
 
 
-def test_keras_layers_and_models_take_bindings():
-    config.parse([], ["ScaleLayer.factor = 3", "shifting_model.shift = 5.0"])
+def test_keras_layers_and_models_take_bindings(configured):
+    configured([], ["ScaleLayer.factor = 3", "shifting_model.shift = 5.0"])
     one = np.ones((1, 2), np.float32)
     assert float(ScaleLayer()(one)[0, 0]) == 3 and float(ShiftModel(name="m")(one)[0, 0]) == 6
     assert float(ScaleLayer(factor=4.0)(one)[0, 0]) == 4
@@ -70,14 +70,14 @@ def test_layer_parameters_are_checked_like_others(refused):
     assert "expected a float, got the str 'x'" in refused("ScaleLayer.factor = 'x'")
 
 
-def test_a_literal_where_a_layer_is_expected(refused):
+def test_a_literal_where_a_layer_is_expected(configured, refused):
     @config.configurable
     def build_around(layer: keras.layers.Layer | None = None, plain: keras.layers.Layer = None):
         return layer, plain
 
     assert "expected Layer: a reference such as @Name(), got the str 'relu'" in refused("build_around.plain = 'relu'")
     assert "Write @ScaleLayer()." in refused("build_around.layer = @ScaleLayer")
-    config.parse([], ["build_around.layer = @ScaleLayer()"])
+    configured([], ["build_around.layer = @ScaleLayer()"])
     assert isinstance(build_around()[0], ScaleLayer)
 
 
@@ -87,7 +87,7 @@ def test_functions_and_classes_keep_name_doc_and_identity():
     assert list(inspect.signature(Car).parameters)[0] == "engine"
 
 
-def test_a_class_without_constructor_of_its_own():
+def test_a_class_without_constructor_of_its_own(configured):
     class Base:
         def __init__(self, size: int = 1):
             self.size = size
@@ -96,7 +96,7 @@ def test_a_class_without_constructor_of_its_own():
     class Derived(Base):
         pass
 
-    config.parse([], ["Derived.size = 3"])
+    configured([], ["Derived.size = 3"])
     assert Derived().size == 3 and Base().size == 1
 
 
@@ -157,28 +157,28 @@ def test_shipped_files_are_found_from_any_folder(shipped, name):
     assert config.find_gin_file(name).resolve().parent in (shipped, shipped / "base")
 
 
-def test_shipped_files_include_each_other_from_any_folder(shipped):
-    config.parse(["faster_car"])
+def test_shipped_files_include_each_other_from_any_folder(configured, shipped):
+    configured(["faster_car"])
     assert Car().doors == 3 and isinstance(Car().engine, Engine)
 
 
-def test_a_file_of_ones_own_comes_before_a_shipped_one(shipped, tmp_path):
+def test_a_file_of_ones_own_comes_before_a_shipped_one(configured, shipped, tmp_path):
     (tmp_path / "elsewhere/faster_car.gin").write_text("Car.doors = 9\n")
-    config.parse(["faster_car.gin"])
+    configured(["faster_car.gin"])
     assert Car().doors == 9
 
 
-def test_shipped_files_include_shipped_ones_whatever_the_current_folder_has(shipped, tmp_path):
+def test_shipped_files_include_shipped_ones_whatever_the_current_folder_has(configured, shipped, tmp_path):
     (shipped / "examples").mkdir()
     (shipped / "examples/car.gin").write_text("include 'faster_car.gin'\n")
     (tmp_path / "elsewhere/faster_car.gin").write_text("Car.doors = 9\n")
-    config.parse(["examples/car.gin"])
+    configured(["examples/car.gin"])
     assert Car().doors == 3
 
 
-def test_own_files_may_include_shipped_ones(shipped, tmp_path):
+def test_own_files_may_include_shipped_ones(configured, shipped, tmp_path):
     (tmp_path / "elsewhere/mine.gin").write_text("include 'gin_configs/faster_car.gin'\nCar.seats = 2\n")
-    config.parse(["mine.gin"])
+    configured(["mine.gin"])
     assert (Car().doors, Car().seats) == (3, 2)
 
 

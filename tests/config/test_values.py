@@ -77,9 +77,9 @@ def test_wrong_types(refused, binding, expected):
         "Car.doors = %gin.REQUIRED",
     ],
 )
-def test_values_that_fit_or_may_fit(binding):
-    config.parse([], [binding])
-    assert config.is_bound(binding.split(" = ")[0])
+def test_values_that_fit_or_may_fit(configured, binding):
+    configured([], [binding])
+    assert configured.now.is_bound(binding.split(" = ")[0])
 
 
 def test_the_value_of_a_macro_is_checked_where_it_is_used(refused):
@@ -96,10 +96,10 @@ def test_the_place_is_that_of_the_last_binding(tmp_path, refused):
     assert refused(files=[str(file)]).startswith(f"{file}:2: a/Engine.power = 'x'")
 
 
-def test_a_default_that_breaks_its_own_annotation_may_be_written():
+def test_a_default_that_breaks_its_own_annotation_may_be_written(configured):
     @config.configurable
     def build_odd_default(size: int = None):  # noqa: RUF013
         return size
 
-    config.parse([], ["build_odd_default.size = None"])
-    assert config.is_bound("build_odd_default.size")
+    configured([], ["build_odd_default.size = None"])
+    assert configured.now.is_bound("build_odd_default.size")

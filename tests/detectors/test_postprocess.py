@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tfdet import config
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.errors import UserError
 
@@ -24,8 +23,8 @@ def test_hard_suppression_drops_and_soft_suppression_lowers_scores(implementatio
     np.testing.assert_allclose(gaussian.scores[0, :3], [0.9, 0.7, 0.8 * np.exp(-(0.8**2) / 0.4)], rtol=1e-5)
 
 
-def test_gin_chooses_the_method():
-    config.parse(gin_params=["PostProcess.nms_method = 'linear'"])
+def test_gin_chooses_the_method(configured):
+    configured(gin_params=["PostProcess.nms_method = 'linear'"])
     assert int(detect().num_valid[0]) == 3
 
 

@@ -1,12 +1,11 @@
 """The SyncBN row as a whole: eight replicas give the BN statistics of one device with the whole batch."""
 
-import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 
 REPLICAS = 8
 SIDE = 64
@@ -21,7 +20,7 @@ def moving(detector):
 )
 def test_the_syncbn_row_on_eight_replicas_has_the_statistics_of_one_device(mirrored, bindings):
     register_all()
-    config.parse(["faster_r101v2_c4_syncbn.gin"], bindings)
+    configuration = config.parse(["faster_r101v2_c4_syncbn.gin"], bindings)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, [REPLICAS, SIDE, SIDE, 3]).astype(np.uint8)
     # Images of different brightness: statistics of one image would be far from those of all.
@@ -37,8 +36,8 @@ def test_the_syncbn_row_on_eight_replicas_has_the_statistics_of_one_device(mirro
 
     strategy = mirrored(REPLICAS)
     with strategy.scope():
-        many = gin.get_configurable("build_detector")(num_classes=3)
-    one = gin.get_configurable("build_detector")(num_classes=3)
+        many = configuration.build("build_detector", num_classes=3)
+    one = configuration.build("build_detector", num_classes=3)
     start = {v.path: v.numpy() for v in many.variables}
     for variable in one.variables:
         variable.assign(start[variable.path])

@@ -10,7 +10,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tests.export.test_two_stage import SMALL
 from tests.fakes import picture
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
 from tfdet.errors import UserError
@@ -25,9 +25,7 @@ CLASSES, IDS, RESIZE = ["a", "b", "c"], [1, 2, 3], Resize(96, 128)
 @pytest.fixture(scope="module")
 def detector():
     register_all()
-    config.parse(["families/faster_fpn.gin"], SMALL)
-    yield build_detector(num_classes=3)
-    config.parse()
+    return config.parse(["families/faster_fpn.gin"], SMALL).build(build_detector, num_classes=3)
 
 
 def op_types(folder) -> set[str]:

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tests.fakes import picture
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
 from tfdet.export.predictor import CheckpointPredictor
@@ -26,8 +26,7 @@ SMALL = [
 
 def test_export_finds_what_the_detector_finds(tmp_path):
     register_all()
-    config.parse(["families/retina_fpn.gin"], SMALL)
-    detector = build_detector(num_classes=3)
+    detector = config.parse(["families/retina_fpn.gin"], SMALL).build(build_detector, num_classes=3)
     images = [
         tf.io.encode_jpeg(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
         tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),

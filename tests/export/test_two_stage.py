@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.fakes import picture
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
 from tfdet.export.predictor import CheckpointPredictor
@@ -43,8 +43,7 @@ NARROW_MASKS = ["MaskHead.channels = 16", "MaskHead.num_convs = 2"]
 )
 def test_export_finds_what_the_detector_finds(family, bindings, tmp_path):
     register_all()
-    config.parse(family.split(), [*SMALL, *bindings])
-    detector = build_detector(num_classes=3)
+    detector = config.parse(family.split(), [*SMALL, *bindings]).build(build_detector, num_classes=3)
     images = [
         tf.io.encode_jpeg(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
         tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),

@@ -174,7 +174,6 @@ def test_class_counts_are_read_from_predictors(folder, classes):
 
 
 def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
-    import gin
 
     from tfdet.detectors import build_detector
 
@@ -182,17 +181,14 @@ def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
     assert "none.pth: no such file" in capsys.readouterr().err
     first, own, back = (str(tmp_path / name) for name in ("first.params", "own.safetensors", "back.params"))
     from tfdet import config
-    from tfdet.commands.flags import register_all
+    from tfdet.config import register_all
 
     register_all()
-    config.parse([SMALL], [])
-    detector = build_detector(num_classes=4)
+    detector = config.parse([SMALL], []).build(build_detector, num_classes=4)
     write_params(first, to_simpledet(detector))
-    gin.clear_config()
     assert main(["convert_weights", first, f"--gin_file={SMALL}", f"--output={own}"]) == EXIT_OK
     printed = capsys.readouterr().out
     assert "of SimpleDet, 4 classes" in printed and "read again and compared: equal" in printed
-    gin.clear_config()
     assert main(["convert_weights", own, f"--gin_file={SMALL}", f"--output={back}"]) == EXIT_OK
     assert Path(back).read_bytes() == Path(first).read_bytes()
     assert main(["convert_weights", own, "--measure"]) == EXIT_OK
@@ -205,7 +201,6 @@ def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
             "runs networks of SimpleDet, keras.applications, torchvision and Detectron2",
         ),
     ):
-        gin.clear_config()
         assert main(["convert_weights", *flags]) == EXIT_USER_ERROR
         assert message in capsys.readouterr().err
 

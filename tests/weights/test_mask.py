@@ -8,7 +8,6 @@ import argparse
 import json
 import re
 
-import gin
 import keras
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from tests.detectors.small import small_masks
 from tfdet import config
 from tfdet.backbones import ResNetV1
 from tfdet.commands import check_golden
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.detectors import PostProcess, TwoStageDetector
 from tfdet.detectors.preprocess import normalize_images
 from tfdet.errors import UserError
@@ -186,8 +185,8 @@ def test_both_numberings_load(detector, first_number, tmp_path):
 def test_tensors_and_frozen_ones_are_simpledets(profile, first_number):
     """Profile S freezes whatever has conv0 in its name, the mask head's first convolution too; profile H spares it."""
     register_all()
-    config.parse(["mask_r50v1_fpn.gin", *profile], ["WIDTH = 0.125"])
-    detector = gin.get_configurable("build_detector")(num_classes=80)
+    configuration = config.parse(["mask_r50v1_fpn.gin", *profile], ["WIDTH = 0.125"])
+    detector = configuration.build("build_detector", num_classes=80)
     rules = family_rules(detector)
     sources = {w.path: source_of(w.path, rules)[0] for w in detector.weights}
     mask = {name for name in sources.values() if "mask" in name}

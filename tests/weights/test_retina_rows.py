@@ -2,11 +2,10 @@
 
 import re
 
-import gin
 import pytest
 
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.weights.load import family_rules
 from tfdet.weights.rules import source_of
 
@@ -34,8 +33,8 @@ def simpledets_names(depth):
 def test_tensors_frozen_and_decayed_ones_are_simpledets(depth, arguments, statistics):
     register_all()
     # The width does not matter to names, and a full ResNet-101 takes a minute to build.
-    config.parse([f"retina_r{depth}v1_fpn.gin"], ["WIDTH = 0.125"])
-    detector = gin.get_configurable("build_detector")(num_classes=80)
+    configuration = config.parse([f"retina_r{depth}v1_fpn.gin"], ["WIDTH = 0.125"])
+    detector = configuration.build("build_detector", num_classes=80)
     sources = {w.path: source_of(w.path, family_rules(detector))[0] for w in detector.weights}
     assert set(sources.values()) == simpledets_names(depth)
     assert len(sources) == len(set(sources.values()))
@@ -46,7 +45,7 @@ def test_tensors_frozen_and_decayed_ones_are_simpledets(depth, arguments, statis
     from tfdet.training.optimizer import MomentumSGD
     from tfdet.training.variables import select_trained
 
-    trainer = Trainer()
+    trainer = configuration.build(Trainer)
     trained = select_trained(detector, trainer.frozen)
     # SimpleDet freezes an argument when one of these is anywhere in its name.
     expected = {n for n in simpledets_names(depth) if n[:4] == "arg:" and not re.search("conv0|stage1|gamma|beta", n)}
@@ -60,14 +59,14 @@ def test_tensors_frozen_and_decayed_ones_are_simpledets(depth, arguments, statis
 @pytest.mark.parametrize("depth", [50, 101])
 def test_the_recipe_is_the_zoos(depth):
     register_all()
-    config.parse([f"retina_r{depth}v1_fpn.gin"], [])
+    configuration = config.parse([f"retina_r{depth}v1_fpn.gin"], [])
     from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
 
-    trainer = Trainer()
+    trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     assert (trainer.clip, trainer.momentum, trainer.weight_decay, trainer.epochs) == (None, 0.9, 1e-4, 6.0)
     assert trainer.init_weights == f"resnet-v1-{depth}"
-    rate = Schedule().for_batch(16)
+    rate = schedule.for_batch(16)
     for update, expected in [(250, (0.01 / 3 + 0.01) / 2), (500, 0.01), (60000, 0.01), (60001, 1e-3), (80001, 1e-4)]:
         assert float(rate(update)) == pytest.approx(expected, rel=1e-5)
-    assert float(Schedule().for_batch(8)(40000)) == pytest.approx(0.005)
+    assert float(schedule.for_batch(8)(40000)) == pytest.approx(0.005)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import gin
 import keras
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from tests.detectors.small import small_v2_detector
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.training.variables import select_trained
 from tfdet.weights import golden as goldens
 from tfdet.weights import load, simpledet_v2, write_params
@@ -70,8 +69,8 @@ def test_an_imagenet_file_fills_backbone_and_stage_4(tmp_path):
 
 def built(file, *bindings):
     register_all()
-    config.parse([*file.split("+")], list(bindings))
-    return gin.get_configurable("build_detector")(num_classes=80)
+    configuration = config.parse([*file.split("+")], list(bindings))
+    return configuration.build("build_detector", num_classes=80), configuration.value("Trainer.frozen")
 
 
 THIN = ("WIDTH = 0.0625", "RpnHead.channels = 8")
@@ -100,11 +99,11 @@ def simpledets_frozen(name):
     ],
 )
 def test_tensor_counts_names_and_frozen_parameters_of_the_zoo(row, bindings, arguments, statistics):
-    detector = built(row, *bindings)
+    detector, frozen = built(row, *bindings)
     sources = {w.path: source_of(w.path, family_rules(detector))[0] for w in detector.weights}
     assert len(set(sources.values())) == len(sources) == arguments + statistics
     assert len([s for s in sources.values() if s.startswith("aux:")]) == statistics
-    trained = {sources[v.path] for v in select_trained(detector, gin.query_parameter("Trainer.frozen"))}
+    trained = {sources[v.path] for v in select_trained(detector, frozen)}
     if "syncbn" in row:
         # Only what no gradient reaches in SimpleDet either: bn_data's gamma is fixed.
         assert trained == {s for s in sources.values() if s.startswith("arg:")} - {"arg:bn_data_gamma"}

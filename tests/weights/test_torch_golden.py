@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import gin
 import numpy as np
 import pytest
 
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.errors import UserError
 from tfdet.weights import detectron2, golden_torch, golden_torch_check, layouts, torchvision
 from tfdet.weights.golden_matching import matched_pairs
@@ -115,8 +114,8 @@ def test_old_and_new_spelling_of_torchvision_are_the_same_tensors():
     ],
 )
 def test_every_variable_of_a_family_has_a_name_of_its_own(file, rules, expected):
-    config.parse([f"{file}.gin"], ["WIDTH = 0.0625"])
-    detector = gin.get_configurable("build_detector")(num_classes=3)
+    configuration = config.parse([f"{file}.gin"], ["WIDTH = 0.0625"])
+    detector = configuration.build("build_detector", num_classes=3)
     names = {}
     for variable in detector.weights:
         found = source_of(variable.path, rules)

@@ -1,12 +1,11 @@
 """The comparison with torchvision's own network. It is no dependency: what it would give is taken from the detector."""
 
-import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfdet import config
-from tfdet.commands.flags import register_all
+from tfdet.config import register_all
 from tfdet.errors import UserError
 from tfdet.weights import sources, verify, verify_detectron2, verify_process, verify_torch, verify_torchvision
 from tfdet.weights.torchvision import COCO_IDS
@@ -19,8 +18,8 @@ def detector():
     register_all()
     narrow = [*_NARROW, "FPN.channels = 16", "RpnHead.channels = 16", "MlpBboxHead.channels = 16"]
     narrow += ["ProposalGenerator.pre_nms_top_n = (50, 50)", "ProposalGenerator.post_nms_top_n = (50, 50)"]
-    config.parse(["torchvision/fasterrcnn_r50_fpn.gin"], narrow)
-    return gin.get_configurable("build_detector")(num_classes=3)
+    configuration = config.parse(["torchvision/fasterrcnn_r50_fpn.gin"], narrow)
+    return configuration.build("build_detector", num_classes=3)
 
 
 @pytest.fixture
@@ -76,8 +75,8 @@ def test_classes_are_numbered_as_here():
 )
 def test_detectron2s_configuration_of_a_detector(file, expected):
     register_all()
-    config.parse([f"detectron2/{file}.gin"], ["WIDTH = 0.0625"])
-    built = gin.get_configurable("build_detector")(num_classes=3)
+    configuration = config.parse([f"detectron2/{file}.gin"], ["WIDTH = 0.0625"])
+    built = configuration.build("build_detector", num_classes=3)
     with pytest.raises(UserError, match="full-size networks on ResNet-50 and -101, without branches"):
         verify_detectron2.config_name(built)  # narrow
     built.backbone.width = 1.0

@@ -75,7 +75,7 @@ def check_row(name: str) -> dict[str, Any]:
     """Trains the row's full-size model for two steps on small drawn images, then restores, exports and verifies it.
 
     Args:
-        name: of a zoo row. Every configurable must have been registered (`tfdet.commands.flags.register_all`).
+        name: of a zoo row. Every configurable must have been registered (`tfdet.config.register_all`).
 
     Returns:
         Figures: losses, tensor and frozen counts, largest differences of the export.
@@ -83,6 +83,17 @@ def check_row(name: str) -> dict[str, Any]:
     Raises:
         UserError: anything is not as it should be.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        data, run, exported = (str(Path(folder) / part) for part in ("data", "run", "exported"))
+        _draw(data)
+        bindings = [*_OVERRIDES, *(_DENSE if name.startswith("retina") else _TWO_STAGE)]
+        bindings += [f"TrainInput.data_dir = {data!r}", f"EvalInput.data_dir = {data!r}"]
+        configuration = config.parse([f"{name}.gin"], bindings)
+        with configuration.active():
+            return _check(name, configuration, data, run, exported)
+
+
+def _check(name: str, configuration, data: str, run: str, exported: str) -> dict[str, Any]:
     from tfdet.bench.training import tame_random_weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
@@ -93,45 +104,40 @@ def check_row(name: str) -> dict[str, Any]:
     from tfdet.training.loop import Trainer, train
     from tfdet.training.schedule import Schedule
 
-    with tempfile.TemporaryDirectory() as folder:
-        data, run, exported = (str(Path(folder) / part) for part in ("data", "run", "exported"))
-        _draw(data)
-        bindings = [*_OVERRIDES, *(_DENSE if name.startswith("retina") else _TWO_STAGE)]
-        config.parse([f"{name}.gin"], [*bindings, f"TrainInput.data_dir = {data!r}", f"EvalInput.data_dir = {data!r}"])
-        trainer, schedule, losses = Trainer(), Schedule(), _Losses()
-        strategy, train_input = trainer.prepare(), TrainInput()
-        with strategy.scope():
-            detector = build_detector(num_classes=80)
-        tame_random_weights(detector)
-        EvalInput()
-        config.check_all_bindings_used()
-        counts = _counts(name, detector, trainer)
-        train(detector, train_input, strategy, run, trainer, schedule, observers=[losses])
-        if len(losses.totals) != 2 or not all(math.isfinite(total) for total in losses.totals):
-            raise UserError(f"{name}: losses of two steps are {losses.totals}")
-        restored = build_detector(num_classes=80)
-        from tfdet.training.checkpoint import restore_detector
+    trainer, schedule, losses = Trainer(), Schedule(), _Losses()
+    strategy, train_input = trainer.prepare(), TrainInput()
+    with strategy.scope():
+        detector = build_detector(num_classes=80)
+    tame_random_weights(detector)
+    EvalInput()
+    configuration.check_all_bindings_used()
+    counts = _counts(name, detector, trainer)
+    train(detector, train_input, strategy, run, trainer, schedule, observers=[losses])
+    if len(losses.totals) != 2 or not all(math.isfinite(total) for total in losses.totals):
+        raise UserError(f"{name}: losses of two steps are {losses.totals}")
+    restored = build_detector(num_classes=80)
+    from tfdet.training.checkpoint import restore_detector
 
-        restore_detector(restored, run)
-        for ours, theirs in zip(detector.variables, restored.variables, strict=True):
-            if not np.array_equal(ours.numpy(), theirs.numpy()):
-                raise UserError(f"{name}: {ours.path} is not restored")
-        classes, resize = [f"class {i}" for i in range(80)], restore.evaluation_resize()
-        saved_model.export(restored, exported, resize, classes, list(range(1, 81)), "python")
-        # With the ops of the export: around a random network in half precision the last bit of a box decides what is
-        # suppressed, and the export is what is checked here, not the ops.
-        with native.implementation("python"):
-            predictor = CheckpointPredictor(restored, resize, classes, list(range(1, 81)))
-            differences = verify.verify(predictor, exported, verify.synthetic_images(1))
-        if not all(entry.passed(verify.BOX_TOLERANCE, verify.SCORE_TOLERANCE) for entry in differences):
-            raise UserError(f"{name}: the export does not find what the checkpoint finds: {differences[0]}")
-        if not differences[0].num_detections:
-            raise UserError(f"{name}: nothing is detected, so checkpoint and export cannot be compared")
-        return {
-            "losses": [round(total, 4) for total in losses.totals],
-            **counts,
-            "detections_compared": differences[0].num_detections,
-        }
+    restore_detector(restored, run)
+    for ours, theirs in zip(detector.variables, restored.variables, strict=True):
+        if not np.array_equal(ours.numpy(), theirs.numpy()):
+            raise UserError(f"{name}: {ours.path} is not restored")
+    classes, resize = [f"class {i}" for i in range(80)], restore.evaluation_resize()
+    saved_model.export(restored, exported, resize, classes, list(range(1, 81)), "python")
+    # With the ops of the export: around a random network in half precision the last bit of a box decides what is
+    # suppressed, and the export is what is checked here, not the ops.
+    with native.implementation("python"):
+        predictor = CheckpointPredictor(restored, resize, classes, list(range(1, 81)))
+        differences = verify.verify(predictor, exported, verify.synthetic_images(1))
+    if not all(entry.passed(verify.BOX_TOLERANCE, verify.SCORE_TOLERANCE) for entry in differences):
+        raise UserError(f"{name}: the export does not find what the checkpoint finds: {differences[0]}")
+    if not differences[0].num_detections:
+        raise UserError(f"{name}: nothing is detected, so checkpoint and export cannot be compared")
+    return {
+        "losses": [round(total, 4) for total in losses.totals],
+        **counts,
+        "detections_compared": differences[0].num_detections,
+    }
 
 
 def _draw(folder: str) -> None:

@@ -69,31 +69,33 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    flags.configure(args)
+    configuration = flags.configure(args)
     from rich.console import Console
 
     from tfdet.bench import speed
 
     console = Console(soft_wrap=True)
-    figures = speed.benchmark_training(
-        bool(args.train_data),
-        args.num_classes,
-        args.repeats,
-        lambda name: console.print(f"measuring {name}", highlight=False),
-        not args.no_parts,
-    )
+    with configuration.active():
+        figures = speed.benchmark_training(
+            bool(args.train_data),
+            args.num_classes,
+            args.repeats,
+            lambda name: console.print(f"measuring {name}", highlight=False),
+            not args.no_parts,
+        )
     return _show(console, "train speed", flags.row_name(args), figures, args.results)
 
 
 def _inference(args: argparse.Namespace) -> int:
-    flags.configure(args, from_run=True)
+    configuration = flags.configure(args, from_run=True)
     from rich.console import Console
 
     from tfdet.bench import speed
 
-    figures = speed.benchmark_inference(
-        args.model_dir, bool(args.eval_data), args.num_classes, args.batch, args.repeats
-    )
+    with configuration.active():
+        figures = speed.benchmark_inference(
+            args.model_dir, bool(args.eval_data), args.num_classes, args.batch, args.repeats
+        )
     return _show(Console(soft_wrap=True), "inference speed", flags.row_name(args), figures, args.results)
 
 

@@ -23,15 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks every folder; of SimpleDet with its folded and its un-folded checkpoint."""
-    import gin
     from rich.console import Console
 
     from tfdet.weights import golden_torch
 
     console, passed = Console(), True
     for folder in args.folders:
-        # A folder of Detectron2 or torchvision takes its parts from a gin file; the next one's must not be left over.
-        gin.clear_config()
         if golden_torch.is_torch(_meta(folder)):
             passed &= _check_torch(folder, console)
         else:
@@ -72,7 +69,7 @@ def _check_simpledet(folder: str, tolerance: float, console) -> bool:
 def _check_torch(folder: str, console) -> bool:
     from rich.table import Table
 
-    from tfdet.commands.flags import register_all
+    from tfdet.config import register_all
     from tfdet.weights import golden_torch, golden_torch_check
 
     register_all()

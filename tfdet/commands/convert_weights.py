@@ -89,9 +89,8 @@ def _convert(args: argparse.Namespace, arrays: dict, path: Path, program: str | 
     from tfdet.report.weights_table import load_table
     from tfdet.weights.load import load_arrays
 
-    flags.configure(args)
     # A backbone has no classes: what the predictors look like does not matter, for they are not written.
-    detector = build_detector(num_classes=classes or 1)
+    detector = flags.configure(args).build(build_detector, num_classes=classes or 1)
     report, name_map = load_arrays(detector, arrays, str(path))
     console.print(load_table(report, None) if args.all_names else load_table(report))
     passed = True

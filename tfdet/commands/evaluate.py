@@ -50,47 +50,49 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--max_images {args.max_images} must be at least 1")
     restore.check_choice(args)
     ground_truth = coco.load_annotations(args.annotations) if args.annotations else None
-    flags.configure(args, from_run=True)
-    from tfdet.data.inputs import EvalInput
+    with flags.configure(args, from_run=True).active():
+        from tfdet.data.inputs import EvalInput
 
-    console = Console(soft_wrap=True)
-    eval_input, augmentation = EvalInput(), TestTimeAugmentation()
-    trained, what = restore.chosen(args)
-    console.print(
-        f"{escape(what)} on {escape(eval_input.manifest.name)}: "
-        f"{eval_input.manifest.num_images} images, {len(eval_input.manifest.classes)} classes, one device"
-    )
-    if len(trained.classes) == len(eval_input.manifest.classes) and trained.classes != eval_input.manifest.classes:
-        console.print("[yellow]warning: the classes of this data set are not those of training, or in another order")
-    if augmentation.is_on:
-        console.print(augmentation.describe())
-    result = evaluate(
-        trained.detector,
-        eval_input,
-        max_images=args.max_images,
-        num_samples=args.num_pictures if args.pictures else 0,
-        ground_truth=ground_truth,
-        console=console,
-        augmentation=augmentation,
-    )
-    console.print(class_table(result.per_class))
-    console.print(metrics_table(result.metrics))
-    if result.mask_metrics is not None:
-        console.print(class_table(result.mask_per_class, "masks per class, %"))
-        console.print(metrics_table(result.mask_metrics, "COCO mask metrics, %"))
-    console.print(result.line())
-    if args.output:
-        coco.write_json(result.detections, args.output)
-        console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
-    if args.results:
-        _append(args, result, eval_input.manifest.name, trained.step)
-        console.print(f"appended to {escape(args.results)}")
-    if args.pictures:
-        _write_pictures(result.samples, eval_input.manifest.classes, args.pictures)
+        console = Console(soft_wrap=True)
+        eval_input, augmentation = EvalInput(), TestTimeAugmentation()
+        trained, what = restore.chosen(args)
         console.print(
-            f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
+            f"{escape(what)} on {escape(eval_input.manifest.name)}: "
+            f"{eval_input.manifest.num_images} images, {len(eval_input.manifest.classes)} classes, one device"
         )
-    return EXIT_OK
+        if len(trained.classes) == len(eval_input.manifest.classes) and trained.classes != eval_input.manifest.classes:
+            console.print(
+                "[yellow]warning: the classes of this data set are not those of training, or in another order"
+            )
+        if augmentation.is_on:
+            console.print(augmentation.describe())
+        result = evaluate(
+            trained.detector,
+            eval_input,
+            max_images=args.max_images,
+            num_samples=args.num_pictures if args.pictures else 0,
+            ground_truth=ground_truth,
+            console=console,
+            augmentation=augmentation,
+        )
+        console.print(class_table(result.per_class))
+        console.print(metrics_table(result.metrics))
+        if result.mask_metrics is not None:
+            console.print(class_table(result.mask_per_class, "masks per class, %"))
+            console.print(metrics_table(result.mask_metrics, "COCO mask metrics, %"))
+        console.print(result.line())
+        if args.output:
+            coco.write_json(result.detections, args.output)
+            console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
+        if args.results:
+            _append(args, result, eval_input.manifest.name, trained.step)
+            console.print(f"appended to {escape(args.results)}")
+        if args.pictures:
+            _write_pictures(result.samples, eval_input.manifest.classes, args.pictures)
+            console.print(
+                f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
+            )
+        return EXIT_OK
 
 
 def _append(args: argparse.Namespace, result, data: str, step: int) -> None:

@@ -59,38 +59,38 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--num_images {args.num_images} must be at least 1")
     saved_model.check_target(args.output)
     restore.check_choice(args)
-    flags.configure(args, from_run=True)
-    console = Console(soft_wrap=True)
-    images, origin = _images(args)
-    resize = restore.evaluation_resize()
-    trained, what = restore.chosen(args)
-    implementation = "native" if args.native_ops else "python"
-    saved_model.export(trained.detector, args.output, resize, trained.classes, trained.category_ids, implementation)
-    console.print(
-        f"{escape(what)} written to {escape(args.output)}: signatures "
-        f"{', '.join(saved_model.SIGNATURES)} (image_bytes is also serving_default), short side {resize.short_side}, "
-        f"long side at most {resize.long_side}",
-        highlight=False,
-    )
-    box_tolerance = verify.BOX_TOLERANCE if args.box_tolerance is None else args.box_tolerance
-    score_tolerance = verify.SCORE_TOLERANCE if args.score_tolerance is None else args.score_tolerance
-    with native.implementation(implementation):
-        predictor = CheckpointPredictor(trained.detector, resize, trained.classes, trained.category_ids)
-        differences = verify.verify(predictor, args.output, images, box_tolerance, score_tolerance)
-    console.print(verify.table(differences, box_tolerance, score_tolerance))
-    if not all(entry.passed(box_tolerance, score_tolerance) for entry in differences):
+    with flags.configure(args, from_run=True).active():
+        console = Console(soft_wrap=True)
+        images, origin = _images(args)
+        resize = restore.evaluation_resize()
+        trained, what = restore.chosen(args)
+        implementation = "native" if args.native_ops else "python"
+        saved_model.export(trained.detector, args.output, resize, trained.classes, trained.category_ids, implementation)
         console.print(
-            f"[red]the export in {escape(args.output)} does NOT find what the checkpoint finds: do not use it"
+            f"{escape(what)} written to {escape(args.output)}: signatures "
+            f"{', '.join(saved_model.SIGNATURES)} (image_bytes is also serving_default), short side "
+            f"{resize.short_side}, long side at most {resize.long_side}",
+            highlight=False,
         )
-        return EXIT_CHECK_FAILED
-    if not differences[0].num_detections:
-        console.print(
-            f"[yellow]warning: nothing was compared, for there is no detection on {escape(origin)}: "
-            "give images with objects by --images"
-        )
-    else:
-        console.print(f"the export finds what the checkpoint finds on {escape(origin)}")
-    return EXIT_OK
+        box_tolerance = verify.BOX_TOLERANCE if args.box_tolerance is None else args.box_tolerance
+        score_tolerance = verify.SCORE_TOLERANCE if args.score_tolerance is None else args.score_tolerance
+        with native.implementation(implementation):
+            predictor = CheckpointPredictor(trained.detector, resize, trained.classes, trained.category_ids)
+            differences = verify.verify(predictor, args.output, images, box_tolerance, score_tolerance)
+        console.print(verify.table(differences, box_tolerance, score_tolerance))
+        if not all(entry.passed(box_tolerance, score_tolerance) for entry in differences):
+            console.print(
+                f"[red]the export in {escape(args.output)} does NOT find what the checkpoint finds: do not use it"
+            )
+            return EXIT_CHECK_FAILED
+        if not differences[0].num_detections:
+            console.print(
+                f"[yellow]warning: nothing was compared, for there is no detection on {escape(origin)}: "
+                "give images with objects by --images"
+            )
+        else:
+            console.print(f"the export finds what the checkpoint finds on {escape(origin)}")
+        return EXIT_OK
 
 
 def _images(args: argparse.Namespace) -> tuple[list[bytes], str]:

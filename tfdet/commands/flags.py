@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-import pkgutil
-import sys
 from pathlib import Path
 
 from tfdet import config
 from tfdet.errors import UserError
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
-# Left out when configurables are registered: they register nothing, and some are scripts.
-_NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +68,7 @@ def add_eval_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
 
 
-def configure(args: argparse.Namespace, from_run: bool = False) -> None:
+def configure(args: argparse.Namespace, from_run: bool = False) -> config.Configuration:
     """Reads the configuration that the flags of a command name.
 
     Imports all of tfdet, because a gin file names parts of any package.
@@ -83,6 +77,9 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
       args: parsed flags: `gin_file` and `gin_param`, and where the command has them `model_dir`, `train_data`,
         `eval_data`.
       from_run: without `--gin_file`, take the configuration that training left in `model_dir`.
+
+    Returns:
+      The configuration.
 
     Raises:
       UserError: no gin file is named or found, or `tfdet.config.parse` refuses something.
@@ -105,8 +102,8 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> None:
             params.append(f"{parameter} = {folder!r}")
     if getattr(args, "init_weights", None):
         params.append(f"Trainer.init_weights = {args.init_weights!r}")
-    register_all()
-    config.parse(files, params)
+    config.register_all()
+    return config.parse(files, params)
 
 
 def row_name(args: argparse.Namespace) -> str:
@@ -114,19 +111,3 @@ def row_name(args: argparse.Namespace) -> str:
     if args.gin_file:
         return Path(args.gin_file[0]).stem
     return Path(args.model_dir).name if getattr(args, "model_dir", None) else "unnamed"
-
-
-def register_all() -> None:
-    """Imports every module of tfdet that registers something, so that all configurables are known to gin.
-
-    Modules whose source does not speak of a configurable are left alone: some cost seconds (orbit), and no
-    command needs them all.
-    """
-    import tfdet
-
-    for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
-        if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
-            continue
-        loader = importlib.util.find_spec(module.name).loader
-        if module.ispkg or "configurable" in (loader.get_source(module.name) or "configurable"):
-            importlib.import_module(module.name)

@@ -74,8 +74,8 @@ def _predictor(args: argparse.Namespace):
     if args.saved_model:
         return predictor.SavedModelPredictor(args.saved_model)
     restore.check_choice(args)
-    flags.configure(args, from_run=True)
-    trained, _ = restore.chosen(args)
-    return predictor.CheckpointPredictor(
-        trained.detector, restore.evaluation_resize(), trained.classes, trained.category_ids, TestTimeAugmentation()
-    )
+    with flags.configure(args, from_run=True).active():
+        trained, _ = restore.chosen(args)
+        return predictor.CheckpointPredictor(
+            trained.detector, restore.evaluation_resize(), trained.classes, trained.category_ids, TestTimeAugmentation()
+        )

@@ -33,10 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains. Exit code 75 after SIGTERM or SIGINT: the state is saved, and the same command continues."""
     start_time = time.perf_counter()
-    flags.configure(args)
+    configuration = flags.configure(args)
+    with configuration.active():
+        return _train(args, configuration, start_time)
+
+
+def _train(args: argparse.Namespace, configuration, start_time: float) -> int:
     model_dir = args.model_dir or str(Path("runs") / flags.row_name(args))
 
-    from tfdet import config, weights
+    from tfdet import weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
     from tfdet.ops.boxes import CONTINUOUS
@@ -50,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     trainer, schedule = Trainer(), Schedule()
     strategy = trainer.prepare()
     train_input = TrainInput()
-    evaluates = not args.no_eval and config.is_bound("EvalInput.data_dir")
+    evaluates = not args.no_eval and configuration.is_bound("EvalInput.data_dir")
     eval_input = EvalInput() if evaluates else None
     files = RunDirectory(model_dir)
     files.create()
@@ -63,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
             f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are "
             f"{detector.postprocess.convention}: set it to {wanted}"
         )
-    config.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
-    files.write_config(config.config_str())
+    configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+    files.write_config(configuration.text())
     files.copy_manifest(train_input.manifest.folder)
 
     console = ConsoleReport()

@@ -1,4 +1,4 @@
-"""List the model zoo: what SimpleDet published of each row, and what was measured with tfdet.
+"""List the model zoo: what SimpleDet, or another program, published of each row, and what was measured with tfdet.
 
 Measured figures come from a results file that `tfdet evaluate --results`, `tfdet benchmark ... --results` and the flags
 --sizes and --check of this command append to. What nobody measured stays empty.
@@ -18,6 +18,12 @@ _RESULTS = "docs/results.jsonl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("rows", nargs="*", metavar="ROW", help="rows by name, such as faster_r50v1_c4 (default: all)")
+    parser.add_argument(
+        "--program",
+        choices=("SimpleDet", "Detectron2", "torchvision"),
+        default="SimpleDet",
+        help="whose rows (default: %(default)s; --check and --write are for SimpleDet's)",
+    )
     parser.add_argument(
         "--results", default=_RESULTS, metavar="FILE.jsonl", help="the results file (default: %(default)s)"
     )
@@ -41,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.config.zoo import zoo_rows
     from tfdet.errors import UserError
 
-    rows = zoo_rows()
+    if args.program != "SimpleDet" and (args.check or args.write):
+        raise UserError(f"--check and --write are for SimpleDet's rows, not for {args.program}'s.")
+    rows = zoo_rows(program=args.program)
     names = [row.name for row in rows]
     for name in args.rows:
         if name not in names:
@@ -69,7 +77,7 @@ def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
     """Measures rows, each of several in a process of its own to free memory; the names of those that failed."""
     if len(names) > 1:
         flags = [flag for flag in ("--sizes", "--check") if getattr(args, flag[2:])]
-        command = [sys.executable, "-m", "tfdet", "zoo", "--results", args.results, *flags]
+        command = [sys.executable, "-m", "tfdet", "zoo", "--program", args.program, "--results", args.results, *flags]
         return [name for name in names if subprocess.run([*command, name], check=False).returncode]
     from tfdet.bench.results import append_result
     from tfdet.errors import UserError
@@ -79,7 +87,7 @@ def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
         append_result(args.results, "model", name, **_size(name))
     if args.check:
         from tfdet.bench.row_check import check_row
-        from tfdet.commands.flags import register_all
+        from tfdet.config import register_all
 
         register_all()
         try:
@@ -95,13 +103,11 @@ def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
 def _size(name: str) -> dict:
     from tfdet import config
     from tfdet.bench.model import model_size
-    from tfdet.commands.flags import register_all
     from tfdet.detectors import build_detector
 
-    register_all()
-    config.parse([f"{name}.gin"], [])
+    config.register_all()
     height, width = 800, 1333
-    size = model_size(build_detector(num_classes=80), height, width)
+    size = model_size(config.parse([f"{name}.gin"]).build(build_detector, num_classes=80), height, width)
     return {
         "parameters": size.parameters,
         "multiply_adds": size.total_multiply_adds,

@@ -11,51 +11,60 @@ import gin
 from gin import config_parser
 
 from tfdet.config import registration
+from tfdet.config.bindings import MACRO, Binding, references
+from tfdet.config.configuration import Configuration
 from tfdet.config.files import did_you_mean, find_gin_file
-from tfdet.config.record import MACRO, Binding, Record, bindings, macro_value, references, start
 from tfdet.config.values import check_types
 from tfdet.errors import UserError
 
 
-def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> None:
-    """Makes gin files and parameters the configuration of this process, in place of any earlier one.
+def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Configuration:
+    """Reads gin files and parameters. gin's own state stays as it is: see `Configuration.active`.
 
-    The modules with the configurables must have been imported, by the caller or by an `import` in a gin file.
+    The modules with the configurables must have been imported (`register_all`), by the caller or by an `import` in a
+    gin file.
 
     Args:
       gin_files: names of gin files, later ones override earlier ones; `find_gin_file` says where they are looked for.
         An `include` in a file may also name a file relative to that file.
       gin_params: bindings such as `Trainer.steps = 10`; they override the files.
 
+    Returns:
+      The configuration.
+
     Raises:
       UserError: a file is missing or cannot be read, a syntax error, an unknown configurable or parameter, a macro
         that is not defined or not used, a scope that nothing uses, a value of a wrong type.
     """
-    record = start()
-    for name in [gin_files] if isinstance(gin_files, str) else gin_files:
-        _read_file(find_gin_file(name), record, ())
-    for text in [gin_params] if isinstance(gin_params, str) else gin_params:
-        _read(text, f"--gin_param {text!r}", record, None, ())
-    _check_macros(record)
-    _check_scopes(record)
-    check_types(record)
+    files = [gin_files] if isinstance(gin_files, str) else list(gin_files)
+    params = [gin_params] if isinstance(gin_params, str) else list(gin_params)
+    configuration = Configuration(files, params)
+    with configuration.active():
+        for name in files:
+            _read_file(find_gin_file(name), configuration, ())
+        for text in params:
+            _read(text, f"--gin_param {text!r}", configuration, None, ())
+    _check_macros(configuration)
+    _check_scopes(configuration)
+    check_types(configuration)
+    return configuration
 
 
 class _Delegate(gin.config.ParserDelegate):
     """Makes references as gin does, names the nearest configurable on a miss, and keeps count of what is used."""
 
-    def __init__(self, record: Record):
+    def __init__(self, configuration: Configuration):
         super().__init__()
-        self._record = record
+        self._configuration = configuration
 
     def configurable_reference(self, scoped_selector, evaluate):
         scope, _, name = scoped_selector.rpartition("/")
-        _known_selector(name)
-        self._record.used_scopes.update(_prefixes(scope))
+        registration.known_selector(name)
+        self._configuration.used_scopes.update(_prefixes(scope))
         return super().configurable_reference(scoped_selector, evaluate)
 
     def macro(self, name):
-        self._record.used_macros.add(name)
+        self._configuration.used_macros.add(name)
         return super().macro(name)
 
 
@@ -65,17 +74,7 @@ def _prefixes(scope: str) -> list[str]:
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
-def _known_selector(name: str) -> str:
-    """The complete selector that `name` means; UserError when there is none, or more than one."""
-    found = registration.matching_selectors(name)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"{name!r} can mean {' or '.join(sorted(found))}: write more of the module's name.")
-    raise UserError(f"nothing configurable is called {name!r}.{did_you_mean(name, registration.known_names())}")
-
-
-def _read_file(path: Path, record: Record, opened: tuple[Path, ...]) -> None:
+def _read_file(path: Path, configuration: Configuration, opened: tuple[Path, ...]) -> None:
     if path.resolve() in opened:
         chain = " -> ".join(str(part) for part in (*opened, path.resolve()))
         raise UserError(f"gin files include each other: {chain}.")
@@ -83,16 +82,16 @@ def _read_file(path: Path, record: Record, opened: tuple[Path, ...]) -> None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read gin file {path}: {getattr(error, 'strerror', None) or error}.") from error
-    _read(text, str(path), record, path, (*opened, path.resolve()))
+    _read(text, str(path), configuration, path, (*opened, path.resolve()))
 
 
-def _read(text: str, source: str, record: Record, path: Path | None, opened: tuple[Path, ...]) -> None:
+def _read(text: str, source: str, configuration: Configuration, path: Path | None, opened: tuple[Path, ...]) -> None:
     """Applies every statement of a text.
 
     Args:
       text: gin statements.
       source: what errors call it: the path of the file, or the flag.
-      record: receives what is read.
+      configuration: receives what is read.
       path: the file, or None for a flag (whose statements stand in no line).
       opened: the files being read, outermost first.
     """
@@ -101,7 +100,7 @@ def _read(text: str, source: str, record: Record, path: Path | None, opened: tup
     # An empty last line ends the last statement even where the file does not end in one.
     stream = io.StringIO(text + "\n")
     try:
-        parser = config_parser.ConfigParser(stream, _Delegate(record))
+        parser = config_parser.ConfigParser(stream, _Delegate(configuration))
         with gin.config._parse_scope() as context:
             while True:
                 statement = parser.parse_statement()
@@ -110,9 +109,9 @@ def _read(text: str, source: str, record: Record, path: Path | None, opened: tup
                 if path is not None:
                     place = f"{path}:{statement.location.line_num}"
                 if isinstance(statement, config_parser.IncludeStatement):
-                    _read_file(find_gin_file(statement.filename, path), record, opened)
+                    _read_file(find_gin_file(statement.filename, path), configuration, opened)
                     continue
-                _apply(statement, place, record, context)
+                _apply(statement, place, configuration, context)
             gin.config._IMPORTS.update(context.imports)
     except UserError as error:
         # The error of an included file names its own place.
@@ -132,7 +131,7 @@ def _placed(place: str, message: str) -> UserError:
     return error
 
 
-def _apply(statement, place: str, record: Record, context) -> None:
+def _apply(statement, place: str, configuration: Configuration, context) -> None:
     """Carries out one import, block or binding statement."""
     if isinstance(statement, config_parser.ImportStatement):
         try:
@@ -140,32 +139,22 @@ def _apply(statement, place: str, record: Record, context) -> None:
         except ImportError as error:
             raise UserError(f"cannot import {statement.module}: {error}.") from error
     elif isinstance(statement, config_parser.BlockDeclaration):
-        _known_selector(statement.selector)
+        registration.known_selector(statement.selector)
     elif not statement.arg_name:
         name = f"{statement.scope}/{statement.selector}" if statement.scope else statement.selector
         if registration.matching_selectors(name):
             raise UserError(f"{name} is configurable: name its parameter too, as in {name}.parameter = value.")
-        if name in record.macros:
-            record.overridden.append(macro_value(name))
+        if name in configuration.macros:
+            configuration.overridden.append(configuration.macro_value(name))
         gin.bind_parameter((name, MACRO, "value"), statement.value)
-        record.macros[name] = place
+        configuration.macros[name] = place
     else:
-        binding = _known_binding(statement.scope, statement.selector, statement.arg_name)
-        if binding in record.places:
-            record.overridden.append(gin.config._CONFIG[binding.scope, binding.selector][binding.parameter])
+        selector, _, parameter = registration.selector_and_parameter(f"{statement.selector}.{statement.arg_name}")
+        binding = Binding(statement.scope, selector, parameter)
+        if binding in configuration.places:
+            configuration.overridden.append(configuration.bound[binding.scope, binding.selector][binding.parameter])
         gin.bind_parameter(tuple(binding), statement.value)
-        record.places[binding] = place
-
-
-def _known_binding(scope: str, name: str, parameter: str) -> Binding:
-    """The complete key of a binding; UserError when the configurable has no such parameter to set."""
-    selector = _known_selector(name)
-    known = registration.parameters(selector)
-    takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in known.values())
-    if parameter not in known and not takes_any:
-        names = ", ".join(known) or "none"
-        raise UserError(f"{name} has no parameter {parameter!r}.{did_you_mean(parameter, known)} It has: {names}.")
-    return Binding(scope, selector, parameter)
+        configuration.places[binding] = place
 
 
 def _syntax_error(error: Exception, source: str, path: Path | None, text: str) -> tuple[str, str]:
@@ -194,23 +183,23 @@ def _syntax_error(error: Exception, source: str, path: Path | None, text: str) -
     return place, f"not gin syntax: {message}{quoted}.{hint}"
 
 
-def _check_macros(record: Record) -> None:
+def _check_macros(configuration: Configuration) -> None:
     """Refuses macros that are used and not defined, defined and not used, or defined through themselves."""
     constants = [name for name, _ in gin.config._CONSTANTS.items()]
-    places = [(record.places.get(binding, "the program"), value) for binding, value in bindings()]
-    places += [(place, macro_value(name)) for name, place in record.macros.items()]
+    places = [(configuration.places.get(binding, "the program"), value) for binding, value in configuration.bindings()]
+    places += [(place, configuration.macro_value(name)) for name, place in configuration.macros.items()]
     for place, value in places:
         for name in _macro_names(value):
-            if name not in record.macros:
-                hint = did_you_mean(name, [*record.macros, *constants])
+            if name not in configuration.macros:
+                hint = did_you_mean(name, [*configuration.macros, *constants])
                 raise UserError(f"{place}: the macro %{name} is not defined.{hint}")
-    for name, place in record.macros.items():
-        if name not in record.used_macros:
-            near = did_you_mean(name, [*registration.known_names(), *(used for used in record.used_macros)])
+    for name, place in configuration.macros.items():
+        if name not in configuration.used_macros:
+            near = did_you_mean(name, [*registration.known_names(), *(used for used in configuration.used_macros)])
             raise UserError(f"{place}: {name!r} is set but nothing uses %{name}: was a Name.parameter meant?{near}")
         inside, frontier = set(), [name]
         while frontier:
-            for used in _macro_names(macro_value(frontier.pop())):
+            for used in _macro_names(configuration.macro_value(frontier.pop())):
                 if used == name:
                     raise UserError(f"{place}: the macro %{name} is defined through itself.")
                 if used not in inside:
@@ -222,12 +211,12 @@ def _macro_names(value) -> Iterable[str]:
     return ["/".join(part.scopes) for part in references(value) if part.configurable.selector == MACRO]
 
 
-def _check_scopes(record: Record) -> None:
+def _check_scopes(configuration: Configuration) -> None:
     """Refuses bindings in a scope that no reference and no code ever opens."""
-    used = set(record.used_scopes)
+    used = set(configuration.used_scopes)
     for scope in registration.code_scopes():
         used.update(_prefixes(scope))
-    for binding, place in record.places.items():
+    for binding, place in configuration.places.items():
         if binding.scope and binding.scope not in used:
             hint = did_you_mean(binding.scope, used)
             if not hint:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
 import inspect
+import pkgutil
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import gin
 
-from tfdet.errors import UserError
+from tfdet.config.annotations import evaluated, has_limits, mismatch
+from tfdet.config.files import did_you_mean
+from tfdet.errors import ParameterError, UserError
+
+NO_DEFAULT = inspect.Parameter.empty
 
 _CODE_SCOPES: set[str] = set()  # scopes that code opens itself, with gin.config_scope
+_NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, and some are scripts
 
 
 def configurable(name_or_target: str | Callable | None = None, **options) -> Callable:
-    """Makes the parameters of a function or of a constructor settable from gin files.
+    """Makes the parameters of a function or of a constructor settable from gin files, and checks them in every call.
 
-    Does what `gin.configurable` does, and keeps the constructor's signature visible: Keras 3 inspects it in
-    `Operation.__new__` and fails with IndexError on a layer or model that gin alone has wrapped.
+    Does what `gin.configurable` does, and
+    - refuses arguments, of gin files and of Python callers, that are none of the choices (`Literal`) or outside of
+      the range (`tfdet.config.ranges`) of their annotation, with a ParameterError;
+    - raises a UserError as it is, one line, without the lines that gin adds to it;
+    - keeps the constructor's signature visible: Keras 3 inspects it in `Operation.__new__` and fails with IndexError
+      on a layer or model that gin alone has wrapped.
 
         @configurable
         class ResNetV1(keras.Model): ...
 
         @configurable("sgd")
-        def build_sgd(learning_rate: float = 0.01): ...
+        def build_sgd(learning_rate: PositiveFloat = 0.01): ...
 
     Args:
       name_or_target: the function or class, or the name to give it in gin files (default: its own name).
@@ -36,16 +51,65 @@ def configurable(name_or_target: str | Callable | None = None, **options) -> Cal
         return configurable(None)(name_or_target)
 
     def decorate(target):
+        name = name_or_target or target.__name__
+        configure = gin.configurable(name_or_target, **options)
         if not inspect.isclass(target):
-            return gin.configurable(name_or_target, **options)(target)
-        signature = inspect.signature(target.__init__)
-        decorated = gin.configurable(name_or_target, **options)(target)
-        # A class with __new__ alone has object's slot wrapper here, which takes no attributes.
-        if inspect.isfunction(decorated.__dict__.get("__init__")):
-            decorated.__init__.__signature__ = signature
-        return decorated
+            return _without_gins_lines(configure(_checked(target, name)))
+        construction = gin.config._find_class_construction_fn(target)
+        # A class with neither __init__ nor __new__ has object's slot wrapper here.
+        if inspect.isfunction(construction):
+            setattr(target, construction.__name__, _checked(construction, name))
+        configure(target)
+        if inspect.isfunction(construction):
+            wrapped = target.__dict__[construction.__name__]
+            setattr(target, construction.__name__, _without_gins_lines(wrapped))
+        return target
 
     return decorate
+
+
+def _checked(function: Callable, name: str) -> Callable:
+    """The function, which refuses arguments outside of the choices and ranges of its annotations.
+
+    Args:
+      function: a function or a class's constructor.
+      name: what messages call it.
+    """
+    signature = inspect.signature(function)
+    positional = [part.name for part in signature.parameters.values() if part.kind <= part.POSITIONAL_OR_KEYWORD]
+
+    @functools.cache  # at the first call: then all the names of the module exist
+    def limits() -> dict[str, Any]:
+        hints = {
+            part.name: evaluated(part.annotation, inspect.unwrap(function)) for part in signature.parameters.values()
+        }
+        return {part: hint for part, hint in hints.items() if has_limits(hint)}
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        for parameter, value in (*zip(positional, args), *kwargs.items()):
+            if parameter in limits() and value is not signature.parameters[parameter].default:
+                reason = mismatch(value, limits()[parameter])
+                if reason:
+                    raise ParameterError(f"{name}.{parameter} = {value!r}: {reason}")
+        return function(*args, **kwargs)
+
+    checked.__signature__ = signature
+    return checked
+
+
+def _without_gins_lines(function: Callable) -> Callable:
+    """gin's wrapper of a function, which raises the UserError of the function itself."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            raise original_exception(error) from None
+
+    call.__signature__ = inspect.signature(function)
+    return call
 
 
 def declare_scope(name: str) -> str:
@@ -127,6 +191,53 @@ def parameters(selector: str) -> dict[str, inspect.Parameter]:
     }
 
 
+def configurable_called(name: str) -> Callable:
+    """The configurable of this name, to be called; `UserError` where there is none, or more than one."""
+    return gin.get_configurable(known_selector(name))
+
+
+def known_selector(name: str) -> str:
+    """The complete selector that `name` means; `UserError` when there is none, or more than one."""
+    found = matching_selectors(name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{name!r} can mean {' or '.join(sorted(found))}: write more of the module's name.")
+    raise UserError(f"nothing configurable is called {name!r}.{did_you_mean(name, known_names())}")
+
+
+def selector_and_parameter(name: str) -> tuple[str, str, str]:
+    """`EvalInput.data_dir` -> the complete selector, the configurable's name, the parameter's.
+
+    Raises:
+      UserError: there is no such configurable, or it has no such parameter to set.
+    """
+    owner, _, parameter = name.rpartition(".")
+    selector = known_selector(owner)
+    known = parameters(selector)
+    takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in known.values())
+    if parameter not in known and not takes_any:
+        names = ", ".join(known) or "none"
+        raise UserError(f"{owner} has no parameter {parameter!r}.{did_you_mean(parameter, known)} It has: {names}.")
+    return selector, owner, parameter
+
+
+def register_all() -> None:
+    """Imports every module of tfdet that registers something, so that all configurables are known to gin.
+
+    Modules whose source does not speak of a configurable are left alone: some cost seconds, and nothing needs them
+    all.
+    """
+    import tfdet
+
+    for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
+        if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
+            continue
+        loader = importlib.util.find_spec(module.name).loader
+        if module.ispkg or "configurable" in (loader.get_source(module.name) or "configurable"):
+            importlib.import_module(module.name)
+
+
 def original_exception(error: BaseException) -> BaseException:
     """The exception that was raised, without the proxies gin puts around it.
 
@@ -166,5 +277,10 @@ def explain(error: BaseException) -> UserError | None:
             return None
         name, missing = place.group(1), unbound.group(1)
     names = [part.strip(" '\"") for part in missing.split(",")]
-    listed = ", ".join(f"{name}.{part}" for part in names)
-    return UserError(f'{listed} has no value: set it in a gin file or with --gin_param="{name}.{names[0]} = ..."')
+    return without_value(name, names)
+
+
+def without_value(name: str, parameters: Sequence[str]) -> UserError:
+    """The error of parameters of the configurable `name` that nothing gives a value."""
+    listed = ", ".join(f"{name}.{parameter}" for parameter in parameters)
+    return UserError(f'{listed} has no value: set it in a gin file or with --gin_param="{name}.{parameters[0]} = ..."')

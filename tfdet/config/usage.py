@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import gin
 
 from tfdet.config import registration
+from tfdet.config.bindings import MACRO, Binding, Bindings
 from tfdet.config.files import did_you_mean, nearest
-from tfdet.config.record import MACRO, Binding, bindings, last, reachable
 from tfdet.errors import UserError
 
 # Packages whose parts a training run may leave to other commands; tfdet.config has what a row says of itself. Their
@@ -16,16 +16,7 @@ from tfdet.errors import UserError
 OTHER_COMMANDS = ("tfdet.config", "tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
 
 
-def is_bound(parameter: str) -> bool:
-    """Whether a gin file or an override gives the parameter, such as `EvalInput.data_dir`, a value."""
-    try:
-        gin.query_parameter(parameter)
-    except ValueError:
-        return False
-    return True
-
-
-def check_all_bindings_used(not_built: Iterable[str] = ()) -> None:
+def check_all_bindings_used(configuration: Bindings, not_built: Iterable[str] = ()) -> None:
     """Refuses bindings that nothing has read. To be called once all parts of a training run were built.
 
     A binding counts as read when its configurable was called in its scope, or a scope inside it, and took the
@@ -38,44 +29,38 @@ def check_all_bindings_used(not_built: Iterable[str] = ()) -> None:
     the trainer has no reader and is right. For them `parse` has refused unknown names, scopes, macros and types.
 
     Args:
+      configuration: by which all was built.
       not_built: configurables (their names) or packages ("tfdet.data") that this run leaves out.
 
     Raises:
       UserError: names the bindings, where they stand and what was meant perhaps.
     """
-    unread = unread_bindings(not_built)
+    unread = unread_bindings(configuration, not_built)
     if not unread:
         return
-    sentences = [_sentence(binding) for binding in unread[:3]]
+    sentences = [_sentence(configuration, binding) for binding in unread[:3]]
     if len(unread) > 3:
         sentences.append(f"and {len(unread) - 3} more.")
     raise UserError(" ".join(sentences))
 
 
-def unread_bindings(not_built: Iterable[str] = ()) -> list[Binding]:
+def unread_bindings(configuration: Bindings, not_built: Iterable[str] = ()) -> list[Binding]:
     """The bindings that `check_all_bindings_used` refuses, in the order they were written.
 
     Args:
-      not_built: as there.
+      configuration, not_built: as there.
 
     Returns:
       Bindings without a reader.
     """
-    excused = reachable(last().overridden, _selectors_of((*OTHER_COMMANDS, *not_built)))
+    excused = configuration.reachable(configuration.overridden, _selectors_of((*OTHER_COMMANDS, *not_built)))
     return [
         binding
-        for binding, _ in bindings()
-        if not is_read(binding) and binding.selector not in excused and not binding.selector.startswith("gin.")
+        for binding, _ in configuration.bindings()
+        if not configuration.is_read(binding)
+        and binding.selector not in excused
+        and not binding.selector.startswith("gin.")
     ]
-
-
-def is_read(binding: Binding) -> bool:
-    """Whether a configurable was called in the binding's scope and did not get the parameter from its caller."""
-    for (scope, selector), values in list(gin.config._OPERATIVE_CONFIG.items()):
-        if selector == binding.selector and binding.parameter in values:
-            if not binding.scope or f"{scope}/".startswith(f"{binding.scope}/"):
-                return True
-    return False
 
 
 def _selectors_of(names: Iterable[str]) -> set[str]:
@@ -87,11 +72,11 @@ def _selectors_of(names: Iterable[str]) -> set[str]:
     return found
 
 
-def _sentence(binding: Binding) -> str:
+def _sentence(configuration: Bindings, binding: Binding) -> str:
     name = registration.minimal_name(binding.selector)
     scoped = f"{binding.scope}/{name}" if binding.scope else name
-    place = last().places.get(binding, "set by the program")
-    called = {key for key in gin.config._OPERATIVE_CONFIG if key[1] != MACRO}
+    place = configuration.places.get(binding, "set by the program")
+    called = {key for key in configuration.operative if key[1] != MACRO}
     here = [scope for scope, selector in called if selector == binding.selector]
     said = f"{place}: {scoped}.{binding.parameter} is never read"
     if not here:

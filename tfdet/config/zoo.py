@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from gin import config_parser
 
 from tfdet.config.files import gin_configs_folder
+from tfdet.config.ranges import PositiveFloat, Range
 from tfdet.config.registration import configurable
 from tfdet.errors import UserError
+
+Percent = Annotated[float, Range(least=0, most=100)]
 
 
 @configurable(denylist=["name"])
@@ -23,7 +26,7 @@ class Row:
     Args:
         name: of the gin file in the folder, without its suffix: `faster_r50v1_c4`, `detectron2/faster_rcnn_r50_c4`.
         title: the detector in a few words.
-        program: whose row it is: "SimpleDet", "Detectron2" or "torchvision".
+        program: whose row it is.
         source: where the figures stand, and the program's own configuration.
         setting: what the program trained on, such as "8 GPUs x 2 images".
         box_ap: percent, of COCO val2017.
@@ -34,13 +37,13 @@ class Row:
 
     name: str
     title: str
-    program: str
+    program: Literal["SimpleDet", "Detectron2", "torchvision"]
     source: str
     setting: str | None
-    box_ap: float | None
-    mask_ap: float | None
-    memory_gb: float | None
-    images_per_second: float | None
+    box_ap: Percent | None
+    mask_ap: Percent | None
+    memory_gb: PositiveFloat | None
+    images_per_second: PositiveFloat | None
 
 
 def zoo_rows(folder: str | Path | None = None, program: str | None = "SimpleDet") -> list[Row]:

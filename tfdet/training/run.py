@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import gin
 import numpy as np
 
-from tfdet import config
 from tfdet.errors import DivergedError, UserError
 from tfdet.ops import native
 from tfdet.training import distribution, variables
@@ -248,7 +248,7 @@ class Run:
         self._store.save(step)
 
     def _save_operative_config(self) -> str:
-        text = config.operative_config_str()
+        text = gin.operative_config_str(max_line_length=110)
         self._files.write_operative_config(text)
         return text
 

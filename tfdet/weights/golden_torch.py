@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import gin
 import numpy as np
 
 from tfdet import config
@@ -85,12 +84,12 @@ def _family(program: str, arrays: dict[str, np.ndarray], meta: dict) -> tuple[st
 
 
 def build_like(golden: TorchGolden) -> Detector:
-    """The detector of a golden, with its weights. Its gin file becomes the configuration of this process.
+    """The detector of a golden, with its weights.
 
-    Every configurable must have been registered (`tfdet.commands.flags.register_all`).
+    Every configurable must have been registered (`tfdet.config.register_all`).
     """
-    config.parse([f"{golden.program}/{golden.family}.gin"], _overrides(golden))
-    detector = gin.get_configurable("build_detector")(num_classes=_num_classes(golden))
+    configuration = config.parse([f"{golden.program}/{golden.family}.gin"], _overrides(golden))
+    detector = configuration.build("build_detector", num_classes=_num_classes(golden))
     report = assign(detector, golden.arrays, golden.name_map, str(golden.folder / golden.meta["weights"]))
     # The moving number of RetinaNet's foreground anchors is in no checkpoint.
     missing = [path for path in report.missing if not path.endswith("moving_foreground")]
