@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tfdet.errors import UserError
 
@@ -31,3 +33,13 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_json(content: Any, path: str | os.PathLike) -> None:
+    """Writes json to a temporary name beside `path`, then renames it.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")

@@ -60,6 +60,17 @@ class RoiSamples(NamedTuple):
     matched: tf.Tensor  # int32 [B, R], index of the ground-truth box of the best IoU, -1 where there is none
 
 
+class Candidates(NamedTuple):
+    """What is suppressed; those of several views of an image may be joined along N.
+
+    Boxes with a score of every class, or a list of boxes of one class each, which has `classes`.
+    """
+
+    boxes: tf.Tensor  # float32 [B, N, 1 or C, 4], with 1 all classes share the boxes of a row; of a list [B, N, 4]
+    scores: tf.Tensor  # float32 [B, N, C], without background; of a list [B, N], 0 where there is none
+    classes: tf.Tensor | None = None  # of a list int32 [B, N]
+
+
 class Detections(NamedTuple):
     """Final detections, best first, padded to D."""
 

@@ -54,5 +54,5 @@ def test_features_are_after_relu_and_depend_on_training_only_through_bn():
 
 
 def test_refuses_an_unknown_depth():
-    with pytest.raises(ValueError, match="depth=34"):
+    with pytest.raises(ValueError, match="ResNetV1.depth = 34: expected one of 18, 50, 101"):
         ResNetV1(34)

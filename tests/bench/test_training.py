@@ -7,8 +7,8 @@ import pytest
 
 from tests.detectors.small import small_detector
 from tfdet.bench.training import measure_training, synthetic_batches, tame_random_weights
-from tfdet.training.loop import Trainer
 from tfdet.training.schedule import Schedule
+from tfdet.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(

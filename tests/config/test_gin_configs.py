@@ -174,8 +174,8 @@ def test_one_binding_gives_the_2x_schedule(configured, path):
 def test_the_file_for_ones_own_data_changes_the_schedule_alone(configured):
     config.register_all()
     configured(["faster_r101v2_c4_syncbn.gin", "overlays/finetune.gin"], [])
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule = Trainer(), Schedule()
     assert (trainer.epochs, trainer.clip, trainer.frozen) == (12.0, 5.0, ())
@@ -217,8 +217,8 @@ def test_the_tiny_form_of_a_retina_row_has_no_binding_that_nobody_reads(configur
     config.register_all()
     configured([file, "overlays/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
     from tfdet.detectors import build_detector
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     build_detector(num_classes=3), Trainer(), Schedule()
     configured.now.check_all_bindings_used(not_built=("EvalInput", "TrainInput"))

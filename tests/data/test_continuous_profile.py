@@ -20,7 +20,7 @@ EXAMPLE = Example(
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_edges_of_boxes_lie_where_the_pixels_end(flip):
-    item = fit_example(EXAMPLE, Resize(80, 200), tf.constant(flip), "C")
+    item = fit_example(EXAMPLE, Resize(80, 200), tf.constant(flip), "continuous")
     expected = np.array([[20.0, 10, 40, 30], [100, 60, 120, 80]])
     polygon = np.array([20.0, 10, 40, 10])
     if flip:
@@ -31,6 +31,6 @@ def test_edges_of_boxes_lie_where_the_pixels_end(flip):
 
 
 def test_mirroring_twice_leads_back():
-    once = fit_example(EXAMPLE, Resize(80, 200), tf.constant(True), "C").boxes.numpy()
+    once = fit_example(EXAMPLE, Resize(80, 200), tf.constant(True), "continuous").boxes.numpy()
     twice = np.stack([120 - once[:, 2], once[:, 1], 120 - once[:, 0], once[:, 3]], axis=1)
-    np.testing.assert_allclose(twice, fit_example(EXAMPLE, Resize(80, 200), tf.constant(False), "C").boxes)
+    np.testing.assert_allclose(twice, fit_example(EXAMPLE, Resize(80, 200), tf.constant(False), "continuous").boxes)

@@ -12,9 +12,11 @@ from tfdet.commands import convert_data, make_shapes
 from tfdet.data import writer
 from tfdet.data.coco import read_coco
 from tfdet.data.convert import StrictError, convert
+from tfdet.data.images import decode_image
 from tfdet.data.inputs import EvalInput
 from tfdet.data.manifest import Manifest
 from tfdet.data.problems import ProblemReport
+from tfdet.data.schema import parse_record
 from tfdet.errors import UserError
 
 
@@ -31,7 +33,7 @@ def messy(coco, make_jpeg):
     coco.image(2, 50, 40).box(2, (5, 5, 20, 20), 7).box(2, (5, 5, 0, 9)).box(2, (70, 5, 9, 9)).box(2, (30, 5, 19, 9))
     coco.image(3, encoded=b"missing").box(3, (1, 1, 5, 5))
     coco.image(4, encoded=make_jpeg(40, 60)[:-200]).box(4, (1, 1, 5, 5))
-    coco.image(5, encoded=make_jpeg(40, 60, mode="L")).box(5, (1, 1, 5, 5)).box(5, (1, 1, 5, 5), 12)
+    coco.image(5, encoded=make_jpeg(40, 60, mode="CMYK")).box(5, (1, 1, 5, 5)).box(5, (1, 1, 5, 5), 12)
     coco.image(6)
     coco.image(7, encoded=make_jpeg(20, 60)).box(7, (1, 1, 5, 5))
     coco.image(2, name="again.jpg")
@@ -88,8 +90,20 @@ def test_strict_writes_nothing(messy, tmp_path, capsys):
 
 
 def test_strict_accepts_notes(coco, make_jpeg, tmp_path):
-    coco.image(1).box(1, (1, 1, 9, 9)).image(2).image(3, encoded=make_jpeg(40, 60, mode="L")).box(3, (1, 1, 9, 9))
+    coco.image(1).box(1, (1, 1, 9, 9)).image(2).image(3, encoded=make_jpeg(40, 60, mode="CMYK")).box(3, (1, 1, 9, 9))
     assert run_convert("--coco", *coco.write(), "--output", tmp_path / "out", "--num_workers", 0, "--strict") == 0
+
+
+def test_a_grey_jpeg_is_stored_as_it_is(coco, make_jpeg, tmp_path):
+    encoded = make_jpeg(40, 60, mode="L")
+    coco.image(1, encoded=encoded).box(1, (10, 5, 21, 11))
+    assert run_convert("--coco", *coco.write(), "--output", tmp_path / "out", "--num_workers", 0) == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["notes"] == {}
+    (record,) = tf.data.TFRecordDataset(Manifest.load(tmp_path / "out").shard_paths())
+    assert parse_record(record).encoded.numpy() == encoded
+    batch = next(EvalInput(tmp_path / "out", short_side=40, long_side=60).dataset().as_numpy_iterator())
+    np.testing.assert_array_equal(batch.images[0], decode_image(encoded))
+    np.testing.assert_allclose(batch.boxes[0], [[10, 5, 30, 15]], rtol=1e-6)
 
 
 def test_workers_give_the_same_bytes(make_coco, tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 from tfdet.data.images import ImageError, decode_image, image_size, prepare_image, read_image
 from tfdet.data.schema import decode_rgb
 from tfdet.errors import UserError
+from tfdet.export import saved_model
 
 
 def encode(array_or_image, kind="PNG", **options):
@@ -78,11 +79,10 @@ def test_other_colour_spaces_become_rgb(gradient):
     palette = Image.fromarray(gradient).quantize(16)
     alpha = np.concatenate([gradient, np.full((20, 30, 1), 7, np.uint8)], axis=-1)
     cases = {
-        "grey": (encode(grey), np.repeat(grey[..., None], 3, axis=-1)),
-        "palette": (encode(palette), np.asarray(palette.convert("RGB"))),
+        "grey with a transparent level": (encode(grey, transparency=9), np.repeat(grey[..., None], 3, axis=-1)),
+        "palette with a transparent colour": (encode(palette, transparency=3), np.asarray(palette.convert("RGB"))),
         "alpha": (encode(alpha), gradient),
         "16-bit grey": (encode(Image.fromarray(grey.astype(np.uint16) * 256 + 99)), np.repeat(grey[..., None], 3, -1)),
-        "black and white": (encode(Image.fromarray(grey > 90)), np.repeat(np.uint8(grey > 90)[..., None] * 255, 3, -1)),
         "BMP": (encode(gradient, "BMP"), gradient),
         "WEBP": (encode(gradient, "WEBP", lossless=True), gradient),
         "GIF": (encode(palette, "GIF"), np.asarray(palette.convert("RGB"))),
@@ -102,14 +102,36 @@ def test_sixteen_bit_rgb_png_is_stored_with_eight(gradient):
     np.testing.assert_array_equal(in_tensorflow(prepared), gradient)
 
 
-def test_grey_and_cmyk_jpegs(make_jpeg):
-    for mode in ("L", "CMYK"):
-        encoded = make_jpeg(40, 50, mode=mode)
+def test_grey_and_palette_keep_their_bytes(make_jpeg, gradient):
+    grey, palette = gradient[..., 0], Image.fromarray(gradient)
+    cases = {
+        "baseline JPEG": make_jpeg(20, 30, mode="L"),
+        "progressive JPEG": make_jpeg(20, 30, mode="L", progressive=True),
+        "grey PNG": encode(grey),
+        "black and white PNG": encode(Image.fromarray(grey > 90)),
+        "palette PNG": encode(palette.quantize(200)),
+        "palette PNG of 2 bits": encode(palette.quantize(4), bits=2),
+    }
+    for name, encoded in cases.items():
+        prepared = prepare_image(encoded, 20, 30)
+        assert prepared.encoded is encoded, name
+        assert (prepared.format, prepared.changes) == ("png" if "PNG" in name else "jpeg", ()), name
+        pixels = decode_image(encoded)
+        assert pixels.std() > 20, name  # a picture, not a flat field
+        np.testing.assert_array_equal(in_tensorflow(prepared), pixels, err_msg=name)
+        exported = saved_model.decode_image(tf.constant(encoded)).numpy()
+        np.testing.assert_array_equal(exported, pixels, err_msg=name)
+
+
+def test_cmyk_and_turned_grey_jpegs_are_stored_anew(make_jpeg):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for encoded in (make_jpeg(40, 50, mode="CMYK"), make_jpeg(50, 40, mode="L", exif=exif)):
         prepared = prepare_image(encoded, 40, 50)
         assert prepared.format == "jpeg" and prepared.changes
         expected = decode_image(encoded).astype(int)
         assert np.abs(in_tensorflow(prepared) - expected).max() <= 8
-        assert expected.std() > 20  # a picture, not a flat field
+        assert expected.std() > 20
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,11 @@ def test_boxes_are_scaled_clipped_and_padded_without_a_cap(tmp_path, make_set):
     np.testing.assert_allclose(batch.image_info[0], [20, 30, 0.5])
 
 
-def test_profile_h_clips_to_the_image(tmp_path, make_set):
+def test_the_later_revision_clips_to_the_image(tmp_path, make_set):
     """A shrunken image: (W - 1) * scale lies beyond w' - 1."""
     make_set(tmp_path / "set", [(40, 50)], [[(0.0, 0.0, 50.0, 40.0, 3)]], num_shards=1)
-    expected = {"S": [0, 0, 49 * 0.25, 39 * 0.25], "H": [0, 0, 11, 9]}  # 12.5 columns round to 12, rows are 10
+    # 12.5 columns round to 12, rows are 10.
+    expected = {"first_release": [0, 0, 49 * 0.25, 39 * 0.25], "later_revision": [0, 0, 11, 9]}
     for profile, box in expected.items():
         train = TrainInput(
             tmp_path / "set", short_side=10, long_side=16, images_per_replica=1, flip=False, profile=profile
@@ -198,7 +199,7 @@ def test_no_box_at_all(tmp_path, make_set):
     [{"short_side": 0}, {"short_side": 9, "long_side": 8}, {"images_per_replica": 0}, {"order": "x"}, {"profile": "x"}],
 )
 def test_arguments_are_checked(mixed_set, arguments):
-    with pytest.raises(UserError, match="Received"):
+    with pytest.raises(UserError, match=f"TrainInput.{next(iter(arguments))}"):
         TrainInput(mixed_set, **arguments)
 
 
@@ -251,7 +252,7 @@ class TestSeveralShortSides:
 
     @pytest.mark.parametrize("sides", [(), (24, 0), (24, 40)])
     def test_sides_are_checked(self, mixed_set, sides):
-        with pytest.raises(UserError, match="Received"):
+        with pytest.raises(UserError, match="TrainInput.short_side"):
             TrainInput(mixed_set, short_side=sides, long_side=36)
 
 

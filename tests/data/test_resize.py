@@ -131,6 +131,6 @@ def test_torchvision_maps_by_the_ratio_of_the_sizes():
     np.testing.assert_allclose(resized.numpy(), expected, atol=0.501)
 
 
-def test_an_unknown_rule_is_named():
-    with pytest.raises(UserError, match=r"EvalInput.resize must be one of simpledet, detectron2, .*Received"):
-        Resize(80, 120, "pil").check("EvalInput")
+def test_sides_that_do_not_fit_are_named():
+    with pytest.raises(UserError, match=r"EvalInput.short_side must be at most its long_side. Received: 120, 80"):
+        Resize(120, 80).check("EvalInput")

@@ -99,7 +99,7 @@ STAGE_STD = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067,
 
 
 def cascade_targets(num_rois: int = 16) -> list[RoiTargetSampler]:
-    """Of three stages, as profile S has them: the later ones keep every RoI."""
+    """Of three stages, as the first release has them: the later ones keep every RoI."""
     return [
         RoiTargetSampler(rois, fg_threshold=iou, bg_high=iou, append_gt=False, box_std=std)
         for rois, iou, std in zip((num_rois, None, None), (0.5, 0.6, 0.7), STAGE_STD, strict=True)

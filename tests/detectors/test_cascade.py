@@ -74,7 +74,7 @@ def test_scores_are_averaged_on_the_rois_of_the_last_stage(detector):
 
 
 def test_losses_are_the_transcribed_ones(detector):
-    """Profile S: stage 1 draws, stages 2 and 3 label its boxes anew by .6 and .7; losses weigh 1, .5, .25."""
+    """The first release: stage 1 draws, stages 2 and 3 label its boxes anew by .6 and .7; losses weigh 1, .5, .25."""
     batch = random_batch([6, 9], 9)
     losses = detector.losses(batch, SEED)
     first = detector.first_stage(batch.images, batch.image_info, training=True)

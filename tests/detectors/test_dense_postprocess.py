@@ -1,5 +1,8 @@
 """Candidates of a dense head against SimpleDet's operator, and the whole way to detections."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -70,11 +73,11 @@ def levels(*logits):
 def test_the_coarsest_level_has_its_own_threshold():
     low = -5.0  # a score of .0067
     predictions, anchors = levels([low, 2.0], [low, low])
-    detections = DensePostProcess()(predictions, anchors, tf.constant([[100.0, 100, 1]]), 2)
+    detections = DensePostProcess()(predictions, anchors, tf.constant([[100.0, 100, 1]]))
     assert int(detections.num_valid[0]) == 3
     np.testing.assert_array_equal(detections.classes[0, :3], [1, 0, 1])
     np.testing.assert_array_equal(detections.boxes[0, 1, 0], 30)  # both low ones are of the coarsest level
-    strict = DensePostProcess(coarsest_score_threshold=0.05)(predictions, anchors, tf.constant([[100.0, 100, 1]]), 2)
+    strict = DensePostProcess(coarsest_score_threshold=0.05)(predictions, anchors, tf.constant([[100.0, 100, 1]]))
     assert int(strict.num_valid[0]) == 1
 
 
@@ -83,7 +86,7 @@ def test_suppression_is_per_class_and_in_original_pixels():
     predictions, anchors = levels([2.0, -9.0], [1.0, 3.0])
     predictions[1] = (predictions[1][0], tf.constant([[[[0.1, 0.0, 0.0, 0.0]]]]))
     info = tf.constant([[100.0, 100.0, 0.5]])
-    detections = DensePostProcess()(predictions, anchors, info, 2)
+    detections = DensePostProcess()(predictions, anchors, info)
     assert int(detections.num_valid[0]) == 2
     np.testing.assert_array_equal(detections.classes[0, :2], [1, 0])
     np.testing.assert_allclose(detections.boxes[0, :2], [[24, 40, 62, 58], [20, 40, 58, 58]], atol=1e-4)
@@ -93,7 +96,37 @@ def test_soft_suppression_keeps_the_box_with_a_lower_score():
     predictions, anchors = levels([2.0], [1.0])
     predictions[1] = (predictions[1][0], tf.constant([[[[0.1, 0.0, 0.0, 0.0]]]]))
     info = tf.constant([[100.0, 100.0, 1.0]])
-    hard = DensePostProcess()(predictions, anchors, info, 1)
-    soft = DensePostProcess(nms_method="linear")(predictions, anchors, info, 1)
+    hard = DensePostProcess()(predictions, anchors, info)
+    soft = DensePostProcess(nms_method="linear")(predictions, anchors, info)
     assert int(hard.num_valid[0]) == 1 and int(soft.num_valid[0]) == 2
     np.testing.assert_allclose(soft.scores[0, 1], (1 - 18 / 22) / (1 + np.exp(-1.0)), rtol=1e-5)
+
+
+MEMORY = """
+import numpy as np
+import tensorflow as tf
+from tfdet.bench.measure import process_peak
+from tfdet.detectors import DensePostProcess
+from tfdet.ops import native
+
+rng = np.random.default_rng(0)
+corners = rng.uniform(0, 300, (200, 2))
+anchors = [tf.constant(np.concatenate([corners, corners + 40], axis=1), tf.float32)] * 3
+info = tf.constant([[400.0, 800.0, 1.0]])
+for classes in (80, 1200):
+    logits = [tf.constant(rng.normal(-1, 1, (1, 10, 20, classes)), tf.float32) for _ in range(3)]
+    predictions = [(cls, tf.zeros([1, 10, 20, 4])) for cls in logits]
+    for name in ("native", "python") if native.in_use() else ("python",):
+        with native.implementation(name):
+            for method in ("hard", "linear"):
+                postprocess = DensePostProcess(pre_nms_top_n=1500, nms_method=method, vote_iou_threshold=0.8)
+                assert int(tf.function(postprocess)(predictions, anchors, info).num_valid[0]) == 100
+    print(process_peak())
+"""
+
+
+def test_1200_classes_take_the_memory_of_80():
+    """4,500 candidates: their scores of every class would be 21.6 MB, in two or more copies."""
+    out = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    few, many = map(int, out.split())
+    assert many < few + 25e6

@@ -115,6 +115,6 @@ def test_a_stride_without_a_map_is_named():
 
 
 def test_refuses_no_classes():
-    with pytest.raises(ValueError, match="num_classes=0"):
+    with pytest.raises(ValueError, match="num_classes = 0"):
         small_retina(num_classes=0)
     assert issubclass(RetinaDetector, keras.Model)

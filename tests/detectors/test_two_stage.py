@@ -101,5 +101,5 @@ def test_proposals_on_a_padded_canvas_stay_on_the_content(trunk):
 
 
 def test_refuses_no_classes():
-    with pytest.raises(ValueError, match="num_classes=0"):
+    with pytest.raises(ValueError, match="num_classes = 0"):
         small_detector("c4", num_classes=0)

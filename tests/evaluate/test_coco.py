@@ -8,6 +8,7 @@ import pytest
 
 from tfdet.errors import UserError
 from tfdet.evaluate import coco
+from tfdet.files import write_json
 from tfdet.structures import Detections
 
 MANIFEST = SimpleNamespace(name="hand", classes=["dog", "cat", "owl"], category_ids=[90, 7, 13])
@@ -194,13 +195,13 @@ def test_bad_annotation_files_are_one_line(tmp_path, text, message):
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "out.json"
-    coco.write_json([{"a": 1}], path)
+    write_json([{"a": 1}], path)
     assert json.loads(path.read_text()) == [{"a": 1}]
     with pytest.raises(TypeError):
-        coco.write_json([object()], path)
+        write_json([object()], path)
     assert json.loads(path.read_text()) == [{"a": 1}]
     assert [entry.name for entry in path.parent.iterdir()] == ["out.json"]
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        coco.write_json([], blocked / "out.json")
+        write_json([], blocked / "out.json")

@@ -4,8 +4,8 @@ import pytest
 
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector
 from tfdet.data.resize import Resize
-from tfdet.export.predictor import CheckpointPredictor
 from tfdet.export.saved_model import export
+from tfdet.predict.predictors import CheckpointPredictor
 
 RESIZE = Resize(64, 128)
 

@@ -14,10 +14,11 @@ from tfdet.config import register_all
 from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
 from tfdet.errors import UserError
-from tfdet.export.predictor import CheckpointPredictor, load_signatures
 from tfdet.export.saved_model import export
 from tfdet.export.verify import verify
 from tfdet.ops import native
+from tfdet.predict.exported import load_signatures
+from tfdet.predict.predictors import CheckpointPredictor
 
 CLASSES, IDS, RESIZE = ["a", "b", "c"], [1, 2, 3], Resize(96, 128)
 
@@ -60,7 +61,7 @@ def test_native_ops_are_exported_on_demand(detector, tmp_path):
             assert entry.passed() and entry.num_detections >= 5
     # A new process has to load the library first; load_signatures does it by itself.
     code = (
-        f"from tfdet.export.predictor import load_signatures; print(len(load_signatures({str(tmp_path / 'model')!r})))"
+        f"from tfdet.predict.exported import load_signatures; print(len(load_signatures({str(tmp_path / 'model')!r})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "3", done.stderr

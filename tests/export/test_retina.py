@@ -7,9 +7,9 @@ from tfdet import config
 from tfdet.config import register_all
 from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
-from tfdet.export.predictor import CheckpointPredictor
 from tfdet.export.saved_model import export
 from tfdet.export.verify import verify
+from tfdet.predict.predictors import CheckpointPredictor
 
 SMALL = [
     "DEPTH = 18",

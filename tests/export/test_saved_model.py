@@ -15,8 +15,9 @@ from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
 from tfdet.data.schema import decode_rgb
 from tfdet.errors import UserError
-from tfdet.export.predictor import SavedModelPredictor, load_signatures
-from tfdet.export.saved_model import decode_image, export, read_labels, serving_outputs
+from tfdet.export.saved_model import decode_image, export, serving_outputs
+from tfdet.predict.exported import load_signatures, read_labels
+from tfdet.predict.predictors import SavedModelPredictor
 from tfdet.structures import Detections
 
 # (height, width, boxes): enlarged, reduced, and one without anything.

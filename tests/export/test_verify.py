@@ -11,9 +11,10 @@ import tensorflow as tf
 from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.data.resize import Resize
-from tfdet.export.predictor import CheckpointPredictor, Prediction, SavedModelPredictor
 from tfdet.export.saved_model import export
 from tfdet.export.verify import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, compare, synthetic_images, table, verify
+from tfdet.predict.found import Found, Labels
+from tfdet.predict.predictors import CheckpointPredictor, SavedModelPredictor
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def test_table_shows_tolerance_and_outcome(exported, predictor, images):
 
 def prediction(*rows):
     boxes = np.array([row[0] for row in rows], np.float32).reshape(-1, 4)
-    return Prediction(boxes, np.array([row[1] for row in rows], int), np.array([row[2] for row in rows], np.float32))
+    scores, kinds = np.array([row[2] for row in rows], np.float32), np.array([row[1] for row in rows], int)
+    return Found(np.zeros([50, 50, 3], np.uint8), boxes, scores, kinds, Labels([], []))
 
 
 A, B = ([0, 0, 10, 10], 0, 0.9), ([20, 20, 40, 40], 0, 0.9)
@@ -84,22 +86,26 @@ def test_each_kind_of_difference_is_seen(found, expected):
 def test_checkpoint_and_saved_model_predict_alike(predictor, exported):
     image = picture(150, 200, {0: (20, 30, 120, 100), 1: (130, 5, 190, 80)})
     one, other = predictor(image), SavedModelPredictor(exported)(image)
-    assert one.classes.tolist() == [0, 1]
+    assert one.class_ids.tolist() == [0, 1]
     assert one.masks is None and other.masks is None
-    for left, right in zip(one[:3], other[:3]):
-        np.testing.assert_allclose(left, right, atol=1e-4)
-    np.testing.assert_allclose(one.coco_boxes()[0], [20, 30, 101, 71], atol=3.5)
+    for name in ("boxes", "scores", "class_ids"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-4)
+    np.testing.assert_allclose(one.boxes[0], [20, 30, 121, 101], atol=3.5)
     np.testing.assert_allclose(one.drawing_boxes()[0], [20, 30, 120, 100], atol=3.5)
-    assert SavedModelPredictor(exported).classes == CLASSES
+    assert SavedModelPredictor(exported).labels.classes == CLASSES
 
 
 def test_masks_are_compared():
-    one = prediction(A, B)._replace(masks=np.stack([np.full([4, 4], 0.2), np.full([4, 4], 0.9)]))
-    other = prediction(B, A)._replace(masks=one.masks[::-1])
-    assert compare(one, other, 0.05, 1e-3) == (0, 0, 0.0, 0.0, 0.0)
-    *_, gap = compare(one, other._replace(masks=other.masks + [[[0.0]], [[0.5]]]), 0.05, 1e-3)
+    masks = np.stack([np.full([4, 4], 0.2), np.full([4, 4], 0.9)])
+
+    def with_masks(found, masks):
+        return dataclasses.replace(found, mask_probabilities=masks)
+
+    one, other = with_masks(prediction(A, B), masks), prediction(B, A)
+    assert compare(one, with_masks(other, masks[::-1]), 0.05, 1e-3) == (0, 0, 0.0, 0.0, 0.0)
+    *_, gap = compare(one, with_masks(other, masks[::-1] + [[[0.0]], [[0.5]]]), 0.05, 1e-3)
     assert gap == pytest.approx(0.5)
-    assert compare(one, other._replace(masks=None), 0.05, 1e-3)[-1] == float("inf")
+    assert compare(one, other, 0.05, 1e-3)[-1] == float("inf")
     shown = Difference("image_bytes", 1, 2, 0, 0, 0.0, 0.0)
     assert shown.passed() and Difference(*dataclasses.astuple(shown)[:-1], mask=0.001).passed()
     assert not Difference(*dataclasses.astuple(shown)[:-1], mask=gap).passed()
@@ -111,7 +117,8 @@ def test_an_export_with_masks(images, tmp_path):
     for entry in verify(CheckpointPredictor(detector, RESIZE, CLASSES, CATEGORY_IDS), str(tmp_path / "model"), images):
         assert entry.passed() and entry.num_detections >= 5 and entry.mask == 0.0
     found = SavedModelPredictor(tmp_path / "model")(tf.io.decode_image(images[0]).numpy())
-    assert found.masks.shape == (2, 28, 28) and found.masks[:, :, :14].all() and not found.masks[:, :, 14:].any()
+    masks = found.mask_probabilities
+    assert masks.shape == (2, 28, 28) and masks[:, :, :14].all() and not masks[:, :, 14:].any()
 
 
 def test_synthetic_images_are_the_same_each_time():

@@ -40,5 +40,5 @@ def test_predictions_are_float32_behind_half_precision_towers():
 
 
 def test_refuses_a_prior_that_is_no_probability():
-    with pytest.raises(ValueError, match="prior=1"):
+    with pytest.raises(ValueError, match="RetinaHead.prior = 1.0: expected a float above 0 and below 1"):
         RetinaHead(3, 2, prior=1.0)

@@ -16,7 +16,7 @@ def test_reduces_the_last_map_and_hands_the_one_before_on(kernel_size, use_bias,
 
 
 def test_initial_kernels():
-    """N(0, .01) in profile S; the default, N(0, sqrt(2 / fan_in)), in profile H."""
+    """N(0, .01) in the first release; the default, N(0, sqrt(2 / fan_in)), in the later revision."""
     for neck, expected in [(ReduceNeck(256), 0.01), (ReduceNeck(256, 3, use_bias=False), np.sqrt(2 / (9 * 64)))]:
         neck([tf.zeros([1, 4, 4, 64])] * 2)
         assert np.std(neck.conv.kernel) == pytest.approx(expected, rel=0.05)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import CONTINUOUS, LEGACY
 from tfdet.ops.nms import multiclass_nms
-from tfdet.structures import Detections
+from tfdet.structures import Candidates, Detections
 
 EXTRA = {LEGACY: 1.0, CONTINUOUS: 0.0}
 
@@ -53,7 +53,7 @@ def test_against_numpy(seed, shared, threshold, convention):
     boxes = np.concatenate([corners, corners + random.uniform(4, 20, corners.shape)], axis=-1).astype("f")
     scores = random.uniform(0, 1, [2, 20, 3]).astype("f")
     found = multiclass_nms(boxes, scores, 0.3, 0.5, 12, convention)
-    moved = vote_boxes(found, boxes, scores, threshold, 0.3, convention)
+    moved = vote_boxes(found, Candidates(boxes, scores), threshold, 0.3, convention)
     expected = by_hand(found, boxes, scores, threshold, 0.3, convention)
     np.testing.assert_allclose(moved.boxes, expected, rtol=1e-5, atol=1e-4)
     for name in ("scores", "classes", "num_valid"):
@@ -66,7 +66,7 @@ def test_an_example():
     boxes = np.array([[0, 0, 9, 9], [2, 0, 11, 9], [30, 0, 39, 9], [1, 0, 10, 9]], "f")[None, :, None]
     scores = np.array([[0.9, 0], [0.3, 0], [0.8, 0], [0, 0.6]], "f")[None]
     found = multiclass_nms(boxes, scores, 0.05, 0.5, 4)
-    moved = vote_boxes(found, boxes, scores, 0.5)
+    moved = vote_boxes(found, Candidates(boxes, scores), 0.5)
     expected = [[0.5, 0, 9.5, 9], [30, 0, 39, 9], [1, 0, 10, 9], [0] * 4]
     np.testing.assert_allclose(moved.boxes[0], expected, rtol=1e-6)
 
@@ -78,10 +78,24 @@ def test_what_is_not_a_number_does_not_vote():
         own = (boxes, scores) if shared else (np.repeat(boxes, 2, axis=2), np.repeat(scores, 2, axis=2))
         found = multiclass_nms(*own, 0.05, 0.5, 3)
         assert found.num_valid.numpy() > 0
-        np.testing.assert_allclose(vote_boxes(found, *own, 0.5).boxes, found.boxes, rtol=1e-6)
+        np.testing.assert_allclose(vote_boxes(found, Candidates(*own), 0.5).boxes, found.boxes, rtol=1e-6)
 
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_no_box_and_no_detection(slots):
     found = Detections(tf.zeros([1, 4, 4]), tf.zeros([1, 4]), tf.fill([1, 4], -1), tf.zeros([1], tf.int32))
-    assert not vote_boxes(found, tf.zeros([1, 0, slots, 4]), tf.zeros([1, 0, 3]), 0.5).boxes.numpy().any()
+    none = Candidates(tf.zeros([1, 0, slots, 4]), tf.zeros([1, 0, 3]))
+    assert not vote_boxes(found, none, 0.5).boxes.numpy().any()
+
+
+def test_a_list_votes_as_scores_of_every_class():
+    rng = np.random.default_rng(4)
+    corners = rng.uniform(0, 12, [2, 40, 2])
+    boxes = np.concatenate([corners, corners + rng.uniform(4, 20, corners.shape)], axis=-1).astype("f")
+    scores, classes = rng.uniform(0, 1, [2, 40]).astype("f"), rng.integers(-1, 3, [2, 40]).astype("i4")
+    boxes[0, 3], scores[1, 5] = np.nan, np.inf
+    found = multiclass_nms(boxes[:, :, None], tf.one_hot(classes, 3) * scores[..., None], 0.3, 0.5, 12)
+    every = Candidates(boxes[:, :, None], np.where(classes[..., None] == np.arange(3), scores[..., None], 0))
+    one = vote_boxes(found, Candidates(boxes, scores, classes), 0.4, 0.3)
+    np.testing.assert_array_equal(one.boxes, vote_boxes(found, every, 0.4, 0.3).boxes)
+    assert np.abs(one.boxes - found.boxes).max() > 0.1

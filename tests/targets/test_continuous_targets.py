@@ -112,5 +112,7 @@ def test_small_boxes_leave_before_suppression():
     scores = tf.constant([[[0.1, 0.9], [0.2, 0.8]]])
     info = tf.constant([[64.0, 64, 1]])
     for min_size, left in ((0.0, 2), (1e-2, 1)):
-        found = PostProcess(convention="continuous", min_size=min_size)(boxes, scores, info)
+        postprocess = PostProcess(min_size=min_size)
+        postprocess.convention = "continuous"
+        found = postprocess(boxes, scores, info)
         assert int(found.num_valid[0]) == left

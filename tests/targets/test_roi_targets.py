@@ -156,7 +156,7 @@ def test_missing_and_broken_proposals_take_no_part(implementation):
 
 
 def test_missing_proposals_may_be_kept_as_background():
-    """ProposalTarget_v2 of profile S, TridentNet's, does not drop them."""
+    """ProposalTarget_v2 of the first release, TridentNet's, does not drop them."""
     proposals = np.zeros([1, 6, 4], np.float32)
     proposals[0, 0] = [10, 10, 60, 60]
     gt = np.array([[[10, 10, 60, 60]]], np.float32)
@@ -166,7 +166,7 @@ def test_missing_proposals_may_be_kept_as_background():
 
 
 def test_all_rois_are_kept_and_put_in_order():
-    """The later stages of a cascade in profile S: `image_rois = -1`."""
+    """The later stages of a cascade in the first release: `image_rois = -1`."""
     gt = np.array([[[0, 0, 99, 99]]], np.float32)
     far, near = [200, 0, 240, 30], [0, 0, 99, 98]
     proposals = np.array([[far, near, [300, 0, 340, 30], near]], np.float32)

@@ -1,6 +1,7 @@
 """A detector and an input small enough to train in a test, with the interfaces of the real ones."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -8,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.ops.boxes import LEGACY
 from tfdet.structures import Batch
+from tfdet.training.evaluation import Evaluation
 
 SIZE = 6
 PERIOD = 50  # elements after which the fake input comes round again
@@ -19,6 +22,8 @@ class FakeDetector(keras.Model):
 
     Per-replica normaliser: each loss divides by the number of boxes on the replica.
     """
+
+    convention = LEGACY
 
     def __init__(self, num_classes=3, normalization="frozen", poison=None, width=4, head="fc"):
         super().__init__(name="fake_detector")
@@ -63,6 +68,8 @@ class FakeDetector(keras.Model):
 class FakeInput:
     """The interface of `TrainInput`: batches are a function of (seed, index of the element)."""
 
+    profile = "first_release"
+
     def __init__(self, images_per_replica=2, num_images=16, num_classes=3, stop_after=None, delay=0.0):
         self.images_per_replica = images_per_replica
         self.stop_after = stop_after
@@ -72,6 +79,7 @@ class FakeInput:
             classes=[f"class {i}" for i in range(num_classes)],
             num_images=num_images,
             num_boxes=40,
+            folder=Path(__file__).with_name("fake_data"),
         )
 
     def explain(self, error):
@@ -116,6 +124,21 @@ class FakeInput:
         options.autotune.enabled = False  # its thread keeps the end of an iterator waiting for seconds
         elements = tf.data.Dataset.range(start_step * num_replicas, last)
         return elements.map(element).with_options(options)
+
+
+class FakeEvaluation(Evaluation):
+    """Calls `measure(step)` for the figures; counts how often it was prepared."""
+
+    metric_names = ("AP", "AP50")
+
+    def __init__(self, measure):
+        self.measure, self.prepared = measure, 0
+
+    def prepare(self):
+        self.prepared += 1
+
+    def __call__(self, step):
+        return self.measure(step)
 
 
 def make_batch(element, images_per_replica=2, seed=0, wide=False):

@@ -10,8 +10,9 @@ from fakes import FakeDetector, FakeInput  # noqa: E402
 
 from tfdet.errors import EXIT_INTERRUPTED  # noqa: E402
 from tfdet.report.console import ConsoleReport  # noqa: E402
-from tfdet.training.loop import Trainer, train  # noqa: E402
+from tfdet.training.loop import train  # noqa: E402
 from tfdet.training.schedule import Schedule  # noqa: E402
+from tfdet.training.trainer import Trainer  # noqa: E402
 
 
 def main(model_dir, steps, replicas, delay):

@@ -11,11 +11,13 @@ from tfdet.layers import BatchNorm
 from tfdet.structures import Batch
 from tfdet.training.accumulate import AccumulatingStep
 from tfdet.training.average import WeightAverage
-from tfdet.training.loop import Trainer, train
+from tfdet.training.loop import train
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.precision import LossScale, set_policy
 from tfdet.training.schedule import Schedule
-from tfdet.training.step import StepState, TrainStep, moving_statistics
+from tfdet.training.step import StepState, TrainStep
+from tfdet.training.trainer import Trainer
+from tfdet.training.variables import moving_statistics
 
 VIRTUAL, IMAGES, SEED = 8, 2, 3
 

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from fakes import FakeDetector, FakeInput
+from fakes import FakeDetector, FakeEvaluation, FakeInput
 
 from tfdet.errors import UserError
 from tfdet.training.average import WeightAverage
 from tfdet.training.checkpoint import restore_detector
-from tfdet.training.loop import Trainer, train
+from tfdet.training.loop import train
 from tfdet.training.observer import Observer
 from tfdet.training.schedule import Schedule
+from tfdet.training.trainer import Trainer
 
 SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))
 PARTS = ("conv/kernel", "bn/moving_mean")
@@ -32,7 +33,7 @@ def run(folder, steps, evaluate=None, poison=None, **options):
     with strategy.scope():
         detector = FakeDetector(normalization="local", poison=poison)
     observer = Warnings()
-    evaluation = evaluate and (lambda step: evaluate(values(detector)))
+    evaluation = evaluate and FakeEvaluation(lambda step: evaluate(values(detector)))
     train(detector, FakeInput(), strategy, folder, trainer, SCHEDULE, evaluate=evaluation, observers=[observer])
     return values(detector), observer.texts
 
@@ -126,5 +127,5 @@ def test_the_values_come_back_after_an_error_on_every_replica(mirrored):
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -1.0])
 def test_the_decay_is_checked(decay):
-    with pytest.raises(UserError, match="Trainer.ema_decay must be between 0 and 1"):
+    with pytest.raises(UserError, match="Trainer.ema_decay = .*: expected a float above 0 and below 1"):
         Trainer(ema_decay=decay)

@@ -194,11 +194,14 @@ class TestRestoreDetector:
 
     def test_the_best(self, tmp_path):
         saved = Saved(tmp_path, fill=10.0)
-        for step in (3, 4):
-            saved.store.save_best(step)
+        better = [
+            saved.store.save_if_best(step, "AP", value) for step, value in ((3, 0.1), (4, 0.3), (5, 0.2), (6, 0.3))
+        ]
+        assert better == [True, True, False, False]
         detector = FakeDetector()
         assert restore_detector(detector, tmp_path, step="best") == 4
         assert [path.name for path in (tmp_path / "best").glob("*.index")] == ["ckpt-4.index"]
+        assert saved.store.save_if_best(7, "mask_AP", 0.1)  # by another figure nothing is the best yet
 
     def test_no_checkpoint(self, tmp_path):
         for step in (None, 3, "best"):

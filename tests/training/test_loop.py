@@ -6,13 +6,15 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from fakes import FakeDetector, FakeInput
+from fakes import FakeDetector, FakeEvaluation, FakeInput
 
 from tfdet.errors import DivergedError, UserError
+from tfdet.ops.boxes import CONTINUOUS, LEGACY
 from tfdet.training.checkpoint import latest_step, restore_detector
-from tfdet.training.loop import Trainer, train
+from tfdet.training.loop import train
 from tfdet.training.observer import Observer
 from tfdet.training.schedule import Schedule
+from tfdet.training.trainer import Trainer
 from tfdet.weights import LoadReport
 
 SCHEDULE = Schedule(base_lr=0.5, warmup_steps=4, decay_steps=(64,))  # for batches of 2: decay after 512
@@ -43,13 +45,26 @@ class Recorder(Observer):
         return {progress.step: progress.total for (progress,) in self.named("progressed")}
 
 
-def run(folder, steps, train_input=None, poison=None, observer=None, evaluate=None, load_weights=None, **options):
-    """Trains a fresh detector and returns (result, detector, recorder)."""
+def run(
+    folder,
+    steps,
+    train_input=None,
+    poison=None,
+    observer=None,
+    evaluate=None,
+    load_weights=None,
+    convention=LEGACY,
+    **options,
+):
+    """Trains a fresh detector and returns (result, detector, recorder); `evaluate` may be a function of the step."""
+    if evaluate is not None and not isinstance(evaluate, FakeEvaluation):
+        evaluate = FakeEvaluation(evaluate)
     options = {"log_every": 1, "checkpoint_every": 5, "replicas": 1} | options
     trainer = Trainer(steps=steps, **options)
     strategy = trainer.prepare()
     with strategy.scope():
         detector = FakeDetector(poison=poison, normalization="sync")
+    detector.convention = convention
     observer = observer or Recorder()
     result = train(
         detector,
@@ -61,6 +76,8 @@ def run(folder, steps, train_input=None, poison=None, observer=None, evaluate=No
         load_weights=load_weights,
         evaluate=evaluate,
         observers=[observer],
+        config="# every binding",
+        operative_config="# every value",
     )
     return result, detector, observer
 
@@ -201,6 +218,78 @@ def test_evaluations_come_in_time_and_the_best_is_kept(tmp_path):
     assert '"step": 4' in (tmp_path / "best.json").read_text()
 
 
+@pytest.mark.parametrize("name, hint", [("AP5O", "Did you mean 'AP50'"), ("mask_AP", "It gives AP, AP50$")])
+def test_a_best_metric_that_no_evaluation_gives_is_refused_before_anything_is_made(tmp_path, name, hint):
+    def evaluate(step):
+        raise AssertionError("trained for nothing")
+
+    with pytest.raises(UserError, match=f"Trainer.best_metric = '{name}': the evaluation .* no such figure.*{hint}"):
+        run(tmp_path / "run", 2, evaluate=evaluate, best_metric=name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_best_metric_without_an_evaluation_or_a_figure_is_warned_about(tmp_path):
+    def about_best(events):
+        return [text for (text,) in events.named("warned") if "best" in text]
+
+    _, _, events = run(tmp_path / "a", 1, best_metric="AP50")
+    assert about_best(events) == ["Trainer.best_metric = 'AP50' does nothing: this run does not evaluate"]
+    _, _, events = run(tmp_path / "b", 1)
+    assert about_best(events) == []
+    _, _, events = run(tmp_path / "c", 1, evaluate=lambda step: {"AP": 0.5}, best_metric="AP50")
+    assert about_best(events) == ["this data set has nothing to measure AP50 on: no best checkpoint is kept"]
+    assert not (tmp_path / "c/best.json").exists()
+
+
+@pytest.mark.parametrize(
+    "convention, profile, wanted",
+    [
+        (CONTINUOUS, "first_release", "'continuous'"),
+        (CONTINUOUS, "later_revision", "'continuous'"),
+        (LEGACY, "continuous", "'first_release' or 'later_revision'"),
+    ],
+)
+def test_boxes_of_another_convention_are_refused_before_anything_is_made(tmp_path, convention, profile, wanted):
+    train_input = FakeInput()
+    train_input.profile = profile
+    with pytest.raises(UserError, match=f"TrainInput.profile is '{profile}', .* {convention}: set it to {wanted}"):
+        run(tmp_path / "run", 2, train_input, convention=convention)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_evaluation_finds_wrong_ends_the_run_before_its_first_step(tmp_path):
+    class Wrong(FakeEvaluation):
+        def prepare(self):
+            raise UserError("no such method")
+
+    observer = Recorder()
+    with pytest.raises(UserError, match="no such method"):
+        run(tmp_path, 2, evaluate=Wrong(None), observer=observer)
+    assert latest_step(tmp_path) is None and not (tmp_path / "config.gin").exists()
+    assert observer.named("configured") == [] and observer.events[-1][0] == "closed"
+
+
+def test_the_evaluation_is_prepared_once_and_only_where_steps_are_left(tmp_path):
+    evaluation = FakeEvaluation(lambda step: {"AP": 0.5})
+    run(tmp_path, 4, evaluate=evaluation, evaluate_every=2)
+    assert evaluation.prepared == 1
+    (tmp_path / "config.gin").unlink()
+    run(tmp_path, 4, evaluate=evaluation)
+    assert evaluation.prepared == 1 and not (tmp_path / "config.gin").exists()
+
+
+def test_what_observers_and_evaluations_print_is_seen(tmp_path, capfd):
+    class Printer(Recorder):
+        def progressed(self, progress):
+            print(f"at {progress.step}")
+
+    printer = Printer()
+    del printer.__dict__["progressed"]
+    run(tmp_path, 2, observer=printer, evaluate=lambda step: print("evaluated") or {"AP": 0.5})
+    print("after")
+    assert capfd.readouterr().out.splitlines() == ["at 1", "at 2", "evaluated", "after"]
+
+
 def test_the_table_and_the_figures(tmp_path, capfd):
     _, _, events = run(tmp_path, 7, log_every=3, frozen=("conv", "beta"), precision="mixed_float16", loss_scale=128.0)
     (table,) = events.named("started")[0]
@@ -221,7 +310,11 @@ def test_the_table_and_the_figures(tmp_path, capfd):
         assert sorted(progress.losses) == ["box", "cls"] and progress.loss_scale == 128
         assert progress.learning_rate == pytest.approx(0.0625 * min(1, progress.step / 32), rel=1e-6)
     assert events.named("first_step")[0][0] > 0
-    assert (tmp_path / "operative_config.gin").read_text() == events.named("configured")[0][0]
+    order = [event for event, _ in events.events]
+    assert order.index("started") < order.index("configured") < order.index("first_step") < order.index("progressed")
+    assert (tmp_path / "operative_config.gin").read_text() == events.named("configured")[0][0] == "# every value"
+    assert (tmp_path / "config.gin").read_text() == "# every binding"
+    assert (tmp_path / "manifest.json").read_text() == FakeInput().manifest.folder.joinpath("manifest.json").read_text()
     # Of the recipe's 32 steps of warm-up it makes 7, and its frozen variables were never learnt.
     assert [text.split()[1] for (text,) in events.named("warned")] == ["warm-up", "learning", "variables"]
     assert "train | step" not in capfd.readouterr().out  # orbit's own lines
@@ -280,21 +373,8 @@ def test_what_is_frozen_and_was_never_learnt_is_said(tmp_path):
     assert warned("all_loaded", []) == [] and warned("nothing_frozen", None, frozen=()) == []
 
 
-def test_epochs_give_the_steps():
-    assert Trainer(epochs=1.5).total_steps(8) == 12
-    assert Trainer(epochs=1.5, steps=7).total_steps(8) == 7
-
-
 def test_the_graph_is_told_on_request(tmp_path):
     _, _, events = run(tmp_path / "a", 1, graph=True)
     assert isinstance(events.named("traced")[0][0], tf.Graph)
     _, _, events = run(tmp_path / "b", 1)
     assert events.named("traced") == []
-
-
-@pytest.mark.parametrize(
-    "name", ["steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"]
-)
-def test_values_outside_their_range_are_named(name):
-    with pytest.raises(UserError, match=f"Trainer.{name} must be at least 1"):
-        Trainer(**{name: 0})

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.training.optimizer import MomentumSGD
-from tfdet.training.precision import LossScale, set_policy
+from tfdet.training.precision import LossScale
 
 
 def make_variables(*names):
@@ -65,12 +65,8 @@ def test_some_variables_learn_at_another_rate():
     np.testing.assert_array_equal(bias, [2.0, -3.0])
     # "layer" and "gamma" are equally long: the one that was named first.
     np.testing.assert_allclose(gamma, kernel, rtol=1e-6)
-    for wrong, message in (
-        ({"layer": -1.0}, "must not be negative"),
-        ({"neck": 0.5}, "no trained variable has 'neck'"),
-    ):
-        with pytest.raises(UserError, match=message):
-            MomentumSGD(variables, LossScale(None), lr_factors=wrong)
+    with pytest.raises(UserError, match="no trained variable has 'neck'"):
+        MomentumSGD(variables, LossScale(None), lr_factors={"neck": 0.5})
 
 
 def test_clip_acts_on_elements_before_the_decay():
@@ -126,12 +122,6 @@ def test_a_variable_without_gradient_is_named():
         optimizer.reduce([tf.zeros([2]), None])
 
 
-@pytest.mark.parametrize("name, value", [("momentum", 1.0), ("weight_decay", -1.0), ("clip", 0.0)])
-def test_values_outside_their_range_are_named(name, value):
-    with pytest.raises(UserError, match=f"Trainer.{name}"):
-        MomentumSGD([], LossScale(None), **{name: value})
-
-
 def test_dynamic_scale_halves_and_doubles():
     scale = LossScale("dynamic")
     assert float(scale.scale) == 2**15
@@ -170,14 +160,6 @@ def test_what_counts_as_divergence():
     assert dynamic.tolerates_overflow and fixed.tolerates_overflow and not LossScale(None).tolerates_overflow
 
 
-@pytest.mark.parametrize("mode", ["static", 0, -1.0])
-def test_unknown_scale_and_policy_are_refused(mode):
-    with pytest.raises(UserError, match="Trainer.loss_scale"):
-        LossScale(mode)
-    with pytest.raises(UserError, match="Trainer.precision"):
-        set_policy("float16")
-
-
 def test_the_norm_is_clipped_after_the_mean_over_replicas(mirrored):
     """Against numpy: element clip, then the norm over all variables, then decay and momentum."""
     random = np.random.default_rng(0)
@@ -208,12 +190,10 @@ def test_the_norm_is_clipped_after_the_mean_over_replicas(mirrored):
             np.testing.assert_allclose(copy.numpy(), expected, rtol=1e-5)
 
 
-def test_a_small_norm_is_left_alone_and_the_limit_is_checked():
+def test_a_small_norm_is_left_alone():
     (kernel,) = variables = make_variables("bias")
     optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, clip_norm=5.0)
     apply(optimizer, [[3.0, -3.0]], learning_rate=1.0)
     np.testing.assert_array_equal(kernel.numpy(), [-1.0, 0.0])
     apply(optimizer, [[0.0, 0.0]], learning_rate=1.0)
     np.testing.assert_array_equal(kernel.numpy(), [-1.0, 0.0])
-    with pytest.raises(UserError, match="Trainer.clip_norm must be a positive number"):
-        MomentumSGD([], LossScale(None), clip_norm=0.0)

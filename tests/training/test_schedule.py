@@ -68,7 +68,15 @@ def test_the_formula_is_shown_with_its_result():
 
 @pytest.mark.parametrize(
     "name, value",
-    [("base_lr", 0.0), ("reference_batch", 0), ("warmup_steps", -1), ("decay_steps", (20, 10))],
+    [
+        ("base_lr", 0.0),
+        ("reference_batch", 0),
+        ("warmup_steps", -1),
+        ("warmup_from", 1.5),
+        ("decay_factor", 0.0),
+        ("decay_steps", (20, 10)),
+        ("decay_steps", (0, 10)),
+    ],
 )
 def test_values_outside_their_range_are_named(name, value):
     with pytest.raises(UserError, match=f"Schedule.{name}"):
@@ -105,8 +113,32 @@ def test_the_further_options_are_checked(arguments):
 
 def test_what_a_short_run_never_comes_to_is_said():
     warmup, decay = C4.warnings(2, 1230)  # two images an update: the warm-up is 6,000 steps, the first decay 480,000
-    assert "the warm-up of 6000 steps does not end within this run's 1230" in warmup
+    assert warmup.startswith("the warm-up of 6000 steps (750 x 16 // 2) leaves nothing of this run's 1230: ")
     assert "first decays after 480000 steps, this run has 1230" in decay
     assert C4.warnings(16, 90000) == []
     assert Schedule(decay="cosine", warmup_steps=100, scale_warmup=False).warnings(2, 1230) == []
     assert Schedule(decay_steps=(), warmup_steps=0).warnings(2, 10) == []
+
+
+@pytest.mark.parametrize(
+    "batch, steps, length, remedy",
+    [
+        (2, 1230, "6000 steps (750 x 16 // 2)", True),
+        (2, 700, "6000 steps (750 x 16 // 2)", False),  # 750 would leave nothing either
+        (32, 300, "375 steps (750 x 16 // 32)", False),  # unscaled it would be longer
+        (16, 750, "750 steps (750 x 16 // 16)", False),
+    ],
+)
+def test_the_warm_up_that_is_not_scaled_is_advised_where_it_helps(batch, steps, length, remedy):
+    warning = C4.warnings(batch, steps)[0]
+    assert f"the warm-up of {length} leaves nothing of this run's {steps}: lower Schedule.warmup_steps" in warning
+    assert warning.endswith("set Schedule.scale_warmup = False: then it takes 750 at any batch") == remedy
+    rate = Schedule(scale_warmup=False, warmup_steps=750).for_batch(batch)
+    assert rate.warmup_steps == 750 and (rate.warmup_steps < min(steps, C4.for_batch(batch).warmup_steps)) == remedy
+
+
+@pytest.mark.parametrize("schedule", [FPN, Schedule(warmup_steps=500, reference_batch=None)])
+def test_a_warm_up_that_no_batch_changes_has_no_formula(schedule):
+    assert schedule.warnings(2, 400)[0] == (
+        "the warm-up of 500 steps leaves nothing of this run's 400: lower Schedule.warmup_steps"
+    )

@@ -74,7 +74,7 @@ def test_detectors_that_simpledet_does_not_have_are_refused():
     with pytest.raises(UserError, match="groups: not convertible"):
         to_simpledet(groups)
     continuous = c4_detector()
-    continuous.postprocess.convention = "continuous"
+    continuous.convention = "continuous"
     with pytest.raises(UserError, match="continuous: not convertible"):
         to_simpledet(continuous)
 

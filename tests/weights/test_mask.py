@@ -35,7 +35,7 @@ CLASSES, ROIS, DETECTIONS = 3, 12, 9
 
 @pytest.fixture(scope="module")
 def detector():
-    """A narrow mask_r50v1_fpn of profile H, its tensors large enough that no map vanishes."""
+    """A narrow mask_r50v1_fpn of the later revision, its tensors large enough that no map vanishes."""
     keras.utils.set_random_seed(3)
     built = TwoStageDetector(
         CLASSES,
@@ -181,11 +181,11 @@ def test_both_numberings_load(detector, first_number, tmp_path):
         np.testing.assert_array_equal(weight, before[weight.path])
 
 
-@pytest.mark.parametrize(("profile", "first_number"), [([], 0), (["overlays/later_revision_mask.gin"], 1)])
-def test_tensors_and_frozen_ones_are_simpledets(profile, first_number):
-    """Profile S freezes whatever has conv0 in its name, the mask head's first convolution too; profile H spares it."""
+@pytest.mark.parametrize(("overlay", "first_number"), [([], 0), (["overlays/later_revision_mask.gin"], 1)])
+def test_tensors_and_frozen_ones_are_simpledets(overlay, first_number):
+    """The first release freezes whatever has conv0 in its name, the mask head's first convolution too."""
     register_all()
-    configuration = config.parse(["mask_r50v1_fpn.gin", *profile], ["WIDTH = 0.125"])
+    configuration = config.parse(["mask_r50v1_fpn.gin", *overlay], ["WIDTH = 0.125"])
     detector = configuration.build("build_detector", num_classes=80)
     rules = family_rules(detector)
     sources = {w.path: source_of(w.path, rules)[0] for w in detector.weights}
@@ -195,7 +195,7 @@ def test_tensors_and_frozen_ones_are_simpledets(profile, first_number):
     shapes = {sources[w.path]: tuple(w.shape) for w in detector.weights}
     assert shapes["arg:mask_up0_weight"] == (2, 2, 256, 256) and shapes["arg:mask_fcn_logit_weight"] == (1, 1, 256, 81)
 
-    from tfdet.training.loop import Trainer
+    from tfdet.training.trainer import Trainer
     from tfdet.training.variables import select_trained
 
     trained = {sources[v.path] for v in select_trained(detector, Trainer().frozen)}

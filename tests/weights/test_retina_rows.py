@@ -41,8 +41,8 @@ def test_tensors_frozen_and_decayed_ones_are_simpledets(depth, arguments, statis
     assert sum(name.startswith("arg:") for name in sources.values()) == arguments
     assert sum(name.startswith("aux:") for name in sources.values()) == statistics
 
-    from tfdet.training.loop import Trainer
     from tfdet.training.optimizer import MomentumSGD
+    from tfdet.training.trainer import Trainer
     from tfdet.training.variables import select_trained
 
     trainer = configuration.build(Trainer)
@@ -60,8 +60,8 @@ def test_tensors_frozen_and_decayed_ones_are_simpledets(depth, arguments, statis
 def test_the_recipe_is_the_zoos(depth):
     register_all()
     configuration = config.parse([f"retina_r{depth}v1_fpn.gin"], [])
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     assert (trainer.clip, trainer.momentum, trainer.weight_decay, trainer.epochs) == (None, 0.9, 1e-4, 6.0)

@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path):
     ],
 )
 def test_tensor_counts_equal_the_zoos(rules, row, expected):
-    """Zoo rows 1, 5 (profile H: no fc biases) and 7: 169 + 106, 187 + 106 and 195 + 106 tensors."""
+    """Zoo rows 1, 5 (the later revision: no fc biases) and 7: 169 + 106, 187 + 106 and 195 + 106 tensors."""
     golden = goldens.read_golden(GOLDEN / row)
     weights = goldens.build_like(golden).weights
     assert len(weights) == expected

@@ -127,10 +127,10 @@ RPN = {
 }
 
 
-def cascade_shapes(profile):
-    neck, size = ("conv_neck", 1) if profile == "S" else ("backbone_reduce", 3)
+def cascade_shapes(revision):
+    neck, size = ("conv_neck", 1) if revision == "first" else ("backbone_reduce", 3)
     shapes = {f"{neck}_weight": (1024, 2048, size, size)}
-    if profile == "S":
+    if revision == "first":
         shapes["conv_neck_bias"] = (1024,)
     for s in ("1st", "2nd", "3rd"):
         shapes |= {
@@ -141,7 +141,7 @@ def cascade_shapes(profile):
             f"bbox_reg_delta_{s}_weight": (8, 1024),
             f"bbox_reg_delta_{s}_bias": (8,),
         }
-        if profile == "H":
+        if revision == "later":
             shapes |= {f"bbox_fc1_{s}_bias": (1024,), f"bbox_fc2_{s}_bias": (1024,)}
     return shapes
 
@@ -173,8 +173,8 @@ def backbone_shapes(units=(3, 4, 6, 3)):
     [
         ("faster_r50v2_c4.gin", HEADS_C4),
         ("trident_r50v2_c4.gin", HEADS_C4),
-        ("cascade_r50v2_c5.gin", cascade_shapes("S")),
-        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", cascade_shapes("H")),
+        ("cascade_r50v2_c5.gin", cascade_shapes("first")),
+        ("cascade_r50v2_c5.gin+overlays/later_revision_cascade.gin", cascade_shapes("later")),
     ],
 )
 def test_full_width_names_and_shapes_are_the_zoos(row, heads, monkeypatch):
@@ -189,7 +189,7 @@ def test_full_width_names_and_shapes_are_the_zoos(row, heads, monkeypatch):
         f"{'aux' if 'moving' in name else 'arg'}:{name}": np.broadcast_to(np.float32(0), shape)
         for name, shape in shapes.items()
     }
-    detector = built(row)
+    detector, _ = built(row)
     report = assign_arrays(detector, arrays, family_rules(detector), row)
     assert not report.missing and not report.mismatched and not report.unused
     assert len(report.matched) == len(arrays)

@@ -10,9 +10,9 @@ from tfdet.backbones import ResNetV1
 from tfdet.data.coco_names import COCO_CATEGORIES
 from tfdet.detectors import PostProcess, TwoStageDetector
 from tfdet.errors import UserError
-from tfdet.evaluate import restore
 from tfdet.heads import C5BboxHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
+from tfdet.predict.restore import FileWeights
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.weights import imagenet, load, write_params
 from tfdet.weights.load import family_rules, find_weights
@@ -150,22 +150,23 @@ def test_short_names_are_found_in_the_weights_folder(tmp_path, monkeypatch):
             find_weights(missing)
 
 
-def test_a_checkpoint_of_another_program_is_evaluated_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_program_is_evaluated_whole_or_not_at_all(tmp_path):
     built = small_detector("c4")
-    monkeypatch.setattr("tfdet.detectors.build_detector", lambda num_classes: built)
     arrays = stored(built, NameMap(family_rules(built)))
     arrays = {name: array.T if array.ndim == 2 else array for name, array in arrays.items()}
     write_params(tmp_path / "whole.params", arrays)
-    trained = restore.from_weights(str(tmp_path / "whole.params"))
-    assert trained.classes == ["class 1", "class 2", "class 3"] and trained.category_ids == [1, 2, 3]
-    np.testing.assert_array_equal(trained.detector.rpn_head.cls.bias, arrays["arg:rpn_cls_logit_bias"])
+    built.rpn_head.cls.bias.assign(built.rpn_head.cls.bias + 1.0)
+    weights = FileWeights(tmp_path / "whole.params")
+    assert weights.classes == ["class 1", "class 2", "class 3"] and weights.category_ids == [1, 2, 3]
+    assert weights.fill(built) == 0 and not weights.named
+    np.testing.assert_array_equal(built.rpn_head.cls.bias, arrays["arg:rpn_cls_logit_bias"])
     del arrays["arg:rpn_cls_logit_bias"]
     write_params(tmp_path / "part.params", arrays)
     with pytest.raises(UserError, match="another architecture or class count"):
-        restore.from_weights(str(tmp_path / "part.params"))
+        FileWeights(tmp_path / "part.params").fill(built)
     write_params(tmp_path / "backbone.params", {n: a for n, a in arrays.items() if "stage1" in n})
     with pytest.raises(UserError, match="backbone.params holds no detector"):
-        restore.from_weights(str(tmp_path / "backbone.params"))
+        FileWeights(tmp_path / "backbone.params")
 
 
 def test_eighty_classes_are_those_of_coco():

@@ -8,16 +8,22 @@ He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from tfdet.errors import ParameterError
-from tfdet.layers import BN_EPSILON, DilatedConv2D, SymmetricConv2D, convolve_and_normalize, make_norm, recomputed
+from tfdet.layers import BN_EPSILON, DilatedConv2D, Norm, SymmetricConv2D, convolve_and_normalize, make_norm, recomputed
 
 UNITS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual units of the four stages, by depth."""
+
+Depth = Literal[18, 50, 101]
+Stage = Literal[1, 2, 3, 4]
+StrideOn = Literal["1x1", "3x3"]
 
 _STEM_CHANNELS = 64
 
@@ -30,7 +36,7 @@ def stage_channels(depth: int, stage: int, width: float = 1.0) -> tuple[int, int
 
 def check_recompute(stages: tuple[int, ...], num_stages: int, name: str) -> None:
     """`ParameterError` where one of the stages to recompute is not there."""
-    if any(stage not in range(1, num_stages + 1) for stage in stages):
+    if max(stages, default=0) > num_stages:
         raise ParameterError(f"Expected stages from 1 to {num_stages} in {name}.recompute. Received: {tuple(stages)}")
 
 
@@ -170,7 +176,7 @@ class ResNetV1(keras.layers.Layer):
         stem_channels: of the first convolution; None: 64 times width.
         stride_on: the convolution of a stage's first unit that has the stride: "1x1" (MSRA, Detectron2's R-50) or "3x3"
             (torchvision).
-        epsilon: of every BN.
+        epsilon: of every BN; torchvision's published COCO_V1 detectors were trained with 0.
         branches: dilations of stage 3, one a branch, while training; () for no branches (Detectron2's TridentNet, whose
             branches begin in the stage's first unit).
         test_branches: the same while testing: `branches`, or the one of a TridentNet-Fast.
@@ -182,23 +188,19 @@ class ResNetV1(keras.layers.Layer):
 
     def __init__(
         self,
-        depth: int = 50,
-        num_stages: int = 3,
-        norm: str = "frozen",
-        width: float = 1.0,
-        stem_channels: int | None = None,
-        stride_on: str = "1x1",
-        epsilon: float = BN_EPSILON,
-        branches: tuple[int, ...] = (),
-        test_branches: tuple[int, ...] = (),
-        recompute: tuple[int, ...] = (),
+        depth: Depth = 50,
+        num_stages: Annotated[int, Range(least=1, most=4)] = 3,
+        norm: Norm = "frozen",
+        width: PositiveFloat = 1.0,
+        stem_channels: PositiveInt | None = None,
+        stride_on: StrideOn = "1x1",
+        epsilon: NonNegativeFloat = BN_EPSILON,
+        branches: tuple[PositiveInt, ...] = (),
+        test_branches: tuple[PositiveInt, ...] = (),
+        recompute: tuple[Stage, ...] = (),
         name: str = "backbone",
     ):
         super().__init__(name=name)
-        if depth not in UNITS:
-            raise ParameterError(f"Expected ResNetV1.depth to be one of {sorted(UNITS)}. Received: depth={depth}")
-        if stride_on not in ("1x1", "3x3"):
-            raise ParameterError(f'Expected ResNetV1.stride_on to be "1x1" or "3x3". Received: stride_on={stride_on!r}')
         _check_branches(depth, num_stages, stride_on, branches, test_branches)
         check_recompute(recompute, num_stages, "ResNetV1")
         self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width

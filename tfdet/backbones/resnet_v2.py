@@ -8,16 +8,19 @@ He et al., Identity Mappings in Deep Residual Networks, ECCV 2016.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
-from tfdet.backbones.resnet_v1 import check_recompute, stage_channels
+from tfdet.backbones.resnet_v1 import Stage, check_recompute, stage_channels
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveFloat, PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.layers import (
     BatchNorm,
     DilatedConv2D,
+    Norm,
     SymmetricConv2D,
     convolve_and_normalize,
     make_final_norm,
@@ -28,7 +31,8 @@ from tfdet.layers import (
 UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual units of the four stages, by depth. 26 is not part of SimpleDet's zoo, for small runs."""
 
-VARIANTS = ("mxnet", "keras")
+DepthV2 = Literal[26, 50, 101]
+Variant = Literal["mxnet", "keras"]
 """Networks by who defined them: MXNet, whose SimpleDet's is, and keras.applications (resnet_v2.py)."""
 
 _STEM_CHANNELS = 64
@@ -99,7 +103,7 @@ class ResNetV2Stage(keras.layers.Layer):
         width: multiplies the channels.
         dilation: of every unit's 3x3.
         recompute: in training keep each unit's input alone and compute the rest again for the gradient.
-        variant: of `VARIANTS`.
+        variant: of `Variant`.
 
     Call: `dilations` splits the stage from its second unit on into branches that share their weights (TridentNet).
 
@@ -176,24 +180,18 @@ class ResNetV2(keras.layers.Layer):
 
     def __init__(
         self,
-        depth: int = 50,
-        num_stages: int = 3,
-        norm: str = "frozen",
-        width: float = 1.0,
+        depth: DepthV2 = 50,
+        num_stages: Literal[3, 4] = 3,
+        norm: Norm = "frozen",
+        width: PositiveFloat = 1.0,
         dilate_c5: bool = False,
-        branches: tuple[int, ...] = (),
-        test_branches: tuple[int, ...] = (),
-        recompute: tuple[int, ...] = (),
-        variant: str = "mxnet",
+        branches: tuple[PositiveInt, ...] = (),
+        test_branches: tuple[PositiveInt, ...] = (),
+        recompute: tuple[Stage, ...] = (),
+        variant: Variant = "mxnet",
         name: str = "backbone",
     ):
         super().__init__(name=name)
-        if depth not in UNITS:
-            raise ParameterError(f"Expected ResNetV2.depth to be one of {sorted(UNITS)}. Received: depth={depth}")
-        if num_stages not in (3, 4):
-            raise ParameterError(f"Expected ResNetV2.num_stages to be 3 or 4. Received: num_stages={num_stages}")
-        if variant not in VARIANTS:
-            raise ParameterError(f"Expected ResNetV2.variant to be one of {VARIANTS}. Received: variant={variant!r}")
         if variant == "keras" and (num_stages != 4 or dilate_c5 or branches or test_branches):
             raise ParameterError(
                 "Expected with ResNetV2.variant = 'keras' num_stages = 4, no dilate_c5 and no branches. "

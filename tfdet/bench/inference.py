@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfdet.bench.measure import process_peak
 from tfdet.detectors import Detector
-from tfdet.evaluate.run import detect_function
+from tfdet.predict.predictors import detect_function
 from tfdet.training.distribution import gpu_memory_peak
 
 

@@ -97,12 +97,13 @@ def _check(name: str, configuration, data: str, run: str, exported: str) -> dict
     from tfdet.bench.training import tame_random_weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
-    from tfdet.evaluate import restore
     from tfdet.export import saved_model, verify
-    from tfdet.export.predictor import CheckpointPredictor
     from tfdet.ops import native
-    from tfdet.training.loop import Trainer, train
+    from tfdet.predict.predictors import CheckpointPredictor
+    from tfdet.predict.restore import evaluation_resize
+    from tfdet.training.loop import train
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
     trainer, schedule, losses = Trainer(), Schedule(), _Losses()
     strategy, train_input = trainer.prepare(), TrainInput()
@@ -122,7 +123,7 @@ def _check(name: str, configuration, data: str, run: str, exported: str) -> dict
     for ours, theirs in zip(detector.variables, restored.variables, strict=True):
         if not np.array_equal(ours.numpy(), theirs.numpy()):
             raise UserError(f"{name}: {ours.path} is not restored")
-    classes, resize = [f"class {i}" for i in range(80)], restore.evaluation_resize()
+    classes, resize = [f"class {i}" for i in range(80)], evaluation_resize(configuration)
     saved_model.export(restored, exported, resize, classes, list(range(1, 81)), "python")
     # With the ops of the export: around a random network in half precision the last bit of a box decides what is
     # suppressed, and the export is what is checked here, not the ops.

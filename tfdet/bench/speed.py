@@ -1,4 +1,4 @@
-"""What `tfdet benchmark train` and `inference` measure, by the parsed configuration."""
+"""What `tfdet benchmark train` and `inference` measure, by a configuration."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from typing import Any
 import numpy as np
 
 from tfdet.bench.training import synthetic_batches
+from tfdet.config import Configuration
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.detectors import build_detector
 from tfdet.errors import UserError
-from tfdet.evaluate import restore
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 
 
 def benchmark_training(
-    has_data: bool, num_classes: int, repeats: int, progress: Callable[[str], None], with_parts: bool = True
+    configuration: Configuration,
+    has_data: bool,
+    num_classes: int,
+    repeats: int,
+    progress: Callable[[str], None],
+    with_parts: bool = True,
 ) -> dict[str, Any]:
     """The figures of the training that is configured.
 
     Args:
+        configuration: of the row.
         has_data: read the data set of the configuration; otherwise one random batch.
         num_classes: where there is no data set to say.
         repeats: measured steps.
@@ -32,15 +39,15 @@ def benchmark_training(
         UserError: the losses of the measured steps are not finite.
     """
     from tfdet.bench.training import measure_training, tame_random_weights
-    from tfdet.training.loop import Trainer
     from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
 
-    trainer, schedule = Trainer(), Schedule()
+    trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     strategy = trainer.prepare()
-    images = restore.configured(TrainInput, "images_per_replica")
-    short_side, long_side = _sides(TrainInput)
+    images = configuration.value("TrainInput.images_per_replica")
+    short_side, long_side = _sides(configuration, "TrainInput")
     if has_data:
-        source = TrainInput()
+        source = configuration.build(TrainInput)
         num_classes, data = len(source.manifest.classes), str(source.manifest.name)
 
         def dataset(context):
@@ -52,7 +59,7 @@ def benchmark_training(
             return synthetic_batches(images, short_side, long_side, num_classes)
 
     with strategy.scope():
-        detector = build_detector(num_classes=num_classes)
+        detector = configuration.build(build_detector, num_classes=num_classes)
     tame_random_weights(detector)
     speed = measure_training(
         detector, strategy, trainer, schedule, dataset, images, repeats, progress=progress, with_parts=with_parts
@@ -77,11 +84,17 @@ def benchmark_training(
 
 
 def benchmark_inference(
-    model_dir: str | None, has_data: bool, num_classes: int, images_per_batch: int, repeats: int
+    configuration: Configuration,
+    model_dir: str | None,
+    has_data: bool,
+    num_classes: int,
+    images_per_batch: int,
+    repeats: int,
 ) -> dict[str, Any]:
     """The figures of the detector that is configured.
 
     Args:
+        configuration: of the row or run.
         model_dir: a run, whose weights are taken; None: initial values.
         has_data: read the data set of the configuration; otherwise random pictures.
         num_classes: where there is no run to say.
@@ -89,21 +102,24 @@ def benchmark_inference(
         repeats: measured batches.
     """
     from tfdet.bench.inference import measure_inference
+    from tfdet.predict.restore import RunWeights
     from tfdet.training import precision
     from tfdet.training.distribution import make_strategy
-    from tfdet.training.loop import Trainer
+    from tfdet.training.trainer import Trainer
 
-    policy = Trainer().precision
-    precision.set_policy(policy)
+    trainer = configuration.build(Trainer)
+    precision.set_policy(trainer.precision)
     strategy = make_strategy(1)
-    short_side, long_side = _sides(EvalInput)
+    short_side, long_side = _sides(configuration, "EvalInput")
+    weights = RunWeights(model_dir) if model_dir else None
     with strategy.scope():
-        if model_dir:
-            detector = restore.restore(model_dir).detector
-        else:
-            detector = build_detector(num_classes=num_classes)
+        count = len(weights.classes) if weights else num_classes
+        detector = configuration.build(build_detector, num_classes=count)
+        if weights:
+            weights.fill(detector)
+    allow_tensor_float_32(trainer.tensor_float_32)
     if has_data:
-        source = EvalInput(images_per_batch=images_per_batch)
+        source = configuration.build(EvalInput, images_per_batch=images_per_batch)
         batches = [
             (np.asarray(b.images), np.asarray(b.image_info)) for b in itertools.islice(source.dataset(), repeats)
         ]
@@ -120,7 +136,7 @@ def benchmark_inference(
         "memory_peak_gb": round(speed.memory_peak / 1e9, 2),
         "images_per_batch": images_per_batch,
         "image": f"{short_side}x{long_side}",
-        "precision": policy,
+        "precision": trainer.precision,
         "data": data,
         "weights": "of the run" if model_dir else "initial values",
         "detections_per_image": round(speed.detections, 1),
@@ -128,7 +144,7 @@ def benchmark_inference(
     }
 
 
-def _sides(source: type) -> tuple[int, int]:
-    """The canvas of an input by the configuration; of several scales the largest."""
-    short, long = (restore.configured(source, name) for name in ("short_side", "long_side"))
+def _sides(configuration: Configuration, source: str) -> tuple[int, int]:
+    """The canvas of an input; of several scales the largest."""
+    short, long = (configuration.value(f"{source}.{name}") for name in ("short_side", "long_side"))
     return (max(short) if isinstance(short, (tuple, list)) else int(short)), int(long)

@@ -15,8 +15,8 @@ from tfdet.bench.measure import process_peak
 from tfdet.detectors import Detector
 from tfdet.structures import Batch
 from tfdet.training import distribution
-from tfdet.training.loop import Trainer
 from tfdet.training.schedule import Schedule
+from tfdet.training.trainer import Trainer
 from tfdet.training.update import make_parts, make_step
 
 _PROPOSALS = 2000  # of an image: what most rows keep in training

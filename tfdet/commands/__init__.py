@@ -74,12 +74,12 @@ def one_line(error: Exception) -> str | None:
       None for anything else, which is a defect of the program.
     """
     original = original_exception(error)
-    missing = explain(error)
-    if isinstance(original, UserError):
-        return " ".join(str(original).split("\n"))
-    if missing is not None:
-        flag = next((flag for flag, parameter in DATA_FLAGS.items() if str(missing).startswith(f"{parameter} ")), None)
-        return f"{missing}, or give --{flag}" if flag else str(missing)
+    shown = original if isinstance(original, UserError) else explain(error)
+    if shown is not None:
+        text = " ".join(str(shown).split("\n"))
+        unset = (flag for flag, parameter in DATA_FLAGS.items() if text.startswith(f"{parameter} has no value"))
+        flag = next(unset, None)
+        return f"{text}, or give --{flag}" if flag else text
     if isinstance(original, OSError) and original.errno in _DISK_ERRORS:
         paths = [str(path) for path in (original.filename, original.filename2) if path is not None]
         return f"{' -> '.join(paths) or 'writing a file'}: {original.strerror}. {_advice(original.strerror)}"

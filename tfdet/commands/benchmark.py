@@ -75,14 +75,14 @@ def _train(args: argparse.Namespace) -> int:
     from tfdet.bench import speed
 
     console = Console(soft_wrap=True)
-    with configuration.active():
-        figures = speed.benchmark_training(
-            bool(args.train_data),
-            args.num_classes,
-            args.repeats,
-            lambda name: console.print(f"measuring {name}", highlight=False),
-            not args.no_parts,
-        )
+    figures = speed.benchmark_training(
+        configuration,
+        bool(args.train_data),
+        args.num_classes,
+        args.repeats,
+        lambda name: console.print(f"measuring {name}", highlight=False),
+        not args.no_parts,
+    )
     return _show(console, "train speed", flags.row_name(args), figures, args.results)
 
 
@@ -92,10 +92,9 @@ def _inference(args: argparse.Namespace) -> int:
 
     from tfdet.bench import speed
 
-    with configuration.active():
-        figures = speed.benchmark_inference(
-            args.model_dir, bool(args.eval_data), args.num_classes, args.batch, args.repeats
-        )
+    figures = speed.benchmark_inference(
+        configuration, args.model_dir, bool(args.eval_data), args.num_classes, args.batch, args.repeats
+    )
     return _show(Console(soft_wrap=True), "inference speed", flags.row_name(args), figures, args.results)
 
 

@@ -7,7 +7,6 @@ The run's folder gives the configuration and the class names; --gin_param change
 from __future__ import annotations
 
 import argparse
-import os
 
 from tfdet.commands import flags
 from tfdet.errors import EXIT_OK
@@ -19,10 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_weights(parser)
     flags.add_config(parser)
     flags.add_eval_data(parser)
-    parser.add_argument(
-        "--checkpoint", metavar="STEP", help='step of the checkpoint, or "best"; default: the newest one'
-    )
-    flags.add_raw_weights(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument("--max_images", type=int, metavar="N", help="measure the first N images alone")
     parser.add_argument("--output", metavar="FILE", help="write the detections to this file, in COCO's result format")
     parser.add_argument(
@@ -41,73 +37,44 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from tfdet.errors import UserError
-    from tfdet.evaluate import coco, restore
-    from tfdet.evaluate.augment import TestTimeAugmentation
-    from tfdet.evaluate.run import evaluate
     from tfdet.evaluate.tables import class_table, metrics_table
 
     if args.max_images is not None and args.max_images < 1:
         raise UserError(f"--max_images {args.max_images} must be at least 1")
-    restore.check_choice(args)
-    ground_truth = coco.load_annotations(args.annotations) if args.annotations else None
-    with flags.configure(args, from_run=True).active():
-        from tfdet.data.inputs import EvalInput
-
-        console = Console(soft_wrap=True)
-        eval_input, augmentation = EvalInput(), TestTimeAugmentation()
-        trained, what = restore.chosen(args)
+    console = Console(soft_wrap=True)
+    model = flags.load(args)
+    result = model.evaluate(
+        annotations=args.annotations,
+        max_images=args.max_images,
+        num_samples=args.num_pictures if args.pictures else 0,
+        console=console,
+    )
+    console.print(class_table(result.per_class))
+    console.print(metrics_table(result.metrics))
+    if result.mask_metrics is not None:
+        console.print(class_table(result.mask_per_class, "masks per class, %"))
+        console.print(metrics_table(result.mask_metrics, "COCO mask metrics, %"))
+    console.print(result.line())
+    if args.output:
+        result.save_detections(args.output)
+        console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
+    if args.results:
+        _append(args, result, model.step)
+        console.print(f"appended to {escape(args.results)}")
+    if args.pictures:
+        result.save_pictures(args.pictures)
         console.print(
-            f"{escape(what)} on {escape(eval_input.manifest.name)}: "
-            f"{eval_input.manifest.num_images} images, {len(eval_input.manifest.classes)} classes, one device"
+            f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
         )
-        if len(trained.classes) == len(eval_input.manifest.classes) and trained.classes != eval_input.manifest.classes:
-            console.print(
-                "[yellow]warning: the classes of this data set are not those of training, or in another order"
-            )
-        if augmentation.is_on:
-            console.print(augmentation.describe())
-        result = evaluate(
-            trained.detector,
-            eval_input,
-            max_images=args.max_images,
-            num_samples=args.num_pictures if args.pictures else 0,
-            ground_truth=ground_truth,
-            console=console,
-            augmentation=augmentation,
-        )
-        console.print(class_table(result.per_class))
-        console.print(metrics_table(result.metrics))
-        if result.mask_metrics is not None:
-            console.print(class_table(result.mask_per_class, "masks per class, %"))
-            console.print(metrics_table(result.mask_metrics, "COCO mask metrics, %"))
-        console.print(result.line())
-        if args.output:
-            coco.write_json(result.detections, args.output)
-            console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
-        if args.results:
-            _append(args, result, eval_input.manifest.name, trained.step)
-            console.print(f"appended to {escape(args.results)}")
-        if args.pictures:
-            _write_pictures(result.samples, eval_input.manifest.classes, args.pictures)
-            console.print(
-                f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
-            )
-        return EXIT_OK
+    return EXIT_OK
 
 
-def _append(args: argparse.Namespace, result, data: str, step: int) -> None:
+def _append(args: argparse.Namespace, result, step: int) -> None:
     from tfdet.bench.results import append_result
 
     figures = {name: round(value, 4) for name, value in result.metrics.items()}
     figures |= {f"mask_{name}": round(value, 4) for name, value in (result.mask_metrics or {}).items()}
     speed = round(result.images_per_second, 2)
     append_result(
-        args.results, "evaluate", flags.row_name(args), data=data, step=step, **figures, images_per_second=speed
+        args.results, "evaluate", flags.row_name(args), data=result.data, step=step, **figures, images_per_second=speed
     )
-
-
-def _write_pictures(samples, classes, folder: str) -> None:
-    from tfdet.report.drawing import draw_samples, save_picture
-
-    for sample, image in zip(samples, draw_samples(samples, classes)):
-        save_picture(image, os.path.join(folder, f"{sample.image_id}.png"))

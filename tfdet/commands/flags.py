@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tfdet import config
+from tfdet import config, model
 from tfdet.errors import UserError
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
@@ -39,8 +39,11 @@ def add_model_dir(parser: argparse.ArgumentParser, required: bool = True) -> Non
     )
 
 
-def add_raw_weights(parser: argparse.ArgumentParser) -> None:
-    """Adds `--raw_weights`: not the moving average of the weights (`args.raw_weights`, bool)."""
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds `--checkpoint` and `--raw_weights`: which weights of a run (`args.checkpoint`, str or None, and bool)."""
+    parser.add_argument(
+        "--checkpoint", metavar="STEP", help='of a run: step of the checkpoint, or "best"; default: the newest one'
+    )
     parser.add_argument(
         "--raw_weights",
         action="store_true",
@@ -69,20 +72,25 @@ def add_eval_data(parser: argparse.ArgumentParser) -> None:
 
 
 def configure(args: argparse.Namespace, from_run: bool = False) -> config.Configuration:
-    """Reads the configuration that the flags of a command name.
+    """Reads the configuration that the flags of a command name; see `row_and_lines`.
 
     Imports all of tfdet, because a gin file names parts of any package.
+    """
+    files, lines = row_and_lines(args, from_run)
+    config.register_all()
+    return config.parse(files, lines)
+
+
+def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[list[str], list[str]]:
+    """The gin files and the bindings beside them that the flags of a command name.
 
     Args:
       args: parsed flags: `gin_file` and `gin_param`, and where the command has them `model_dir`, `train_data`,
         `eval_data`.
       from_run: without `--gin_file`, take the configuration that training left in `model_dir`.
 
-    Returns:
-      The configuration.
-
     Raises:
-      UserError: no gin file is named or found, or `tfdet.config.parse` refuses something.
+      UserError: no gin file is named, or a folder is none.
     """
     files = list(args.gin_file)
     model_dir = getattr(args, "model_dir", None)
@@ -93,17 +101,48 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> config.Config
         files = [str(written)]
     if not files and not args.gin_param:
         raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
-    params = list(args.gin_param)
+    lines = list(args.gin_param)
     for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
         if folder:
             if not Path(folder).is_dir():
                 raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
-            params.append(f"{parameter} = {folder!r}")
-    if getattr(args, "init_weights", None):
-        params.append(f"Trainer.init_weights = {args.init_weights!r}")
-    config.register_all()
-    return config.parse(files, params)
+            lines.append(f"{parameter} = {folder!r}")
+    return files, lines
+
+
+def load(args: argparse.Namespace) -> model.Model:
+    """The model that `--model_dir` or `--weights` names.
+
+    Args:
+      args: parsed flags: those of `add_config`, `add_model_dir`, `add_weights`, `add_checkpoint`, `add_eval_data`.
+
+    Raises:
+      UserError: neither is named, or both, or what does not go with weights; see `tfdet.load`.
+    """
+    if bool(args.weights) == bool(args.model_dir) or (args.weights and not args.gin_file):
+        raise UserError("give either --model_dir of a run, or --weights of another program with --gin_file")
+    if args.weights and (args.checkpoint or args.raw_weights):
+        raise UserError(
+            "--checkpoint and --raw_weights choose among the weights of a run: leave them out with --weights"
+        )
+    checkpoint = args.checkpoint
+    if checkpoint not in (None, "best"):
+        if not checkpoint.isdigit():
+            raise UserError(f"--checkpoint {checkpoint}: give the step of a checkpoint, or best")
+        checkpoint = int(checkpoint)
+    files, lines = row_and_lines(args, from_run=True)
+    if args.model_dir and not Path(args.model_dir).is_dir():
+        raise UserError(f"--model_dir: {args.model_dir} is not a folder: give the folder of a training run")
+    found = model.load(
+        args.weights or args.model_dir,
+        row=files,
+        checkpoint=checkpoint,
+        raw_weights=args.raw_weights,
+        bindings=lines,
+    )
+    assert isinstance(found, model.Model)
+    return found
 
 
 def row_name(args: argparse.Namespace) -> str:

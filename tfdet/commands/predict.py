@@ -20,10 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--saved_model", metavar="FOLDER", help="an exported model, in place of --model_dir")
     flags.add_weights(parser)
     flags.add_config(parser)
-    parser.add_argument(
-        "--checkpoint", metavar="STEP", help='with --model_dir: step of the checkpoint, or "best"; default: the newest'
-    )
-    flags.add_raw_weights(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument(
         "--output", default="predictions", metavar="FOLDER", help="folder for the results (default: predictions)"
     )
@@ -38,8 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from tfdet.errors import UserError
-    from tfdet.export.image_files import find_images
-    from tfdet.report.predictions import predict_files
+    from tfdet.exported_model import ExportedModel
+    from tfdet.predict.files import predict_files
+    from tfdet.predict.sources import find_images
 
     if sum(map(bool, (args.model_dir, args.saved_model, args.weights))) != 1:
         raise UserError(
@@ -54,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--score_threshold {args.score_threshold} must be from 0 to 1")
     files = find_images(args.images)
     console = Console(soft_wrap=True)
-    summary = predict_files(_predictor(args), files, args.output, args.score_threshold, console)
+    model = ExportedModel(args.saved_model) if args.saved_model else flags.load(args)
+    summary = predict_files(model.predictor, files, args.output, args.score_threshold, console)
     console.print(
         f"{summary.num_images} images, {summary.num_detections} detections from {100 * args.score_threshold:.0f}% up, "
         f"{summary.images_per_second:.1f} img/s: pictures and {escape(summary.json_file)} written",
@@ -64,18 +63,3 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"[red]{len(summary.failed)} of {len(files)} images could not be read (named above)")
         return EXIT_CHECK_FAILED
     return EXIT_OK
-
-
-def _predictor(args: argparse.Namespace):
-    from tfdet.evaluate import restore
-    from tfdet.evaluate.augment import TestTimeAugmentation
-    from tfdet.export import predictor
-
-    if args.saved_model:
-        return predictor.SavedModelPredictor(args.saved_model)
-    restore.check_choice(args)
-    with flags.configure(args, from_run=True).active():
-        trained, _ = restore.chosen(args)
-        return predictor.CheckpointPredictor(
-            trained.detector, restore.evaluation_resize(), trained.classes, trained.category_ids, TestTimeAugmentation()
-        )

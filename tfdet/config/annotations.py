@@ -67,11 +67,7 @@ def mismatch(value: Any, expected: Any) -> str | None:
     if origin is typing.Annotated:
         return mismatch(value, arguments[0]) or _range_mismatch(value, *arguments)
     if origin is typing.Union or origin is types.UnionType:
-        reasons = [mismatch(value, option) for option in arguments]
-        if None in reasons:
-            return None
-        options = [reason for option, reason in zip(arguments, reasons) if option is not type(None)]
-        return options[0] if len(options) == 1 else _wrong(_describe(expected), value)
+        return _union_mismatch(value, expected, arguments)
     if origin is typing.Literal:
         return _literal_mismatch(value, arguments)
     plain = origin or expected
@@ -84,6 +80,20 @@ def mismatch(value: Any, expected: Any) -> str | None:
         if plain in _SEQUENCES + _MAPPINGS
         else _scalar_mismatch(value, plain)
     )
+
+
+def _union_mismatch(value: Any, expected: Any, options: tuple) -> str | None:
+    reasons = [(option, mismatch(value, option)) for option in options]
+    if any(reason is None for _, reason in reasons):
+        return None
+    reasons = [(option, reason) for option, reason in reasons if option is not type(None)]
+    # What to write in place of a list is a list.
+    like = [reason for option, reason in reasons if _is_container(option) == isinstance(value, (list, tuple, dict))]
+    return like[0] if len(like) == 1 else reasons[0][1] if len(reasons) == 1 else _wrong(_describe(expected), value)
+
+
+def _is_container(annotation: Any) -> bool:
+    return (typing.get_origin(annotation) or annotation) in _SEQUENCES + _MAPPINGS
 
 
 def _scalar_mismatch(value: Any, plain: type) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import gin
 from gin import config_parser
 
-from tfdet.config import registration
+from tfdet.config import registration, renamed
 from tfdet.config.bindings import MACRO, Binding, references
 from tfdet.config.configuration import Configuration
 from tfdet.config.files import did_you_mean, find_gin_file
@@ -26,7 +26,8 @@ def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Conf
 
     Args:
       gin_files: names of gin files, later ones override earlier ones; `find_gin_file` says where they are looked for.
-        An `include` in a file may also name a file relative to that file.
+        An `include` in a file may also name a file relative to that file. A run's own `config.gin` may say what is
+        called otherwise now (`tfdet.config.renamed`).
       gin_params: bindings such as `Trainer.steps = 10`; they override the files.
 
     Returns:
@@ -111,7 +112,7 @@ def _read(text: str, source: str, configuration: Configuration, path: Path | Non
                 if isinstance(statement, config_parser.IncludeStatement):
                     _read_file(find_gin_file(statement.filename, path), configuration, opened)
                     continue
-                _apply(statement, place, configuration, context)
+                _apply(statement, place, configuration, context, path)
             gin.config._IMPORTS.update(context.imports)
     except UserError as error:
         # The error of an included file names its own place.
@@ -131,7 +132,7 @@ def _placed(place: str, message: str) -> UserError:
     return error
 
 
-def _apply(statement, place: str, configuration: Configuration, context) -> None:
+def _apply(statement, place: str, configuration: Configuration, context, path: Path | None) -> None:
     """Carries out one import, block or binding statement."""
     if isinstance(statement, config_parser.ImportStatement):
         try:
@@ -149,12 +150,23 @@ def _apply(statement, place: str, configuration: Configuration, context) -> None
         gin.bind_parameter((name, MACRO, "value"), statement.value)
         configuration.macros[name] = place
     else:
-        selector, _, parameter = registration.selector_and_parameter(f"{statement.selector}.{statement.arg_name}")
-        binding = Binding(statement.scope, selector, parameter)
-        if binding in configuration.places:
-            configuration.overridden.append(configuration.bound[binding.scope, binding.selector][binding.parameter])
-        gin.bind_parameter(tuple(binding), statement.value)
-        configuration.places[binding] = place
+        _bind(statement, place, configuration, is_run=path is not None and path.name == renamed.RUN_FILE)
+
+
+def _bind(statement, place: str, configuration: Configuration, is_run: bool) -> None:
+    """Carries out one binding statement; `is_run`: of a run's own file, in the spelling of its time."""
+    scope, name, value = statement.scope, f"{statement.selector}.{statement.arg_name}", statement.value
+    if is_run:
+        is_defined = all(macro in configuration.macros for macro in _macro_names(value))
+        name, value = renamed.current(name, value, configuration.resolve(value) if is_defined else value)
+        if name.rpartition(".")[0] != statement.selector:
+            scope = ""  # of the part that had the parameter then
+    selector, _, parameter = registration.selector_and_parameter(name)
+    binding = Binding(scope, selector, parameter)
+    if binding in configuration.places:
+        configuration.overridden.append(configuration.bound[binding.scope, binding.selector][binding.parameter])
+    gin.bind_parameter(tuple(binding), value)
+    configuration.places[binding] = place
 
 
 def _syntax_error(error: Exception, source: str, path: Path | None, text: str) -> tuple[str, str]:

@@ -47,8 +47,12 @@ class Range:
 
 
 Fraction = Annotated[float, Range(least=0, most=1)]
+PositiveFraction = Annotated[float, Range(above=0, most=1)]
+OpenFraction = Annotated[float, Range(above=0, below=1)]
 PositiveInt = Annotated[int, Range(least=1)]
 NonNegativeInt = Annotated[int, Range(least=0)]
 PositiveFloat = Annotated[float, Range(above=0)]
 NonNegativeFloat = Annotated[float, Range(least=0)]
 FiniteFloat = Annotated[float, Range()]
+Rgb = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+PositiveRgb = tuple[PositiveFloat, PositiveFloat, PositiveFloat]

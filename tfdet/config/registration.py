@@ -14,6 +14,7 @@ from typing import Any
 
 import gin
 
+from tfdet.config import renamed
 from tfdet.config.annotations import evaluated, has_limits, mismatch
 from tfdet.config.files import did_you_mean
 from tfdet.errors import ParameterError, UserError
@@ -91,7 +92,10 @@ def _checked(function: Callable, name: str) -> Callable:
             if parameter in limits() and value is not signature.parameters[parameter].default:
                 reason = mismatch(value, limits()[parameter])
                 if reason:
-                    raise ParameterError(f"{name}.{parameter} = {value!r}: {reason}")
+                    known = renamed.hint(f"{name}.{parameter}", value)
+                    raise ParameterError(f"{name}.{parameter} = {value!r}: {reason}{known}")
+            elif parameter not in signature.parameters:
+                renamed.refuse(f"{name}.{parameter}")
         return function(*args, **kwargs)
 
     checked.__signature__ = signature
@@ -217,6 +221,7 @@ def selector_and_parameter(name: str) -> tuple[str, str, str]:
     known = parameters(selector)
     takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in known.values())
     if parameter not in known and not takes_any:
+        renamed.refuse(f"{owner.rpartition('.')[2]}.{parameter}")
         names = ", ".join(known) or "none"
         raise UserError(f"{owner} has no parameter {parameter!r}.{did_you_mean(parameter, known)} It has: {names}.")
     return selector, owner, parameter

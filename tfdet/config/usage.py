@@ -13,7 +13,7 @@ from tfdet.errors import UserError
 
 # Packages whose parts a training run may leave to other commands; tfdet.config has what a row says of itself. Their
 # parameters' names and types are checked all the same, at parse time.
-OTHER_COMMANDS = ("tfdet.config", "tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
+OTHER_COMMANDS = ("tfdet.config", "tfdet.predict", "tfdet.evaluate", "tfdet.export", "tfdet.report", "tfdet.bench")
 
 
 def check_all_bindings_used(configuration: Bindings, not_built: Iterable[str] = ()) -> None:

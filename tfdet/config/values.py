@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from tfdet.config import registration
+from tfdet.config import registration, renamed
 from tfdet.config.annotations import LITERALS, evaluated, mismatch
 from tfdet.config.bindings import Bindings
 from tfdet.errors import UserError
@@ -34,8 +34,9 @@ def check_types(configuration: Bindings) -> None:
         expected = expected_type(binding.selector, parameter)
         reason = mismatch(resolved, expected)
         if reason:
-            name = f"{binding.scope}/" if binding.scope else ""
-            name += f"{registration.minimal_name(binding.selector)}.{binding.parameter}"
+            name = f"{registration.minimal_name(binding.selector)}.{binding.parameter}"
+            reason += renamed.hint(name, resolved)
+            name = f"{binding.scope}/{name}" if binding.scope else name
             place = configuration.places.get(binding, "set by the program")
             shown = repr(value) if repr(value) == repr(resolved) else f"{value!r} (= {resolved!r})"
             raise UserError(f"{place}: {name} = {shown}: {reason}")

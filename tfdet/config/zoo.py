@@ -11,7 +11,9 @@ from gin import config_parser
 from tfdet.config.files import gin_configs_folder
 from tfdet.config.ranges import PositiveFloat, Range
 from tfdet.config.registration import configurable
-from tfdet.errors import UserError
+from tfdet.errors import ParameterError, UserError
+
+Percent = Annotated[float, Range(least=0, most=100)]
 
 Percent = Annotated[float, Range(least=0, most=100)]
 
@@ -89,4 +91,7 @@ def _row(path: Path, name: Path, text: str) -> Row:
     for what, names in (("needs", known - said.keys()), ("has no", said.keys() - known)):
         if names:
             raise UserError(f"{path}: Row {what} {', '.join(sorted(names))}.")
-    return Row(name=name.with_suffix("").as_posix(), **said)
+    try:
+        return Row(name=name.with_suffix("").as_posix(), **said)
+    except ParameterError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import tensorflow as tf
 
 from tfdet.data.mask_schema import parse_rings, ring_edges
 from tfdet.data.resize import Resize, pad_to_canvas, resize_image
 from tfdet.data.schema import decode_rgb, parse_record, training_boxes
 from tfdet.structures import Batch, Example
+
+Profile = Literal["first_release", "later_revision", "continuous"]
 
 UNKNOWN_CATEGORY = "has a category id that the manifest does not list"
 WRONG_SIZE = "decodes to a size that does not fit its canvas"
@@ -49,7 +53,7 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     return Example(image, image_id, boxes, classes, edges, parts)
 
 
-def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: str = "S") -> Batch:
+def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Profile = "first_release") -> Batch:
     """Resizes an example and mirrors it when asked.
 
     The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
@@ -61,10 +65,10 @@ def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: str 
         example: a decoded image.
         resize: the sides and the rule.
         flip: bool [], mirror left to right.
-        profile: where boxes are clipped after scaling: "S", the SimpleDet release of the zoo, to the canvas,
-            [0, long] x [0, short] by orientation; "H", later revisions, to the image, [0, w' - 1] x [0, h' - 1]. "C" is
-            for detectors of continuous boxes: x2 and y2 are edges, one pixel of the stored image further, clipped to
-            [0, w'] x [0, h'], and mirrored x' = w' - x, polygons too.
+        profile: where boxes are clipped after scaling: "first_release" of SimpleDet, which the zoo is of, to the
+            canvas, [0, long] x [0, short] by orientation; "later_revision" to the image, [0, w' - 1] x [0, h' - 1].
+            "continuous" is for detectors of continuous boxes: x2 and y2 are edges, one pixel of the stored image
+            further, clipped to [0, w'] x [0, h'], and mirrored x' = w' - x, polygons too.
 
     Returns:
         A `Batch` without the batch axis and without padding.
@@ -72,17 +76,17 @@ def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: str 
     image = tf.cond(flip, lambda: tf.reverse(example.image, axis=[1]), lambda: example.image)
     image, info = resize_image(image, *resize)
     height, width = info[0], info[1]
-    if profile == "C":
+    if profile == "continuous":
         # Inclusive corners name pixels: the right and lower edges lie one pixel of the stored image further.
         boxes = (example.boxes + tf.constant([0.0, 0.0, 1.0, 1.0])) * info[2]
         limit_y, limit_x, mirrored_from = height, width, width
     else:
         boxes, mirrored_from = example.boxes * info[2], width - 1.0
-    if profile == "S":
+    if profile == "first_release":
         shape = tf.shape(example.image)
         canvas = canvas_size(shape[0] >= shape[1], resize.short_side, resize.long_side)
         limit_y, limit_x = tf.cast(canvas[0], tf.float32), tf.cast(canvas[1], tf.float32)
-    elif profile == "H":
+    elif profile == "later_revision":
         limit_y, limit_x = height - 1.0, width - 1.0
     x1, y1, x2, y2 = tf.unstack(tf.maximum(0.0, boxes), axis=-1)
     x1, x2 = tf.minimum(x1, limit_x), tf.minimum(x2, limit_x)

@@ -14,6 +14,8 @@ from tfdet.errors import UserError
 
 _ORIENTATION_TAG = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
+# What readers of the records decode to the pixels of `decode_image`: they repeat grey and look palettes up.
+_KEPT_MODES = {**dict.fromkeys(_JPEG_FORMATS, ("RGB", "L")), "PNG": ("RGB", "L", "P", "1")}
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -74,20 +76,31 @@ def decode_image(encoded: bytes) -> np.ndarray:
     Raises:
         ImageError: the bytes are not an image, or end too early.
     """
-    image = _open(encoded)
+    return upright_rgb(_open(encoded))
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of a PIL image of any mode, turned upright by its EXIF orientation.
+
+    Returns:
+        uint8 [H, W, 3], RGB; alpha is dropped and 16 bits keep their high byte.
+
+    Raises:
+        ImageError: its pixels are floating-point numbers, or cannot be decoded.
+    """
     return np.array(_to_rgb(_transpose(image)))
 
 
 def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: int = 0) -> PreparedImage:
-    """Checks that an image decodes and makes it 8-bit RGB for the records.
+    """Checks that an image decodes, and makes it one that decodes to 8-bit RGB, for the records.
 
     EXIF rotation: boxes refer to the size that the annotation gives. When the picture turned upright has that size, it
     is turned (and what is stored needs no EXIF); when only the picture as stored has it, the annotator's tool did not
     turn it, and neither do we. Turning by 180 degrees and mirroring leave the size alone: then the upright picture is
     taken, which is what annotation tools, browsers and cv2.imread (SimpleDet) show.
 
-    A JPEG or PNG that is 8-bit RGB already keeps its bytes. A changed JPEG is stored as JPEG of quality 95 without
-    chroma subsampling, anything else as PNG, which loses nothing.
+    A JPEG or PNG that decodes to 8-bit RGB already, grey and palette included, keeps its bytes. A changed JPEG (CMYK,
+    rotated) is stored as JPEG of quality 95 without chroma subsampling, anything else as PNG, which loses nothing.
 
     Args:
         encoded: the bytes of the image file.
@@ -113,13 +126,13 @@ def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: in
     changes = []
     if chosen is not image:
         changes.append("rotated by its EXIF orientation")
-    plain_png = image.format == "PNG" and _png_bit_depth(encoded) == 8 and "transparency" not in image.info
-    if chosen.mode != "RGB":
+    kept_modes = _KEPT_MODES.get(image.format, ())
+    if chosen.mode not in (*kept_modes, "RGB"):
         changes.append(f"converted from {_describe_mode(chosen)} to RGB")
-    elif image.format == "PNG" and not plain_png:
-        changes.append("converted from 16-bit or transparent RGB to 8-bit RGB")
-    elif image.format not in (*_JPEG_FORMATS, "PNG"):
+    elif not kept_modes:
         changes.append(f"converted from {image.format}")
+    elif image.format == "PNG" and (_png_bit_depth(encoded) > 8 or "transparency" in image.info):
+        changes.append(f"converted from 16-bit or transparent {_describe_mode(chosen)} to 8-bit RGB")
     if not changes:
         return PreparedImage(encoded, "png" if image.format == "PNG" else "jpeg", image.height, image.width)
     stored, buffer = _to_rgb(chosen), io.BytesIO()

@@ -7,11 +7,15 @@ no shuffle buffer, and a run resumes at any step at once.
 
 from __future__ import annotations
 
-import gin
+from pathlib import Path
+from typing import Literal
+
 import tensorflow as tf
 
+from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeInt, PositiveInt
 from tfdet.data.doctor import explain_pipeline_error
-from tfdet.data.example import batch_items, canvas_size, decode_example, fit_example, put_on_canvas
+from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
@@ -19,12 +23,10 @@ from tfdet.data.resize import Resize, Rule
 from tfdet.errors import UserError
 from tfdet.structures import Batch
 
-_ORDERS = ("landscape_first", "mixed")
-_PROFILES = ("S", "H", "C")
 _LAST_STEP = 2**62
 
 
-@gin.configurable
+@configurable
 class TrainInput:
     """Batches for training: each image that has a box, and its mirrored copy, once an epoch.
 
@@ -40,7 +42,8 @@ class TrainInput:
         flip: the epoch holds a mirrored copy of every image.
         order: "landscape_first": all landscape batches of an epoch, then all portrait ones, as SimpleDet; "mixed": in
             random order.
-        profile: "S" or "H", the clipping of boxes, or "C", continuous ones: see `example.fit_example`.
+        profile: how boxes are clipped after resizing: as SimpleDet's "first_release" does, to which the zoo's figures
+            belong, or its "later_revision"; "continuous" for detectors of continuous boxes: see `example.fit_example`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready for each replica.
         masks: read the masks of the objects; without, the batches hold no edges.
@@ -53,15 +56,15 @@ class TrainInput:
 
     def __init__(
         self,
-        data_dir,
-        short_side: int | tuple[int, ...] = 800,
-        long_side: int = 1200,
-        images_per_replica: int = 2,
+        data_dir: str | Path,
+        short_side: PositiveInt | tuple[PositiveInt, ...] = 800,
+        long_side: PositiveInt = 1200,
+        images_per_replica: PositiveInt = 2,
         flip: bool = True,
-        order: str = "landscape_first",
-        profile: str = "S",
-        num_parallel_calls: int | None = None,
-        prefetch: int = 2,
+        order: Literal["landscape_first", "mixed"] = "landscape_first",
+        profile: Profile = "first_release",
+        num_parallel_calls: PositiveInt | None = None,
+        prefetch: NonNegativeInt = 2,
         masks: bool = False,
         resize: Rule = "simpledet",
     ):
@@ -70,12 +73,6 @@ class TrainInput:
             raise UserError("TrainInput.short_side must name one side at least. Received: ()")
         for side in self.short_sides:
             Resize(side, long_side, resize).check("TrainInput")
-        if images_per_replica < 1:
-            raise UserError(f"TrainInput.images_per_replica must be at least 1. Received: {images_per_replica}")
-        if order not in _ORDERS:
-            raise UserError(f"TrainInput.order must be one of {_ORDERS}. Received: {order!r}")
-        if profile not in _PROFILES:
-            raise UserError(f"TrainInput.profile must be one of {_PROFILES}. Received: {profile!r}")
         self.manifest = Manifest.load(data_dir)
         if masks and not self.manifest.has_masks:
             raise UserError(
@@ -197,7 +194,7 @@ class TrainInput:
         )
 
 
-@gin.configurable
+@configurable
 class EvalInput:
     """Batches for evaluation: every image once, in the order of the annotations, those without objects included.
 
@@ -218,17 +215,15 @@ class EvalInput:
 
     def __init__(
         self,
-        data_dir,
-        short_side: int = 800,
-        long_side: int = 2000,
-        images_per_batch: int = 1,
+        data_dir: str | Path,
+        short_side: PositiveInt = 800,
+        long_side: PositiveInt = 2000,
+        images_per_batch: PositiveInt = 1,
         resize: Rule = "simpledet",
-        num_parallel_calls: int | None = None,
-        prefetch: int = 2,
+        num_parallel_calls: PositiveInt | None = None,
+        prefetch: NonNegativeInt = 2,
     ):
         self.resize = Resize(short_side, long_side, resize).check("EvalInput")
-        if images_per_batch < 1:
-            raise UserError(f"EvalInput.images_per_batch must be at least 1. Received: {images_per_batch}")
         self.manifest = Manifest.load(data_dir)
         self.images_per_batch = images_per_batch
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE

@@ -34,7 +34,7 @@ def prepare_records(images: list[ImageAnnotation]) -> list[PreparedRecord]:
 
 
 def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
-    """Reads and checks one image, makes it 8-bit RGB, and sorts out its boxes and masks. Never raises for bad data.
+    """Reads and checks one image, converts it if need be, sorts out its boxes and masks. Never raises for bad data.
 
     Args:
         annotation: the image and its objects.

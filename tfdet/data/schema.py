@@ -52,7 +52,7 @@ def serialize_example(
     """Builds one record.
 
     Args:
-        encoded: image bytes, 8-bit RGB.
+        encoded: image bytes that `decode_rgb` decodes.
         image_format: "jpeg" or "png".
         height, width: image size in pixels.
         file_name: original file name.

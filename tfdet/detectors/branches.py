@@ -5,17 +5,21 @@ Li et al., Scale-Aware Trident Networks for Object Detection, ICCV 2019.
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeFloat, Range
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.errors import ParameterError
 from tfdet.ops.boxes import area
-from tfdet.ops.nms import candidates_by_class, multiclass_nms
-from tfdet.structures import Detections
+from tfdet.ops.class_aware_nms import class_aware_nms
+from tfdet.structures import Candidates, Detections
 
 NO_BOUND = -1
+_Largest = Annotated[float, Range(least=NO_BOUND)]
 
 
 @configurable
@@ -35,13 +39,9 @@ class ScaleBranches:
 
     def __init__(
         self,
-        valid_ranges: tuple[tuple[float, float], ...] | None = ((0, 90), (30, 160), (90, -1)),
-        suppression: str = "joint",
+        valid_ranges: tuple[tuple[NonNegativeFloat, _Largest], ...] | None = ((0, 90), (30, 160), (90, -1)),
+        suppression: Literal["joint", "each_first"] = "joint",
     ):
-        if suppression not in ("joint", "each_first"):
-            raise ParameterError(
-                f'Expected ScaleBranches.suppression to be "joint" or "each_first". Received: {suppression!r}'
-            )
         if suppression == "each_first" and valid_ranges is not None:
             raise ParameterError('Expected ScaleBranches.valid_ranges = None with suppression "each_first"')
         self.valid_ranges = None if valid_ranges is None else tuple(tuple(r) for r in valid_ranges)
@@ -96,29 +96,27 @@ class ScaleBranches:
         )
 
     @staticmethod
-    def join_detections(found: Detections, images: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def join_detections(found: Detections, images: tf.Tensor) -> Candidates:
         """The detections of all branches as candidates of one more suppression: `suppress`.
 
         Args:
             found: of every branch, k B rows, image-major.
             images: int32 [], B.
-            num_classes: C.
 
         Returns:
-            Boxes [B, N, 1, 4], pixels of the original image, and scores [B, N, C].
+            A list, in pixels of the original image.
         """
         boxes = tf.reshape(found.boxes, [images, -1, 4])
         scores = tf.reshape(found.scores, [images, -1])
         classes = tf.reshape(found.classes, [images, -1])
-        return candidates_by_class(boxes, scores, classes, num_classes)
+        return Candidates(boxes, scores, classes)
 
     @staticmethod
-    def suppress(boxes: tf.Tensor, scores: tf.Tensor, postprocess: PostProcess) -> Detections:
+    def suppress(candidates: Candidates, postprocess: PostProcess, num_classes: int) -> Detections:
         """The best of what `join_detections` returns, by the thresholds of `postprocess`."""
-        return multiclass_nms(
-            boxes,
-            scores,
-            score_threshold=0.0,
+        return class_aware_nms(
+            *candidates,
+            num_classes,
             iou_threshold=postprocess.iou_threshold,
             max_detections=postprocess.max_detections,
             convention=postprocess.convention,

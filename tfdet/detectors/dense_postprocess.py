@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.detectors.postprocess import check_vote, without_empty
-from tfdet.errors import ParameterError
+from tfdet.config.ranges import Fraction, PositiveFloat, PositiveFraction, PositiveInt
+from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
-from tfdet.ops.nms import candidates_by_class, multiclass_nms
-from tfdet.structures import Detections
+from tfdet.ops.class_aware_nms import class_aware_nms
+from tfdet.ops.nms import NmsMethod
+from tfdet.structures import Candidates, Detections
 
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
-
-
-class Candidates(NamedTuple):
-    """Pairs of a box and a class, best first; score 0 and a zero box where there are fewer."""
-
-    boxes: tf.Tensor  # float32 [B, K, 4], pixels of the network input, inside the image where clipped
-    scores: tf.Tensor  # float32 [B, K]
-    classes: tf.Tensor  # int32 [B, K]
 
 
 def best_candidates(
@@ -54,7 +47,8 @@ def best_candidates(
         clip: whether boxes are clipped to the image content.
 
     Returns:
-        Candidates. Scores that are not a number are left out.
+        A list of K pairs of a box and a class, best first, in pixels of the network input; score 0 and a zero box where
+        there are fewer. Scores that are not a number are left out.
 
     Source: SimpleDet models/retinanet/decode_retina.py; with `bound_growth=False` its CUDA form,
     operator_cxx/contrib/generate_proposal_retina.
@@ -89,10 +83,10 @@ class DensePostProcess:
         pre_nms_top_n: pairs of a box and a class kept of each level.
         iou_threshold: NMS drops a box that overlaps a better one of its class by more.
         max_detections: D, kept per image over all classes.
-        bound_growth: whether a box grows by 1000 / 16 at most (profile S), or without bound (profile H).
+        bound_growth: whether a box grows by 1000 / 16 at most (SimpleDet's first release), or without bound (its
+            later revision).
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
-        convention: of boxes, "legacy_plus_one" or "continuous".
         clip: "candidates" before suppression, or "detections" after it, when those without an area are dropped
             (Detectron2).
         vote_iou_threshold: moves each detection to the mean of the boxes of its class, weighted by their scores, that
@@ -101,29 +95,24 @@ class DensePostProcess:
 
     def __init__(
         self,
-        score_threshold: float = 0.05,
-        coarsest_score_threshold: float = 0.0,
-        pre_nms_top_n: int = 1000,
-        iou_threshold: float = 0.5,
-        max_detections: int = 100,
+        score_threshold: Fraction = 0.05,
+        coarsest_score_threshold: Fraction = 0.0,
+        pre_nms_top_n: PositiveInt = 1000,
+        iou_threshold: Fraction = 0.5,
+        max_detections: PositiveInt = 100,
         bound_growth: bool = True,
-        nms_method: str = "hard",
-        nms_sigma: float = 0.5,
-        convention: str = LEGACY,
-        clip: str = "candidates",
-        vote_iou_threshold: float | None = None,
+        nms_method: NmsMethod = "hard",
+        nms_sigma: PositiveFloat = 0.5,
+        clip: Literal["candidates", "detections"] = "candidates",
+        vote_iou_threshold: PositiveFraction | None = None,
     ):
-        check_vote(vote_iou_threshold, "DensePostProcess")
-        if clip not in ("candidates", "detections"):
-            raise ParameterError(
-                f'Expected DensePostProcess.clip to be "candidates" or "detections". Received: {clip!r}'
-            )
         self.score_threshold, self.coarsest_score_threshold = score_threshold, coarsest_score_threshold
         self.pre_nms_top_n, self.iou_threshold, self.max_detections = pre_nms_top_n, iou_threshold, max_detections
         self.bound_growth = bound_growth
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
-        self.convention, self.clip = convention, clip
+        self.clip = clip
         self.vote_iou_threshold = vote_iou_threshold
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def candidates(
         self, predictions: Sequence[tuple[tf.Tensor, tf.Tensor]], anchors: Sequence[tf.Tensor], image_info: tf.Tensor
@@ -156,31 +145,30 @@ class DensePostProcess:
         predictions: Sequence[tuple[tf.Tensor, tf.Tensor]],
         anchors: Sequence[tf.Tensor],
         image_info: tf.Tensor,
-        num_classes: int,
     ) -> Detections:
-        """Args: as in `candidates`; num_classes, C."""
-        return self.suppress(*self.joined(predictions, anchors, image_info, num_classes), image_info)
+        """Args: as in `candidates`."""
+        cls_logits, deltas = predictions[0]
+        num_classes = cls_logits.shape[-1] // (deltas.shape[-1] // 4)
+        return self.suppress(self.joined(predictions, anchors, image_info), image_info, num_classes)
 
     def joined(
         self,
         predictions: Sequence[tuple[tf.Tensor, tf.Tensor]],
         anchors: Sequence[tf.Tensor],
         image_info: tf.Tensor,
-        num_classes: int,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The candidates of all levels: boxes [B, N, 1, 4], original pixels, and scores [B, N, C]. Args: of a call."""
+    ) -> Candidates:
+        """The candidates of all levels, a list in pixels of the original image. Args: as in `candidates`."""
         levels = self.candidates(predictions, anchors, image_info)
         boxes, scores, classes = (tf.concat(parts, axis=1) for parts in zip(*levels, strict=True))
         # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
         boxes = boxes / image_info[:, 2][:, None, None]
-        return candidates_by_class(boxes, scores, classes, num_classes)
+        return Candidates(boxes, scores, classes)
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor, num_classes: int) -> Detections:
         """Detections in pixels of the original image, from what `joined` returns; of several views joined too."""
-        found = multiclass_nms(
-            boxes,
-            scores,
-            score_threshold=0.0,
+        found = class_aware_nms(
+            *candidates,
+            num_classes,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
             method=self.nms_method,
@@ -188,7 +176,7 @@ class DensePostProcess:
             convention=self.convention,
         )
         if self.vote_iou_threshold is not None:
-            found = vote_boxes(found, boxes, scores, self.vote_iou_threshold, convention=self.convention)
+            found = vote_boxes(found, candidates, self.vote_iou_threshold, convention=self.convention)
         if self.clip == "detections":
             sizes = image_info / image_info[:, 2:]  # of the content, in pixels of the original image
             return without_empty(found._replace(boxes=clip_to_image(found.boxes, sizes, self.convention)))

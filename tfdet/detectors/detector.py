@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
-from tfdet.errors import ParameterError
-from tfdet.ops.boxes import CONTINUOUS
-from tfdet.structures import Batch, Detections
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
+from tfdet.structures import Batch, Candidates, Detections
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
 """RGB means that SimpleDet's ResNet-v1 rows subtract (config/*.py: NormParam)."""
+
+Part = TypeVar("Part")
 
 
 class Detector(keras.Model):
@@ -29,25 +32,33 @@ class Detector(keras.Model):
         pixel_mean, pixel_std: RGB, 0..255.
         size_divisor: sides of the normalised images are padded with zeros to a multiple of it (Detectron2 and
             torchvision: 32 with a pyramid).
+        convention: of boxes, for all parts: "legacy_plus_one", whole pixels with x2 and y2 the last one (SimpleDet), or
+            "continuous", x2 and y2 the edges (Detectron2, torchvision).
     """
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: PositiveInt,
         backbone: keras.layers.Layer,
         neck: keras.layers.Layer | None,
-        pixel_mean: tuple[float, ...],
-        pixel_std: tuple[float, ...],
-        size_divisor: int = 1,
+        pixel_mean: Rgb,
+        pixel_std: PositiveRgb,
+        size_divisor: PositiveInt = 1,
+        convention: Convention = LEGACY,
     ):
         # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
         super().__init__(name="detector", autocast=False)
-        if num_classes < 1:
-            raise ParameterError(f"Expected num_classes of at least 1. Received: num_classes={num_classes}")
         self.num_classes = num_classes
         self.backbone, self.neck = backbone, neck
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         self.size_divisor = size_divisor
+        self.convention = convention
+
+    def in_own_convention(self, part: Part) -> Part:
+        """A copy of a part without weights, which counts boxes as this detector does."""
+        part = copy.copy(part)
+        part.convention = self.convention
+        return part
 
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """Losses of one replica's batch: float32 scalars, each already normalised; the total is their sum.
@@ -72,14 +83,11 @@ class Detector(keras.Model):
         """
         raise NotImplementedError
 
-    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `detect` suppresses: boxes float32 [B, N, 1 or C, 4] in `suppression_pixels`, scores [B, N, C].
-
-        Those of several views of an image may be joined along N. Args: as in `detect`.
-        """
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:
+        """What `detect` suppresses, boxes in `suppression_pixels`. Args: as in `detect`."""
         raise NotImplementedError
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
         """Suppresses `candidates`: boxes in pixels of the original image, in the detector's convention; no masks."""
         raise NotImplementedError
 
@@ -89,15 +97,7 @@ class Detector(keras.Model):
 
     def finish(self, found: Detections) -> Detections:
         """Detections of `suppress` in the convention of `Detections`: inclusive corners."""
-        return as_inclusive(found) if self.postprocess.convention == CONTINUOUS else found
-
-    @staticmethod
-    def check_conventions(**parts: Any) -> None:
-        """`ParameterError` where the `convention` of boxes of one part, by its name in gin, is not that of another."""
-        found = {name: part.convention for name, part in parts.items()}
-        if len(set(found.values())) > 1:
-            listed = ", ".join(f"{name}.convention = {value!r}" for name, value in found.items())
-            raise ParameterError(f"Expected one convention of boxes. Received: {listed}")
+        return as_inclusive(found) if self.convention == CONTINUOUS else found
 
     @property
     def mask_paste(self) -> str:
@@ -131,7 +131,7 @@ class Detector(keras.Model):
 
 
 @configurable
-def build_detector(num_classes: int, detector: Callable[..., Detector]) -> Detector:
+def build_detector(num_classes: PositiveInt, detector: Callable[..., Detector]) -> Detector:
     """Builds a detector with its weights initialised.
 
     Args:

@@ -8,11 +8,12 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.losses.mask import mask_loss
 from tfdet.ops.mask_targets import mask_targets
-from tfdet.ops.paste_masks import PASTE_RULES
+from tfdet.ops.paste_masks import PasteRule
 from tfdet.structures import RoiSamples
 
 _ROW_BLOCK = 8  # rows come in multiples of it: each shape that is new to a GPU costs a search for its fastest kernels
@@ -52,15 +53,13 @@ class MaskBranch:
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: PositiveInt,
         roi_extractor: RoiExtractor,
         bbox_head: keras.layers.Layer,
         head: Callable[..., keras.layers.Layer],
-        pool_size: int | None = 14,
-        paste: str = "simpledet",
+        pool_size: PositiveInt | None = 14,
+        paste: PasteRule = "simpledet",
     ):
-        if paste not in PASTE_RULES:
-            raise ParameterError(f"Expected MaskBranch.paste to be one of {list(PASTE_RULES)}. Received: {paste!r}")
         self.paste = paste
         self.head = head(num_classes=num_classes)
         # What draws the targets. Bitmaps can stand in for polygons, see `tfdet.ops.bitmap_targets`.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.errors import UserError
+from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt
 from tfdet.ops.box_coding import decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
-from tfdet.ops.nms import multiclass_nms
+from tfdet.ops.nms import NmsMethod, multiclass_nms
 from tfdet.ops.top_proposals import MAX_LOG_RATIO
-from tfdet.structures import Detections
+from tfdet.structures import Candidates, Detections
+from tfdet.targets.assigners import BoxStd
 
 
 @configurable
@@ -25,7 +26,6 @@ class PostProcess:
         box_std: standard deviations the box targets were divided by.
         nms_method: "hard", or a soft one that lowers scores instead of dropping boxes: "linear", "gaussian".
         nms_sigma: of "gaussian".
-        convention: of boxes, "legacy_plus_one" or "continuous".
         bound_growth: whether a box grows by 1000 / 16 at most (Detectron2, torchvision).
         min_size: boxes with a smaller side, in pixels of the network input, are dropped before suppression
             (torchvision: 1e-2). Continuous boxes without an area are dropped after it whatever this is (Detectron2).
@@ -37,25 +37,24 @@ class PostProcess:
 
     def __init__(
         self,
-        score_threshold: float = 0.05,
-        iou_threshold: float = 0.5,
-        max_detections: int = 100,
-        box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
-        nms_method: str = "hard",
-        nms_sigma: float = 0.5,
-        convention: str = LEGACY,
+        score_threshold: Fraction = 0.05,
+        iou_threshold: Fraction = 0.5,
+        max_detections: PositiveInt = 100,
+        box_std: BoxStd = (0.1, 0.1, 0.2, 0.2),
+        nms_method: NmsMethod = "hard",
+        nms_sigma: PositiveFloat = 0.5,
         bound_growth: bool = False,
-        min_size: float = 0.0,
+        min_size: NonNegativeFloat = 0.0,
         in_network_pixels: bool = False,
-        vote_iou_threshold: float | None = None,
+        vote_iou_threshold: PositiveFraction | None = None,
     ):
-        check_vote(vote_iou_threshold, "PostProcess")
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
         self.box_std = tuple(box_std)
         self.nms_method, self.nms_sigma = nms_method, nms_sigma
-        self.convention, self.bound_growth, self.min_size = convention, bound_growth, min_size
+        self.bound_growth, self.min_size = bound_growth, min_size
         self.in_network_pixels = in_network_pixels
         self.vote_iou_threshold = vote_iou_threshold
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def decode(
         self,
@@ -99,13 +98,13 @@ class PostProcess:
             scores: float32 [B, R, 1 + C], background first.
             image_info: float32 [B, 3].
         """
-        return self.suppress(*self.candidates(boxes, scores, image_info), image_info)
+        return self.suppress(self.candidates(boxes, scores, image_info), image_info)
 
     def pixels(self, image_info: tf.Tensor) -> tf.Tensor:
         """Pixels that boxes are suppressed in, in one of the original image: `image_info` [B, 3] -> float32 [B]."""
         return image_info[:, 2] if self.in_network_pixels else tf.ones_like(image_info[:, 2])
 
-    def candidates(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def candidates(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Candidates:
         """What is to be suppressed: boxes [B, R, 1 or C, 4] in `pixels`, scores [B, R, C]. Args: as in a call."""
         if boxes.shape[2] > 1:
             boxes = boxes[:, :, 1:]
@@ -115,13 +114,13 @@ class PostProcess:
             scores = tf.where((width >= self.min_size) & (height >= self.min_size), scores, -1.0)
         if not self.in_network_pixels:
             boxes = boxes / image_info[:, 2][:, None, None, None]
-        return boxes, scores
+        return Candidates(boxes, scores)
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
         """Detections in pixels of the original image, from what `candidates` returns; of several views joined too."""
         found = multiclass_nms(
-            boxes,
-            scores,
+            candidates.boxes,
+            candidates.scores,
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
             max_detections=self.max_detections,
@@ -130,18 +129,10 @@ class PostProcess:
             convention=self.convention,
         )
         if self.vote_iou_threshold is not None:
-            found = vote_boxes(found, boxes, scores, self.vote_iou_threshold, self.score_threshold, self.convention)
+            found = vote_boxes(found, candidates, self.vote_iou_threshold, self.score_threshold, self.convention)
         if self.in_network_pixels:
             found = found._replace(boxes=found.boxes / image_info[:, 2][:, None, None])
         return without_empty(found) if self.convention == CONTINUOUS else found
-
-
-def check_vote(vote_iou_threshold: float | None, owner: str) -> None:
-    """`UserError` where the IoU for box voting is out of range."""
-    if vote_iou_threshold is not None and not 0 < vote_iou_threshold <= 1:
-        raise UserError(
-            f"{owner}.vote_iou_threshold must be above 0 and at most 1, or None. Received: {vote_iou_threshold}"
-        )
 
 
 def as_inclusive(detections: Detections) -> Detections:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeFloat, OpenFraction, PositiveFloat, PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
-from tfdet.errors import ParameterError, UserError
+from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
-from tfdet.structures import Batch, Detections
+from tfdet.ops.boxes import LEGACY, Convention
+from tfdet.structures import Batch, Candidates, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
 
 _FIRST_FOREGROUND, _KEPT = 100.0, 0.9  # Detectron2 modeling/meta_arch/retinanet.py: loss_normalizer
@@ -43,7 +46,7 @@ class RetinaDetector(Detector):
             each image's own (torchvision); "moving", a moving average of their number, which begins at 100 and keeps .9
             of itself in a step (Detectron2). It is a variable of the detector, and in no checkpoint of Detectron2.
         pixel_mean, pixel_std: RGB, 0..255.
-        size_divisor: see `Detector`.
+        size_divisor, convention: see `Detector`.
 
     Example:
         ```python
@@ -55,30 +58,26 @@ class RetinaDetector(Detector):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: PositiveInt,
         backbone: keras.layers.Layer,
         neck: keras.layers.Layer,
         head: Callable[..., keras.layers.Layer],
         anchors: AnchorGenerator,
         targets: RetinaTargetAssigner,
         postprocess: DensePostProcess,
-        focal_alpha: float = 0.25,
-        focal_gamma: float = 2.0,
-        box_sigma: float | None = RETINA_SIGMA,
-        loss_divisor: str = "foreground",
-        pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
-        pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
-        size_divisor: int = 1,
+        focal_alpha: OpenFraction = 0.25,
+        focal_gamma: NonNegativeFloat = 2.0,
+        box_sigma: PositiveFloat | None = RETINA_SIGMA,
+        loss_divisor: Literal["foreground", "image", "moving"] = "foreground",
+        pixel_mean: Rgb = MSRA_PIXEL_MEAN,
+        pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
+        size_divisor: PositiveInt = 1,
+        convention: Convention = LEGACY,
     ):
-        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
-        if loss_divisor not in ("foreground", "image", "moving"):
-            raise ParameterError(
-                'Expected RetinaDetector.loss_divisor to be "foreground", "image" or "moving". '
-                f"Received: {loss_divisor!r}"
-            )
-        self.check_conventions(RetinaTargetAssigner=targets, DensePostProcess=postprocess)
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor, convention)
         self.head = head(num_classes=num_classes, num_anchors=anchors.num_anchors)
-        self.anchors, self.targets, self.postprocess = anchors, targets, postprocess
+        self.anchors = anchors
+        self.targets, self.postprocess = self.in_own_convention(targets), self.in_own_convention(postprocess)
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
         self.box_sigma, self.loss_divisor = box_sigma, loss_divisor
         self.moving_foreground = None
@@ -138,15 +137,15 @@ class RetinaDetector(Detector):
         return moved
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        return self.finish(self.suppress(*self.candidates(images, image_info), image_info))
+        return self.finish(self.suppress(self.candidates(images, image_info), image_info))
 
-    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:
         predictions = self.predict_maps(images, image_info, training=False)
         anchors = self.anchors.grid([cls for cls, _ in predictions])
-        return self.postprocess.joined(predictions, anchors, image_info, self.num_classes)
+        return self.postprocess.joined(predictions, anchors, image_info)
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        return self.postprocess.suppress(boxes, scores, image_info)
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
+        return self.postprocess.suppress(candidates, image_info, self.num_classes)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         self.predict_maps(images, image_info, training=False)

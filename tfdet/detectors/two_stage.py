@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import NonNegativeFloat, PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.masks import MaskBranch
@@ -19,7 +20,8 @@ from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
-from tfdet.structures import Batch, Detections, Proposals
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
+from tfdet.structures import Batch, Candidates, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
 
@@ -68,7 +70,7 @@ class TwoStageDetector(Detector):
             In a cascade it learns on the first stage's RoIs, and is tested on the last one's boxes.
         branches: for a backbone with branches (TridentNet), what each branch is responsible for; else None.
         pixel_mean, pixel_std: RGB, 0..255.
-        size_divisor: see `Detector`.
+        size_divisor, convention: see `Detector`. Continuous boxes need an `RpnHead` of sigmoids.
 
     Example:
         ```python
@@ -80,7 +82,7 @@ class TwoStageDetector(Detector):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: PositiveInt,
         backbone: keras.layers.Layer,
         rpn_head: Callable[..., keras.layers.Layer],
         bbox_head: Callable[..., keras.layers.Layer],
@@ -93,28 +95,31 @@ class TwoStageDetector(Detector):
         neck: keras.layers.Layer | None = None,
         masks: Callable[..., MaskBranch] | None = None,
         branches: ScaleBranches | None = None,
-        stage_loss_weights: tuple[float, ...] = (1.0,),
-        stage_scores: str = "last_rois",
-        roi_gradient_scale: float = 1.0,
+        stage_loss_weights: tuple[NonNegativeFloat, ...] = (1.0,),
+        stage_scores: Literal["last_rois", "own_rois"] = "last_rois",
+        roi_gradient_scale: NonNegativeFloat = 1.0,
         rpn_loss: RpnLoss | None = None,
         box_loss: BoxLoss | None = None,
-        pixel_mean: tuple[float, ...] = MSRA_PIXEL_MEAN,
-        pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0),
-        size_divisor: int = 1,
+        pixel_mean: Rgb = MSRA_PIXEL_MEAN,
+        pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
+        size_divisor: PositiveInt = 1,
+        convention: Convention = LEGACY,
     ):
-        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor)
-        if stage_scores not in ("last_rois", "own_rois"):
-            raise ParameterError(
-                f'Expected TwoStageDetector.stage_scores to be "last_rois" or "own_rois". Received: {stage_scores!r}'
-            )
+        super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor, convention)
         self.stage_scores, self.roi_gradient_scale = stage_scores, roi_gradient_scale
         self.rpn_loss, self.box_loss = rpn_loss or RpnLoss(), box_loss or BoxLoss()
-        for targets in roi_targets if isinstance(roi_targets, (list, tuple)) else [roi_targets]:
-            self.check_conventions(RpnTargetAssigner=rpn_targets, RoiTargetSampler=targets, PostProcess=postprocess)
         self.rpn_head = rpn_head(num_anchors=anchors.num_anchors)
-        self.anchors, self.proposals, self.roi_extractor = anchors, proposals, roi_extractor
-        self.rpn_targets, self.postprocess = rpn_targets, postprocess
-        self.stages = _make_stages(num_classes, bbox_head, roi_targets, stage_loss_weights, postprocess)
+        if convention == CONTINUOUS and getattr(self.rpn_head, "objectness", "sigmoid") != "sigmoid":
+            raise ParameterError(
+                "Expected RpnHead.objectness = 'sigmoid' with TwoStageDetector.convention = 'continuous'"
+            )
+        self.anchors, self.roi_extractor = anchors, roi_extractor
+        self.proposals, self.rpn_targets, self.postprocess = (
+            self.in_own_convention(part) for part in (proposals, rpn_targets, postprocess)
+        )
+        roi_targets = roi_targets if isinstance(roi_targets, (list, tuple)) else [roi_targets]
+        samplers = [self.in_own_convention(sampler) for sampler in roi_targets]
+        self.stages = _make_stages(num_classes, bbox_head, samplers, stage_loss_weights, postprocess)
         self.bbox_heads = [stage.head for stage in self.stages]
         self.branches = branches
         if bool(self._dilations(True)) != (branches is not None):
@@ -245,17 +250,17 @@ class TwoStageDetector(Detector):
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
-        first, boxes, scores = self._first_stage_and_candidates(images, image_info)
-        found = self.suppress(boxes, scores, image_info)
+        first, candidates = self._first_stage_and_candidates(images, image_info)
+        found = self.suppress(candidates, image_info)
         return self.finish(found if self.masks is None else self._with_masks(first, found, image_info))
 
-    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._first_stage_and_candidates(images, image_info)[1:]
+    def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:
+        return self._first_stage_and_candidates(images, image_info)[1]
 
-    def suppress(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
         if self._branches_first:
-            return self.branches.suppress(boxes, scores, self.postprocess)
-        return self.postprocess.suppress(boxes, scores, image_info)
+            return self.branches.suppress(candidates, self.postprocess, self.num_classes)
+        return self.postprocess.suppress(candidates, image_info)
 
     def suppression_pixels(self, image_info: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(image_info[:, 2]) if self._branches_first else self.postprocess.pixels(image_info)
@@ -272,7 +277,7 @@ class TwoStageDetector(Detector):
         rois = found.boxes * image_info[:, 2][:, None, None]
         return found._replace(masks=self.masks.predict(first.roi_features, rois, found.classes))
 
-    def _first_stage_and_candidates(self, images, image_info) -> tuple[RpnOutputs, tf.Tensor, tf.Tensor]:
+    def _first_stage_and_candidates(self, images, image_info) -> tuple[RpnOutputs, Candidates]:
         first = self.first_stage(images, image_info, training=False)
         proposals = self.propose(first, image_info, training=False)
         own_info = self._repeat(image_info, training=False)
@@ -281,10 +286,10 @@ class TwoStageDetector(Detector):
         scores = tf.where(tf.math.is_inf(proposals.scores)[..., None], 0.0, scores)
         if self._branches_first:
             found = self.postprocess(boxes, scores, own_info)
-            return first, *self.branches.join_detections(found, tf.shape(image_info)[0], self.num_classes)
+            return first, self.branches.join_detections(found, tf.shape(image_info)[0])
         if self.branches is not None:
             boxes, scores = self.branches.merge(boxes, scores, image_info)
-        return first, *self.postprocess.candidates(boxes, scores, image_info)
+        return first, self.postprocess.candidates(boxes, scores, image_info)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         first = self.first_stage(images, image_info, training=False)
@@ -338,9 +343,8 @@ def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, tr
     )
 
 
-def _make_stages(num_classes, bbox_head, roi_targets, loss_weights, postprocess) -> list[BoxStage]:
+def _make_stages(num_classes, bbox_head, targets, loss_weights, postprocess) -> list[BoxStage]:
     """The heads of a detector; `ValueError` where its parts do not fit."""
-    targets = list(roi_targets) if isinstance(roi_targets, (list, tuple)) else [roi_targets]
     if not targets or len(loss_weights) != len(targets):
         raise ParameterError(
             "Expected one of TwoStageDetector.stage_loss_weights for each of roi_targets. "

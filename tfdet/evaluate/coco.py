@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.files import replacing
-from tfdet.ops.paste_masks import encode_masks
+from tfdet.predict.coco_records import coco_records
 
 #: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -36,19 +35,6 @@ class CocoResult(NamedTuple):
     per_class: list[ClassResult]
     mask_metrics: dict[str, float] | None = None  # of masks; None where detections or ground truth have none
     mask_per_class: list[ClassResult] | None = None
-
-
-def to_coco_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Turns inclusive corners into COCO boxes.
-
-    Args:
-      boxes: float [N, 4], `[x1, y1, x2, y2]`, x2 and y2 inclusive, pixels of the original image.
-
-    Returns:
-      float64 [N, 4], `[x, y, width, height]` with width = x2 - x1 + 1 (SimpleDet `detection_test.py`).
-    """
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1.0], axis=1)
 
 
 def to_records(
@@ -74,26 +60,13 @@ def to_records(
       masks also `"segmentation"`, COCO's compressed run lengths.
     """
     valid = int(detections.num_valid[index])
-    boxes = to_coco_boxes(np.asarray(detections.boxes[index])[:valid])
-    scores = np.asarray(detections.scores[index])[:valid]
-    classes = np.asarray(detections.classes[index])[:valid]
-    records = [
-        {
-            "image_id": int(image_id),
-            "category_id": int(category_ids[class_index]),
-            # 1/1000 of a pixel is far finer than any threshold sees and halves the file.
-            "bbox": [round(float(value), 3) for value in box],
-            "score": float(score),
-        }
-        for box, score, class_index in zip(boxes, scores, classes)
-        if class_index >= 0
-    ]
-    if detections.masks is not None and size is not None:
-        real = classes >= 0
-        corners, masks = (np.asarray(field[index])[:valid][real] for field in (detections.boxes, detections.masks))
-        for record, encoded in zip(records, encode_masks(masks, corners, *size, mask_paste), strict=True):
-            record["segmentation"] = encoded
-    return records
+    real = np.asarray(detections.classes[index])[:valid] >= 0
+    fields = (detections.boxes, detections.scores, detections.classes, detections.masks)
+    corners, scores, classes, masks = (
+        None if field is None else np.asarray(field[index])[:valid][real] for field in fields
+    )
+    ids = [category_ids[class_index] for class_index in classes]
+    return coco_records(image_id, corners, scores, ids, masks, size, mask_paste)
 
 
 class CocoEvaluator:
@@ -285,16 +258,6 @@ def load_annotations(path: str | os.PathLike) -> dict:
     if absent:
         raise UserError(f"the annotations {path} have no list {absent[0]!r}: give a COCO instances file")
     return content
-
-
-def write_json(content: Any, path: str | os.PathLike) -> None:
-    """Writes json to a temporary name beside `path`, then renames it.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _complete(annotation: dict, number: int) -> dict:

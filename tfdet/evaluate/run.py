@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import tensorflow as tf
 
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
-from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
 from tfdet.evaluate.tables import percent
+from tfdet.files import write_json
+from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
+from tfdet.predict.predictors import DetectFunction, detect_function
+from tfdet.report.drawing import draw_samples, save_picture
 from tfdet.structures import Batch, Detections
 
 
@@ -45,6 +49,8 @@ class EvalResult:
     images_per_second: float
     mask_metrics: dict[str, float] | None = None  # as `metrics`, of masks; None where nothing has masks
     mask_per_class: list[ClassResult] | None = None
+    data: str = ""  # name of the data set
+    classes: list[str] = dataclasses.field(default_factory=list)  # its names by class
 
     def scalars(self) -> dict[str, float]:
         """The figures that exist, as TensorBoard scalars: `AP`, ..., `per_class/AP/<name>`, `images_per_second`.
@@ -66,30 +72,14 @@ class EvalResult:
             figures += "  masks: " + "  ".join(f"{name} {percent(self.mask_metrics[name])}" for name in names)
         return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s)"
 
+    def save_detections(self, path: str | os.PathLike) -> None:
+        """Writes the detections in COCO's result format; UserError where that is not possible."""
+        write_json(self.detections, path)
 
-DetectFunction = Callable[[tf.Tensor, tf.Tensor], Detections]
-
-
-def detect_function(detector: Any) -> DetectFunction:
-    """Compiles `detector.detect` once for every canvas and batch size.
-
-    Keep the result when the same detector is evaluated many times (evaluation during training): a new one traces
-    again. It reads the detector's variables at each call, so it follows the training.
-
-    Args:
-      detector: a model with `detect(images uint8 [B, H, W, 3], image_info float32 [B, 3]) -> Detections`.
-
-    Returns:
-      The compiled function of `(images, image_info)`.
-    """
-    # Test images keep their own sizes (no canvas): with static shapes nearly every image would trace anew.
-    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)]
-
-    @tf.function(input_signature=signature)
-    def detect(images, image_info):
-        return detector.detect(images, image_info)
-
-    return detect
+    def save_pictures(self, folder: str | os.PathLike) -> None:
+        """Draws each sample, truth left and detections right, and writes it as `<image id>.png`."""
+        for sample, image in zip(self.samples, draw_samples(self.samples, self.classes), strict=True):
+            save_picture(image, os.path.join(folder, f"{sample.image_id}.png"))
 
 
 def evaluate(
@@ -124,39 +114,70 @@ def evaluate(
       UserError: the data set has no image, its class count is not the detector's, or the ids of `ground_truth` differ.
     """
     manifest = eval_input.manifest
-    classes = getattr(detector, "num_classes", len(manifest.classes))
-    if int(classes) != len(manifest.classes):
-        raise UserError(
-            f"the detector has {int(classes)} classes and the data set {manifest.name!r} has {len(manifest.classes)}: "
-            "evaluate on a data set with the classes that it was trained on"
-        )
-    evaluator = CocoEvaluator(ground_truth or eval_input.ground_truth(), manifest, detector.mask_paste)
+    check_classes(detector.num_classes, manifest)
     resizes = None
     if augmentation is not None and augmentation.is_on:
         resizes = augmentation.resizes(eval_input.resize)
         detect_views = AugmentedDetector(detector, augmentation.flip)
     else:
         detect = detect or detect_function(detector)
+
+    def found(count: int) -> Iterator[tuple[Batch, Detections]]:
+        for batch, views in _batches(eval_input, resizes):
+            batch = _first_images(batch, count)
+            if resizes is None:
+                yield batch, detect(batch.images, batch.image_info)
+            else:
+                yield batch, detect_views([(images[:count], image_info[:count]) for images, image_info in views])
+            count -= int(batch.images.shape[0])
+            if count <= 0:
+                return
+
+    truth = ground_truth or eval_input.ground_truth()
+    return measure(found, manifest, truth, detector.mask_paste, max_images, num_samples, console)
+
+
+def check_classes(num_classes: int, manifest: Any) -> None:
+    """`UserError` where a model of so many classes cannot be measured on a data set."""
+    if int(num_classes) != len(manifest.classes):
+        raise UserError(
+            f"the detector has {int(num_classes)} classes and the data set {manifest.name!r} has "
+            f"{len(manifest.classes)}: evaluate on a data set with the classes that it was trained on"
+        )
+
+
+def measure(
+    found: Callable[[int], Iterable[tuple[Batch, Detections]]],
+    manifest: Any,
+    ground_truth: dict,
+    mask_paste: str,
+    max_images: int | None,
+    num_samples: int,
+    console: Any,
+) -> EvalResult:
+    """COCO's figures of what was found.
+
+    Args:
+      found: called with a number of images, gives the data set's first ones in batches, with their detections.
+      manifest: of the data set.
+      ground_truth, max_images, num_samples, console: as in `evaluate`.
+      mask_paste: as in `CocoEvaluator`.
+    """
+    if max_images is not None and max_images < 1:
+        raise UserError(f"max_images must be at least 1. Received: {max_images}")
+    evaluator = CocoEvaluator(ground_truth, manifest, mask_paste)
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()
     samples: list[Sample] = []
     warm_images, start = 0, time.perf_counter()
     with _progress(console, total) as advance:
-        for batch, views in _batches(eval_input, resizes):
-            left = total - evaluator.num_images
-            if left <= 0:
-                break
-            batch = _first_images(batch, left)
-            if resizes is None:
-                found = detect(batch.images, batch.image_info)
-            else:
-                found = detect_views([(images[:left], image_info[:left]) for images, image_info in views])
-            found = Detections(*(None if field is None else np.asarray(field) for field in found))
+        for batch, detections in found(total) if total > 0 else ():
+            detections = Detections(*(None if field is None else np.asarray(field) for field in detections))
             position = evaluator.num_images
-            evaluator.add(batch.image_ids, found)
+            evaluator.add(batch.image_ids, detections)
             for index in range(int(batch.images.shape[0])):
                 if position + index in wanted:
-                    samples.append(_sample(batch, found, index))
+                    samples.append(_sample(batch, detections, index))
             if position == 0:
                 warm_images, start = evaluator.num_images, time.perf_counter()
             advance(evaluator.num_images)
@@ -173,6 +194,8 @@ def evaluate(
         images_per_second=timed / seconds if timed and seconds > 0 else 0.0,
         mask_metrics=result.mask_metrics,
         mask_per_class=result.mask_per_class,
+        data=str(manifest.name),
+        classes=list(manifest.classes),
     )
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,12 +14,8 @@ from tfdet.data.resize import Resize, pad_to_canvas, resize_image
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.ops import native
+from tfdet.predict.exported import LABELS_FILE, SIGNATURES
 from tfdet.structures import Detections
-
-#: The signatures by name. `serving_default` is `image_bytes` once more.
-SIGNATURES = ("image_bytes", "image_tensor", "tf_example")
-LABELS_FILE = "labels.json"
-_EXTRA = "assets.extra"  # TF Serving's folder for files that come along with a model and are not read by it
 
 
 class DetectionModule(tf.Module):
@@ -211,8 +207,9 @@ def export(
         os.makedirs(temporary)
         with native.implementation(implementation):
             tf.saved_model.save(module, temporary, signatures=signatures)
-        os.makedirs(os.path.join(temporary, _EXTRA), exist_ok=True)
-        with open(os.path.join(temporary, _EXTRA, LABELS_FILE), "w", encoding="utf-8") as file:
+        labels = os.path.join(temporary, LABELS_FILE)
+        os.makedirs(os.path.dirname(labels), exist_ok=True)
+        with open(labels, "w", encoding="utf-8") as file:
             json.dump(_labels(classes, category_ids, resize, detector), file, indent=1, ensure_ascii=False)
         if os.path.isdir(output):
             os.rmdir(output)  # empty: see check_target
@@ -221,28 +218,6 @@ def export(
         raise UserError(f"cannot write the export to {output}: {error}".splitlines()[0]) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-class Labels(NamedTuple):
-    """What an exported model says of itself in `labels.json`."""
-
-    classes: list[str]  # names by class, 0..C-1
-    category_ids: list[int]
-    mask_paste: str = "simpledet"  # see `ops.paste_masks`
-
-
-def read_labels(folder: str | os.PathLike) -> Labels | None:
-    """What the SavedModel in `folder` says of itself, or None where it has no `labels.json`."""
-    try:
-        with open(os.path.join(folder, _EXTRA, LABELS_FILE), encoding="utf-8") as file:
-            content = json.load(file)
-        entries = sorted(content["classes"], key=lambda entry: entry["id"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read {_EXTRA}/{LABELS_FILE} of {folder}: {error}") from error
-    names, ids = [entry["name"] for entry in entries], [int(entry["category_id"]) for entry in entries]
-    return Labels(names, ids, content.get("mask_paste", "simpledet"))
 
 
 def _labels(classes: Sequence[str], category_ids: Sequence[int], resize: Resize, detector: Any) -> dict:

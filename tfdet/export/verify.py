@@ -11,8 +11,9 @@ import tensorflow as tf
 from tfdet.data.images import read_image
 from tfdet.data.manifest import Manifest
 from tfdet.data.schema import ENCODED
-from tfdet.export.predictor import Prediction, load_signatures, to_prediction
-from tfdet.export.saved_model import SIGNATURES, decode_image
+from tfdet.export.saved_model import decode_image
+from tfdet.predict.exported import SIGNATURES, found_by_export, load_signatures, read_labels
+from tfdet.predict.found import Found, Labels
 
 #: A constant folded at another place in the graph changes the last bits of a convolution; these are far above that and
 #: far below anything that a wrong resize, a wrong weight or a swapped coordinate would do.
@@ -41,7 +42,7 @@ class Difference:
 
 
 def verify(
-    predictor: Callable[[np.ndarray], Prediction],
+    predictor: Callable[[np.ndarray], Found],
     folder: str,
     encoded_images: Sequence[bytes],
     box_tolerance: float = BOX_TOLERANCE,
@@ -50,7 +51,7 @@ def verify(
     """Runs the same images through the checkpoint and through each signature of the SavedModel.
 
     Args:
-      predictor: the checkpoint's way from uint8 [H, W, 3] to a `Prediction` (`CheckpointPredictor`).
+      predictor: the checkpoint's way from uint8 [H, W, 3] to a `Found` (`CheckpointPredictor`).
       folder: the SavedModel.
       encoded_images: JPEG or PNG files' contents.
       box_tolerance: how far partners may lie apart, in pixels of the original image.
@@ -62,7 +63,7 @@ def verify(
     Raises:
       UserError: the folder is no SavedModel of a detector.
     """
-    signatures = load_signatures(folder)
+    signatures, labels = load_signatures(folder), read_labels(folder) or Labels([], [])
     images = [decode_image(tf.constant(encoded)) for encoded in encoded_images]
     expected = [predictor(image.numpy()) for image in images]
     feeds = {
@@ -72,13 +73,14 @@ def verify(
     }
     differences = []
     for name in SIGNATURES:
-        found = [to_prediction(signatures[name](feed)) for feed in feeds[name]]
+        outputs = [signatures[name](feed) for feed in feeds[name]]
+        found = [found_by_export(output, image.numpy(), labels) for output, image in zip(outputs, images)]
         pairs = [compare(a, b, box_tolerance, score_tolerance) for a, b in zip(expected, found)]
         differences.append(
             Difference(
                 signature=name,
                 num_images=len(images),
-                num_detections=sum(len(prediction.scores) for prediction in expected),
+                num_detections=sum(map(len, expected)),
                 missing=sum(pair[0] for pair in pairs),
                 extra=sum(pair[1] for pair in pairs),
                 box=max((pair[2] for pair in pairs), default=0.0),
@@ -90,7 +92,7 @@ def verify(
 
 
 def compare(
-    expected: Prediction, found: Prediction, box_tolerance: float, score_tolerance: float
+    expected: Found, found: Found, box_tolerance: float, score_tolerance: float
 ) -> tuple[int, int, float, float, float | None]:
     """Pairs the detections of one image, whatever the order of near-equal scores.
 
@@ -106,11 +108,11 @@ def compare(
       nearest and has not been taken; where none is within the tolerances but the counts of the class agree, the
       differences say how far apart they are.
     """
-    free = list(range(len(found.scores)))
+    free = list(range(len(found)))
     missing, worst_box, worst_score = 0, 0.0, 0.0
-    worst_mask = None if expected.masks is None and found.masks is None else 0.0
-    for index, (box, kind, score) in enumerate(zip(expected.boxes, expected.classes, expected.scores)):
-        candidates = [other for other in free if found.classes[other] == kind]
+    worst_mask = None if expected.mask_probabilities is None and found.mask_probabilities is None else 0.0
+    for index, (box, kind, score) in enumerate(zip(expected.boxes, expected.class_ids, expected.scores)):
+        candidates = [other for other in free if found.class_ids[other] == kind]
         if not candidates:
             missing += 1
             continue
@@ -121,14 +123,14 @@ def compare(
         worst_box = max(worst_box, float(box_gaps[best]))
         worst_score = max(worst_score, float(score_gaps[best]))
         if worst_mask is not None:
-            masks = [
-                p.masks[i] if p.masks is not None else None for p, i in ((expected, index), (found, candidates[best]))
-            ]
+            pair = (expected[index].mask_probabilities, found[candidates[best]].mask_probabilities)
+            masks = [None if mask is None else mask[0] for mask in pair]
             comparable = all(mask is not None for mask in masks) and masks[0].shape == masks[1].shape
             worst_mask = max(worst_mask, float(np.abs(masks[0] - masks[1]).max()) if comparable else float("inf"))
         free.remove(candidates[best])
     # NaN compares with nothing: it must not pass as "no difference".
-    if not all(np.isfinite(part).all() for part in (*expected, *found) if part is not None):
+    parts = [part for one in (expected, found) for part in (one.boxes, one.scores, one.mask_probabilities)]
+    if not all(np.isfinite(part).all() for part in parts if part is not None):
         worst_box = worst_score = float("inf")
     return missing, len(free), worst_box, worst_score, worst_mask
 

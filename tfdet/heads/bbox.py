@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import keras
 import tensorflow as tf
 
-from tfdet.backbones.resnet_v1 import ResNetV1Stage
-from tfdet.backbones.resnet_v2 import ResNetV2Stage
+from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
+from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.errors import ParameterError
-from tfdet.layers import BN_EPSILON, make_final_norm
+from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from tfdet.layers import BN_EPSILON, Norm, make_final_norm
 
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
 
@@ -27,6 +29,7 @@ class BoxPredictor(keras.layers.Layer):
 
     def __init__(self, num_classes: int, class_agnostic: bool, name: str = "predictor"):
         super().__init__(name=name)
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
         outputs = 8 if class_agnostic else 4 * (1 + num_classes)
         # Float32 whatever the policy, as SimpleDet's fp16 rows have it.
         cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (0.01, 0.001))
@@ -36,6 +39,9 @@ class BoxPredictor(keras.layers.Layer):
     def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = tf.cast(features, tf.float32)
         return self.cls(features), self.box(features)
+
+    def get_config(self):
+        return {"num_classes": self.num_classes, "class_agnostic": self.class_agnostic, "name": self.name}
 
 
 @configurable
@@ -58,14 +64,14 @@ class C5BboxHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes: int,
-        depth: int = 50,
-        norm: str = "frozen",
-        width: float = 1.0,
+        num_classes: PositiveInt,
+        depth: Depth = 50,
+        norm: Norm = "frozen",
+        width: PositiveFloat = 1.0,
         class_agnostic: bool = True,
-        strides: int = 1,
-        stride_on: str = "1x1",
-        epsilon: float = BN_EPSILON,
+        strides: Literal[1, 2] = 1,
+        stride_on: StrideOn = "1x1",
+        epsilon: NonNegativeFloat = BN_EPSILON,
         recompute: bool = False,
         name: str = "bbox_head",
     ):
@@ -109,10 +115,10 @@ class C5V2BboxHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes: int,
-        depth: int = 50,
-        norm: str = "frozen",
-        width: float = 1.0,
+        num_classes: PositiveInt,
+        depth: DepthV2 = 50,
+        norm: Norm = "frozen",
+        width: PositiveFloat = 1.0,
         class_agnostic: bool = True,
         recompute: bool = False,
         name: str = "bbox_head",
@@ -146,10 +152,10 @@ class MlpBboxHead(keras.layers.Layer):
     Args:
         num_classes: C, without background.
         channels: of both layers.
-        use_bias: True in profile S, False in profile H (its fc layers are 1x1 convolutions without bias).
+        use_bias: True in SimpleDet's first release, False in its later revision (1x1 convolutions without bias).
         class_agnostic: see `BoxPredictor`; False in the zoo's FPN rows, True in a cascade.
-        initializer: of both layers' kernels: "uniform" (U(+-sqrt(3 / fan_in)); FPN rows, and Cascade of profile H) or
-            "gaussian" (N(0, sqrt(2 / fan_in)); Cascade of profile S).
+        initializer: of both layers' kernels: "uniform" (U(+-sqrt(3 / fan_in)); FPN rows, and Cascade of the later
+            revision) or "gaussian" (N(0, sqrt(2 / fan_in)); Cascade of the first release).
 
     Call: [N, P, P, C] -> (cls_logits [N, 1 + C], deltas), float32. The features are flattened H, W, C; SimpleDet's
     checkpoints flatten C, H, W, which their weight map mends.
@@ -157,16 +163,14 @@ class MlpBboxHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int = 1024,
+        num_classes: PositiveInt,
+        channels: PositiveInt = 1024,
         use_bias: bool = True,
         class_agnostic: bool = False,
-        initializer: str = "uniform",
+        initializer: Literal["uniform", "gaussian"] = "uniform",
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
-        if initializer not in _INITIALIZERS:
-            raise ParameterError(f"Expected initializer to be one of {list(_INITIALIZERS)}. Received: {initializer!r}")
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         self.channels, self.use_bias, self.initializer = channels, use_bias, initializer
         scale, distribution = _INITIALIZERS[initializer]

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.layers import BatchNorm, SymmetricConv2D
+from tfdet.config.ranges import NonNegativeInt, PositiveInt
+from tfdet.layers import BatchNorm, BatchNormMode, SymmetricConv2D
 
 
 class _PlaneConv2D(SymmetricConv2D):
@@ -44,10 +45,10 @@ class MaskHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int = 256,
-        num_convs: int = 4,
-        norm: str | None = None,
+        num_classes: PositiveInt,
+        channels: PositiveInt = 256,
+        num_convs: NonNegativeInt = 4,
+        norm: BatchNormMode | None = None,
         background_plane: bool = True,
         name: str = "mask_head",
     ):
@@ -57,7 +58,7 @@ class MaskHead(keras.layers.Layer):
         # N(0, sqrt(2 / fan_out)).
         init = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
         conv = {"kernel_initializer": init, "use_bias": norm is None}
-        # Numbered from 0 as in profile S: its rule of frozen parameters takes conv0 by this name.
+        # Numbered from 0 as in the first release: its rule of frozen parameters takes conv0 by this name.
         self.convs = [SymmetricConv2D(channels, 3, name=f"conv{i}", **conv) for i in range(num_convs)]
         self.norms = [BatchNorm(norm, name=f"bn{i}") for i in range(num_convs if norm is not None else 0)]
         self.up = keras.layers.Conv2DTranspose(channels, 2, strides=2, kernel_initializer=init, name="up")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.ops.anchors import cell_anchors, centred_anchors, grid_anchors
-from tfdet.ops.proposals import generate_proposals
+from tfdet.ops.boxes import CONTINUOUS, LEGACY
+from tfdet.ops.proposals import ProposalVariant, generate_proposals
 from tfdet.ops.top_proposals import top_proposals
 from tfdet.structures import Proposals
 
@@ -30,11 +34,11 @@ class AnchorGenerator:
 
     def __init__(
         self,
-        strides: tuple[int, ...] = (16,),
-        scales: tuple[float, ...] = (2, 4, 8, 16, 32),
-        ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
-        style: str = "simpledet",
-        sizes: tuple[tuple[float, ...], ...] | None = None,
+        strides: tuple[PositiveInt, ...] = (16,),
+        scales: tuple[PositiveFloat, ...] = (2, 4, 8, 16, 32),
+        ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0),
+        style: Literal["simpledet", "detectron2", "torchvision"] = "simpledet",
+        sizes: tuple[tuple[PositiveFloat, ...], ...] | None = None,
     ):
         self.strides, self.style = tuple(strides), style
         if style == "simpledet":
@@ -70,26 +74,29 @@ class ProposalGenerator:
     """Decodes, sorts and suppresses RPN boxes.
 
     Args:
-        variant: one name for all levels, or one a level: "v1" (SimpleDet operator_cxx/contrib/proposal.cu, C4 rows),
-            "v2" (proposal_v2.cu, TridentNet rows), "v3" (proposal_v3.cu; FPN rows of profile S), "symbolic" (mxnext
-            tvm/proposal.py; strides 4 to 16 of profile H). "continuous" is that of Detectron2 and torchvision, for an
-            `RpnHead` of sigmoids: see `tfdet.ops.top_proposals`.
+        variant: of boxes of whole pixels, one name for all levels or one a level: "v1" (SimpleDet
+            operator_cxx/contrib/proposal.cu, C4 rows), "v2" (proposal_v2.cu, TridentNet rows), "v3" (proposal_v3.cu;
+            FPN rows of the first release), "symbolic" (mxnext tvm/proposal.py; strides 4 to 16 of the later revision).
+            Not read with continuous boxes, whose proposals are those of Detectron2 and torchvision, for an `RpnHead`
+            of sigmoids: see `tfdet.ops.top_proposals`.
         pre_nms_top_n: boxes kept before NMS, per level, (training, testing).
         post_nms_top_n: boxes kept after NMS per level, and per image over all levels, (training, testing).
         iou_threshold: of NMS.
-        min_size: smallest side in pixels of the original image, with "continuous" of the network input; 0 keeps all.
+        min_size: smallest side in pixels of the original image, of continuous boxes in those of the network input; 0
+            keeps all.
     """
 
     def __init__(
         self,
-        variant: str | tuple[str, ...] = "v1",
-        pre_nms_top_n: tuple[int, int] = (12000, 6000),
-        post_nms_top_n: tuple[int, int] = (2000, 1000),
-        iou_threshold: float = 0.7,
-        min_size: float = 0.0,
+        variant: ProposalVariant | tuple[ProposalVariant, ...] = "v1",
+        pre_nms_top_n: tuple[PositiveInt, PositiveInt] = (12000, 6000),
+        post_nms_top_n: tuple[PositiveInt, PositiveInt] = (2000, 1000),
+        iou_threshold: Fraction = 0.7,
+        min_size: NonNegativeFloat = 0.0,
     ):
         self.variant, self.iou_threshold, self.min_size = variant, iou_threshold, min_size
         self.pre_nms_top_n, self.post_nms_top_n = tuple(pre_nms_top_n), tuple(post_nms_top_n)
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def __call__(
         self,
@@ -101,11 +108,9 @@ class ProposalGenerator:
     ) -> Proposals:
         """Proposals of `RpnHead` outputs; no gradient flows back. `area_range`: see `generate_proposals`."""
         phase = 0 if training else 1
-        if self.variant == "continuous":
+        if self.convention == CONTINUOUS:
             if area_range is not None:
-                raise ParameterError(
-                    'Expected ScaleBranches.valid_ranges = None with ProposalGenerator.variant "continuous"'
-                )
+                raise ParameterError("Expected ScaleBranches.valid_ranges = None with continuous boxes")
             return top_proposals(
                 [logits for logits, _ in rpn_outputs],
                 [deltas for _, deltas in rpn_outputs],

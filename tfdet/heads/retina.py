@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.errors import ParameterError
-from tfdet.layers import SymmetricConv2D, make_head_norms
+from tfdet.config.ranges import NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt
+from tfdet.layers import HeadNorm, SymmetricConv2D, make_head_norms
 
 
 @configurable
@@ -36,18 +36,16 @@ class RetinaHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes: int,
-        num_anchors: int,
-        channels: int = 256,
-        num_convs: int = 4,
-        prior: float = 0.01,
-        init_std: float = 0.01,
-        norm: str | None = None,
+        num_classes: PositiveInt,
+        num_anchors: PositiveInt,
+        channels: PositiveInt = 256,
+        num_convs: NonNegativeInt = 4,
+        prior: OpenFraction = 0.01,
+        init_std: PositiveFloat = 0.01,
+        norm: HeadNorm | None = None,
         name: str = "retina_head",
     ):
         super().__init__(name=name)
-        if not 0 < prior < 1:
-            raise ParameterError(f"Expected RetinaHead.prior in (0, 1). Received: prior={prior}")
         self.num_classes, self.num_anchors, self.prior = num_classes, num_anchors, prior
         self.channels, self.num_convs, self.init_std, self.norm = channels, num_convs, init_std, norm
         conv = {"use_bias": norm is None, "kernel_initializer": keras.initializers.RandomNormal(stddev=init_std)}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt, Range
 from tfdet.errors import ParameterError
-from tfdet.ops.roi_align import assign_levels, roi_align
+from tfdet.ops.roi_align import LevelRule, RoiAlignMode, assign_levels, roi_align
+from tfdet.ops.roi_sampling import MAX_SAMPLING_RATIO
 
 
 @configurable
@@ -17,8 +21,8 @@ class RoiExtractor:
         strides: of the levels used, finest first. (16,) for C4; (4, 8, 16, 32) for FPN, whose P6 is left to the RPN.
         output_size: P, cells a side.
         mode: "max" is SimpleDet's ROIAlign_v2, the maximum of four samples; "average" that of Detectron.
-        level_rule: "thresholds" (profile S: sides of 112, 224, 448), "log2" (profile H: floor(4 + log2(side / 224))),
-            "detectron2" or "torchvision"; see `assign_levels`.
+        level_rule: "thresholds" (SimpleDet's first release: sides of 112, 224, 448), "log2" (its later revision:
+            floor(4 + log2(side / 224))), "detectron2" or "torchvision"; see `assign_levels`.
         sampling_ratio, aligned: of "average"; Detectron2 has 0 (adaptive) and True, torchvision 2 and False.
 
     Call: (features finest first, boxes [B, R, 4]) -> [B * R, P, P, C] in the features' dtype. No gradient reaches the
@@ -27,11 +31,11 @@ class RoiExtractor:
 
     def __init__(
         self,
-        strides: tuple[int, ...] = (16,),
-        output_size: int = 7,
-        mode: str = "max",
-        level_rule: str = "thresholds",
-        sampling_ratio: int = 2,
+        strides: tuple[PositiveInt, ...] = (16,),
+        output_size: PositiveInt = 7,
+        mode: RoiAlignMode = "max",
+        level_rule: LevelRule = "thresholds",
+        sampling_ratio: Annotated[int, Range(least=0, most=MAX_SAMPLING_RATIO)] = 2,
         aligned: bool = False,
     ):
         self.strides, self.output_size, self.mode, self.level_rule = tuple(strides), output_size, mode, level_rule

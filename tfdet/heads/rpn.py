@@ -5,11 +5,13 @@ Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposa
 
 from __future__ import annotations
 
+from typing import Literal
+
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.errors import ParameterError
+from tfdet.config.ranges import PositiveInt
 from tfdet.layers import SymmetricConv2D
 from tfdet.ops.proposals_portable import foreground_probability
 
@@ -28,10 +30,14 @@ class RpnHead(keras.layers.Layer):
     4a + k.
     """
 
-    def __init__(self, num_anchors: int, channels: int = 512, objectness: str = "softmax", name: str = "rpn_head"):
+    def __init__(
+        self,
+        num_anchors: PositiveInt,
+        channels: PositiveInt = 512,
+        objectness: Literal["softmax", "sigmoid"] = "softmax",
+        name: str = "rpn_head",
+    ):
         super().__init__(name=name)
-        if objectness not in ("softmax", "sigmoid"):
-            raise ParameterError(f'Expected RpnHead.objectness to be "softmax" or "sigmoid". Received: {objectness!r}')
         self.num_anchors, self.channels, self.objectness = num_anchors, channels, objectness
         init = keras.initializers.RandomNormal(stddev=0.01)
         self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")

@@ -3,15 +3,18 @@
 from tfdet.layers.conv import SymmetricConv2D
 from tfdet.layers.conv_norm import convolve_and_normalize
 from tfdet.layers.dilated_conv import DilatedConv2D
-from tfdet.layers.group_norm import GroupNorm, make_final_norm, make_head_norms, make_norm
-from tfdet.layers.normalization import BN_EPSILON, BatchNorm
+from tfdet.layers.group_norm import GroupNorm, HeadNorm, Norm, make_final_norm, make_head_norms, make_norm
+from tfdet.layers.normalization import BN_EPSILON, BatchNorm, BatchNormMode
 from tfdet.layers.recompute import recomputed
 
 __all__ = [
     "BN_EPSILON",
     "BatchNorm",
+    "BatchNormMode",
     "DilatedConv2D",
     "GroupNorm",
+    "HeadNorm",
+    "Norm",
     "SymmetricConv2D",
     "convolve_and_normalize",
     "make_final_norm",

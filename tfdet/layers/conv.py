@@ -71,6 +71,13 @@ class SymmetricConv2D(keras.layers.Conv2D):
             inputs = tf.pad(inputs, [[0, 0], [self._pad] * 2, [self._pad] * 2, [0, 0]])
         return inputs
 
+    def get_config(self):
+        config = super().get_config()
+        del config["padding"]  # follows from the strides
+        strides = self.subsampling if self.subsampling > 1 else self.strides[0]
+        own = {"kernel_size": self.kernel_size[0], "strides": strides, "dilation_rate": self.dilation_rate[0]}
+        return config | own
+
     def compute_output_shape(self, input_shape):
         s = self.subsampling
         grown = tuple(n if n is None else -(-n // s) + 2 * self._pad for n in input_shape[1:3])

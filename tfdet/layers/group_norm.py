@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -11,6 +12,8 @@ from tfdet.errors import ParameterError
 from tfdet.layers.normalization import BN_EPSILON, MODES, BatchNorm
 
 GROUP = "group"
+Norm = Literal["frozen", "local", "sync", "group"]
+HeadNorm = Literal["group"]
 GROUPS = 32
 GN_EPSILON = 1e-5
 
@@ -66,7 +69,7 @@ class GroupNorm(keras.layers.Layer):
         return input_shape
 
 
-def make_norm(norm: str, name: str, bn_epsilon: float = BN_EPSILON) -> keras.layers.Layer:
+def make_norm(norm: Norm, name: str, bn_epsilon: float = BN_EPSILON) -> keras.layers.Layer:
     """The normalisation layer of a network.
 
     Args:
@@ -81,12 +84,12 @@ def make_norm(norm: str, name: str, bn_epsilon: float = BN_EPSILON) -> keras.lay
     return BatchNorm(norm, epsilon=bn_epsilon, name=name)
 
 
-def make_final_norm(norm: str, name: str) -> keras.layers.Layer:
+def make_final_norm(norm: Norm, name: str) -> keras.layers.Layer:
     """The normalisation behind a pre-activation network: stored statistics whatever the rows' BN is, or groups."""
     return make_norm(GROUP if norm == GROUP else "frozen", name)
 
 
-def make_head_norms(norm: str | None, names: list[str]) -> list[keras.layers.Layer] | None:
+def make_head_norms(norm: HeadNorm | None, names: list[str]) -> list[keras.layers.Layer] | None:
     """Normalisation behind the convolutions of a neck or a head: None for none, or a `GroupNorm` a name.
 
     Batch statistics are not offered there: one layer serves maps of several sizes in a head, whose statistics differ.

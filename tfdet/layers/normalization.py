@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import keras
 import tensorflow as tf
 
@@ -11,7 +13,8 @@ from tfdet.ops.replica_mean import replica_mean
 BN_EPSILON = 1.00001e-5
 """mxnext's 1e-5 + 1e-10, for every BN of every row (mxnext complicate.py: normalizer_factory)."""
 
-MODES = ("frozen", "local", "sync")
+BatchNormMode = Literal["frozen", "local", "sync"]
+MODES = get_args(BatchNormMode)
 
 
 class BatchNorm(keras.layers.Layer):
@@ -34,7 +37,7 @@ class BatchNorm(keras.layers.Layer):
 
     def __init__(
         self,
-        mode: str = "frozen",
+        mode: BatchNormMode = "frozen",
         momentum: float = 0.9,
         epsilon: float = BN_EPSILON,
         fixed_gamma: bool = False,
@@ -79,6 +82,11 @@ class BatchNorm(keras.layers.Layer):
         scale = self.gamma.value * tf.math.rsqrt(variance + self.epsilon)
         outputs = tf.cast(inputs, tf.float32) * scale + (self.beta.value - mean * scale)
         return tf.cast(outputs, inputs.dtype)
+
+    @property
+    def moving_statistics(self) -> list[keras.Variable]:
+        """The variables that a call in training moves: none where the stored statistics are frozen."""
+        return [] if self.mode == "frozen" else [self.moving_mean, self.moving_variance]
 
     def stored_affine(self) -> tuple[tf.Tensor, tf.Tensor]:
         """(scale, shift), float32 [C], of what the layer computes with its stored statistics: `scale * x + shift`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveFloat
 from tfdet.losses.smooth_l1 import smooth_l1
 from tfdet.structures import RoiSamples
 
@@ -54,7 +55,7 @@ class BoxLoss:
         sigma: of `smooth_l1`: 1 (SimpleDet), 3 (torchvision, a beta of 1 / 9), None for plain L1 (Detectron2).
     """
 
-    def __init__(self, sigma: float | None = 1.0):
+    def __init__(self, sigma: PositiveFloat | None = 1.0):
         self.sigma = sigma
 
     def __call__(self, cls_logits, deltas, samples: RoiSamples, class_agnostic: bool) -> tuple[tf.Tensor, tf.Tensor]:

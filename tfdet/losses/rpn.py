@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.errors import ParameterError
+from tfdet.config.ranges import PositiveFloat
 from tfdet.losses.smooth_l1 import smooth_l1
+
+Divisor = Literal["drawn", "batch"]
 
 
 def rpn_losses(
@@ -68,12 +72,9 @@ class RpnLoss:
             other, Detectron2 both by "batch", torchvision both by "drawn".
     """
 
-    def __init__(self, sigma: float | None = 3.0, cls_divisor: str = "drawn", box_divisor: str = "batch"):
-        if not {cls_divisor, box_divisor} <= {"drawn", "batch"}:
-            raise ParameterError(
-                'Expected RpnLoss.cls_divisor and box_divisor to be "drawn" or "batch". '
-                f"Received: {cls_divisor!r}, {box_divisor!r}"
-            )
+    def __init__(
+        self, sigma: PositiveFloat | None = 3.0, cls_divisor: Divisor = "drawn", box_divisor: Divisor = "batch"
+    ):
         self.sigma, self.cls_divisor, self.box_divisor = sigma, cls_divisor, box_divisor
 
     def __call__(self, cls_logits, deltas, labels, box_targets, batch_per_image: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
-from tfdet.layers import SymmetricConv2D, make_head_norms
+from tfdet.layers import HeadNorm, SymmetricConv2D, make_head_norms
 
 
 @configurable
@@ -27,7 +28,7 @@ class FPN(keras.layers.Layer):
 
     strides = [4, 8, 16, 32, 64]
 
-    def __init__(self, channels: int = 256, norm: str | None = None, name: str = "neck"):
+    def __init__(self, channels: PositiveInt = 256, norm: HeadNorm | None = None, name: str = "neck"):
         super().__init__(name=name)
         self.channels, self.norm = channels, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")

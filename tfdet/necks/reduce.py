@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.layers import SymmetricConv2D
 
 
@@ -15,16 +16,22 @@ class ReduceNeck(keras.layers.Layer):
 
     Args:
         channels: of the convolution.
-        kernel_size: 1 in profile S (models/cascade_rcnn/builder.py: CascadeNeck), 3 in profile H
+        kernel_size: odd: 1 in the first release (models/cascade_rcnn/builder.py: CascadeNeck), 3 in the later revision
             (symbol/builder.py: ReduceNeck).
-        use_bias: True in profile S, with kernels drawn from N(0, .01); False in profile H, with the default ones.
+        use_bias: True in the first release, with kernels drawn from N(0, .01); False in the later revision, with the
+            default ones.
         stride: of both maps, pixels.
 
     Call: [..., c4, c5], both at `stride` -> [c4, reduced], `strides` [16, 16], reduced [B, H, W, channels].
     """
 
     def __init__(
-        self, channels: int = 1024, kernel_size: int = 1, use_bias: bool = True, stride: int = 16, name: str = "neck"
+        self,
+        channels: PositiveInt = 1024,
+        kernel_size: PositiveInt = 1,
+        use_bias: bool = True,
+        stride: PositiveInt = 16,
+        name: str = "neck",
     ):
         super().__init__(name=name)
         self.channels, self.kernel_size, self.use_bias, self.stride = channels, kernel_size, use_bias, stride

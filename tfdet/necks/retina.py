@@ -5,12 +5,15 @@ Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
-from tfdet.layers import SymmetricConv2D, make_head_norms
+from tfdet.layers import HeadNorm, SymmetricConv2D, make_head_norms
 from tfdet.necks.fpn import add_top_down, run_each
 
 
@@ -30,10 +33,14 @@ class RetinaNeck(keras.layers.Layer):
 
     strides = [8, 16, 32, 64, 128]
 
-    def __init__(self, channels: int = 256, p6_from: str = "c5", norm: str | None = None, name: str = "neck"):
+    def __init__(
+        self,
+        channels: PositiveInt = 256,
+        p6_from: Literal["c5", "p5"] = "c5",
+        norm: HeadNorm | None = None,
+        name: str = "neck",
+    ):
         super().__init__(name=name)
-        if p6_from not in ("c5", "p5"):
-            raise ParameterError(f'Expected RetinaNeck.p6_from to be "c5" or "p5". Received: {p6_from!r}')
         self.channels, self.p6_from, self.norm = channels, p6_from, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
         plain = {"use_bias": True, "kernel_initializer": init}

@@ -6,11 +6,15 @@ import tensorflow as tf
 
 from tfdet.ops.boxes import LEGACY, to_float32
 from tfdet.ops.iou import pairwise_iou
-from tfdet.structures import Detections
+from tfdet.structures import Candidates, Detections
 
 
 def vote_boxes(
-    detections: Detections, boxes, scores, iou_threshold: float, score_threshold: float = 0.0, convention: str = LEGACY
+    detections: Detections,
+    candidates: Candidates,
+    iou_threshold: float,
+    score_threshold: float = 0.0,
+    convention: str = LEGACY,
 ) -> Detections:
     """Moves each detection to the mean of the boxes of its class near it, weighted by their scores.
 
@@ -18,10 +22,8 @@ def vote_boxes(
     stay. Boxes that suppression would not keep either (a coordinate or score that is not a number) do not vote.
 
     Args:
-        detections: of suppression, from `boxes` and `scores`.
-        boxes: float32 [B, N, C or 1, 4], what was suppressed, in the pixels of the detections; with 1 all classes share
-            the boxes of a row.
-        scores: float32 [B, N, C], without background.
+        detections: of suppression, from `candidates`.
+        candidates: what was suppressed, in the pixels of the detections.
         iou_threshold: in (0, 1].
         score_threshold: only boxes with a higher score vote.
         convention: of the IoU, `"legacy_plus_one"` (default) or `"continuous"`.
@@ -32,14 +34,19 @@ def vote_boxes(
     Source: Gidaris and Komodakis, Object Detection via a Multi-Region and Semantic Segmentation-Aware CNN Model,
     ICCV 2015.
     """
-    boxes, scores = to_float32(boxes, scores)
+    boxes, scores = to_float32(candidates.boxes, candidates.scores)
+    is_list = candidates.classes is not None
+    by_class = not is_list and boxes.shape[2] > 1
     classes = tf.maximum(detections.classes, 0)
-    by_class = boxes.shape[2] > 1
-    own_scores = tf.gather(tf.transpose(scores, [0, 2, 1]), classes, batch_dims=1)  # [B, D, N]
+    if is_list:
+        same = classes[:, :, None] == candidates.classes[:, None]
+        own_scores = tf.where(same, scores[:, None], 0.0)  # [B, D, N]
+    else:
+        own_scores = tf.gather(tf.transpose(scores, [0, 2, 1]), classes, batch_dims=1)
     if by_class:
         voters = tf.gather(tf.transpose(boxes, [0, 2, 1, 3]), classes, batch_dims=1)  # [B, D, N, 4]
     else:
-        voters = boxes[:, None, :, 0]  # [B, 1, N, 4]: all detections see the same boxes
+        voters = boxes[:, None] if is_list else boxes[:, None, :, 0]  # [B, 1, N, 4]: all detections see the same boxes
     finite = tf.reduce_all(tf.math.is_finite(voters), axis=-1)
     voters = tf.where(finite[..., None], voters, 0.0)
     if by_class:

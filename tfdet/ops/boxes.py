@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import tensorflow as tf
 
 from tfdet.errors import UserError
 
 LEGACY = "legacy_plus_one"  # x2, y2 name the last pixel: width = x2 - x1 + 1 (Detectron 1, SimpleDet)
 CONTINUOUS = "continuous"  # x2, y2 are the right and lower edge: width = x2 - x1
+
+Convention = Literal["legacy_plus_one", "continuous"]
 
 _EXTRA_PIXEL = {LEGACY: 1.0, CONTINUOUS: 0.0}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,8 @@ from tfdet.ops import native, nms_portable
 from tfdet.ops.boxes import LEGACY, extra_pixel, to_float32
 from tfdet.structures import Detections
 
-METHODS = ("hard", "linear", "gaussian")
+NmsMethod = Literal["hard", "linear", "gaussian"]
+METHODS = get_args(NmsMethod)
 
 tf.no_gradient("TfdetBatchedNms")
 
@@ -55,7 +56,7 @@ def nms(
 
     Source: SimpleDet operator_py/nms.py, py_nms; operator_cxx/contrib/proposal.cu, _nms.
     """
-    _check(iou_threshold, inclusive, convention)
+    check_nms(iou_threshold, inclusive, convention)
     boxes, scores = to_float32(boxes, scores)
     lowest = float(np.finfo(np.float32).min) if score_threshold is None else score_threshold
     if native.in_use():
@@ -80,7 +81,7 @@ def multiclass_nms(
     iou_threshold: float,
     max_detections: int,
     convention: str = LEGACY,
-    method: str = "hard",
+    method: NmsMethod = "hard",
     sigma: float = 0.5,
 ) -> Detections:
     """Suppression inside every class, then the best detections over all classes. No gradient flows through it.
@@ -110,11 +111,7 @@ def multiclass_nms(
     Source: SimpleDet detection_test.py (per-class NMS, then the best max_det_per_image) and operator_py/nms.py; Bodla
     et al., Soft-NMS: Improving Object Detection With One Line of Code, ICCV 2017.
     """
-    _check(iou_threshold, False, convention)
-    if method not in METHODS:
-        raise UserError(f"nms: method must be one of {METHODS}. Received: {method!r}")
-    if not 0.0 < sigma < np.inf:
-        raise UserError(f"nms: sigma must be above 0. Received: {sigma}")
+    check_nms(iou_threshold, convention=convention, method=method, sigma=sigma)
     boxes, scores = (tf.stop_gradient(t) for t in to_float32(boxes, scores))
     if native.in_use():
         found = native.library().tfdet_batched_nms(
@@ -140,22 +137,14 @@ def strict_threshold(iou_threshold: float, inclusive: bool) -> float:
     return float(np.nextafter(threshold, np.float32(-1.0)) if inclusive else threshold)
 
 
-def _check(iou_threshold: float, inclusive: bool, convention: str) -> None:
+def check_nms(
+    iou_threshold: float, inclusive: bool = False, convention: str = LEGACY, method: str = "hard", sigma: float = 0.5
+) -> None:
+    """`UserError` where an argument of suppression is out of range or unknown."""
     if not 0.0 <= iou_threshold <= 1.0 or (inclusive and iou_threshold == 0.0):
         raise UserError(f"nms: iou_threshold must be in [0, 1], above 0 if inclusive. Received: {iou_threshold}")
     extra_pixel(convention)
-
-
-def candidates_by_class(boxes, scores, classes, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Boxes of one class each, as `multiclass_nms` with a score threshold of 0 takes them.
-
-    Args:
-        boxes: float32 [B, N, 4].
-        scores: float32 [B, N].
-        classes: int32 [B, N], 0..C-1; -1 takes no part.
-        num_classes: C.
-
-    Returns:
-        Boxes [B, N, 1, 4] and scores [B, N, C], 0 but for the box's own class.
-    """
-    return boxes[:, :, None], tf.one_hot(classes, num_classes) * scores[..., None]
+    if method not in METHODS:
+        raise UserError(f"nms: method must be one of {METHODS}. Received: {method!r}")
+    if not 0.0 < sigma < np.inf:
+        raise UserError(f"nms: sigma must be above 0. Received: {sigma}")

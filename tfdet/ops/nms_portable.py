@@ -11,7 +11,7 @@ from tfdet.structures import Detections
 
 def is_number(boxes: tf.Tensor, convention: str) -> tf.Tensor:
     """Whether the coordinates of float32 boxes [..., 4], and their area, are finite; bool [...]."""
-    edges = _as_edges(boxes, convention)
+    edges = as_edges(boxes, convention)
     area = (edges[..., 2] - edges[..., 0]) * (edges[..., 3] - edges[..., 1])
     return tf.reduce_all(tf.math.is_finite(boxes), axis=-1) & tf.math.is_finite(area)
 
@@ -26,10 +26,10 @@ def nms(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`tfdet.ops.nms.nms` of float32 boxes [B, N, 4] and scores [B, N]: indices and their number."""
     scores = _usable_scores(boxes, scores, convention)
-    boxes = _as_edges(boxes, convention)
+    boxes = as_edges(boxes, convention)
 
     def one_image(inputs):
-        return _kernel(*inputs, max_output_size, strict_threshold, score_threshold)
+        return kernel(*inputs, max_output_size, strict_threshold, score_threshold)
 
     indices, num_valid = tf.map_fn(
         one_image,
@@ -59,12 +59,12 @@ def multiclass_nms(
         shape = tf.shape(scores)
         batch, num_boxes, num_classes = shape[0], shape[1], shape[2]
         by_class = tf.reshape(tf.transpose(scores, [0, 2, 1]), [batch * num_classes, num_boxes])
-        arguments = _as_edges(boxes, convention), by_class, num_classes, max_detections
+        arguments = as_edges(boxes, convention), by_class, num_classes, max_detections
         if method == "hard":
             indices, kept_scores = _hard_by_class(*arguments, strict_threshold, score_threshold)
         else:
-            decay = _gaussian_decay(sigma) if method == "gaussian" else _linear_decay(strict_threshold)
-            indices, kept_scores = _soft_by_class(*arguments, decay, score_threshold)
+            lowered = decay(method, strict_threshold, sigma)
+            indices, kept_scores = _soft_by_class(*arguments, lowered, score_threshold)
 
         # Over all classes. One more row of candidates keeps the top-k valid when there is no class at all.
         kept_scores = tf.reshape(kept_scores, [batch, num_classes * max_detections])
@@ -102,7 +102,7 @@ def _hard_by_class(edges, by_class, num_classes, max_detections: int, threshold:
 
     def one_class(index):
         box_set = index // num_classes * box_sets + tf.minimum(index % num_classes, box_sets - 1)
-        return _kernel(sets[box_set], by_class[index], max_detections, threshold, score_threshold)
+        return kernel(sets[box_set], by_class[index], max_detections, threshold, score_threshold)
 
     indices, counts = tf.map_fn(
         one_class,
@@ -115,35 +115,45 @@ def _hard_by_class(edges, by_class, num_classes, max_detections: int, threshold:
     return indices, tf.where(kept, kept_scores, -np.inf)
 
 
-def _linear_decay(threshold: float):
-    return lambda iou: tf.where(iou > threshold, 1.0 - iou, 1.0)
+def decay(method: str, strict_threshold: float, sigma: float):
+    """The function from IoU to what a soft method multiplies scores by."""
+    if method == "gaussian":
+        return lambda iou: tf.exp(-(iou * iou) / sigma)
+    return lambda iou: tf.where(iou > strict_threshold, 1.0 - iou, 1.0)
 
 
-def _gaussian_decay(sigma: float):
-    return lambda iou: tf.exp(-(iou * iou) / sigma)
-
-
-def _soft_by_class(edges, by_class, num_classes, max_detections: int, decay, score_threshold: float):
-    """As `_hard_by_class`, but every kept box multiplies the scores of the rest of its class by `decay(IoU)`."""
-    edges = tf.pad(edges, [[0, 0], [0, 1], [0, 0], [0, 0]])  # a box to take when there is none
+def corners(edges: tf.Tensor) -> list[tf.Tensor]:
+    """x1, y1, x2, y2 in order and the area, float32 [...] each, of `as_edges` [..., 4]; 0 where not finite."""
     edges = tf.where(tf.math.is_finite(edges), edges, 0.0)
+    low, high = tf.minimum(edges[..., :2], edges[..., 2:]), tf.maximum(edges[..., :2], edges[..., 2:])
+    x1, y1, x2, y2 = tf.unstack(tf.concat([low, high], axis=-1), 4, axis=-1)
+    return [x1, y1, x2, y2, (x2 - x1) * (y2 - y1)]
+
+
+def overlap(one: list[tf.Tensor], other: list[tf.Tensor]) -> tf.Tensor:
+    """IoU of boxes that are given by `corners`; 0 where neither has an area."""
+    (ax1, ay1, ax2, ay2, a_area), (bx1, by1, bx2, by2, b_area) = one, other
+    width = tf.maximum(tf.minimum(ax2, bx2) - tf.maximum(ax1, bx1), 0.0)
+    height = tf.maximum(tf.minimum(ay2, by2) - tf.maximum(ay1, by1), 0.0)
+    intersection = width * height
+    return tf.math.divide_no_nan(intersection, a_area + b_area - intersection)
+
+
+def _soft_by_class(edges, by_class, num_classes, max_detections: int, lowered, score_threshold: float):
+    """As `_hard_by_class`, but every kept box multiplies the scores of the rest of its class by `lowered(IoU)`."""
+    edges = tf.pad(edges, [[0, 0], [0, 1], [0, 0], [0, 0]])  # a box to take when there is none
     scores = tf.pad(by_class, [[0, 0], [0, 1]], constant_values=-np.inf)
     problems, num_boxes = tf.shape(scores)[0], tf.shape(scores)[1]
-    low, high = tf.minimum(edges[..., :2], edges[..., 2:]), tf.maximum(edges[..., :2], edges[..., 2:])
-    corners = tf.transpose(tf.concat([low, high], axis=-1), [3, 0, 2, 1])  # [4, B, 1 or C, N]
-    corners = tf.broadcast_to(corners, tf.stack([4, tf.shape(edges)[0], num_classes, num_boxes]))
-    x1, y1, x2, y2 = tf.unstack(tf.reshape(corners, [4, problems, num_boxes]))
-    area = (x2 - x1) * (y2 - y1)
+    sets = tf.transpose(edges, [0, 2, 1, 3])  # [B, 1 or C, N, 4]
+    sets = tf.broadcast_to(sets, tf.stack([tf.shape(edges)[0], num_classes, num_boxes, 4]))
+    boxes = corners(tf.reshape(sets, [problems, num_boxes, 4]))
 
     def step(row, scores, indices, kept_scores):
         best = tf.argmax(scores, axis=1, output_type=tf.int32)  # the first of equals
         best_score = tf.gather(scores, best, batch_dims=1)
         live = best_score > score_threshold
-        bx1, by1, bx2, by2, best_area = (tf.gather(v, best[:, None], batch_dims=1) for v in (x1, y1, x2, y2, area))
-        width = tf.maximum(tf.minimum(bx2, x2) - tf.maximum(bx1, x1), 0.0)
-        height = tf.maximum(tf.minimum(by2, y2) - tf.maximum(by1, y1), 0.0)
-        intersection = width * height
-        decayed = scores * decay(tf.math.divide_no_nan(intersection, best_area + area - intersection))
+        taken = [tf.gather(values, best[:, None], batch_dims=1) for values in boxes]
+        decayed = scores * lowered(overlap(taken, boxes))
         gone = (tf.range(num_boxes) == best[:, None]) | tf.math.is_nan(decayed)
         return (
             row + 1,
@@ -157,20 +167,30 @@ def _soft_by_class(edges, by_class, num_classes, max_detections: int, decay, sco
     return tf.transpose(indices.stack()), tf.transpose(kept_scores.stack())
 
 
-def _as_edges(boxes: tf.Tensor, convention: str) -> tf.Tensor:
+def as_edges(boxes: tf.Tensor, convention: str) -> tf.Tensor:
     """Boxes whose plain x2 - x1 is the width: TensorFlow's kernels know no other."""
     extra = extra_pixel(convention)
     return boxes + tf.constant([0.0, 0.0, extra, extra])
 
 
-def _kernel(edges, scores, max_output_size: int, threshold: float, score_threshold: float):
-    """TensorFlow's NMS of one set: strict on both thresholds, first index on ties. IoU is symmetric in x and y."""
+def kernel(edges, scores, max_output_size: int, threshold: float, score_threshold: float, pad: bool = True):
+    """TensorFlow's NMS of one set: strict on both thresholds, first index on ties. IoU is symmetric in x and y.
+
+    Args:
+        edges: of `as_edges`, float32 [N, 4].
+        scores: float32 [N].
+        max_output_size, threshold, score_threshold: K and the two thresholds.
+        pad: fill the result up to K.
+
+    Returns:
+        Indices int32 [K or fewer], and how many count.
+    """
     indices, count = tf.raw_ops.NonMaxSuppressionV4(
         boxes=edges,
         scores=scores,
         max_output_size=max_output_size,
         iou_threshold=threshold,
         score_threshold=score_threshold,
-        pad_to_max_output_size=True,
+        pad_to_max_output_size=pad,
     )
-    return tf.ensure_shape(indices, [max_output_size]), count
+    return tf.ensure_shape(indices, [max_output_size if pad else None]), count

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, extra_pixel
 
+PasteRule = Literal["simpledet", "detectron2", "torchvision"]
 PASTE_RULES = {"simpledet": (LEGACY, 0), "torchvision": (LEGACY, 1), "detectron2": (CONTINUOUS, 1)}
 """By program: the convention of `paste_mask`, and what its boxes have at x2 and y2 beyond inclusive corners, pixels."""
 

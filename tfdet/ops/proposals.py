@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import tensorflow as tf
 
@@ -12,7 +13,8 @@ from tfdet.ops.boxes import to_float32
 from tfdet.ops.nms import strict_threshold
 from tfdet.structures import Proposals
 
-VARIANTS = ("v1", "v2", "v3", "symbolic")
+ProposalVariant = Literal["v1", "v2", "v3", "symbolic"]
+VARIANTS = get_args(ProposalVariant)
 
 tf.no_gradient("TfdetGenerateProposals")
 

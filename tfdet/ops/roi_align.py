@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import tensorflow as tf
 
@@ -11,6 +12,9 @@ from tfdet.ops import native
 from tfdet.ops.boxes import to_float32
 from tfdet.ops.roi_align_portable import portable_roi_align
 from tfdet.ops.roi_sampling import MAX_SAMPLING_RATIO
+
+RoiAlignMode = Literal["max", "average"]
+LevelRule = Literal["thresholds", "log2", "detectron2", "torchvision"]
 
 _NATIVE_TYPES = (tf.float32, tf.float16, tf.bfloat16)
 _MAX_BINS = 1024  # a side
@@ -22,7 +26,7 @@ def roi_align(
     levels,
     strides: Sequence[float],
     output_size: int | tuple[int, int],
-    mode: str = "max",
+    mode: RoiAlignMode = "max",
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> tf.Tensor:
@@ -131,7 +135,7 @@ def assign_levels(
     strides: Sequence[int],
     canonical_size: float = 224,
     canonical_level: int = 4,
-    rule: str = "thresholds",
+    rule: LevelRule = "thresholds",
 ) -> tf.Tensor:
     """Chooses the pyramid level of every RoI by the square root of its area.
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import Fraction, PositiveFloat, PositiveInt
 from tfdet.ops.boxes import LEGACY
 from tfdet.structures import RoiSamples
 from tfdet.targets.roi import roi_targets
 from tfdet.targets.rpn import RpnTargets, rpn_targets
+
+BoxStd = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
+"""Of the offsets of centre x, centre y, width and height."""
 
 
 @configurable
@@ -22,22 +28,21 @@ class RpnTargetAssigner:
         negative_iou: IoU below which it is background.
         ignored_iou: of a detector with branches: IoU with a box of another branch above which it is ignored.
         outside: whether anchors that cross the border of the image take part.
-        convention: of boxes, "legacy_plus_one" or "continuous".
     """
 
     def __init__(
         self,
-        batch_per_image: int = 256,
-        fg_fraction: float = 0.5,
-        positive_iou: float = 0.7,
-        negative_iou: float = 0.3,
-        ignored_iou: float = 0.3,
+        batch_per_image: PositiveInt = 256,
+        fg_fraction: Fraction = 0.5,
+        positive_iou: Fraction = 0.7,
+        negative_iou: Fraction = 0.3,
+        ignored_iou: Fraction = 0.3,
         outside: bool = False,
-        convention: str = LEGACY,
     ):
         self.batch_per_image, self.fg_fraction = batch_per_image, fg_fraction
         self.positive_iou, self.negative_iou, self.ignored_iou = positive_iou, negative_iou, ignored_iou
-        self.outside, self.convention = outside, convention
+        self.outside = outside
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def __call__(
         self,
@@ -71,36 +76,34 @@ class RoiTargetSampler:
     """RoI sampling and box targets (SimpleDet operator_cxx/proposal_target.cc).
 
     Args:
-        num_rois: sampled an image; None keeps every proposal (later stages of a cascade, profile S).
+        num_rois: sampled an image; None keeps every proposal (later stages of a cascade, the first release).
         fg_fraction: largest share of foreground.
         fg_threshold: IoU from which a RoI is foreground.
         bg_high, bg_low: a RoI with bg_low <= IoU < bg_high is background.
         append_gt: whether ground-truth boxes join the proposals.
         box_std: standard deviations the encoded targets are divided by.
-        pad: when too few RoIs qualify: "resize" (profile S) fills with one pass of random negatives and then
-            with the first proposal, "repeat" (profile H) with as many passes as it takes, "ignore" with rows that no
-            loss counts.
-        keep_missing: whether missing proposals may be drawn as background (TridentNet, profile S).
-        convention: of boxes, "legacy_plus_one" or "continuous".
+        pad: when too few RoIs qualify: "resize" (SimpleDet's first release) fills with one pass of random negatives
+            and then with the first proposal, "repeat" (its later revision) with as many passes as it takes, "ignore"
+            with rows that no loss counts.
+        keep_missing: whether missing proposals may be drawn as background (TridentNet of the first release).
     """
 
     def __init__(
         self,
-        num_rois: int | None = 512,
-        fg_fraction: float = 0.25,
-        fg_threshold: float = 0.5,
-        bg_high: float = 0.5,
-        bg_low: float = 0.0,
+        num_rois: PositiveInt | None = 512,
+        fg_fraction: Fraction = 0.25,
+        fg_threshold: Fraction = 0.5,
+        bg_high: Fraction = 0.5,
+        bg_low: Fraction = 0.0,
         append_gt: bool = True,
-        box_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
-        pad: str = "resize",
+        box_std: BoxStd = (0.1, 0.1, 0.2, 0.2),
+        pad: Literal["resize", "repeat", "ignore"] = "resize",
         keep_missing: bool = False,
-        convention: str = LEGACY,
     ):
         self.num_rois, self.fg_fraction, self.fg_threshold = num_rois, fg_fraction, fg_threshold
         self.bg_high, self.bg_low, self.append_gt = bg_high, bg_low, append_gt
         self.box_std, self.pad, self.keep_missing = tuple(box_std), pad, keep_missing
-        self.convention = convention
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def max_foreground(self, num_rows: int) -> int:
         """The most foreground among the `num_rows` RoIs drawn of an image: so many rows come first."""

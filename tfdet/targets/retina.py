@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import Fraction
 from tfdet.errors import UserError
 from tfdet.ops.box_coding import encode
 from tfdet.ops.boxes import LEGACY, to_float32
@@ -87,18 +88,17 @@ class RetinaTargetAssigner:
         positive_iou: least IoU that suffices for a class.
         negative_iou: least IoU that is not background.
         low_quality_class: "nearest" or "best".
-        convention: of boxes, "legacy_plus_one" or "continuous".
     """
 
     def __init__(
         self,
-        positive_iou: float = 0.5,
-        negative_iou: float = 0.4,
-        low_quality_class: str = "nearest",
-        convention: str = LEGACY,
+        positive_iou: Fraction = 0.5,
+        negative_iou: Fraction = 0.4,
+        low_quality_class: Literal["nearest", "best"] = "nearest",
     ):
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
-        self.low_quality_class, self.convention = low_quality_class, convention
+        self.low_quality_class = low_quality_class
+        self.convention = LEGACY  # of boxes; a detector sets its own
 
     def __call__(self, anchors: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> RetinaTargets:
         """See `retina_targets`."""

@@ -58,7 +58,7 @@ def roi_targets(
         append_gt: let ground-truth boxes be drawn too.
         box_std: four floats that box targets are divided by.
         pad: `"resize"` (default), `"repeat"` or `"ignore"`.
-        keep_missing: let missing proposals be drawn as background, as ProposalTarget_v2 of profile S does.
+        keep_missing: let missing proposals be drawn as background, as ProposalTarget_v2 of the first release does.
         area_range: float32 [B, 2], smallest and largest side, the root of the area in pixels of the network input, of
             the ground-truth boxes that `append_gt` lets be drawn; both included. All boxes are matched all the same.
         convention: of boxes, `"legacy_plus_one"` (default) or `"continuous"`.

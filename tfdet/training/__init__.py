@@ -1,18 +1,28 @@
 """Training: from a detector and an input to checkpoints.
 
-distribution   which devices hold a replica
-precision      the Keras dtype policy and the loss scale
+trainer        `Trainer`, the hyper-parameters
 schedule       the learning rate as a function of the step
-optimizer      the update of SimpleDet: mean, finite check, clip, weight decay, momentum
-variables      which variables are trained
+loop           `train`: restore, steps, report, save, stop, evaluate, from top to bottom
+
+checks         what is refused before a run begins
+plan           how long a run is, and what is due after which step
+start_table    what a run is, in a table
+controller     orbit's Controller, quiet
+inner_loop     the steps that it asks for
+progress       what their figures say
+evaluation     what training knows of an evaluation
+observer       what a run tells whoever watches it (console, TensorBoard)
+stopping       SIGTERM and SIGINT
+
+update         what updates a detector, made from the hyper-parameters
 step           one distributed step: seed, losses, gradients, update, metrics
 accumulate     the same over several micro-batches
+optimizer      the update of SimpleDet: mean, finite check, clip, weight decay, momentum
 average        the moving average of the weights
+variables      which variables are trained, and which move without
+distribution   which devices hold a replica
+precision      the Keras dtype policy and the loss scale
+
 checkpoint     everything a run needs to continue, and detectors from a run
 run_dir        the files of a run
-observer       what a run tells whoever watches it (console, TensorBoard)
-loop           `Trainer`, the hyper-parameters, and `train`, which puts the parts together
-run            the state of one call of `train`, and what happens between two inner loops
-inner_loop     the steps that orbit's Controller asks for
-stopping       SIGTERM and SIGINT
 """

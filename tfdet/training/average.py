@@ -23,7 +23,8 @@ class WeightAverage(tf.Module):
 
     Args:
         strategy: whose replicas hold the variables.
-        variables: float32 Keras variables: the trained ones and the moving statistics.
+        variables: float32 Keras variables: the trained ones and the statistics that move. The average of what stands
+            still is the value itself, and kept by nobody.
         decay: in (0, 1).
 
     Attributes:

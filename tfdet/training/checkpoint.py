@@ -94,9 +94,18 @@ class CheckpointStore:
             self._save(self._newest, step)
             self.saved_step = step
 
-    def save_best(self, step: int) -> None:
-        """Writes `best/ckpt-<step>` in place of the best one so far."""
+    def save_if_best(self, step: int, metric: str, value: float) -> bool:
+        """Writes `best/ckpt-<step>` in place of the best one so far, where it is better by the same metric.
+
+        Returns:
+            Whether it is.
+        """
+        best = self._run.read_best()
+        if best and best["metric"] == metric and best["value"] >= value:
+            return False
         self._save(self._best, step)
+        self._run.note_best(step, metric, float(value))
+        return True
 
     def _save(self, manager: tf.train.CheckpointManager, step: int) -> None:
         try:

@@ -1,125 +1,31 @@
-"""The hyper-parameters of training, and the function that trains."""
+"""`train`: a run from its first line to its last."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import keras
 import tensorflow as tf
 
-from tfdet import config
 from tfdet.errors import UserError
-from tfdet.training import distribution, precision
+from tfdet.training import checks, variables
+from tfdet.training.average import WeightAverage
+from tfdet.training.checkpoint import CheckpointStore
+from tfdet.training.controller import QuietController
+from tfdet.training.evaluation import Evaluation
+from tfdet.training.inner_loop import InnerLoop, InputError
 from tfdet.training.observer import Observer
-from tfdet.training.run import Run
+from tfdet.training.plan import RunPlan
+from tfdet.training.progress import ProgressReport, check_finite
 from tfdet.training.run_dir import RunDirectory
 from tfdet.training.schedule import Schedule
+from tfdet.training.start_table import start_table
 from tfdet.training.stopping import Stopped, StopSignals
-
-if TYPE_CHECKING:
-    from tfdet.weights.load import LoadReport
-
-
-@config.configurable
-@dataclass(frozen=True)
-class Trainer:
-    """Hyper-parameters of a run; the learning rate has its own: `Schedule`.
-
-    Args:
-        epochs: passes over the training set, each image plain and flipped as the input has it; unless
-            `steps` is set.
-        steps: updates in all, or None.
-        replicas: replicas of the detector; None for every GPU, or one CPU. See `distribution.make_strategy`.
-        precision: "float32", "mixed_float16" or "mixed_bfloat16".
-        loss_scale: with mixed_float16 "dynamic", or a number (SimpleDet's float16 rows: 128); else not used.
-        momentum: of the update.
-        weight_decay: of the update, for the variables in `decayed`.
-        decayed: last parts of the paths of decayed variables. SimpleDet's SyncBN row decays "beta" too.
-        undecayed: parts of the paths of variables that are not decayed all the same.
-        clip: limit of each gradient element, after the mean over replicas, before the decay; None for none.
-        clip_norm: limit of the L2 norm of all gradients together, after that mean and after `clip`; None for none.
-        lr_factors: parts of the paths of variables -> factor of their learning rate; None for none.
-        accumulate: micro-batches per update. Each is what one more replica would have had: its own images, random
-            draws, normalisers and BN statistics. 1 GPU with 8 runs a recipe for 8 GPUs. Not with BN of mode "sync".
-        ema_decay: in (0, 1), keeps a moving average of the weights, which evaluation, export and prediction then use;
-            None keeps none.
-        evaluate_raw: evaluations during training use the weights as trained, not their average.
-        frozen: parts of the paths of variables that stay as they are.
-        init_weights: file with weights to start from; not read when the run continues from a checkpoint.
-        seed: of the initial weights, the data order and the sampling.
-        log_every: steps between two reports; also between two looks whether the loss is finite.
-        checkpoint_every: steps between two checkpoints; one more is written at the end.
-        keep_checkpoints: how many of the newest stay.
-        evaluate_every: steps between two evaluations; None for one at the end.
-        best_metric: of the evaluation; the checkpoint with the highest value is kept in `best/`.
-        deterministic: makes TensorFlow choose deterministic kernels, and fail where there is none.
-        graph: writes the graph of the step for TensorBoard.
-    """
-
-    epochs: float = 6.0
-    steps: int | None = None
-    replicas: int | None = None
-    precision: str = "float32"
-    loss_scale: str | float = "dynamic"
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    decayed: tuple[str, ...] = ("kernel", "gamma")
-    undecayed: tuple[str, ...] = ()
-    clip: float | None = None
-    clip_norm: float | None = None
-    lr_factors: dict[str, float] | None = None
-    accumulate: int = 1
-    ema_decay: float | None = None
-    evaluate_raw: bool = False
-    frozen: tuple[str, ...] = ()
-    init_weights: str | None = None
-    seed: int = 0
-    log_every: int = 20
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 5
-    evaluate_every: int | None = None
-    best_metric: str = "AP"
-    deterministic: bool = False
-    graph: bool = False
-
-    def __post_init__(self):
-        for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"Trainer.{name} must be at least 1. Received: {value}")
-        if self.steps is None and not self.epochs > 0:
-            raise UserError(f"Trainer.epochs must be above 0. Received: {self.epochs}")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise UserError(f"Trainer.ema_decay must be between 0 and 1, or None. Received: {self.ema_decay}")
-
-    def prepare(self) -> tf.distribute.MirroredStrategy:
-        """Sets seeds, determinism and dtype policy, chooses the devices; call it before building a detector.
-
-        Returns:
-            The strategy under whose scope the detector is built.
-        """
-        precision.set_policy(self.precision)
-        strategy = distribution.make_strategy(self.replicas)
-        keras.utils.set_random_seed(self.seed)
-        if self.deterministic:
-            tf.config.experimental.enable_op_determinism()
-        return strategy
-
-    def make_loss_scale(self) -> precision.LossScale:
-        """The loss scale: there is one with mixed_float16 only, where small gradients would vanish."""
-        return precision.LossScale(self.loss_scale if self.precision == "mixed_float16" else None)
-
-    def total_steps(self, steps_per_epoch: int, length_factor: float = 1.0) -> int:
-        """Updates of the run.
-
-        Args:
-            steps_per_epoch: of the input at the run's total batch.
-            length_factor: of the schedule.
-        """
-        steps = self.steps if self.steps is not None else self.epochs * steps_per_epoch
-        return max(1, round(steps * length_factor))
+from tfdet.training.trainer import Trainer
+from tfdet.training.update import make_parts, make_step
+from tfdet.weights import LoadReport
 
 
 @dataclass(frozen=True)
@@ -139,22 +45,26 @@ def train(
     trainer: Trainer | None = None,
     schedule: Schedule | None = None,
     load_weights: Callable[[object, str], LoadReport] | None = None,
-    evaluate: Callable[[int], Mapping[str, float] | None] | None = None,
+    evaluate: Evaluation | None = None,
     observers: Sequence[Observer] = (),
     start_time: float | None = None,
+    config: str | None = None,
+    operative_config: str | None = None,
 ) -> TrainResult:
     """Trains to the last step, from the newest checkpoint in `model_dir` where there is one.
 
     Args:
-        detector: Keras model built under `strategy.scope()`, with `losses(batch, seed)` and `num_classes`.
+        detector: Keras model built under `strategy.scope()`, with `losses(batch, seed)`, `num_classes`, `convention`.
         train_input: a `TrainInput`.
         strategy: from `Trainer.prepare`.
         model_dir: the run's directory.
         trainer, schedule: hyper-parameters; by default what gin says.
         load_weights: loads `Trainer.init_weights` into the detector; returns what it did.
-        evaluate: called with the step; returns metrics, or None where there are none.
+        evaluate: measures the detector during training; None does not.
         observers: told what happens.
         start_time: `time.perf_counter()` when the program began, for the time to the first step; default now.
+        config: gin text of every binding, kept in the run's directory as `config.gin`; None leaves no such file.
+        operative_config: gin text of the values that the parts of the run were built with, kept likewise.
 
     Returns:
         How it ended. After a signal the state is saved, and the same call continues.
@@ -163,20 +73,160 @@ def train(
         DivergedError: a loss or a gradient is not finite. The weights of the last checkpoint are good.
         UserError: something a person can put right: data, disk, memory, configuration.
     """
+    start = time.perf_counter() if start_time is None else start_time
     trainer, schedule = trainer or Trainer(), schedule or Schedule()
-    from tfdet.training.inner_loop import InputError  # imports orbit
 
-    run = Run(detector, train_input, strategy, RunDirectory(model_dir), trainer, schedule, observers, start_time)
+    def tell(event: str, *args) -> None:
+        for observer in observers:
+            getattr(observer, event)(*args)
+
+    def warn(text: str) -> None:
+        tell("warned", text)
+
+    # What does not go together is refused before anything is made.
+    checks.check_boxes(detector, train_input)
+    warnings = checks.check_best_metric(trainer, evaluate)
+
+    plan = RunPlan.make(train_input, strategy, trainer, schedule)
+    files = RunDirectory(model_dir)
+    files.create()
+    parts = make_parts(strategy, detector, trainer)
+    state = parts.state
+    with strategy.scope():
+        store = CheckpointStore(
+            files,
+            detector,
+            parts.optimizer,
+            state,
+            trainer.seed,
+            plan.total_batch,
+            trainer.keep_checkpoints,
+            warn=warn,
+            average=parts.average,
+        )
+    metrics: Mapping[str, float] = {}
     with StopSignals() as stop:
         try:
-            run.initialize(load_weights)  # not to be interrupted: half restored is worse than not saved
+            # Restore. Not to be interrupted: half restored is worse than not saved.
+            with strategy.scope():
+                first_step, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
+            run = detector, train_input, strategy, files.path, trainer, schedule
+            tell("started", start_table(*run, plan, parts, origin))
+            warnings += schedule.warnings(plan.total_batch, plan.total_steps)
+            if first_step == 0:
+                warnings += variables.frozen_at_random(detector, parts.optimizer.variables_to_train, left)
+            for text in warnings:
+                tell("warned", text)
             stop.check()
-            run.execute(stop, evaluate)
+            if first_step >= plan.total_steps:
+                done = f"step {first_step} of {plan.total_steps} is done already"
+                tell("noted", f"{done}: raise Trainer.steps or .epochs to go on")
+                return TrainResult(first_step, None, metrics)
+
+            # Make what the steps need. A wrong value in `detect` shows now, not at the first evaluation.
+            def after_first_step() -> None:
+                tell("first_step", time.perf_counter() - start)
+                if trainer.graph:
+                    tell("traced", inner.graph)
+
+            with stop.interruptible():
+                if evaluate is not None:
+                    evaluate.prepare()
+                rate = schedule.for_batch(plan.total_batch, plan.total_steps)
+                step = make_step(strategy, detector, parts, rate, trainer)
+                # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch.
+                dataset = strategy.distribute_datasets_from_function(
+                    lambda context: train_input.dataset(
+                        plan.virtual_replicas, start_step=first_step, seed=trainer.seed, input_context=context
+                    )
+                )
+                inner = InnerLoop(step, iter(dataset), stop, warn, after_first_step, train_input.explain)
+
+            # All fits: from here on the directory is that of this run.
+            files.copy_manifest(train_input.manifest.folder)
+            if config is not None:
+                files.write_config(config)
+            if operative_config is not None:
+                files.write_operative_config(operative_config)
+                tell("configured", operative_config)
+
+            # Train. After each inner loop orbit's Controller calls, in this order:
+            progress = ProgressReport(plan, strategy, state)
+
+            def report(_) -> None:
+                check_finite(inner.metrics, state, parts.optimizer.loss_scale, store.saved_step)
+                tell("progressed", progress(inner.metrics, inner.seconds, inner.wait_seconds))
+
+            def save_if_due(_) -> None:
+                if plan.saves(state.step):
+                    store.save(state.step)
+                    tell("noted", f"saved the checkpoint of step {state.step}")
+
+            def stop_if_asked(_) -> None:
+                stop.check()
+
+            def evaluate_if_due(_) -> None:
+                nonlocal metrics
+                step = state.step
+                if evaluate is None or not plan.evaluates(step):
+                    return
+                averaged = parts.average is not None and not trainer.evaluate_raw
+                with parts.average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
+                    metrics = evaluate(step)
+                tell("evaluated", step, metrics)
+                name = trainer.best_metric
+                if name not in metrics:
+                    warn(f"this data set has nothing to measure {name} on: no best checkpoint is kept")
+                elif store.save_if_best(step, name, metrics[name]):
+                    tell("noted", f"best {name} so far: {metrics[name]:.4f} at step {step}")
+
+            controller = QuietController(
+                global_step=state.global_step,
+                trainer=inner,
+                strategy=strategy,
+                # The step that is traced is measured alone.
+                steps_per_loop=lambda step: 1 if step == first_step else plan.steps_to_next_event(step),
+                train_actions=[report, save_if_due, stop_if_asked, evaluate_if_due],
+            )
+            controller.train(plan.total_steps, checkpoint_at_completion=False)
         except Stopped:
-            run.save_after_signal(stop)
+            if state.step > 0:
+                store.save(state.step)
+            saved = "the state is saved" if state.step > 0 else "nothing was trained yet"
+            tell("noted", f"stopped by {stop.requested} at step {state.step}: {saved}, the same command continues")
         except InputError:
-            run.save_after_input_error()
+            # The steps since the last checkpoint are good, unless their loss was not finite.
+            if state.step > 0 and int(state.consecutive_skips.numpy()) == 0:
+                store.save(state.step)
+                tell("noted", f"saved the checkpoint of step {state.step}; with whole data the same command continues")
             raise
         finally:
-            run.tell("closed")
-    return TrainResult(run.step, stop.requested, run.metrics)
+            tell("closed")
+    return TrainResult(state.step, stop.requested, metrics)
+
+
+def _restore(
+    store: CheckpointStore,
+    detector,
+    trainer: Trainer,
+    average: WeightAverage | None,
+    load_weights: Callable[[object, str], LoadReport] | None,
+) -> tuple[int, str, Sequence[str] | None]:
+    """Gives every variable its value for the first step, under the scope of the strategy.
+
+    Returns:
+        Steps that are done; where the weights are from, in words; paths of the variables that `Trainer.init_weights`
+        did not fill, None where it was not read.
+    """
+    restored = store.restore()
+    if restored is not None:
+        return restored, f"checkpoint of step {restored}", None
+    origin, left = "initial values", None
+    if trainer.init_weights:
+        if load_weights is None:
+            raise UserError("Trainer.init_weights is set, but nothing here can load weights: unset it")
+        report = load_weights(detector, trainer.init_weights)
+        origin, left = report.summary(), report.left
+    if average is not None:
+        average.reset()
+    return 0, origin, left

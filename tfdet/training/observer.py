@@ -27,16 +27,16 @@ class Progress:
 
 
 class Observer:
-    """Receives the events of a run in this order; every method does nothing here."""
+    """Receives the events of a run, the first ones in this order; every method does nothing here."""
 
     def started(self, table: Mapping[str, str]) -> None:
         """Before the first step. Args: table, the start-up table's rows."""
 
+    def configured(self, operative_config: str) -> None:
+        """Before the first step, where `train` was given it. Args: operative_config, gin's text of what was built."""
+
     def first_step(self, seconds: float) -> None:
         """After the first step. Args: seconds since the start of the program, tracing included."""
-
-    def configured(self, operative_config: str) -> None:
-        """Once the first step ran and everything was called. Args: operative_config, gin's text."""
 
     def traced(self, graph: tf.Graph) -> None:
         """Only where `Trainer.graph` asks for it. Args: graph of the training step."""

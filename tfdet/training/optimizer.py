@@ -65,14 +65,6 @@ class MomentumSGD(tf.Module):
         lr_factors: Mapping[str, float] | None = None,
     ):
         super().__init__(name="optimizer")
-        if not 0 <= momentum < 1:
-            raise UserError(f"Trainer.momentum must be in [0, 1). Received: {momentum}")
-        if weight_decay < 0:
-            raise UserError(f"Trainer.weight_decay must not be negative. Received: {weight_decay}")
-        if clip is not None and not clip > 0:
-            raise UserError(f"Trainer.clip must be a positive number, or None. Received: {clip}")
-        if clip_norm is not None and not clip_norm > 0:
-            raise UserError(f"Trainer.clip_norm must be a positive number, or None. Received: {clip_norm}")
         self.variables_to_train = list(variables)
         self.loss_scale = loss_scale
         self.momentum = float(momentum)
@@ -158,9 +150,7 @@ def _factor(path: str, factors: Mapping[str, float]) -> float:
 
 
 def _check_factors(factors: Mapping[str, float], paths: Sequence[str]) -> None:
-    for part, factor in factors.items():
-        if not factor >= 0:
-            raise UserError(f"Trainer.lr_factors: the factor of {part!r} must not be negative. Received: {factor}")
+    for part in factors:
         if not any(part in path for path in paths):
             raise UserError(f"Trainer.lr_factors: no trained variable has {part!r} in its path, as {paths[0]} has")
 

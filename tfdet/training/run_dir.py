@@ -55,11 +55,11 @@ class RunDirectory:
             ) from None
 
     def write_config(self, text: str) -> None:
-        """Writes `config.gin`. Args: text, what `gin.config_str()` returns."""
+        """Writes `config.gin`. Args: text, every binding of the run."""
         self._write(self.config, text)
 
     def write_operative_config(self, text: str) -> None:
-        """Writes `operative_config.gin`. Args: text, what `gin.operative_config_str()` returns."""
+        """Writes `operative_config.gin`. Args: text, the values that the parts were built with."""
         self._write(self.operative_config, text)
 
     def copy_manifest(self, data_dir: str | os.PathLike) -> None:

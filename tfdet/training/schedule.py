@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Range
 from tfdet.errors import UserError
 
 
@@ -73,43 +74,31 @@ class Schedule:
         decay_factor: what a decay multiplies the rate by.
         decay: "steps" for the above, or "cosine": half a cosine from the base rate at the end of the warm-up to
             `end_lr` at the last update; `decay_steps` is then not used.
-        end_lr: where the cosine ends, as a fraction of the base rate, in [0, 1].
+        end_lr: where the cosine ends, as a fraction of the base rate.
         length_factor: multiplies the run's length (`Trainer.epochs` or `Trainer.steps`) and `decay_steps`, not the
             warm-up: 2 is the "2x" schedule of a row.
 
     Raises:
-        UserError: a value outside its range.
+        UserError: the decay steps do not increase.
 
     Source: SimpleDet config/faster_r50v1c4_c5_512roi_1x.py, `OptimizeParam`.
     """
 
     def __init__(
         self,
-        base_lr: float = 0.02,
-        reference_batch: int | None = 16,
-        warmup_steps: int = 750,
-        warmup_from: float = 0.0,
+        base_lr: PositiveFloat = 0.02,
+        reference_batch: PositiveInt | None = 16,
+        warmup_steps: NonNegativeInt = 750,
+        warmup_from: Fraction = 0.0,
         scale_warmup: bool = True,
-        decay_steps: tuple[int, ...] = (60000, 80000),
-        decay_factor: float = 0.1,
+        decay_steps: tuple[PositiveInt, ...] = (60000, 80000),
+        decay_factor: Annotated[float, Range(above=0, most=1)] = 0.1,
         decay: Literal["steps", "cosine"] = "steps",
-        end_lr: float = 0.0,
-        length_factor: float = 1.0,
+        end_lr: Fraction = 0.0,
+        length_factor: PositiveFloat = 1.0,
     ):
-        if not base_lr > 0:
-            raise UserError(f"Schedule.base_lr must be above 0. Received: {base_lr}")
-        if reference_batch is not None and reference_batch < 1:
-            raise UserError(f"Schedule.reference_batch must be at least 1, or None. Received: {reference_batch}")
-        if warmup_steps < 0:
-            raise UserError(f"Schedule.warmup_steps must not be negative. Received: {warmup_steps}")
         if list(decay_steps) != sorted(set(decay_steps)):
             raise UserError(f"Schedule.decay_steps must increase. Received: {tuple(decay_steps)}")
-        if decay not in ("steps", "cosine"):
-            raise UserError(f"Schedule.decay must be 'steps' or 'cosine'. Received: {decay!r}")
-        if not 0 <= end_lr <= 1:
-            raise UserError(f"Schedule.end_lr must be in [0, 1]. Received: {end_lr}")
-        if not length_factor > 0:
-            raise UserError(f"Schedule.length_factor must be above 0. Received: {length_factor}")
         self.decay, self.end_lr, self.length_factor = decay, float(end_lr), float(length_factor)
         self.base_lr = float(base_lr)
         self.reference_batch = reference_batch
@@ -139,14 +128,19 @@ class Schedule:
         return LearningRate(base, base * self.warmup_from, warmup, boundaries, self.decay_factor)
 
     def warnings(self, total_batch: int, total_steps: int) -> list[str]:
-        """What of the schedule a run of so many updates never comes to: zoo rows are made for COCO's 118,000 images."""
+        """What of the schedule a run of so many updates never comes to: zoo rows are made for COCO's 118,000 images.
+
+        Args: as in `for_batch`.
+        """
         rate = self.for_batch(total_batch, total_steps)
         found = []
         if rate.warmup_steps >= total_steps:
+            advice = "lower Schedule.warmup_steps"
+            if self.warmup_steps < min(rate.warmup_steps, total_steps):
+                advice += f", or set Schedule.scale_warmup = False: then it takes {self.warmup_steps} at any batch"
             found.append(
-                f"the warm-up of {rate.warmup_steps} steps does not end within this run's {total_steps}: lower "
-                "Schedule.warmup_steps"
-                + (" (with Schedule.scale_warmup = False it is that long at any batch)" if self.scale_warmup else "")
+                f"the warm-up of {rate.warmup_steps} steps{self._warmup_formula(total_batch)} leaves nothing of this "
+                f"run's {total_steps}: {advice}"
             )
         if rate.boundaries and rate.boundaries[0] >= total_steps:
             found.append(
@@ -163,11 +157,14 @@ class Schedule:
         warmup = "none"
         if rate.warmup_steps:
             warmup = f"{rate.warmup_steps} steps from {rate.warmup_from:.6g}"
-            if scaled and self.scale_warmup:
-                warmup += f" ({self.warmup_steps} x {self.reference_batch} // {total_batch})"
+            warmup += self._warmup_formula(total_batch)
         decay = "none"
         if rate.cosine_end is not None:
             decay = "cosine to {1:g} at step {0}".format(*rate.cosine_end)
         if rate.boundaries:
             decay = f"x {rate.factor:g} after " + ", ".join(str(step) for step in rate.boundaries)
         return {"learning rate": f"{rate.base:.6g}{formula}", "warm-up": warmup, "decay": decay}
+
+    def _warmup_formula(self, total_batch: int) -> str:
+        scaled = self.reference_batch is not None and self.scale_warmup
+        return f" ({self.warmup_steps} x {self.reference_batch} // {total_batch})" if scaled else ""

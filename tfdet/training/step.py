@@ -10,6 +10,7 @@ from tfdet.ops.replica_mean import replica_mean
 from tfdet.structures import Batch
 from tfdet.training.average import WeightAverage
 from tfdet.training.optimizer import MomentumSGD, all_finite, assign_on_replicas, norm_and_finite
+from tfdet.training.variables import moving_statistics
 
 
 class StepState(tf.Module):
@@ -32,6 +33,11 @@ class StepState(tf.Module):
         self.global_step = counter("global_step")
         self.skipped_steps = counter("skipped_steps")
         self.consecutive_skips = counter("consecutive_skips")
+
+    @property
+    def step(self) -> int:
+        """`global_step` as Python's int."""
+        return int(self.global_step.numpy())
 
 
 class TrainStep:
@@ -179,8 +185,3 @@ class TrainStep:
             "learning_rate": learning_rate,
             "finite": finite,
         }
-
-
-def moving_statistics(detector) -> list:
-    """The Keras variables of a detector that the forward pass moves: the statistics of normalisation layers."""
-    return [variable for variable in detector.non_trainable_variables if variable.dtype == "float32"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -11,10 +11,8 @@ from tfdet.training import variables
 from tfdet.training.accumulate import AccumulatingStep
 from tfdet.training.average import WeightAverage
 from tfdet.training.optimizer import MomentumSGD
-from tfdet.training.step import StepState, TrainStep, moving_statistics
-
-if TYPE_CHECKING:
-    from tfdet.training.loop import Trainer
+from tfdet.training.step import StepState, TrainStep
+from tfdet.training.trainer import Trainer
 
 
 class UpdateParts(NamedTuple):
@@ -42,7 +40,8 @@ def make_parts(strategy: tf.distribute.Strategy, detector, trainer: Trainer) -> 
         )
         average = None
         if trainer.ema_decay is not None:
-            average = WeightAverage(strategy, [*trained, *moving_statistics(detector)], trainer.ema_decay)
+            moving = variables.moving_statistics(detector)
+            average = WeightAverage(strategy, [*trained, *moving], trainer.ema_decay)
         return UpdateParts(optimizer, average, StepState())
 
 

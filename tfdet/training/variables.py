@@ -1,4 +1,4 @@
-"""Which variables of a detector are trained."""
+"""Which variables of a detector are trained, and which move without being trained."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.layers import BatchNorm
 
 
 def select_trained(detector, frozen: Sequence[str]) -> list[keras.Variable]:
@@ -35,6 +36,29 @@ def select_trained(detector, frozen: Sequence[str]) -> list[keras.Variable]:
     if not trained:
         raise UserError("Trainer.frozen freezes every variable of the detector: nothing is left to train")
     return trained
+
+
+def moving_statistics(detector) -> list[keras.Variable]:
+    """The float32 variables that a forward pass in training moves by itself.
+
+    Statistics of normalisation whose layer moves them, and whatever else is not trained, such as
+    `RetinaDetector.moving_foreground`. Not among them are the statistics that a layer holds still: those of a frozen
+    `BatchNorm`, and of Keras' own layer where it is not trainable.
+
+    Args:
+        detector: Keras model, built.
+    """
+    still: set[str] = set()
+    for layer in filter(lambda layer: layer.built, detector._flatten_layers()):
+        if isinstance(layer, BatchNorm):
+            moving = layer.moving_statistics
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            moving = [layer.moving_mean, layer.moving_variance] if layer.trainable else []
+        else:
+            continue
+        still |= {variable.path for variable in layer.variables} - {variable.path for variable in moving}
+    variables = [variable for variable in detector.non_trainable_variables if variable.dtype == "float32"]
+    return [variable for variable in variables if variable.path not in still]
 
 
 def frozen_at_random(detector, trained: Sequence[keras.Variable], left: Sequence[str] | None) -> list[str]:

@@ -31,7 +31,7 @@ def build(depth: int, weights: dict[str, np.ndarray], outputs: dict[str, np.ndar
         head=lambda num_classes, num_anchors: RetinaHead(num_classes, num_anchors, channels),
         anchors=anchors,
         targets=RetinaTargetAssigner(),
-        # The stored graphs are of profile H, whose decoding operator does not bound the growth of boxes.
+        # The stored graphs are of the later revision, whose decoding operator does not bound the growth of boxes.
         postprocess=DensePostProcess(
             pre_nms_top_n=outputs[f"proposal_pre_nms_stride{STRIDES[0]}"].shape[1], bound_growth=False
         ),

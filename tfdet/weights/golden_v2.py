@@ -61,13 +61,13 @@ def build_like(golden: Golden) -> TwoStageDetector:
 
 
 def _cascade_parts(weights, depth: int, width: float) -> dict:
-    profile_h = "arg:backbone_reduce_weight" in weights
-    channels, _, kernel_size, _ = weights["arg:backbone_reduce_weight" if profile_h else "arg:conv_neck_weight"].shape
+    is_later = "arg:backbone_reduce_weight" in weights
+    channels, _, kernel_size, _ = weights["arg:backbone_reduce_weight" if is_later else "arg:conv_neck_weight"].shape
     fc_channels = weights["arg:bbox_fc1_1st_weight"].shape[0]
     use_bias = "arg:bbox_fc1_1st_bias" in weights
     return {
         "backbone": ResNetV2(depth, num_stages=4, width=width, dilate_c5=True),
-        "neck": ReduceNeck(channels, kernel_size, use_bias=not profile_h),
+        "neck": ReduceNeck(channels, kernel_size, use_bias=not is_later),
         "bbox_head": lambda num_classes, name: MlpBboxHead(
             num_classes, fc_channels, use_bias, class_agnostic=True, name=name
         ),

@@ -88,7 +88,7 @@ RESNET_V1_RETINA = [
 """RetinaNet on ResNet-v1 (config/retina_r50v1_fpn_1x.py, retina_r101v1_fpn_1x.py)."""
 
 IGNORED = re.compile(r"arg:anchor_stride\d+|(arg|aux):fc1_(weight|bias)")
-"""Not parameters of a detector: profile H's stored anchors, and the classifier of the ImageNet files."""
+"""Not parameters of a detector: the later revision's stored anchors, and the classifier of the ImageNet files."""
 
 
 def unfold_batch_norm(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,13 +14,13 @@ MASK_HEAD: list[Rule] = [
     *_conv("mask_up0", "mask_head/up"),
     *_conv("mask_fcn_logit", "mask_head/logit"),
 ]
-"""The mask branch (config/mask_r50v1_fpn_1x.py; models/maskrcnn/builder.py), numbered as in profile S."""
+"""The mask branch (config/mask_r50v1_fpn_1x.py; models/maskrcnn/builder.py), numbered as in the first release."""
 
 _NUMBERED = re.compile(r"arg:mask_fcn_conv(\d+)_(weight|bias)")
 
 
 def number_from_zero(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Gives the convolutions of profile H, mask_fcn_conv1 to 4, the numbers of profile S, 0 to 3."""
+    """Gives the convolutions of the later revision, mask_fcn_conv1 to 4, the numbers of the first release, 0 to 3."""
     if "arg:mask_fcn_conv0_weight" in arrays:
         return arrays
 

@@ -58,7 +58,8 @@ def cascade(kernel_size: int) -> list[Rule]:
     """Cascade R-CNN C5 (config/cascade_r50v2_c5_red_1x.py, cascade_r101v2_c5_red_1x.py).
 
     Args:
-        kernel_size: of the neck: 1 in profile S, which calls it conv_neck, 3 in profile H: backbone_reduce.
+        kernel_size: of the neck: 1 in the first release, which calls it conv_neck, 3 in the later revision:
+            backbone_reduce.
     """
     heads = []
     for suffix in ("1st", "2nd", "3rd"):

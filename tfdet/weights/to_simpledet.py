@@ -44,7 +44,7 @@ def to_simpledet(detector: keras.Model, paths: list[str] | None = None) -> Array
         )
     if getattr(backbone, "norm", None) == "group":
         raise UserError("SimpleDet's backbones have batch normalisation, this detector's groups: not convertible")
-    if detector.postprocess.convention != "legacy_plus_one":
+    if detector.convention != "legacy_plus_one":
         raise UserError("SimpleDet's boxes are of whole pixels, this detector's are continuous: not convertible")
     epsilon = getattr(backbone, "epsilon", BN_EPSILON)
     if abs(epsilon - BN_EPSILON) > 1e-8:

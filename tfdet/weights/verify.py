@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.weights import sources, verify_detectron2, verify_keras, verify_mxnet, verify_torch, verify_torchvision
 
 TOLERANCE = 1e-4
@@ -44,6 +45,7 @@ def compare(
             "--verify runs networks of SimpleDet, keras.applications, torchvision and Detectron2; the program of "
             f"{path} is not run from here"
         )
+    allow_tensor_float_32(False)
     module = _PROGRAMS[program]
     try:
         pixels = tf.image.decode_image(tf.io.read_file(str(image)), channels=3, expand_animations=False)

@@ -6,14 +6,18 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from tfdet.data.images import read_image
 from tfdet.errors import UserError
-from tfdet.evaluate.coco import write_json
+from tfdet.files import write_json
 from tfdet.ops.paste_masks import encode_masks
-from tfdet.report.drawing import draw_detections, save_picture
+from tfdet.predict.float32 import in_float32
+from tfdet.predict.found import Found, Labels
+from tfdet.report.drawing import save_picture
 
 JSON_FILE = "detections.json"
 
@@ -29,7 +33,9 @@ class Summary:
     images_per_second: float = 0.0
 
 
-def predict_files(predictor: Any, files: Sequence[str], output: str, score_threshold: float, console: Any) -> Summary:
+def predict_files(
+    predictor: Any, files: Sequence[str], output: str | os.PathLike, score_threshold: float, console: Any
+) -> Summary:
     """Detects on each file; what cannot be read is named on the console and skipped.
 
     The json file holds `images` (id, file_name, width, height, picture), `categories` and `annotations`: COCO's format
@@ -37,7 +43,7 @@ def predict_files(predictor: Any, files: Sequence[str], output: str, score_thres
     image turned upright; of a detector with masks also `segmentation`, COCO's compressed run lengths.
 
     Args:
-      predictor: from uint8 [H, W, 3] to a `Prediction`, with `classes`, `category_ids` and `mask_paste`.
+      predictor: from uint8 [H, W, 3] and a path to a `Found`, with `labels`.
       files: paths of images.
       output: the folder to write to; made where it is absent.
       score_threshold: detections below it are neither drawn nor written.
@@ -51,7 +57,9 @@ def predict_files(predictor: Any, files: Sequence[str], output: str, score_thres
     """
     pictures = picture_names(files, output)
     summary = Summary(os.path.join(output, JSON_FILE))
-    images, annotations, kinds = [], [], {}
+    images: list[dict] = []
+    annotations: list[dict] = []
+    kinds: set[int] = set()
     seconds, timed = 0.0, 0
     with _progress(console, len(files)) as advance:
         for number, (path, picture) in enumerate(zip(files, pictures), 1):
@@ -63,53 +71,28 @@ def predict_files(predictor: Any, files: Sequence[str], output: str, score_thres
                 advance()
                 continue
             start = time.perf_counter()
-            found = predictor(image).above(score_threshold)
+            with in_float32():
+                found = predictor(image, path).above(score_threshold)
             if summary.num_images:  # the first image traces the graph
                 seconds, timed = seconds + time.perf_counter() - start, timed + 1
             summary.num_images += 1
-            summary.num_detections += len(found.scores)
-            corners = found.drawing_boxes()
-            drawn = draw_detections(image, corners, found.classes, found.scores, predictor.classes, masks=found.masks)
-            save_picture(drawn, picture)
+            summary.num_detections += len(found)
+            save_picture(np.asarray(found.draw()), picture)
             height, width = image.shape[:2]
-            images.append(
-                {
-                    "id": number,
-                    "file_name": path,
-                    "width": width,
-                    "height": height,
-                    "picture": os.path.basename(picture),
-                }
-            )
-            segments = [{}] * len(found.scores)
-            if found.masks is not None:
-                rule = predictor.mask_paste
-                segments = [{"segmentation": s} for s in encode_masks(found.masks, corners, height, width, rule)]
-            rows = zip(found.coco_boxes().tolist(), found.classes.tolist(), found.scores.tolist(), segments)
-            for box, kind, score, segment in rows:
-                kinds[kind] = _describe(predictor, kind)
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": number,
-                        "file_name": path,
-                        "category_id": kinds[kind]["id"],
-                        "class_name": kinds[kind]["name"],
-                        "bbox": [round(value, 2) for value in box],
-                        "score": round(score, 5),
-                        **segment,
-                    }
-                )
+            size = {"width": width, "height": height}
+            images.append({"id": number, "file_name": path, **size, "picture": os.path.basename(picture)})
+            kinds.update(int(kind) for kind in found.class_ids)
+            for entry in _annotations(found, number):
+                annotations.append({"id": len(annotations) + 1, **entry})
             advance()
-    for kind in range(len(predictor.classes)):
-        kinds[kind] = _describe(predictor, kind)
-    categories = [kinds[kind] for kind in sorted(kinds)]
+    kinds.update(range(len(predictor.labels.classes)))
+    categories = [_category(predictor.labels, kind) for kind in sorted(kinds)]
     write_json({"images": images, "categories": categories, "annotations": annotations}, summary.json_file)
     summary.images_per_second = timed / seconds if seconds > 0 else 0.0
     return summary
 
 
-def picture_names(files: Sequence[str], output: str) -> list[str]:
+def picture_names(files: Sequence[str], output: str | os.PathLike) -> list[str]:
     """Where the annotated picture of each file goes: its base name, `.png` for PNG files and `.jpg` for all others.
 
     Two inputs of one base name get `name.jpg` and `name_2.jpg`.
@@ -135,14 +118,35 @@ def picture_names(files: Sequence[str], output: str) -> list[str]:
     return pictures
 
 
-def _describe(predictor: Any, kind: int) -> dict:
-    if kind < len(predictor.classes):
-        return {"id": int(predictor.category_ids[kind]), "name": predictor.classes[kind]}
-    return {"id": kind + 1, "name": f"class {kind + 1}"}  # a model without labels.json: its own numbers
+def _annotations(found: Found, image_id: int) -> list[dict]:
+    """The entries of one image: by its edges, so that a run and its export write the same."""
+    segments: list[dict] = [{}] * len(found)
+    if found.mask_probabilities is not None:
+        size, rule = found.image.shape[:2], found.labels.mask_paste
+        encoded = encode_masks(found.mask_probabilities, found.drawing_boxes(), *size, rule)
+        segments = [{"segmentation": segment} for segment in encoded]
+    boxes = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
+    rows = zip(found.category_ids, found.class_names, boxes.tolist(), found.scores.tolist(), segments, strict=True)
+    return [
+        {
+            "image_id": image_id,
+            "file_name": found.path,
+            "category_id": category_id,
+            "class_name": name,
+            "bbox": [round(value, 2) for value in box],
+            "score": round(score, 5),
+            **segment,
+        }
+        for category_id, name, box, score, segment in rows
+    ]
+
+
+def _category(labels: Labels, kind: int) -> dict:
+    return {"id": labels.category_id(kind), "name": labels.name(kind)}
 
 
 @contextlib.contextmanager
-def _progress(console: Any, total: int):
+def _progress(console: Any, total: int) -> Iterator[Callable[[], None]]:
     if not console.is_terminal or total < 2:
         yield lambda: None
         return

@@ -8,10 +8,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet.config import configurable
+from tfdet.config.ranges import PositiveInt
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.ops.boxes import extra_pixel
-from tfdet.structures import Detections
+from tfdet.structures import Candidates, Detections
 
 View = tuple[tf.Tensor, tf.Tensor]
 """One scale of a batch: images uint8 [B, H, W, 3] and image_info float32 [B, 3]."""
@@ -36,9 +37,9 @@ class TestTimeAugmentation:
 
     __test__ = False  # the name begins as pytest's test classes do
 
-    def __init__(self, scales: tuple[int, ...] = (), flip: bool = False, long_side: int | None = None):
-        if any(scale < 1 for scale in scales) or len(set(scales)) != len(scales):
-            raise UserError(f"TestTimeAugmentation.scales must be different sides from 1 up. Received: {tuple(scales)}")
+    def __init__(self, scales: tuple[PositiveInt, ...] = (), flip: bool = False, long_side: PositiveInt | None = None):
+        if len(set(scales)) != len(scales):
+            raise UserError(f"TestTimeAugmentation.scales must be different sides. Received: {tuple(scales)}")
         if long_side is not None and long_side < max(scales, default=1):
             raise UserError(
                 f"TestTimeAugmentation.long_side must be at least the largest of scales. Received: {long_side}"
@@ -105,37 +106,43 @@ class AugmentedDetector:
         reference = views[0][1]
         mirrored = [tf.constant(value) for value in ((False, True) if self._flip else (False,))]
         every = [(*view, value) for view in views for value in mirrored]
-        boxes, scores = zip(*(self._in_pixels_of(reference, *view) for view in every), strict=True)
-        found = self._suppress(tf.concat(boxes, axis=1), tf.concat(scores, axis=1), reference)
+        fields = zip(*(self._in_pixels_of(reference, *view) for view in every), strict=True)
+        joined = Candidates(*(None if parts[0] is None else tf.concat(parts, axis=1) for parts in fields))
+        found = self._suppress(joined, reference)
         if getattr(self._detector, "masks", None) is not None:
             masks = [self._masks(*view, found) for view in every]
             found = found._replace(masks=tf.add_n(masks) / len(masks))
         return self._detector.finish(found)
 
     def _in_pixels_of(self, reference: tf.Tensor, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor):
-        boxes, scores = self._candidates(images, image_info, mirrored)
+        found = self._candidates(images, image_info, mirrored)
         pixels = self._detector.suppression_pixels
         factor = pixels(reference) / pixels(image_info)  # 1, unless boxes are suppressed in the resized image
-        return boxes * factor[:, None, None, None], scores
+        return found._replace(boxes=found.boxes * _each_box(factor, found.boxes)[..., None])
 
     def _view_candidates(self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor):
         images = _mirror_if(mirrored, images, image_info)
-        boxes, scores = self._detector.candidates(images, image_info)
+        found = self._detector.candidates(images, image_info)
         pixels = self._detector.suppression_pixels(image_info)
-        return self._mirror_boxes_if(mirrored, boxes, image_info, pixels[:, None, None]), scores
+        return found._replace(boxes=self._mirror_boxes_if(mirrored, found.boxes, image_info, pixels))
 
     def _view_masks(self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor, found: Detections):
         images = _mirror_if(mirrored, images, image_info)
-        boxes = self._mirror_boxes_if(mirrored, found.boxes, image_info, tf.ones_like(image_info[:, :1]))
+        boxes = self._mirror_boxes_if(mirrored, found.boxes, image_info, tf.ones_like(image_info[:, 0]))
         masks = self._detector.predict_masks(images, image_info, found._replace(boxes=boxes))
         return tf.where(mirrored, tf.reverse(masks, axis=[-1]), masks)
 
     def _mirror_boxes_if(self, mirrored: tf.Tensor, boxes: tf.Tensor, image_info: tf.Tensor, pixels: tf.Tensor):
-        """x' = w' - x, less the pixel of inclusive corners, of boxes [B, ..., 4] with `pixels` [B, ...] an original."""
-        width, scale = (tf.reshape(image_info[:, k], tf.shape(pixels)) for k in (1, 2))
-        origin = (width - extra_pixel(self._detector.postprocess.convention)) * pixels / scale
+        """x' = w' - x, less the pixel of inclusive corners, of boxes [B, ..., 4] with `pixels` [B] an original."""
+        width, scale, pixels = (_each_box(values, boxes) for values in (image_info[:, 1], image_info[:, 2], pixels))
+        origin = (width - extra_pixel(self._detector.convention)) * pixels / scale
         x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
         return tf.where(mirrored, tf.stack([origin - x2, y1, origin - x1, y2], axis=-1), boxes)
+
+
+def _each_box(values: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Values [B] of images, for every box of boxes [B, ..., 4]: [B, 1, ...]."""
+    return tf.reshape(values, [-1, *[1] * (boxes.shape.rank - 2)])
 
 
 def _mirror_if(mirrored: tf.Tensor, images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:

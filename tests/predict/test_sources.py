@@ -3,7 +3,7 @@
 import pytest
 
 from tfdet.errors import UserError
-from tfdet.export.image_files import find_images
+from tfdet.predict.sources import find_images
 
 
 @pytest.fixture

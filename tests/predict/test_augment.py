@@ -1,7 +1,5 @@
 """Test-time augmentation: what several views find, joined before suppression."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,11 +10,12 @@ from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, PictureInput, pict
 from tfdet.data.resize import Resize
 from tfdet.detectors import DensePostProcess, PostProcess
 from tfdet.errors import UserError
-from tfdet.evaluate.augment import AugmentedDetector, TestTimeAugmentation
 from tfdet.evaluate.run import evaluate
-from tfdet.export.predictor import CheckpointPredictor
 from tfdet.ops.boxes import CONTINUOUS
 from tfdet.ops.nms import multiclass_nms
+from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation
+from tfdet.predict.predictors import CheckpointPredictor
+from tfdet.structures import Candidates
 
 TRUNKS = ("fpn", "retina", "mask")  # the last on C4
 
@@ -24,17 +23,17 @@ TRUNKS = ("fpn", "retina", "mask")  # the last on C4
 class ColorCandidates(ColorDetector):
     """Gives its boxes before suppression."""
 
-    postprocess = SimpleNamespace(convention="legacy_plus_one")
+    convention = "legacy_plus_one"
 
     def candidates(self, images, image_info):
         found = self.detect(images, image_info)
-        return found.boxes[:, :, None], tf.one_hot(found.classes, 3) * found.scores[..., None]
+        return Candidates(found.boxes[:, :, None], tf.one_hot(found.classes, 3) * found.scores[..., None])
 
     def suppression_pixels(self, image_info):
         return tf.ones_like(image_info[:, 2])
 
-    def suppress(self, boxes, scores, image_info):
-        return multiclass_nms(boxes, scores, 0.05, 0.5, 12)
+    def suppress(self, candidates, image_info):
+        return multiclass_nms(candidates.boxes, candidates.scores, 0.05, 0.5, 12)
 
     def finish(self, found):
         return found
@@ -123,7 +122,8 @@ def test_an_image_and_its_mirror_image_have_mirrored_detections(trunk):
 
 def test_where_boxes_are_suppressed_does_not_matter_to_continuous_ones():
     """Two scales whose candidates come in pixels of the network input of each."""
-    detector, found = build("fpn", convention=CONTINUOUS), []
+    detector, found = build("fpn"), []
+    detector.convention = detector.postprocess.convention = CONTINUOUS
     for in_network_pixels in (True, False):
         detector.postprocess.in_network_pixels = in_network_pixels
         found.append(arrays(AugmentedDetector(detector, flip=True)([views_of(1.0), views_of(2.0, (192, 256), 1)])))
@@ -143,7 +143,9 @@ def test_voting_moves_the_boxes_of_two_stages_and_of_dense_detectors(trunk):
 
 @pytest.mark.parametrize("kind", [PostProcess, DensePostProcess])
 def test_the_iou_of_voting_is_checked(kind):
-    with pytest.raises(UserError, match=f"{kind.__name__}.vote_iou_threshold must be above 0 .* Received: 1.5"):
+    with pytest.raises(
+        UserError, match=f"{kind.__name__}.vote_iou_threshold = 1.5: expected a float above 0 and up to 1"
+    ):
         kind(vote_iou_threshold=1.5)
 
 
@@ -173,13 +175,13 @@ def test_prediction_resizes_the_image_for_every_scale():
     one = CheckpointPredictor(ColorCandidates(), *arguments, TestTimeAugmentation((64,)))(image)
     np.testing.assert_allclose(plain.boxes, one.boxes, atol=1e-4)
     several = CheckpointPredictor(ColorCandidates(), *arguments, TestTimeAugmentation((32, 64), flip=True))(image)
-    assert several.classes.tolist() == plain.classes.tolist()
+    assert several.class_ids.tolist() == plain.class_ids.tolist()
     np.testing.assert_allclose(plain.boxes, several.boxes, atol=2.5)
 
 
 def test_mistakes_are_named():
     for options in ({"scales": (0,)}, {"scales": (64, 64)}, {"scales": (64,), "long_side": 32}):
-        with pytest.raises(UserError, match="TestTimeAugmentation.*Received"):
+        with pytest.raises(UserError, match="TestTimeAugmentation.(scales|long_side)"):
             TestTimeAugmentation(**options)
     with pytest.raises(UserError, match="set TestTimeAugmentation.long_side"):
         TestTimeAugmentation((1000,)).resizes(Resize(800, 900))

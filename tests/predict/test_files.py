@@ -11,8 +11,8 @@ from PIL import Image
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
-from tfdet.export.predictor import CheckpointPredictor
-from tfdet.report.predictions import picture_names, predict_files
+from tfdet.predict.files import picture_names, predict_files
+from tfdet.predict.predictors import CheckpointPredictor
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,96 @@
+"""Evaluation during training: what is wrong shows before the first step, and nothing of the training changes."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.detectors.small import small_detector
+from tests.fakes import CLASSES, ColorDetector, MaskedColorDetector, PictureInput
+from tfdet.errors import UserError
+from tfdet.evaluate.coco import METRIC_NAMES
+from tfdet.evaluate.during_training import EvaluationDuringTraining
+
+PICTURES = [(40, 60, {0: (5, 5, 20, 20)}), (50, 50, {1: (10, 10, 30, 30)})]
+
+
+def pictures(has_masks=False):
+    eval_input = PictureInput(PICTURES)
+    eval_input.manifest.has_masks = has_masks
+    return eval_input
+
+
+def test_detect_is_traced_once_before_the_first_step_and_follows_the_weights():
+    traces = []
+
+    class Counted(ColorDetector):
+        def detect(self, images, image_info):
+            traces.append(tf.executing_eagerly())
+            return super().detect(images, image_info)
+
+    detector, reports = Counted(), []
+    evaluation = EvaluationDuringTraining(detector, pictures(), lambda step, result: reports.append((step, result)))
+    evaluation.prepare()
+    assert traces == [False]
+    assert evaluation(1)["AP"] > 0.5
+    detector.mix.kernel.assign(tf.zeros_like(detector.mix.kernel))
+    assert evaluation(2)["AP"] == 0.0
+    assert traces == [False]
+    assert [step for step, _ in reports] == [1, 2] and len(reports[0][1].samples) == len(PICTURES)
+
+
+def test_preparing_moves_neither_weights_nor_random_numbers():
+    detector = small_detector("c4")
+    evaluation = EvaluationDuringTraining(detector, SimpleNamespace(manifest=manifest(detector)))
+    before = [variable.numpy() for variable in detector.variables]
+    keras.utils.set_random_seed(5)
+    expected = draws()
+    keras.utils.set_random_seed(5)
+    evaluation.prepare()
+    np.testing.assert_array_equal(draws(), expected)
+    for variable, value in zip(detector.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
+
+
+def draws():
+    """Numbers of every generator that a seed sets: Python's users, NumPy, TensorFlow and Keras."""
+    return np.array([np.random.rand(), float(tf.random.uniform([])), float(keras.random.uniform([]))])
+
+
+def manifest(detector, num_classes=None, has_masks=False):
+    names = [f"class {index}" for index in range(num_classes or detector.num_classes)]
+    return SimpleNamespace(name="data", classes=names, has_masks=has_masks)
+
+
+def test_a_wrong_value_of_the_post_processing_is_one_line_before_the_first_step():
+    detector = small_detector("c4")
+    detector.postprocess.nms_method = "guassian"  # as a part of somebody's own would have it, which nothing checks
+    evaluation = EvaluationDuringTraining(detector, SimpleNamespace(manifest=manifest(detector)))
+    with pytest.raises(UserError) as error:
+        evaluation.prepare()
+    assert "guassian" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_number_of_classes_is_refused_before_the_first_step():
+    detector = ColorDetector()
+    evaluation = EvaluationDuringTraining(detector, SimpleNamespace(manifest=manifest(detector, 5)))
+    with pytest.raises(UserError, match="the detector has 3 classes and the data set 'data' has 5"):
+        evaluation.prepare()
+
+
+@pytest.mark.parametrize("has_branch, has_masks", [(True, True), (True, False), (False, True)])
+def test_the_names_of_the_figures_are_those_it_gives(has_branch, has_masks):
+    detector = MaskedColorDetector() if has_branch else ColorDetector()
+    detector.masks = object() if has_branch else None
+    names = EvaluationDuringTraining(detector, pictures(has_masks)).metric_names
+    assert list(names[:12]) == list(METRIC_NAMES)
+    assert ("mask_AP" in names, "mask_ARl" in names) == (has_branch and has_masks,) * 2
+    assert f"per_class/AP/{CLASSES[0]}" in names
+    assert (f"per_class/mask_AP/{CLASSES[2]}" in names) == (has_branch and has_masks)
+
+
+def test_every_scalar_but_the_speed_has_a_known_name():
+    evaluation = EvaluationDuringTraining(ColorDetector(), pictures())
+    assert set(evaluation(1)) - set(evaluation.metric_names) == {"images_per_second"}

@@ -1,0 +1,55 @@
+"""Values from Python as the lines of a gin file."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from tfdet.errors import UserError
+
+Settings: TypeAlias = Mapping[str, Any] | Sequence[str] | None
+"""Values by gin name, {"AnchorGenerator.scales": (4,)}, or gin's own lines, ["AnchorGenerator.scales = (4,)"]."""
+
+
+def gin_lines(settings: Settings) -> list[str]:
+    """One line for each value.
+
+    Args:
+        settings: Python values by gin name: numbers, texts, None, and tuples, lists and dictionaries of them; NumPy's
+            numbers and arrays and paths are taken for what they hold. Lines of gin stay as they are.
+
+    Raises:
+        UserError: gin has no way to write a value.
+    """
+    if settings is None:
+        return []
+    if isinstance(settings, str):
+        return [settings]
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [f"{name} = {_literal(name, value)}" for name, value in settings.items()]
+
+
+def _literal(name: str, value: Any) -> str:
+    text = repr(_plain(value))
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError):
+        raise UserError(
+            f"{name} = {value!r}: give numbers, texts, tuples, lists or dictionaries; what gin calls by @ or % goes "
+            f"into a list of lines, such as ['{name} = @FPN()']"
+        ) from None
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """The value without types of NumPy and paths."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_plain(part) for part in value]) if type(value) in (list, tuple) else tuple(value)
+    return value.tolist() if hasattr(value, "tolist") else value  # of NumPy

@@ -1,0 +1,69 @@
+"""Evaluation during training: COCO's figures of the detector as it is after some step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tfdet.evaluate.coco import METRIC_NAMES
+from tfdet.evaluate.run import EvalResult, check_classes, evaluate
+from tfdet.predict.predictors import detect_function
+from tfdet.training.evaluation import Evaluation
+
+_NUM_PICTURES = 8
+
+
+class EvaluationDuringTraining(Evaluation):
+    """Evaluates again and again with one trace of `detect`, which reads the detector's variables as they are.
+
+    Args:
+      detector: a model with `detect` and `num_classes`.
+      eval_input: an `EvalInput`.
+      report: called with the step and what was found, such as a `report.tensorboard.EvaluationReport`.
+      console: a `rich.console.Console` for the progress bar; None: no bar.
+      num_pictures: images whose detections are kept for `report`.
+
+    Attributes:
+      metric_names: COCO's twelve figures; the same of masks, with `mask_` in front, where detector and data have them;
+        then the AP of each class.
+    """
+
+    def __init__(
+        self,
+        detector: Any,
+        eval_input: Any,
+        report: Callable[[int, EvalResult], None] | None = None,
+        console: Any = None,
+        num_pictures: int = _NUM_PICTURES,
+    ):
+        self._detector, self._input = detector, eval_input
+        self._report, self._console, self._num_pictures = report, console, num_pictures
+        self._detect = detect_function(detector)
+        manifest = eval_input.manifest
+        kinds = ["", "mask_"] if getattr(detector, "masks", None) is not None and manifest.has_masks else [""]
+        figures = [f"{kind}{name}" for kind in kinds for name in METRIC_NAMES]
+        self.metric_names = figures + [f"per_class/{kind}AP/{name}" for kind in kinds for name in manifest.classes]
+
+    def prepare(self) -> None:
+        """Traces `detect`: a wrong value of the post-processing shows before the first step of training.
+
+        Nothing is computed, so weights and random numbers stay as they are, and the first evaluation finds the trace.
+
+        Raises:
+          UserError: a part of `detect` refuses a value, or the data set has another number of classes.
+        """
+        check_classes(self._detector.num_classes, self._input.manifest)
+        self._detect.get_concrete_function()
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """The scalars of an `EvalResult`: figures that exist, by name."""
+        result = evaluate(
+            self._detector,
+            self._input,
+            num_samples=self._num_pictures if self._report else 0,
+            detect=self._detect,
+            console=self._console,
+        )
+        if self._report:
+            self._report(step, result)
+        return result.scalars()

@@ -1,0 +1,80 @@
+"""Measures an exported model: the data set's images as they are stored, through the signature that clients call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.data.doctor import explain_pipeline_error
+from tfdet.data.example import decode_example
+from tfdet.data.ground_truth import coco_ground_truth
+from tfdet.data.manifest import Manifest
+from tfdet.data.records import read_serialized, record_table
+from tfdet.data.schema import parse_record
+from tfdet.evaluate.run import EvalResult, check_classes, measure
+from tfdet.predict.exported import found_by_export
+from tfdet.predict.found import Labels
+from tfdet.structures import Batch, Detections
+
+
+def evaluate_export(
+    image_bytes: Callable[[tf.Tensor], Mapping[str, Any]],
+    labels: Labels,
+    data_dir: str | os.PathLike,
+    max_images: int | None = None,
+    num_samples: int = 0,
+    ground_truth: dict | None = None,
+    console: Any = None,
+) -> EvalResult:
+    """Detects on every image of a data set and computes COCO's figures.
+
+    Args:
+        image_bytes: the signature of that name, called with encoded images string [B].
+        labels: of the model; the classes of the data set must be as many.
+        data_dir: the data set's folder.
+        max_images, num_samples, ground_truth, console: as in `evaluate.run.evaluate`.
+
+    Raises:
+        UserError: the data set is missing or damaged, or its classes are not as many as the model's.
+    """
+    manifest = Manifest.load(data_dir)
+    index = manifest.load_index()
+    check_classes(len(labels.classes) or len(manifest.classes), manifest)
+
+    def found(count: int) -> Iterator[tuple[Batch, Detections]]:
+        table = record_table(manifest, index)
+        try:
+            for row in range(count):
+                serialized = read_serialized(table, tf.constant(row))
+                stored = decode_example(serialized, table.image_id[row], manifest.category_ids)
+                outputs = image_bytes(parse_record(serialized).encoded[None])
+                objects = found_by_export(outputs, stored.image.numpy(), labels)
+                height, width = objects.image.shape[:2]
+                batch = Batch(
+                    images=stored.image[None],
+                    image_info=np.float32([[height, width, 1.0]]),
+                    boxes=stored.boxes[None],
+                    classes=stored.classes[None],
+                    image_ids=stored.image_id[None],
+                    edges=stored.edges[None],
+                    edge_parts=stored.edge_parts[None],
+                )
+                yield (
+                    batch,
+                    Detections(
+                        boxes=objects.drawing_boxes()[None],
+                        scores=objects.scores[None],
+                        classes=objects.class_ids[None],
+                        num_valid=np.int32([len(objects)]),
+                        masks=None if objects.mask_probabilities is None else objects.mask_probabilities[None],
+                    ),
+                )
+        except tf.errors.OpError as error:
+            raise explain_pipeline_error(error, manifest.folder) from error
+
+    truth = ground_truth or coco_ground_truth(manifest, index)
+    return measure(found, manifest, truth, labels.mask_paste, max_images, num_samples, console)

@@ -1,0 +1,132 @@
+"""Writes a detector as a SavedModel and compares what the two find: one call for Python and for the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tfdet.data.resize import Resize
+from tfdet.errors import UserError
+from tfdet.export import saved_model, verify
+from tfdet.export.verify import Difference
+from tfdet.ops import native
+from tfdet.predict.found import Labels
+from tfdet.predict.predictors import CheckpointPredictor
+from tfdet.predict.sources import find_images
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Images that both models detect on."""
+
+    encoded: list[bytes]  # JPEG or PNG
+    origin: str  # in words
+    box_tolerance: float | None = None  # pixels of the image; None: `verify.BOX_TOLERANCE`
+    score_tolerance: float | None = None  # None: `verify.SCORE_TOLERANCE`
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What was written, and how it differs from the model that it is of."""
+
+    folder: str
+    resize: Resize  # of the images
+    differences: list[Difference]  # one a signature; none where nothing was compared
+    origin: str  # of the images that were compared, in words
+    box_tolerance: float
+    score_tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all differences are within the tolerances."""
+        return all(entry.passed(self.box_tolerance, self.score_tolerance) for entry in self.differences)
+
+    @property
+    def num_detections(self) -> int:
+        """Detections that were compared: 0 says nothing."""
+        return self.differences[0].num_detections if self.differences else 0
+
+    def table(self) -> Table:
+        """The differences, for a console."""
+        return verify.table(self.differences, self.box_tolerance, self.score_tolerance)
+
+
+class ExportDiffersError(UserError):
+    """An export does not find what the model finds; `export` has the differences."""
+
+    def __init__(self, export: Export):
+        super().__init__(f"the export in {export.folder} does not find what the model finds: do not use it")
+        self.export = export
+
+
+def images_to_compare(
+    images: Sequence[str] | None, data_dir: str | None, count: int, must_read: bool = False
+) -> tuple[list[bytes], str]:
+    """Encoded images, and in words where they come from.
+
+    Args:
+        images: files, folders or patterns; None: of the data set, where it is there, else drawn ones.
+        data_dir: a data set, or None.
+        count: most images.
+        must_read: refuse a data set that cannot be read.
+
+    Raises:
+        UserError: an image or the data set cannot be read, or `count` is none.
+    """
+    if count < 1:
+        raise UserError(f"num_images must be at least 1. Received: {count}")
+    if images:
+        return verify.encode_files(find_images(images)[:count]), "the images given"
+    if data_dir:
+        try:
+            return verify.images_of_records(data_dir, count), f"images of {data_dir}"
+        except UserError:  # by now the data set is elsewhere; the export does not need it
+            if must_read:
+                raise
+    return verify.synthetic_images(count), "drawn images"
+
+
+def export_and_compare(
+    detector: Any,
+    labels: Labels,
+    resize: Resize,
+    folder: str | os.PathLike,
+    compared: Compared | None,
+    native_ops: bool = False,
+) -> Export:
+    """Writes a detector, see `saved_model.export`, and compares it with what was written, see `verify.verify`.
+
+    Args:
+        detector: a model with `detect`, weights restored.
+        labels: what its classes are.
+        resize: of the images.
+        folder: where to; absent or empty.
+        compared: by which images; None compares nothing.
+        native_ops: trace tfdet's custom ops.
+
+    Raises:
+        ExportDiffersError: a difference is not within the tolerances.
+        UserError: the folder is not empty or cannot be written, or there are no custom ops.
+    """
+    implementation = "native" if native_ops else "python"
+    names, ids, _ = labels
+    saved_model.export(detector, folder, resize, names, ids, implementation)
+    compared = compared or Compared([], "")
+    tolerances = (
+        verify.BOX_TOLERANCE if compared.box_tolerance is None else compared.box_tolerance,
+        verify.SCORE_TOLERANCE if compared.score_tolerance is None else compared.score_tolerance,
+    )
+    differences: list[Difference] = []
+    if compared.encoded:
+        with native.implementation(implementation):
+            predictor = CheckpointPredictor(detector, resize, names, ids)
+            differences = verify.verify(predictor, os.fspath(folder), compared.encoded, *tolerances)
+    done = Export(os.fspath(folder), resize, differences, compared.origin, *tolerances)
+    if not done.passed:
+        raise ExportDiffersError(done)
+    return done

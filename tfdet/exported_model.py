@@ -1,0 +1,176 @@
+"""What a model and an exported one have in common, and an exported one: it detects and is measured, no more."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tfdet.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tfdet.evaluate.run import EvalResult
+    from tfdet.predict.found import Found
+    from tfdet.predict.predictors import CheckpointPredictor, SavedModelPredictor
+    from tfdet.predict.sources import ImageSource
+
+
+class DetectingModel:
+    """Predicts by `predictor`.
+
+    Attributes:
+        classes: names by class, 0..C-1; empty where they are not known.
+        category_ids: of the training data, such as COCO's 1..90, by class.
+    """
+
+    classes: list[str]
+    category_ids: list[int]
+
+    @property
+    def predictor(self) -> CheckpointPredictor | SavedModelPredictor:
+        """Detects on one image: uint8 [H, W, 3], RGB -> `Found`."""
+        raise NotImplementedError
+
+    def predict(self, images: ImageSource | Iterable[ImageSource], *, score_threshold: float = 0.3) -> list[Found]:
+        """Finds objects on images.
+
+        Args:
+            images: one or several: files, folders of them, patterns such as "in/**/*.jpg", arrays (RGB, uint8
+                [H, W, 3]) or PIL images.
+            score_threshold: 0..1, objects below it are left out.
+
+        Returns:
+            A `Found` for each image, in their order.
+
+        Raises:
+            UserError: an image cannot be read, or is none.
+
+        Example:
+            >>> (found,) = model.predict("pictures/street.png", score_threshold=0.5)
+            >>> found.boxes.dtype, found.boxes.shape[1]
+            (dtype('float32'), 4)
+        """
+        from tfdet.predict.float32 import in_float32
+        from tfdet.predict.sources import named_images, read_source
+
+        if not 0 <= score_threshold <= 1:
+            raise UserError(f"score_threshold must be from 0 to 1. Received: {score_threshold}")
+        named, predictor, results = named_images(images), self.predictor, []
+        for index, source in enumerate(named):
+            path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+            image = read_source(source, index)
+            with in_float32():
+                results.append(predictor(image, path).above(score_threshold))
+        return results
+
+
+class ExportedModel(DetectingModel):
+    """A SavedModel that `Model.export` wrote, with `predict` and `evaluate`.
+
+    Args:
+        folder: the SavedModel.
+
+    Raises:
+        UserError: the folder is no SavedModel, or not one of a detector.
+
+    Example:
+        >>> import tfdet
+        >>> exported = tfdet.load("serving/shapes")
+        >>> len(exported.predict("pictures/street.png"))
+        1
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        from tfdet.predict.predictors import SavedModelPredictor
+
+        self.path = os.fspath(folder)
+        self._predictor = SavedModelPredictor(folder)
+        self.classes, self.category_ids, _ = self._predictor.labels
+
+    def __repr__(self) -> str:
+        return f"ExportedModel({self.path}, {len(self.classes)} classes)"
+
+    @property
+    def num_classes(self) -> int | None:
+        """C; None where the export does not say it."""
+        return len(self.classes) or None
+
+    @property
+    def predictor(self) -> SavedModelPredictor:
+        """Detects on one image: uint8 [H, W, 3], RGB -> `Found`."""
+        return self._predictor
+
+    def describe(self) -> str:
+        """Which model it is, in words."""
+        return f"exported model {self.path}"
+
+    def evaluate(
+        self,
+        eval_data: str | os.PathLike | None = None,
+        *,
+        annotations: str | os.PathLike | None = None,
+        max_images: int | None = None,
+        num_samples: int = 0,
+        console: Console | None = None,
+    ) -> EvalResult:
+        """Measures it as `Model.evaluate` does, by its signature `image_bytes` on the data set's stored images.
+
+        Args:
+            eval_data: folder of the data set.
+            annotations, max_images, num_samples, console: as there.
+
+        Raises:
+            UserError: no data set is named, it is missing, or its classes are not as many as the model's.
+
+        Example:
+            >>> exported.evaluate("data/val", max_images=2).num_images
+            2
+        """
+        from tfdet.data.manifest import Manifest
+        from tfdet.evaluate.coco import load_annotations
+        from tfdet.evaluate.exported import evaluate_export
+        from tfdet.predict.float32 import in_float32
+
+        if eval_data is None:
+            raise UserError("an exported model names no data set: give evaluate its folder")
+        truth = None if annotations is None else load_annotations(annotations)
+        introduce(self.describe(), Manifest.load(eval_data), self.classes, console)
+        image_bytes, labels = self._predictor.signatures["image_bytes"], self._predictor.labels
+        with in_float32():
+            return evaluate_export(image_bytes, labels, eval_data, max_images, num_samples, truth, console)
+
+    def export(self, folder: str | os.PathLike, **options: Any) -> NoReturn:
+        """Not possible: it is exported."""
+        raise UserError(f"{self.path} is exported already: copy the folder, or export the run that it is of")
+
+    def save(self, path: str | os.PathLike) -> NoReturn:
+        """Not possible: an exported model keeps its weights to itself."""
+        raise UserError(f"{self.path} is exported: save the weights of the run that it is of")
+
+
+def introduce(what: str, manifest: Any, classes: list[str] | None, console: Console | None) -> None:
+    """Says what is measured on which data set, and warns of other classes.
+
+    Args:
+        what: the model, in words.
+        manifest: of the data set.
+        classes: of the model; None, or none, where they are not known.
+        console: where to; None warns alone.
+    """
+    other = "the classes of this data set are not those of training, or in another order"
+    warned = classes and len(classes) == len(manifest.classes) and list(classes) != list(manifest.classes)
+    if console is None:
+        if warned:
+            warnings.warn(other, stacklevel=3)
+        return
+    from rich.markup import escape
+
+    console.print(
+        f"{escape(what)} on {escape(str(manifest.name))}: {manifest.num_images} images, {len(manifest.classes)} "
+        "classes, one device"
+    )
+    if warned:
+        console.print(f"[yellow]warning: {other}")

@@ -1,0 +1,368 @@
+"""A detector as a thing to use: what `tfdet.load` and `tfdet.build` give back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tfdet import config
+from tfdet.config import zoo
+from tfdet.config.lines import Settings, gin_lines
+from tfdet.errors import UserError
+from tfdet.exported_model import DetectingModel, ExportedModel, introduce
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tfdet.config import Configuration
+    from tfdet.detectors import Detector
+    from tfdet.evaluate.run import EvalResult
+    from tfdet.export.run import Export
+    from tfdet.predict.predictors import CheckpointPredictor
+    from tfdet.predict.restore import Weights
+
+Row: TypeAlias = "str | os.PathLike | Sequence[str | os.PathLike]"
+
+
+def build(
+    row: Row,
+    num_classes: int | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    bindings: Settings = None,
+) -> Model:
+    """A model with the architecture of a gin file and random weights, to be trained.
+
+    Args:
+        row: name of a zoo row, such as "faster_r50v1_fpn", or path of a gin file; several are read one after the
+            other, later ones override.
+        num_classes: C, without background; None: `classes` say it, or the data that it is trained on.
+        classes: their C names; None: "class 1", "class 2", ..., or those of the data that it is trained on.
+        bindings: values in place of the row's.
+
+    Raises:
+        UserError: there is no such file, name or value.
+
+    Example:
+        >>> import tfdet
+        >>> model = tfdet.build("tiny.gin", num_classes=3, bindings={"RpnHead.channels": 8})
+        >>> model.num_classes, model.classes
+        (3, ['class 1', 'class 2', 'class 3'])
+    """
+    if classes is not None and num_classes not in (None, len(classes)):
+        raise UserError(f"num_classes is {num_classes}, but {len(classes)} classes are named: leave one out")
+    count = len(classes) if classes is not None else num_classes
+    if count is not None and count < 1:
+        raise UserError(f"num_classes must be at least 1. Received: {count}")
+    return Model(_parsed(row, bindings), _name_of(row), count, classes)
+
+
+def load(
+    path: str | os.PathLike,
+    row: Row | None = None,
+    *,
+    checkpoint: int | str | None = None,
+    raw_weights: bool = False,
+    bindings: Settings = None,
+) -> Model | ExportedModel:
+    """A trained model: of a run, of an exported folder, or of a weights file with its row.
+
+    Args:
+        path: folder of a training run, which has its own configuration; folder that `export` wrote; or weights of
+            tfdet, SimpleDet, Detectron2 or torchvision, a path or a short name (docs/weights.md).
+        row: as in `build`; of a weights file, or of a run in place of its own configuration.
+        checkpoint: of a run: a step, "best", or None for the newest.
+        raw_weights: of a run: the weights as trained, also where it keeps their moving average.
+        bindings: values in place of the configuration's.
+
+    Raises:
+        UserError: there is nothing of the kind at `path`, or something is named that it does not have.
+
+    Example:
+        >>> import tfdet
+        >>> tfdet.load("runs/shapes").classes
+        ['circle', 'square', 'triangle']
+    """
+    folder = Path(path).expanduser()
+    if (folder / "saved_model.pb").is_file():
+        if row is not None or checkpoint is not None or raw_weights or bindings:
+            raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
+        _choose_tensorflow()
+        return ExportedModel(folder)
+    own = folder / "config.gin"
+    if own.is_file() or (folder / "manifest.json").is_file():
+        if row is None and not own.is_file():
+            raise UserError(f"{own} not found: give row, the gin file that the run was trained with")
+        from tfdet.predict.restore import RunWeights
+
+        configuration = _parsed(str(own) if row is None else row, bindings)
+        return Model(configuration, folder.name, weights=RunWeights(folder, checkpoint, raw_weights))
+    if row is None:
+        what = "is no run (it has no config.gin) and no exported model" if folder.is_dir() else "is no folder"
+        raise UserError(f"{path} {what}: give one, or the row of these weights, such as row='faster_r50v1_fpn'")
+    if checkpoint is not None or raw_weights:
+        raise UserError(f"{path} is no run: checkpoint and raw_weights choose among the weights of one")
+    configuration = _parsed(row, bindings)
+    from tfdet.predict.restore import FileWeights, evaluation_folder
+
+    return Model(configuration, _name_of(row), weights=FileWeights(path, evaluation_folder(configuration)))
+
+
+def list_models() -> list[zoo.Row]:
+    """The model zoo: every row that `build` knows by name, with what was published of it.
+
+    Example:
+        >>> import tfdet
+        >>> [row.box_ap for row in tfdet.list_models() if row.name == "faster_r50v1_fpn"]
+        [36.6]
+    """
+    return zoo.zoo_rows(program=None)
+
+
+class Model(DetectingModel):
+    """A detector with its configuration. `build`, `load` and `train` make and change it.
+
+    The Keras model itself is built when it is first needed, in float32 whatever the run was trained in, and leaves
+    gin and Keras' global policy as they were.
+
+    Args:
+        configuration: with everything that the gin files say.
+        name: of the row or run.
+        num_classes: C, where nothing else says it.
+        classes: names by class, where `weights` do not say them.
+        weights: to fill the detector with; None leaves it random.
+
+    Attributes:
+        configuration: as given; after training that of the run.
+        name: as given.
+        num_classes: C; None until the data of training says it.
+        weights: as given.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        name: str,
+        num_classes: int | None = None,
+        classes: Sequence[str] | None = None,
+        weights: Weights | None = None,
+    ):
+        self.name = name
+        #: Classes that a person named for a model that has none of its own: data of training has to agree.
+        self.given_classes = None if classes is None else list(classes)
+        self._set(configuration, weights)
+        if weights is None:
+            count = num_classes or 0
+            self.num_classes = num_classes
+            self.classes = self.given_classes or [f"class {number}" for number in range(1, count + 1)]
+            self.category_ids = list(range(1, count + 1))
+
+    def _set(self, configuration: Configuration, weights: Weights | None) -> None:
+        self.configuration, self.weights = configuration, weights
+        self._detector: Detector | None = None
+        self._predictor: CheckpointPredictor | None = None
+        self._step = 0
+        if weights is not None:
+            self.classes, self.category_ids = list(weights.classes), list(weights.category_ids)
+            self.num_classes: int | None = len(self.classes)
+
+    def __repr__(self) -> str:
+        classes = "classes not known yet" if self.num_classes is None else f"{self.num_classes} classes"
+        origin = "random weights" if self.weights is None else f"weights of {self.weights.path}"
+        return f"Model({self.name}, {classes}, {origin})"
+
+    @property
+    def detector(self) -> Detector:
+        """The Keras model.
+
+        Raises:
+            UserError: the number of classes is not known, a part refuses a value, or the weights do not fit.
+        """
+        if self._detector is None:
+            if self.num_classes is None:
+                raise UserError("the number of classes is not known: give num_classes or classes to build, or train")
+            from tfdet.detectors import build_detector
+            from tfdet.predict.float32 import in_float32
+
+            with in_float32():
+                detector = self.configuration.build(build_detector, num_classes=self.num_classes)
+            self._step = 0 if self.weights is None else self.weights.fill(detector)
+            self._detector = detector
+        return self._detector
+
+    @property
+    def step(self) -> int:
+        """Steps of training that the weights are of; 0 where no run says it."""
+        _ = self.detector  # is told it when it is filled
+        return self._step
+
+    def describe(self) -> str:
+        """Which weights it has, in words."""
+        return "random weights" if self.weights is None else self.weights.describe(self.step)
+
+    @property
+    def predictor(self) -> CheckpointPredictor:
+        """Detects on one image: uint8 [H, W, 3], RGB -> `Found`; by `TestTimeAugmentation` where that is on."""
+        if self._predictor is None:
+            from tfdet.predict.augment import TestTimeAugmentation
+            from tfdet.predict.predictors import CheckpointPredictor
+            from tfdet.predict.restore import evaluation_resize
+
+            augmentation = self.configuration.build(TestTimeAugmentation)
+            self._predictor = CheckpointPredictor(
+                self.detector, evaluation_resize(self.configuration), self.classes, self.category_ids, augmentation
+            )
+        return self._predictor
+
+    def evaluate(
+        self,
+        eval_data: str | os.PathLike | None = None,
+        *,
+        annotations: str | os.PathLike | None = None,
+        max_images: int | None = None,
+        num_samples: int = 0,
+        console: Console | None = None,
+    ) -> EvalResult:
+        """Measures the model on a data set with COCO's figures, on one device.
+
+        Args:
+            eval_data: folder of the data set; None: the one that the configuration evaluates on.
+            annotations: a COCO json to measure against, whose ids are the data set's; None: its own boxes.
+            max_images: measures the first so many alone.
+            num_samples: images to keep for `EvalResult.save_pictures`.
+            console: is told what is measured; None warns alone.
+
+        Returns:
+            `metrics` (the twelve figures by name, 0..1), `mask_metrics`, `per_class`, `detections` (COCO result
+            records) and more.
+
+        Raises:
+            UserError: the data set is missing, or of other classes.
+
+        Example:
+            >>> result = model.evaluate("data/val", max_images=2)
+            >>> sorted(result.metrics)[:3], result.num_images
+            (['AP', 'AP50', 'AP75'], 2)
+        """
+        from tfdet.data.inputs import EvalInput
+        from tfdet.evaluate.coco import load_annotations
+        from tfdet.evaluate.run import evaluate
+        from tfdet.predict.augment import TestTimeAugmentation
+        from tfdet.predict.float32 import in_float32
+
+        truth = None if annotations is None else load_annotations(annotations)
+        configuration = self.configured(None, {"EvalInput.data_dir": eval_data})
+        eval_input, augmentation = (configuration.build(part) for part in (EvalInput, TestTimeAugmentation))
+        detector, detect = self.detector, self.predictor.detect
+        named = self.given_classes is not None if self.weights is None else self.weights.named
+        introduce(self.describe(), eval_input.manifest, self.classes if named else None, console)
+        if augmentation.is_on and console is not None:
+            console.print(augmentation.describe())
+        with in_float32():
+            return evaluate(detector, eval_input, max_images, num_samples, truth, detect, console, augmentation)
+
+    def export(
+        self,
+        folder: str | os.PathLike,
+        *,
+        verify: bool = True,
+        images: Sequence[str] | None = None,
+        eval_data: str | os.PathLike | None = None,
+        num_images: int = 4,
+        box_tolerance: float | None = None,
+        score_tolerance: float | None = None,
+        native_ops: bool = False,
+    ) -> Export:
+        """Writes the model as a SavedModel that needs TensorFlow alone; docs/serving.md shows its use.
+
+        Args:
+            folder: where to; absent or empty.
+            verify: run images through this model and through what was written, and compare.
+            images: for that; files, folders or patterns. None: images of the evaluation data, else drawn ones.
+            eval_data: the data set to take them from.
+            num_images: most images to compare.
+            box_tolerance: largest difference of a box, in pixels of the image; None: 0.05.
+            score_tolerance: largest difference of a score; None: 0.001.
+            native_ops: trace tfdet's custom ops; the model then loads only where their library was loaded first.
+
+        Returns:
+            What was written, and how it differs.
+
+        Raises:
+            UserError: the folder is not empty or cannot be written; `ExportDiffersError`, one of them, where the
+                written model does not find what this one finds.
+
+        Example:
+            >>> model.export("exported").differences[0].missing
+            0
+        """
+        from tfdet.export.run import Compared, export_and_compare, images_to_compare
+        from tfdet.export.saved_model import check_target
+        from tfdet.ops import native
+        from tfdet.predict.float32 import in_float32
+        from tfdet.predict.found import Labels
+        from tfdet.predict.restore import evaluation_folder, evaluation_resize
+
+        if native_ops:
+            native.library()
+        check_target(folder)
+        compared = None
+        if verify:
+            data_dir = evaluation_folder(self.configured(None, {"EvalInput.data_dir": eval_data}))
+            chosen = images_to_compare(images, data_dir, num_images, must_read=eval_data is not None)
+            compared = Compared(*chosen, box_tolerance, score_tolerance)
+        resize = evaluation_resize(self.configuration)
+        labels = Labels(self.classes, self.category_ids, self.detector.mask_paste)
+        with in_float32():
+            return export_and_compare(self.detector, labels, resize, folder, compared, native_ops)
+
+    def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
+        """The configuration with more values.
+
+        Args:
+            bindings: as in `build`.
+            settings: values by gin name, None for those that stay as they are.
+
+        Returns:
+            A new configuration, which has built nothing.
+        """
+        given = {name: value for name, value in (settings or {}).items() if value is not None}
+        lines = [*gin_lines(bindings), *gin_lines(given)]
+        return config.parse(self.configuration.files, [*self.configuration.params, *lines])
+
+    def trained(self, configuration: Configuration, weights: Weights) -> None:
+        """Takes what training left, in place of what the model was."""
+        self._set(configuration, weights)
+
+
+def _parsed(row: Row, bindings: Settings) -> Configuration:
+    """The configuration of a row, all of tfdet imported: a gin file names parts of any package."""
+    _choose_tensorflow()
+    config.register_all()
+    return config.parse(_files(row), gin_lines(bindings))
+
+
+def _files(row: Row) -> list[str]:
+    return [os.fspath(row)] if isinstance(row, (str, os.PathLike)) else [os.fspath(file) for file in row]
+
+
+def _name_of(row: Row) -> str:
+    """What runs and results of the row are called: the first file's name."""
+    files = _files(row)
+    return Path(files[0]).stem if files else "unnamed"
+
+
+def _choose_tensorflow() -> None:
+    """Keras reads its backend once, when it is first imported; a ~/.keras/keras.json may say something else."""
+    keras = sys.modules.get("keras")
+    if keras is None:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors of TensorFlow's C++ part
+    elif keras.config.backend() != "tensorflow":
+        raise UserError(
+            f"Keras runs on {keras.config.backend()} here, tfdet needs TensorFlow: import tfdet first, or set "
+            "KERAS_BACKEND=tensorflow"
+        )

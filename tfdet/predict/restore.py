@@ -1,0 +1,132 @@
+"""Where the weights of a detector come from: the folder of a run, or a file of any program that is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfdet.config import Configuration
+from tfdet.data.resize import Resize
+from tfdet.errors import UserError
+from tfdet.training.run_dir import RunDirectory
+
+
+class Weights(Protocol):
+    """Weights that a detector is still to be filled with.
+
+    Attributes:
+      path: where they come from.
+      classes: class names by class.
+      category_ids: original category ids by class.
+      named: whether `classes` are the names of the data that was trained on.
+    """
+
+    path: str
+    classes: list[str]
+    category_ids: list[int]
+    named: bool
+
+    def fill(self, detector: Any) -> int:
+        """Assigns them to a detector of `len(classes)` classes; returns the training step that they are of."""
+
+    def describe(self, step: int) -> str:
+        """In words, for a person."""
+
+
+class RunWeights:
+    """The weights of a training run.
+
+    Args:
+      model_dir: the run's folder, with `manifest.json` and checkpoints.
+      checkpoint: a step, "best", or None for the newest.
+      raw_weights: the weights as trained, also where the run keeps their moving average.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+
+    named = True
+
+    def __init__(self, model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False):
+        from tfdet.data.manifest import Manifest
+
+        if not (checkpoint in (None, "best") or isinstance(checkpoint, int)):
+            raise UserError(f'checkpoint {checkpoint!r}: give the step of a checkpoint, or "best"')
+        if not RunDirectory(model_dir).manifest.is_file():
+            raise UserError(f"{model_dir} has no manifest.json with the class names: give the folder of a training run")
+        # The run keeps a copy of its training set's manifest; the shards are elsewhere and perhaps gone.
+        manifest = Manifest.load(model_dir, check_shards=False)
+        self.path = os.fspath(model_dir)
+        self.classes, self.category_ids = list(manifest.classes), [int(number) for number in manifest.category_ids]
+        self._checkpoint, self._raw_weights = checkpoint, raw_weights
+
+    def fill(self, detector: Any) -> int:
+        """Assigns them; UserError where there is no such checkpoint, or it is of another detector."""
+        from tfdet.training.checkpoint import restore_detector
+
+        return restore_detector(detector, self.path, self._checkpoint, self._raw_weights)
+
+    def describe(self, step: int) -> str:
+        """In words, for a person."""
+        return f"checkpoint of step {step}"
+
+
+class FileWeights:
+    """The weights of a file, which have to fill a detector whole.
+
+    Args:
+      path: the file; see `tfdet.weights.find_weights`.
+      data_dir: a data set, whose classes they are, in its order; None: the file's own, see
+        `tfdet.weights.sources.classes_of`.
+
+    Raises:
+      UserError: the file cannot be read, or holds no detector.
+    """
+
+    def __init__(self, path: str | os.PathLike, data_dir: str | None = None):
+        from tfdet.data.manifest import Manifest
+        from tfdet.weights import find_weights, read_weights, sources
+
+        file = find_weights(Path(path))
+        arrays: Mapping[str, np.ndarray] = read_weights(file)
+        self.named = data_dir is not None
+        if data_dir is not None:
+            manifest = Manifest.load(data_dir)
+            self.classes, self.category_ids = list(manifest.classes), [int(number) for number in manifest.category_ids]
+        else:
+            known = sources.classes_of(arrays)
+            if known is None:
+                raise UserError(f"{file} holds no detector: no class predictor is in it")
+            self.classes, self.category_ids = list(known.values()), list(known)
+        self.path = os.fspath(path)
+        self._file, self._arrays = str(file), arrays
+
+    def fill(self, detector: Any) -> int:
+        """Assigns them; UserError where they do not fill it. What was read is given up."""
+        from tfdet.weights.load import load_arrays
+
+        load_arrays(detector, self._arrays, self._file, strict=True)
+        self._arrays = {}
+        return 0
+
+    def describe(self, step: int) -> str:
+        """In words, for a person."""
+        return self.path
+
+
+def evaluation_resize(configuration: Configuration) -> Resize:
+    """The resize that a configuration gives to test images.
+
+    Read from the bindings of `EvalInput`, without making one: export and prediction need no data set.
+    """
+    values = (configuration.value(f"EvalInput.{name}") for name in ("short_side", "long_side", "resize"))
+    return Resize(*values).check("EvalInput")
+
+
+def evaluation_folder(configuration: Configuration) -> str | None:
+    """The data set that a configuration evaluates on (`EvalInput.data_dir`), None where it names none."""
+    return configuration.value("EvalInput.data_dir") if configuration.is_bound("EvalInput.data_dir") else None

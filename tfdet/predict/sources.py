@@ -1,0 +1,107 @@
+"""The images that a person names: files, folders and patterns, arrays, PIL images."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from tfdet.data.images import ImageError, read_image, upright_rgb
+from tfdet.errors import UserError
+
+ImageSource: TypeAlias = "str | os.PathLike | np.ndarray | Image.Image"
+"""A file, folder or pattern; an array, RGB uint8 [H, W, 3], or grey, with alpha, of 16 bits; a PIL image of any mode
+but "F". Files and PIL images are turned upright by their EXIF orientation."""
+
+#: What is taken from a folder. A file that is named itself is read whatever its ending.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+def find_images(inputs: Sequence[str]) -> list[str]:
+    """Finds the images that files, folders and patterns name.
+
+    Args:
+      inputs: each a file, a folder (its images, not those of folders inside) or a pattern (`**` goes into folders).
+
+    Returns:
+      Paths, in the order of the inputs, sorted within a folder or pattern, each once. A file that is named itself is
+      among them even when it is not there: reading it will say so.
+
+    Raises:
+      UserError: there is no image.
+    """
+    paths: dict[str, None] = {}
+    for entry in inputs:
+        if os.path.isdir(entry):
+            names = sorted(os.listdir(entry))
+            found = [os.path.join(entry, name) for name in names if name.lower().endswith(EXTENSIONS)]
+        elif os.path.lexists(entry) or not glob.has_magic(entry):
+            found = [entry]
+        else:
+            found = [path for path in sorted(glob.glob(entry, recursive=True)) if os.path.isfile(path)]
+        paths.update(dict.fromkeys(found))
+    if not paths:
+        raise UserError(
+            f"no image found in {', '.join(map(str, inputs))}: give image files, folders of them or patterns"
+        )
+    return list(paths)
+
+
+def named_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    """One image, or several, as a list with folders and patterns replaced by the files in them.
+
+    Raises:
+      UserError: there is no image.
+    """
+    if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
+        images = [images]
+    listed: list[ImageSource] = []
+    for entry in images:
+        listed += find_images([os.fspath(entry)]) if isinstance(entry, (str, os.PathLike)) else [entry]
+    if not listed:
+        raise UserError("no image given: give image files, folders of them, patterns, arrays or PIL images")
+    return listed
+
+
+def read_source(source: ImageSource, index: int = 0) -> np.ndarray:
+    """The pixels of one image.
+
+    Args:
+      source: a file, an array or a PIL image.
+      index: its place among the images given, for messages.
+
+    Returns:
+      uint8 [H, W, 3], RGB; alpha is left out and 16 bits keep their high byte.
+
+    Raises:
+      UserError: it cannot be read, or is none of these.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return read_image(source)
+    try:
+        if isinstance(source, Image.Image):
+            return upright_rgb(source)
+        if hasattr(source, "__array__"):
+            return _rgb_of(np.asarray(source))
+    except ImageError as error:
+        raise UserError(f"image {index} {error}") from None
+    raise UserError(f"image {index} is a {type(source).__name__}: give a file's path, an array or a PIL image")
+
+
+def _rgb_of(array: np.ndarray) -> np.ndarray:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+        raise ImageError(
+            f"is an array of shape {list(array.shape)}: give [H, W, 3], RGB, or [H, W], grey, and several images as a "
+            "list"
+        )
+    if array.dtype == np.uint16:
+        array = array >> 8
+    elif array.dtype != np.uint8:
+        raise ImageError(f"is an array of {array.dtype}: give uint8, 0..255, or uint16")
+    array = array.astype(np.uint8).reshape(*array.shape[:2], channels)[..., :3]
+    return np.ascontiguousarray(np.broadcast_to(array, [*array.shape[:2], 3]))

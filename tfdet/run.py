@@ -1,0 +1,228 @@
+"""`tfdet.train`: from a model to a run, for Python and for the command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfdet.config.lines import Settings
+from tfdet.errors import UserError
+from tfdet.exported_model import DetectingModel
+from tfdet.model import Model
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tfdet.config import Configuration
+    from tfdet.training.observer import Observer
+    from tfdet.weights import LoadReport
+
+_FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of training ended."""
+
+    model_dir: str  # its folder
+    step: int  # steps done in all
+    stopped_by: str | None  # name of the signal that ended it early, or None
+    metrics: Mapping[str, float]  # of the last evaluation; empty without one
+
+
+def train(
+    model: DetectingModel,
+    train_data: str | os.PathLike | None = None,
+    eval_data: str | os.PathLike | None = None,
+    model_dir: str | os.PathLike | None = None,
+    *,
+    evaluate: bool = True,
+    init_weights: str | os.PathLike | None = None,
+    bindings: Settings = None,
+    observers: Sequence[Observer] = (),
+    console: Console | None = None,
+    quiet: bool = False,
+    start_time: float | None = None,
+) -> Run:
+    """Trains a model, or continues the run in `model_dir`; afterwards the model has the weights of the run.
+
+    A model that was loaded starts from its weights. One that was built starts from `init_weights`, from what its row
+    names, or at random. The classes become those of the data.
+
+    Args:
+        model: of `build` or `load`.
+        train_data: folder of the data set to train on; None: what the configuration names.
+        eval_data: folder of the one to evaluate on; None: what the configuration names, if anything.
+        model_dir: folder of the run; None: runs/NAME for a model that was built of the row NAME.
+        evaluate: False does not evaluate, even where a data set for it is named.
+        init_weights: weights to start from, a path or a short name such as "resnet-v1-50".
+        bindings: values in place of the configuration's, as in `build`: {"Trainer.epochs": 12}.
+        observers: told what happens, beside console and TensorBoard.
+        console: where to show it; None: standard output.
+        quiet: shows nothing.
+        start_time: `time.perf_counter()` when the program began, for the time to the first step; None: now.
+
+    Returns:
+        How it ended. After SIGINT or SIGTERM (`stopped_by`) the state is saved, and the same call continues.
+
+    Raises:
+        DivergedError: the loss is not finite.
+        UserError: data, configuration, weights or folder are not as they should be.
+
+    Example:
+        >>> import tfdet
+        >>> model = tfdet.build("tiny.gin", bindings={"Trainer.steps": 2})
+        >>> run = tfdet.train(model, "data/train", "data/val", "runs/tiny", quiet=True)
+        >>> run.step, model.classes
+        (2, ['circle', 'square', 'triangle'])
+    """
+    start_time = time.perf_counter() if start_time is None else start_time
+    if not isinstance(model, Model):
+        raise UserError("an exported model cannot be trained: load the run or the weights that it is of")
+    if model.weights is not None and init_weights is not None:
+        raise UserError(f"the model has the weights of {model.weights.path}: leave init_weights out, or build its row")
+    if model.weights is not None and model_dir is None:
+        raise UserError("model_dir is missing: a new folder, or that of the run itself, which is then continued")
+    folder = os.fspath(model_dir) if model_dir is not None else str(Path("runs") / model.name)
+    starts_from = model.weights is not None and not _is_run(folder)
+    if starts_from and model.weights is not None:
+        init_weights = model.weights.path
+    settings = {
+        "TrainInput.data_dir": train_data,
+        "EvalInput.data_dir": eval_data,
+        "Trainer.init_weights": init_weights,
+    }
+    configuration = model.configured(bindings, settings)
+    from tfdet.predict.restore import RunWeights
+    from tfdet.report.console import ConsoleReport
+    from tfdet.training.checkpoint import latest_step
+
+    report = None if quiet else ConsoleReport(console)
+    with configuration.active(), _globals_as_before():
+        run = _train(model, configuration, folder, evaluate, starts_from, report, observers, start_time)
+    newest = latest_step(folder)
+    if newest is not None:
+        model.trained(configuration, RunWeights(folder, newest))
+    return run
+
+
+def _train(
+    model: Model,
+    configuration: Configuration,
+    folder: str,
+    may_evaluate: bool,
+    starts_from: bool,
+    report: Any,
+    observers: Sequence[Observer],
+    start_time: float,
+) -> Run:
+    """A run by the active configuration; `starts_from`: from the model's weights."""
+    import keras
+
+    from tfdet import weights
+    from tfdet.data.inputs import EvalInput, TrainInput
+    from tfdet.detectors import build_detector
+    from tfdet.evaluate.during_training import EvaluationDuringTraining
+    from tfdet.report.tensorboard import EvaluationReport, TensorBoardReport
+    from tfdet.report.weights_table import load_table
+    from tfdet.training.loop import train as train_detector
+    from tfdet.training.run_dir import RunDirectory
+    from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
+    from tfdet.weights.load import load_arrays
+
+    trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
+    strategy = trainer.prepare()
+    train_input = configuration.build(TrainInput)
+    _check_classes(model, train_input.manifest)
+    evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
+    eval_input = configuration.build(EvalInput) if evaluates else None
+    own: dict[str, Any] = {}
+    if starts_from:
+        own = {variable.path: variable.numpy() for variable in model.detector.variables}
+        keras.utils.set_random_seed(trainer.seed)  # as if nothing had been drawn for the model's own weights
+    with strategy.scope():
+        detector = configuration.build(build_detector, num_classes=len(train_input.manifest.classes))
+    configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+    if report is not None and not evaluates and may_evaluate:
+        report.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
+
+    def load_weights(detector: Any, path: str) -> LoadReport:
+        if starts_from:
+            loaded, _ = load_arrays(detector, own, path)
+        else:
+            try:
+                file = weights.find_weights(path)
+            except UserError as error:
+                raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
+            loaded = weights.load(detector, file)
+        if report is not None:
+            report.console.print(load_table(loaded))
+        return loaded
+
+    files, evaluation = RunDirectory(folder), None
+    if eval_input is not None:
+        pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes)
+        console = None if report is None else report.console
+        evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console)
+    shown = [] if report is None else [report]
+    result = train_detector(
+        detector,
+        train_input,
+        strategy,
+        folder,
+        trainer,
+        schedule,
+        load_weights=load_weights,
+        evaluate=evaluation,
+        observers=[*shown, TensorBoardReport(files.train_events), *observers],
+        start_time=start_time,
+        config=configuration.text(),
+        operative_config=configuration.operative_text(),
+    )
+    return Run(folder, result.step, result.stopped_by, result.metrics)
+
+
+def _is_run(folder: str) -> bool:
+    """Whether training in the folder would continue from a checkpoint."""
+    from tfdet.training.checkpoint import latest_step
+
+    return latest_step(folder) is not None
+
+
+def _check_classes(model: Model, manifest: Any) -> None:
+    """`UserError` where a person built the model for other classes than those of the data."""
+    if model.weights is not None:
+        return
+    has = f"the data set {manifest.name!r} has {len(manifest.classes)}"
+    if model.num_classes not in (None, len(manifest.classes)):
+        raise UserError(
+            f"the model was built for {model.num_classes} classes, {has}: build it without num_classes, or with those"
+        )
+    if model.given_classes is not None and model.given_classes != list(manifest.classes):
+        first = next(pair for pair in zip(model.given_classes, manifest.classes) if pair[0] != pair[1])
+        raise UserError(
+            f"the model was built for other classes than those of the data set {manifest.name!r}, or in another "
+            f"order: {first[0]!r} in place of {first[1]!r}; build it without classes"
+        )
+
+
+@contextlib.contextmanager
+def _globals_as_before() -> Iterator[None]:
+    """What `Trainer.prepare` sets is behind it what it was; seeds alone stay set."""
+    from tensorflow.python.framework import config as determinism  # the way back is not public
+
+    from tfdet.predict.float32 import numerics_as_before
+
+    was_deterministic = determinism.is_op_determinism_enabled()
+    try:
+        with numerics_as_before():
+            yield
+    finally:
+        if not was_deterministic:
+            determinism.disable_op_determinism()

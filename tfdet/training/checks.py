@@ -1,0 +1,48 @@
+"""What is refused before a run begins: values that fit their own part and not each other."""
+
+from __future__ import annotations
+
+from tfdet.config.files import did_you_mean
+from tfdet.errors import UserError
+from tfdet.ops.boxes import CONTINUOUS
+from tfdet.training.evaluation import Evaluation
+from tfdet.training.trainer import Trainer
+
+
+def check_boxes(detector, train_input) -> None:
+    """`UserError` where the boxes of the training data are not what the detector takes them for.
+
+    Args:
+        detector: with `convention`, one of `ops.boxes`.
+        train_input: with `profile`, by which boxes are clipped: "continuous" leaves continuous ones.
+    """
+    continuous = detector.convention == CONTINUOUS
+    if continuous != (train_input.profile == "continuous"):
+        wanted = "'continuous'" if continuous else "'first_release' or 'later_revision'"
+        raise UserError(
+            f"TrainInput.profile is {train_input.profile!r}, but the detector's boxes are {detector.convention}: "
+            f"set it to {wanted}"
+        )
+
+
+def check_best_metric(trainer: Trainer, evaluation: Evaluation | None) -> list[str]:
+    """`UserError` where no evaluation will ever give `Trainer.best_metric`.
+
+    Args:
+        trainer: the hyper-parameters.
+        evaluation: of the run; None where it does not evaluate.
+
+    Returns:
+        Warnings: without an evaluation the name is not looked up, and a changed one is a wish that is not met.
+    """
+    name = trainer.best_metric
+    if evaluation is None:
+        changed = name != Trainer.best_metric
+        return [f"Trainer.best_metric = {name!r} does nothing: this run does not evaluate"] if changed else []
+    if name not in evaluation.metric_names:
+        figures = ", ".join(figure for figure in evaluation.metric_names if "/" not in figure)
+        raise UserError(
+            f"Trainer.best_metric = {name!r}: the evaluation of this detector on this data set gives no such figure."
+            f"{did_you_mean(name, evaluation.metric_names)} It gives {figures}"
+        )
+    return []

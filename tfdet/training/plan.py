@@ -1,0 +1,54 @@
+"""How long a run is, and what is due after which of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfdet.training.schedule import Schedule
+from tfdet.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The size of a run, and its calendar. Steps are counted from 1 and number the whole run, not this call of it."""
+
+    replicas: int  # in sync
+    virtual_replicas: int  # of the whole recipe: micro-batches are what so many more replicas would have had
+    total_batch: int  # images of an update
+    steps_per_epoch: int
+    total_steps: int
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: int | None
+
+    @classmethod
+    def make(cls, train_input, strategy: tf.distribute.Strategy, trainer: Trainer, schedule: Schedule) -> RunPlan:
+        """The plan of a run; the arguments are those of `train`."""
+        replicas = strategy.num_replicas_in_sync
+        virtual_replicas = replicas * trainer.accumulate
+        steps_per_epoch = train_input.steps_per_epoch(virtual_replicas)
+        return cls(
+            replicas,
+            virtual_replicas,
+            train_input.images_per_replica * virtual_replicas,
+            steps_per_epoch,
+            trainer.total_steps(steps_per_epoch, schedule.length_factor),
+            trainer.log_every,
+            trainer.checkpoint_every,
+            trainer.evaluate_every,
+        )
+
+    def steps_to_next_event(self, step: int) -> int:
+        """Steps from `step` to the next one after which something is due; the end of the run is left out."""
+        periods = (self.log_every, self.checkpoint_every, self.evaluate_every)
+        return min(period - step % period for period in periods if period)
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is due after `step`: also wherever an evaluation is, which may be interrupted."""
+        return step % self.checkpoint_every == 0 or self.evaluates(step)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether an evaluation is due after `step`."""
+        return step >= self.total_steps or bool(self.evaluate_every and step % self.evaluate_every == 0)
