@@ -198,7 +198,7 @@ def test_tensors_and_frozen_ones_are_simpledets(overlay, first_number):
     from tfdet.training.trainer import Trainer
     from tfdet.training.variables import select_trained
 
-    trained = {sources[v.path] for v in select_trained(detector, Trainer().frozen)}
+    trained = {sources[v.path] for v in select_trained(detector, configuration.build(Trainer).frozen)}
     frozen = {name for name in mask if name not in trained}
     kinds = ("weight", "bias")
     assert frozen == ({f"arg:mask_fcn_conv0_{kind}" for kind in kinds} if first_number == 0 else set())

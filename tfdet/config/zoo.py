@@ -15,8 +15,6 @@ from tfdet.errors import ParameterError, UserError
 
 Percent = Annotated[float, Range(least=0, most=100)]
 
-Percent = Annotated[float, Range(least=0, most=100)]
-
 
 @configurable(denylist=["name"])
 @dataclasses.dataclass(frozen=True)
