@@ -99,7 +99,7 @@ LEARN_JOBS ?= 1
 LEARN_DIR ?= runs/learn
 
 learn: $(STAMP) try-ops
-	$(BIN)/tfdet learn $(LEARN) --folder=$(LEARN_DIR) --jobs=$(LEARN_JOBS) $(if $(LEARN_STEPS),--steps=$(LEARN_STEPS))
+	$(BIN)/python scripts/learn.py $(LEARN) --folder=$(LEARN_DIR) --jobs=$(LEARN_JOBS) $(if $(LEARN_STEPS),--steps=$(LEARN_STEPS))
 
 CALLS ?= 20000
 FUZZ_FLAGS := -std=c++17 -O1 -g -fno-math-errno -fno-trapping-math -ffp-contract=off -fsanitize=address,undefined \

@@ -49,7 +49,7 @@ class DetectingModel:
             UserError: an image cannot be read, or is none.
 
         Example:
-            >>> (found,) = model.predict("pictures/street.png", score_threshold=0.5)
+            >>> (found,) = model.predict("pictures/street.jpg", score_threshold=0.5)
             >>> found.boxes.dtype, found.boxes.shape[1]
             (dtype('float32'), 4)
         """
@@ -79,7 +79,7 @@ class ExportedModel(DetectingModel):
     Example:
         >>> import tfdet
         >>> exported = tfdet.load("serving/shapes")
-        >>> len(exported.predict("pictures/street.png"))
+        >>> len(exported.predict("pictures/street.jpg"))
         1
     """
 

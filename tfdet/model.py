@@ -117,7 +117,7 @@ def list_models() -> list[zoo.Row]:
     Example:
         >>> import tfdet
         >>> [row.box_ap for row in tfdet.list_models() if row.name == "faster_r50v1_fpn"]
-        [36.6]
+        [36.5]
     """
     return zoo.zoo_rows(program=None)
 
@@ -318,6 +318,32 @@ class Model(DetectingModel):
         labels = Labels(self.classes, self.category_ids, self.detector.mask_paste)
         with in_float32():
             return export_and_compare(self.detector, labels, resize, folder, compared, native_ops)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the weights to a file, which `load` takes with the row, and `Trainer.init_weights` too.
+
+        Args:
+            path: ends in .safetensors, tfdet's own format, or in .params, a checkpoint of SimpleDet.
+
+        Raises:
+            UserError: it cannot be written, or SimpleDet has no such detector.
+
+        Example:
+            >>> model.save("shapes.safetensors")
+            >>> tfdet.load("shapes.safetensors", row="tiny.gin").num_classes
+            3
+        """
+        from tfdet.weights import own_format, write_params
+        from tfdet.weights.to_simpledet import to_simpledet
+
+        if not os.fspath(path).endswith((".safetensors", ".params")):
+            raise UserError(f"{path}: the name must end in .safetensors or .params")
+        detector = self.detector
+        if os.fspath(path).endswith(".params"):
+            write_params(path, to_simpledet(detector))
+        else:
+            paths, name_map = [variable.path for variable in detector.weights], own_format.name_map(detector, {})
+            own_format.write(path, detector, paths, name_map, self.describe())
 
     def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
         """The configuration with more values.

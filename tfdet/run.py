@@ -127,8 +127,8 @@ def _train(
     from tfdet import weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
-    from tfdet.evaluate.during_training import EvaluationDuringTraining
-    from tfdet.report.tensorboard import EvaluationReport, TensorBoardReport
+    from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
+    from tfdet.report.tensorboard import TensorBoardReport
     from tfdet.report.weights_table import load_table
     from tfdet.training.loop import train as train_detector
     from tfdet.training.run_dir import RunDirectory

@@ -32,8 +32,10 @@ def test_the_command_lists_one_programs_rows(capsys):
     assert main(["zoo", "--program", "torchvision", "--results", "none.jsonl"]) == 0
     shown = capsys.readouterr().out
     assert "published by torchvision" in shown and shown.count("_r50_fpn") == 3 and "36.4" in shown
-    assert main(["zoo", "--program", "torchvision", "--check"]) == 2
-    assert "--check and --write are for SimpleDet's rows" in capsys.readouterr().err
+    assert main(["zoo", "detectron2/mask_rcnn_r50_c4", "--results", "none.jsonl"]) == 0
+    assert "published by Detectron2" in capsys.readouterr().out
+    assert main(["zoo", "--program", "torchvision", "--write", "zoo.md"]) == 2
+    assert "the figures of SimpleDet's rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,10 @@ def device() -> str:
 
 def command() -> str:
     """The command line of this process, as one would type it in the repository."""
-    name = Path(sys.argv[0]).stem
-    words = sys.argv[1:]
-    program = ["tfdet"] if name in ("tfdet", "__main__") else ["python", f"scripts/{name}.py"]
+    script, words = Path(sys.argv[0]), sys.argv[1:]
+    program = ["tfdet"]
+    if script.resolve().parent.name == "tools":
+        program = ["python", "-m", f"tools.{script.stem}"]
+    elif script.stem not in ("tfdet", "__main__"):
+        program = ["python", f"scripts/{script.stem}.py"]
     return shlex.join([*program, *words])

@@ -33,7 +33,7 @@ minival (the images of val2017); 1080Ti, in half precision Titan V. The columns 
 are empty where nobody did. Parameters are all numbers of all variables, statistics of BN included. Multiply-adds are
 those of convolutions and matrix products of one image of 800x1333 in testing. "Two steps checked": the full-size model
 took two training steps on small images with finite losses, had as many tensors as SimpleDet's checkpoint and the same
-frozen, was restored, exported and verified (`tfdet zoo --check`).
+frozen, was restored, exported and verified (`python -m tools.check_rows ROW`).
 """
 
 
@@ -59,7 +59,8 @@ def cells(row: Row, records: Sequence[dict[str, Any]]) -> list[str]:
 
 def table(rows: Sequence[Row], records: Sequence[dict[str, Any]]) -> Table:
     """The table for the console."""
-    shown = Table(title=f"Model zoo: published by {rows[0].program}; from parameters on measured here")
+    programs = " and ".join(dict.fromkeys(row.program for row in rows))
+    shown = Table(title=f"Model zoo: published by {programs}; from parameters on measured here")
     filled = [cells(row, records) for row in rows]
     # A column that is empty for every row would only take the others' width.
     kept = [number for number in range(len(COLUMNS)) if any(row[number] for row in filled)]

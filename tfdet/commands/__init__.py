@@ -15,7 +15,8 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from tfdet import __version__
 from tfdet.commands.flags import DATA_FLAGS
@@ -47,8 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
       on stderr; any other exception is left to Python, with its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return _guarded(lambda: _main(arguments))
+
+
+def run_module(module: ModuleType, prog: str, argv: Sequence[str] | None = None) -> int:
+    """Runs a module with `add_arguments` and `run` that is no command of `tfdet`: a tool of the source tree.
+
+    Args:
+      module: its docstring is the help.
+      prog: what the help calls it.
+      argv: its arguments; default `sys.argv[1:]`.
+
+    Returns:
+      The exit code, as of `main`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _guarded(lambda: _run(module, prog, arguments))
+
+
+def _guarded(run: Callable[[], int]) -> int:
     try:
-        return _main(arguments)
+        return run()
     except KeyboardInterrupt:
         print("tfdet: interrupted", file=sys.stderr)
         return EXIT_KEYBOARD
@@ -105,18 +125,21 @@ def _main(arguments: list[str]) -> int:
     name = arguments[0].replace("-", "_")
     if name not in names:
         raise UserError(f"no command {arguments[0]!r}.{did_you_mean(name, names)} Commands: {', '.join(names)}.")
+    return _run(importlib.import_module(f"{__name__}.{name}"), f"tfdet {name}", arguments[1:])
+
+
+def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     # Keras reads this once, when it is first imported; a ~/.keras/keras.json may say something else.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors of TensorFlow's C++ part
-    module = importlib.import_module(f"{__name__}.{name}")
     parser = argparse.ArgumentParser(
-        prog=f"tfdet {name}",
+        prog=prog,
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(arguments[1:])) or EXIT_OK
+    return module.run(parser.parse_args(arguments)) or EXIT_OK
 
 
 def _top_parser(names: list[str]) -> argparse.ArgumentParser:

@@ -2,7 +2,6 @@
 
 `train` takes steps as training would, on random pictures or on a data set, and then measures the parts of a step;
 `inference` detects on random pictures or on a data set. Both take the configuration of a gin file, or of a run.
-`torchvision` takes the same steps with torchvision's R50-FPN detectors, where torch and torchvision are installed.
 `ops` runs each op at a detector's sizes, by the custom op, by TensorFlow's own ops, and where torch and torchvision are
 installed by torchvision's CPU operator.
 """
@@ -37,18 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inference.add_argument("--num_classes", type=int, default=80, metavar="C", help="without a run (default 80)")
     inference.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch (default 1)")
     _add_measuring(inference, "batches")
-    _add_torchvision(what.add_parser("torchvision", help="torchvision's detectors, to compare", allow_abbrev=False))
-
-
-def _add_torchvision(parser: argparse.ArgumentParser) -> None:
-    from tfdet.bench.peer import MODELS
-
-    parser.add_argument("model", choices=MODELS, help="all R50-FPN, with random weights")
-    parser.add_argument("--inference", action="store_true", help="detection in place of training steps")
-    parser.add_argument("--short_side", type=int, default=800, metavar="N", help="of the images (default 800)")
-    parser.add_argument("--long_side", type=int, default=1333, metavar="N", help="of the images (default 1333)")
-    parser.add_argument("--batch", type=int, default=2, metavar="N", help="images in a batch (default 2)")
-    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="measured batches (default 10)")
 
 
 def _add_measuring(parser: argparse.ArgumentParser, unit: str) -> None:
@@ -62,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
     """Measures, prints a table and writes it where asked to."""
     from tfdet.errors import UserError
 
-    for flag in ("repeats", "batch", "num_classes", "short_side", "long_side"):
+    for flag in ("repeats", "batch", "num_classes"):
         if getattr(args, flag, 1) < 1:
             raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
-    return {"ops": _ops, "train": _train, "inference": _inference, "torchvision": _torchvision}[args.what](args)
+    return {"ops": _ops, "train": _train, "inference": _inference}[args.what](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -96,17 +83,6 @@ def _inference(args: argparse.Namespace) -> int:
         configuration, args.model_dir, bool(args.eval_data), args.num_classes, args.batch, args.repeats
     )
     return _show(Console(soft_wrap=True), "inference speed", flags.row_name(args), figures, args.results)
-
-
-def _torchvision(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from tfdet.bench.peer import benchmark_torchvision
-
-    what = "inference" if args.inference else "train"
-    sides = args.short_side, args.long_side
-    figures = benchmark_torchvision(what, args.model, *sides, args.batch, args.repeats)
-    return _show(Console(soft_wrap=True), f"{what} speed", f"torchvision {args.model} R50-FPN", figures, None)
 
 
 def _show(console, kind: str, row: str, figures: dict, results: str | None) -> int:

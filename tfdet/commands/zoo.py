@@ -1,7 +1,7 @@
 """List the model zoo: what SimpleDet, or another program, published of each row, and what was measured with tfdet.
 
-Measured figures come from a results file that `tfdet evaluate --results`, `tfdet benchmark ... --results` and the flags
---sizes and --check of this command append to. What nobody measured stays empty.
+Measured figures come from a results file that `tfdet evaluate --results`, `tfdet benchmark ... --results` and the flag
+--sizes of this command append to. What nobody measured stays empty.
 """
 
 from __future__ import annotations
@@ -22,19 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--program",
         choices=("SimpleDet", "Detectron2", "torchvision"),
         default="SimpleDet",
-        help="whose rows (default: %(default)s; --check and --write are for SimpleDet's)",
+        help="whose rows, where none are named (default: %(default)s)",
     )
     parser.add_argument(
         "--results", default=_RESULTS, metavar="FILE.jsonl", help="the results file (default: %(default)s)"
     )
     parser.add_argument(
         "--sizes", action="store_true", help="count parameters and multiply-adds first: builds each model"
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="check each row first: two training steps of the full-size model on small drawn images, frozen tensors "
-        "compared with SimpleDet's, restored, exported, verified",
     )
     parser.add_argument("--write", metavar="FILE.md", help="write the table to this markdown file as well")
 
@@ -47,20 +41,20 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.config.zoo import zoo_rows
     from tfdet.errors import UserError
 
-    if args.program != "SimpleDet" and (args.check or args.write):
-        raise UserError(f"--check and --write are for SimpleDet's rows, not for {args.program}'s.")
-    rows = zoo_rows(program=args.program)
+    rows = zoo_rows(program=None if args.rows else args.program)
     names = [row.name for row in rows]
     for name in args.rows:
         if name not in names:
             raise UserError(f"there is no zoo row {name}.{did_you_mean(name, names)} There are: {', '.join(names)}")
     chosen = [row for row in rows if not args.rows or row.name in args.rows]
+    if args.write and any(row.program != "SimpleDet" for row in chosen):
+        raise UserError("--write explains the figures of SimpleDet's rows: name no others with it.")
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
     failed = []
-    if args.sizes or args.check:
-        failed = _measure(args, [row.name for row in chosen], console)
+    if args.sizes:
+        failed = _measure(args.results, [row.name for row in chosen])
 
     from tfdet.bench import zoo_table
     from tfdet.bench.results import read_results
@@ -73,30 +67,15 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_CHECK_FAILED if failed else EXIT_OK
 
 
-def _measure(args: argparse.Namespace, names: list[str], console) -> list[str]:
-    """Measures rows, each of several in a process of its own to free memory; the names of those that failed."""
+def _measure(results: str, names: list[str]) -> list[str]:
+    """Counts rows, each of several in a process of its own to free memory; the names of those that failed."""
     if len(names) > 1:
-        flags = [flag for flag in ("--sizes", "--check") if getattr(args, flag[2:])]
-        command = [sys.executable, "-m", "tfdet", "zoo", "--program", args.program, "--results", args.results, *flags]
+        command = [sys.executable, "-m", "tfdet", "zoo", "--results", results, "--sizes"]
         return [name for name in names if subprocess.run([*command, name], check=False).returncode]
     from tfdet.bench.results import append_result
-    from tfdet.errors import UserError
 
     (name,) = names
-    if args.sizes:
-        append_result(args.results, "model", name, **_size(name))
-    if args.check:
-        from tfdet.bench.row_check import check_row
-        from tfdet.config import register_all
-
-        register_all()
-        try:
-            figures = check_row(name)
-        except UserError as error:
-            console.print(f"[red]{name}: FAILED: {error}", highlight=False)
-            return [name]
-        append_result(args.results, "check", name, **figures)
-        console.print(f"{name}: {figures}", highlight=False)
+    append_result(results, "model", name, **_size(name))
     return []
 
 

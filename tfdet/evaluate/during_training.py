@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfdet.evaluate.coco import METRIC_NAMES
 from tfdet.evaluate.run import EvalResult, check_classes, evaluate
 from tfdet.predict.predictors import detect_function
+from tfdet.report.drawing import draw_detections
+from tfdet.report.tensorboard import EventWriter
 from tfdet.training.evaluation import Evaluation
 
 _NUM_PICTURES = 8
+_DRAWN_FROM = 0.3  # score of a detection in a picture
 
 
 class EvaluationDuringTraining(Evaluation):
@@ -19,7 +23,7 @@ class EvaluationDuringTraining(Evaluation):
     Args:
       detector: a model with `detect` and `num_classes`.
       eval_input: an `EvalInput`.
-      report: called with the step and what was found, such as a `report.tensorboard.EvaluationReport`.
+      report: called with the step and what was found, such as an `EvaluationReport`.
       console: a `rich.console.Console` for the progress bar; None: no bar.
       num_pictures: images whose detections are kept for `report`.
 
@@ -67,3 +71,33 @@ class EvaluationDuringTraining(Evaluation):
         if self._report:
             self._report(step, result)
         return result.scalars()
+
+
+class EvaluationReport:
+    """Writes what an evaluation found to one folder: its figures, and pictures with truth and detections.
+
+    Args:
+        folder: such as `RunDirectory.eval_events`.
+        classes: class names by class.
+    """
+
+    def __init__(self, folder: str | os.PathLike, classes: Sequence[str]):
+        self._events, self._classes = EventWriter(folder), classes
+
+    def __call__(self, step: int, result: EvalResult) -> None:
+        """Args: step, of the training; result, of its evaluation."""
+        self._events.scalars(step, result.scalars())
+        for index, sample in enumerate(result.samples):
+            picture = draw_detections(
+                sample.image,
+                sample.boxes,
+                sample.classes,
+                sample.scores,
+                self._classes,
+                score_threshold=_DRAWN_FROM,
+                gt_boxes=sample.gt_boxes,
+                gt_classes=sample.gt_classes,
+                masks=sample.masks,
+            )
+            self._events.images(step, f"detections/{index}", picture[None])
+        self._events.flush()

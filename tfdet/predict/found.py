@@ -56,7 +56,7 @@ class Found:
         path: the file of the image; None where it came otherwise.
 
     Example:
-        >>> found = model.predict("pictures/street.png")[0]
+        >>> found = model.predict("pictures/street.jpg")[0]
         >>> found.boxes.shape == (len(found), 4)
         True
         >>> found.above(0.5).draw().save("street_found.jpg")

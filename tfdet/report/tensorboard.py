@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from tfdet.evaluate.run import EvalResult
 from tfdet.training.observer import Observer, Progress
-
-_DRAWN_FROM = 0.3  # score of a detection in a picture
 
 
 class EventWriter:
@@ -62,38 +59,6 @@ class EventWriter:
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(self._folder)
         return self._writer
-
-
-class EvaluationReport:
-    """Writes what an evaluation found to one folder: its figures, and pictures with truth and detections.
-
-    Args:
-        folder: such as `RunDirectory.eval_events`.
-        classes: class names by class.
-    """
-
-    def __init__(self, folder: str | os.PathLike, classes: Sequence[str]):
-        self._events, self._classes = EventWriter(folder), classes
-
-    def __call__(self, step: int, result: EvalResult) -> None:
-        """Args: step, of the training; result, of its evaluation."""
-        from tfdet.report.drawing import draw_detections
-
-        self._events.scalars(step, result.scalars())
-        for index, sample in enumerate(result.samples):
-            picture = draw_detections(
-                sample.image,
-                sample.boxes,
-                sample.classes,
-                sample.scores,
-                self._classes,
-                score_threshold=_DRAWN_FROM,
-                gt_boxes=sample.gt_boxes,
-                gt_classes=sample.gt_classes,
-                masks=sample.masks,
-            )
-            self._events.images(step, f"detections/{index}", picture[None])
-        self._events.flush()
 
 
 class TensorBoardReport(Observer):

@@ -1,4 +1,4 @@
-"""`tfdet learn` without the training: its commands, order, logs and verdict."""
+"""`scripts/learn.py` without the training: its commands, order, logs and verdict."""
 
 import json
 import threading
@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from tfdet import commands
-from tfdet.bench import learning
 from tfdet.bench.results import read_results
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR, UserError
+from tools import learning
 
 FIGURES = {"cascade": 0.8, "mask": 0.7, "retina": 0.3}
 
@@ -51,13 +51,13 @@ def test_every_family_is_trained_evaluated_and_recorded_in_order(called, tmp_pat
 
 def test_the_exit_code_says_who_did_not_learn(called, tmp_path, capsys):
     write = [f"--folder={tmp_path}", f"--write={tmp_path / 'learn.md'}"]
-    assert commands.main(["learn", "cascade", "retina", *write]) == EXIT_CHECK_FAILED
+    assert commands.run_module(learning, "learn.py", ["cascade", "retina", *write]) == EXIT_CHECK_FAILED
     assert "AP below 0.6: retina" in capsys.readouterr().out
     assert "| 80.0 |" in (tmp_path / "learn.md").read_text() and "| 30.0 |" in (tmp_path / "learn.md").read_text()
-    assert commands.main(["learn", "cascade", f"--folder={tmp_path / 'b'}", "--jobs=2"]) == EXIT_OK
-    assert commands.main(["learn", "retina", f"--folder={tmp_path / 'c'}", "--steps=3"]) == EXIT_OK
+    assert commands.run_module(learning, "learn.py", ["cascade", f"--folder={tmp_path / 'b'}", "--jobs=2"]) == EXIT_OK
+    assert commands.run_module(learning, "learn.py", ["retina", f"--folder={tmp_path / 'c'}", "--steps=3"]) == EXIT_OK
     for wrong in (["cascad"], ["--steps=0"], ["--jobs=0"]):
-        assert commands.main(["learn", *wrong, f"--folder={tmp_path}"]) == EXIT_USER_ERROR
+        assert commands.run_module(learning, "learn.py", [*wrong, f"--folder={tmp_path}"]) == EXIT_USER_ERROR
 
 
 def test_a_command_that_fails_is_named_with_its_log(tmp_path):

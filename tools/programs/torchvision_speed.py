@@ -1,4 +1,6 @@
-"""Times torchvision's detectors on CPUs: a program of its own, without tfdet and TensorFlow. Called by `bench.peer`:
+"""Times torchvision's detectors on CPUs: a program of its own, without tfdet and TensorFlow.
+
+tools/benchmark_torchvision.py calls it:
 
     python torchvision_speed.py WHAT MODEL SHORT_SIDE LONG_SIDE IMAGES REPEATS
 

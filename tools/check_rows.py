@@ -1,8 +1,16 @@
-"""Whether a zoo row works as a whole: two training steps at full size, its frozen tensors, restoring, exporting."""
+"""Checks that zoo rows work as a whole: two training steps at full size, frozen tensors, restoring, exporting.
+
+    python -m tools.check_rows [ROW...] [--results docs/results.jsonl]
+
+Of several rows each is checked in a process of its own, which gives its memory back.
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from tfdet import config
-from tfdet.errors import UserError
-from tfdet.training.observer import Observer
+from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 
 IMAGE = (96, 128)
 _OVERRIDES = (
@@ -63,12 +70,37 @@ _FIXED = ("conv0", "stage1", "gamma", "beta")
 """SimpleDet's fixed_param: what is frozen has one of these in its name (config/*.py; nothing in the SyncBN row)."""
 
 
-class _Losses(Observer):
-    def __init__(self):
-        self.totals: list[float] = []
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="rows by name, such as faster_r50v1_c4 (default: all)")
+    parser.add_argument("--results", metavar="FILE.jsonl", help="append the figures to this file (see `tfdet zoo`)")
 
-    def progressed(self, progress) -> None:
-        self.totals.append(progress.total)
+
+def run(args: argparse.Namespace) -> int:
+    """Checks, and says of each row what came out."""
+    from tfdet.bench.results import append_result
+
+    rows = args.rows or sorted(TENSORS)
+    if unknown := [row for row in rows if row not in TENSORS]:
+        raise UserError(f"there is no zoo row {unknown[0]}. There are: {', '.join(sorted(TENSORS))}")
+    if len(rows) > 1:
+        flags = [f"--results={args.results}"] if args.results else []
+        command = [sys.executable, "-m", "tools.check_rows"]
+        failed = [row for row in rows if subprocess.run([*command, row, *flags], check=False).returncode]
+        print(
+            f"{len(rows) - len(failed)} of {len(rows)} rows passed; failed: {', '.join(failed) or 'none'}"
+        )
+        return EXIT_CHECK_FAILED if failed else EXIT_OK
+    config.register_all()
+    try:
+        figures = check_row(rows[0])
+    except UserError as error:
+        print(f"{rows[0]}: FAILED: {error}")
+        return EXIT_CHECK_FAILED
+    print(f"{rows[0]}: {figures}")
+    if args.results:
+        append_result(args.results, "check", rows[0], **figures)
+    return EXIT_OK
 
 
 def check_row(name: str) -> dict[str, Any]:
@@ -102,10 +134,18 @@ def _check(name: str, configuration, data: str, run: str, exported: str) -> dict
     from tfdet.predict.predictors import CheckpointPredictor
     from tfdet.predict.restore import evaluation_resize
     from tfdet.training.loop import train
+    from tfdet.training.observer import Observer
     from tfdet.training.schedule import Schedule
     from tfdet.training.trainer import Trainer
 
-    trainer, schedule, losses = Trainer(), Schedule(), _Losses()
+    class Losses(Observer):
+        def __init__(self):
+            self.totals: list[float] = []
+
+        def progressed(self, progress) -> None:
+            self.totals.append(progress.total)
+
+    trainer, schedule, losses = Trainer(), Schedule(), Losses()
     strategy, train_input = trainer.prepare(), TrainInput()
     with strategy.scope():
         detector = build_detector(num_classes=80)
@@ -175,3 +215,9 @@ def _counts(name: str, detector, trainer) -> dict[str, int]:
     if frozen != expected:
         raise UserError(f"{name}: frozen here and not in SimpleDet, or the other way: {sorted(frozen ^ expected)[:5]}")
     return {"arg_tensors": found[0], "aux_tensors": found[1], "frozen_arg_tensors": len(frozen)}
+
+
+if __name__ == "__main__":
+    from tfdet.commands import run_module
+
+    sys.exit(run_module(sys.modules[__name__], "check_rows.py"))

@@ -1,0 +1,198 @@
+"""`load` and `build`, and what their models do."""
+
+from __future__ import annotations
+
+import json
+
+import gin
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import tfdet
+from tests.door.conftest import BINDINGS
+from tfdet.data.images import read_image
+from tfdet.data.manifest import Manifest
+from tfdet.errors import UserError
+from tfdet.export.run import ExportDiffersError
+from tfdet.export.saved_model import decode_image
+from tfdet.export.verify import images_of_records
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
+
+CLASSES = ["circle", "square", "triangle"]
+STREET = "pictures/street.jpg"
+RETINA = {"WIDTH": 0.0625, "EvalInput.short_side": 64, "EvalInput.long_side": 80}
+
+
+def same(one, other):
+    """Whether two `Found` are equal to the last bit."""
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("boxes", "scores", "class_ids"))
+
+
+def test_two_rows_in_one_process_do_not_know_of_each_other(here):
+    assert not gin.config._CONFIG
+    first = tfdet.build("tiny.gin", 3, bindings=BINDINGS)
+    second = tfdet.build("learn/retina.gin", classes=["a", "b"], bindings=RETINA)
+    assert (type(first.detector).__name__, type(second.detector).__name__) == ("TwoStageDetector", "RetinaDetector")
+    alone = first.predict(STREET, score_threshold=0), second.predict(STREET, score_threshold=0)
+    assert len(alone[0][0]) > 0 and second.classes == ["a", "b"] and first.num_classes == 3
+    for _ in range(2):
+        assert same(first.predict(STREET, score_threshold=0)[0], alone[0][0])
+        assert same(second.predict(STREET, score_threshold=0)[0], alone[1][0])
+    assert first.configuration.value("EvalInput.short_side") == second.configuration.value("EvalInput.short_side") == 64
+    assert not gin.config._CONFIG and not gin.config._OPERATIVE_CONFIG
+
+
+def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained):
+    expected = trained.predict(STREET, score_threshold=0)[0]
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    allow_tensor_float_32(True)
+    seen = []
+    try:
+        model = tfdet.load("runs/shapes")
+        inner = model.predictor.detect
+
+        def watched(*arguments):
+            seen.append((keras.config.dtype_policy().name, tf.config.experimental.tensor_float_32_execution_enabled()))
+            return inner(*arguments)
+
+        model.predictor._detect_views = lambda views: watched(*views[0])
+        assert same(model.predict(STREET, score_threshold=0)[0], expected)
+        assert model.detector.backbone.compute_dtype == "float32"
+        assert keras.config.dtype_policy().name == "mixed_float16"
+        assert tf.config.experimental.tensor_float_32_execution_enabled()
+    finally:
+        allow_tensor_float_32(False)
+    assert seen == [("float32", False)]
+
+
+def test_images_come_as_files_folders_arrays_and_pil_images(here, trained):
+    pixels = read_image(STREET)
+    results = trained.predict([STREET, pixels, Image.fromarray(pixels), "pictures/*_0000*.jpg"], score_threshold=0)
+    assert results[0].path == STREET and results[1].path is None and len(results) > 3
+    assert same(results[0], results[1]) and same(results[0], results[2])
+    assert len(trained.predict("pictures")) == len(list((here / "pictures").iterdir()))
+    with pytest.raises(UserError, match="image 1 is a dict"):
+        trained.predict([STREET, {}])
+    with pytest.raises(UserError, match="cannot read image absent.jpg"):
+        trained.predict("absent.jpg")
+    with pytest.raises(UserError, match="score_threshold must be from 0 to 1. Received: 30"):
+        trained.predict(STREET, score_threshold=30)
+
+
+def test_what_is_found_is_what_evaluation_measures(here, trained):
+    result = trained.evaluate("data/val")
+    assert result.num_images == 6 and set(result.metrics) >= {"AP", "AP50"} and result.data == "shapes_val"
+    ids = Manifest.load("data/val").load_index().image_id
+    images = [decode_image(tf.constant(encoded)).numpy() for encoded in images_of_records("data/val", 6)]
+    found = trained.predict(images, score_threshold=0)
+    records = [record for image_id, one in zip(ids, found, strict=True) for record in one.to_coco(image_id)]
+    assert records and records == result.detections
+    assert trained.evaluate(max_images=2).num_images == 2, "the run names a data set"
+    with pytest.raises(UserError, match="max_images must be at least 1"):
+        trained.evaluate("data/val", max_images=0)
+
+
+def test_an_export_detects_and_is_measured_as_its_model(here, trained, exported):
+    assert exported.classes == CLASSES and exported.category_ids == trained.category_ids
+    one, other = (model.predict(STREET, score_threshold=0)[0] for model in (trained, exported))
+    np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
+    result, expected = exported.evaluate("data/val", num_samples=2), trained.evaluate("data/val")
+    assert len(result.detections) == len(expected.detections) and len(result.samples) == 2
+    for ours, theirs in zip(result.detections, expected.detections):
+        np.testing.assert_allclose(ours["bbox"], theirs["bbox"], atol=1.0)  # clipped at the border
+        assert ours["image_id"] == theirs["image_id"] and ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
+    assert result.metrics["AR100"] == pytest.approx(expected.metrics["AR100"], abs=0.05)
+    for refused in (lambda: exported.export("x"), lambda: exported.save("x.safetensors"), exported.evaluate):
+        with pytest.raises(UserError):
+            refused()
+    with pytest.raises(UserError, match="an exported model cannot be trained"):
+        tfdet.train(exported, "data/train")
+
+
+def test_an_export_that_differs_is_an_error_with_the_figures(here, trained, tmp_path):
+    with pytest.raises(ExportDiffersError, match="does not find what the model finds") as caught:
+        trained.export(tmp_path / "out", score_tolerance=-1.0, num_images=1)
+    assert [entry.signature for entry in caught.value.export.differences][0] == "image_bytes"
+    with pytest.raises(UserError, match="not empty"):
+        trained.export(tmp_path / "out")
+    with pytest.raises(UserError, match="num_images must be at least 1"):
+        trained.export(tmp_path / "other", num_images=0)
+
+
+def test_weights_of_a_file_need_their_row(here, trained, tmp_path):
+    for name in ("mine.safetensors", "mine.params"):
+        trained.save(tmp_path / name)
+        model = tfdet.load(tmp_path / name, row="tiny.gin", bindings=BINDINGS)
+        assert model.classes == ["class 1", "class 2", "class 3"]
+        assert same(model.predict(STREET, score_threshold=0)[0], trained.predict(STREET, score_threshold=0)[0])
+        with pytest.raises(UserError, match="the row of these weights"):
+            tfdet.load(tmp_path / name)
+    named = tfdet.load(tmp_path / "mine.params", "tiny.gin", bindings={"EvalInput.data_dir": "data/val"})
+    assert named.classes == CLASSES
+    with pytest.raises(UserError, match="must end in .safetensors or .params"):
+        trained.save(tmp_path / "mine.h5")
+
+
+def test_average_and_raw_weights_differ(here, trained):
+    raw, best = tfdet.load("runs/shapes", raw_weights=True), tfdet.load("runs/shapes", checkpoint="best")
+    kernels = [model.detector.rpn_head.cls.kernel.numpy() for model in (trained, raw, best)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0 and trained.step == best.step == 2
+    np.testing.assert_array_equal(kernels[0], kernels[2])
+    assert trained.describe() == "checkpoint of step 2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": "nowhere"}, "nowhere is no folder: give one, or the row"),
+        ({"path": "data"}, "data is no run .it has no config.gin. and no exported model"),
+        ({"path": "nowhere", "row": "tiny.gin"}, "nowhere: no such file"),
+        ({"path": "nowhere", "row": "tiny.gin", "checkpoint": 3}, "nowhere is no run"),
+        ({"path": "runs/shapes", "checkpoint": "last"}, "checkpoint 'last': give the step"),
+        ({"path": "runs/shapes", "bindings": {"RpnHead.chanels": 3}}, "Did you mean 'channels'"),
+        ({"path": "serving/shapes", "checkpoint": 3}, "exported model, with its own configuration"),
+    ],
+)
+def test_mistakes_of_load_are_one_line(here, arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        tfdet.load(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_step_that_is_not_there_is_named_when_the_weights_are_needed(here):
+    with pytest.raises(UserError, match="No checkpoint of step 7"):
+        tfdet.load("runs/shapes", checkpoint=7).predict(STREET)
+
+
+def test_mistakes_of_build_are_one_line(here):
+    for arguments, message in (
+        ({"num_classes": 2, "classes": CLASSES}, "num_classes is 2, but 3 classes are named"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"bindings": {"RpnHead.channels": object()}}, "give numbers, texts, tuples"),
+        ({"bindings": {"RpnHead.channels": 0}}, "RpnHead.channels"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tfdet.build("tiny.gin", **arguments)
+    with pytest.raises(UserError, match="number of classes is not known"):
+        tfdet.build("tiny.gin").predict(STREET)
+
+
+def test_values_of_python_and_lines_of_gin_bind_alike(here):
+    values = {"AnchorGenerator.scales": np.array([2, 4]), "EvalInput.data_dir": here / "data", "WIDTH": np.float64(0.5)}
+    given = tfdet.build(["tiny.gin"], bindings=values).configuration
+    lines = ["AnchorGenerator.scales = [2, 4]", f"EvalInput.data_dir = {str(here / 'data')!r}", "WIDTH = 0.5"]
+    assert given.text() == tfdet.build("tiny", bindings=lines).configuration.text()
+    assert given.value("AnchorGenerator.scales") == [2, 4]
+
+
+def test_other_class_names_of_the_data_are_warned_of(here, trained, tmp_path):
+    run, manifest = tmp_path / "run", json.loads((here / "runs/shapes/manifest.json").read_text())
+    run.mkdir()
+    for name in ("config.gin", "checkpoints"):
+        (run / name).symlink_to(here / "runs/shapes" / name)
+    (run / "manifest.json").write_text(json.dumps({**manifest, "classes": ["x", "y", "z"]}))
+    with pytest.warns(UserWarning, match="classes of this data set are not those of training"):
+        tfdet.load(run).evaluate("data/val", max_images=1)

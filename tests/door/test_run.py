@@ -1,0 +1,117 @@
+"""`tfdet.train`, and that the command makes the same run."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config as determinism
+
+import tfdet
+from tests.door.conftest import BINDINGS
+from tfdet.commands import main
+from tfdet.errors import EXIT_OK, UserError
+from tfdet.training.observer import Observer
+
+CLASSES = ["circle", "square", "triangle"]
+LINES = [f"--gin_param={name} = {value!r}" for name, value in BINDINGS.items()]
+
+
+def tensors(prefix):
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+class Started(Observer):
+    """Keeps the start-up table and what was noted."""
+
+    def __init__(self):
+        self.table, self.notes = {}, []
+
+    def started(self, table):
+        self.table = table
+
+    def noted(self, text):
+        self.notes.append(text)
+
+
+def test_the_command_and_python_make_the_same_run(here, tmp_path, capsys):
+    data = ["--train_data=data/train", "--eval_data=data/val"]
+    assert main(["train", "--gin_file=tiny.gin", f"--model_dir={tmp_path}/run", *data, *LINES]) == EXIT_OK
+    assert "step 2/2" in capsys.readouterr().out
+    ours, theirs = here / "runs/shapes", tmp_path / "run"
+    assert (ours / "config.gin").read_text() == (theirs / "config.gin").read_text()
+    assert (ours / "operative_config.gin").read_text() == (theirs / "operative_config.gin").read_text()
+    one, other = (tensors(run / "checkpoints/ckpt-2") for run in (ours, theirs))
+    assert set(one) == set(other) and len(one) > 100
+    assert [name for name in one if not np.array_equal(one[name], other[name])] == []
+
+
+def test_afterwards_the_model_is_that_of_the_run_and_the_process_as_before(here, tmp_path):
+    model = tfdet.build("tiny.gin", bindings={**BINDINGS, "Trainer.precision": "mixed_float16"})
+    assert model.num_classes is None and "not known" in repr(model)
+    more = {"Trainer.deterministic": True, "Trainer.tensor_float_32": True}
+    run = tfdet.train(model, "data/train", model_dir=tmp_path / "run", bindings=more, quiet=True)
+    assert (run.model_dir, run.step, run.stopped_by, run.metrics) == (str(tmp_path / "run"), 2, None, {})
+    assert model.classes == CLASSES and model.detector.backbone.compute_dtype == "float32"
+    loaded = tfdet.load(tmp_path / "run")
+    for ours, theirs in zip(model.detector.variables, loaded.detector.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    assert keras.config.dtype_policy().name == "float32" and not determinism.is_op_determinism_enabled()
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_a_loaded_model_starts_from_its_weights_and_its_own_folder_is_continued(here, tmp_path):
+    model, observer = tfdet.load("runs/shapes"), Started()
+    before = {variable.path: variable.numpy() for variable in model.detector.variables}
+    # The smallest step: what moves at all moves in the last digits.
+    still = {"Trainer.steps": 1, "Schedule.base_lr": 1e-12, "Trainer.weight_decay": 0.0, "Trainer.ema_decay": None}
+    tfdet.train(
+        model,
+        "data/train",
+        model_dir=tmp_path / "next",
+        bindings=still,
+        observers=[observer],
+        evaluate=False,
+        quiet=True,
+    )
+    assert observer.table["start"].startswith("runs/shapes (tfdet): ")
+    moved = [path for path, value in before.items() if not np.allclose(value, _value(model, path), atol=1e-6)]
+    assert all("moving_" in path for path in moved), moved
+    assert "Trainer.init_weights = 'runs/shapes'" in (tmp_path / "next/config.gin").read_text()
+    with pytest.raises(UserError, match="model_dir is missing: a new folder, or that of the run itself"):
+        tfdet.train(model, "data/train")
+    observer = Started()
+    run = tfdet.train(
+        model,
+        model_dir=tmp_path / "next",
+        bindings={"Trainer.steps": 2},
+        observers=[observer],
+        evaluate=False,
+        quiet=True,
+    )
+    assert run.step == 2 and observer.table["start"] == "checkpoint of step 1"
+    with pytest.raises(UserError, match="leave init_weights out"):
+        tfdet.train(model, model_dir=tmp_path / "next", init_weights="resnet-v1-50")
+
+
+def _value(model, path):
+    return next(variable.numpy() for variable in model.detector.variables if variable.path == path)
+
+
+@pytest.mark.parametrize(
+    ("built", "message"),
+    [
+        ({"num_classes": 2}, "built for 2 classes, the data set 'shapes_train' has 3"),
+        ({"classes": ["circle", "triangle", "square"]}, "in another order: 'triangle' in place of 'square'"),
+        ({"bindings": {"TrainInput.data_dir": "nowhere"}}, "nowhere does not exist"),
+        ({"bindings": {"TrainInput.profile": "continuous"}}, "TrainInput.profile is 'continuous', but"),
+        ({"bindings": {"TestTimeAugmentation.flip": True, "FPN.channels": 8}}, "FPN.channels is never read"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_folder(here, tmp_path, built, message):
+    bindings = {"TrainInput.data_dir": "data/train", **built.pop("bindings", {})}
+    with pytest.raises(UserError, match=message):
+        tfdet.train(tfdet.build("tiny.gin", bindings=bindings, **built), model_dir=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()

@@ -1,1 +1,0 @@
-"""Programs that run in another Python, with another framework and without tfdet. Nothing here is imported."""

@@ -1,0 +1,1 @@
+"""What proves tfdet to itself. Run from a checkout; not installed but for `crosscheck`, which `--verify` runs."""
