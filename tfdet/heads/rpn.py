@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
-from tfdet.layers import SymmetricConv2D
+from tfdet.layers import INIT_STD, SymmetricConv2D
 
 
 @configurable
@@ -38,7 +38,7 @@ class RpnHead(keras.layers.Layer):
     ):
         super().__init__(name=name)
         self.num_anchors, self.channels, self.objectness = num_anchors, channels, objectness
-        init = keras.initializers.RandomNormal(stddev=0.01)
+        init = keras.initializers.RandomNormal(stddev=INIT_STD)
         self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")
         # SimpleDet casts to float32 after the shared convolution: scores and boxes never live in half precision.
         one_by_one = {"use_bias": True, "kernel_initializer": init, "dtype": "float32"}
