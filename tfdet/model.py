@@ -333,18 +333,10 @@ class Model(DetectingModel):
             >>> tfdet.load("shapes.safetensors", row="tiny.gin").num_classes
             3
         """
-        from tfdet.weights import own_format, write_params
-        from tfdet.weights.to_simpledet import to_simpledet
+        from tfdet.weights.convert import check_output, save
 
-        file = Path(path)
-        if file.suffix not in (".safetensors", ".params"):
-            raise UserError(f"{path}: the name must end in .safetensors or .params")
-        detector = self.detector
-        if file.suffix == ".params":
-            write_params(file, to_simpledet(detector))
-        else:
-            paths, name_map = [variable.path for variable in detector.weights], own_format.name_map(detector, {})
-            own_format.write(file, detector, paths, name_map, self.describe())
+        check_output(Path(path))
+        save(self.detector, Path(path), self.describe())
 
     def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
         """The configuration with more values.

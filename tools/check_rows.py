@@ -196,10 +196,10 @@ def _draw(folder: str) -> None:
 def _counts(name: str, detector, trainer) -> dict[str, int]:
     """Tensor counts, and what is frozen: as in SimpleDet's checkpoint, and by its rule on its names."""
     from tfdet.training import variables
-    from tfdet.weights.load import family_rules
-    from tfdet.weights.rules import source_of
+    from tfdet.weights.maps import simpledet
+    from tfdet.weights.maps.rules import source_of
 
-    rules = family_rules(detector)
+    rules = simpledet.name_map(detector).rules
     named = {v.path: (source_of(v.path, rules) or ("", None))[0] for v in detector.variables}
     nameless = [path for path, source in named.items() if not source]
     if nameless:
