@@ -4,7 +4,7 @@
 #              themselves where Bazel is installed, and go on with TensorFlow's own ops where it is not
 # make fuzz    random calls of the custom ops' CPU kernels under AddressSanitizer (CALLS=20000 of each)
 # make learn   trains a small detector of every family on drawn shapes and prints what each learnt (an hour or two)
-# make lint    ruff;  make clean removes what these made
+# make lint    ruff, and mypy on what users call;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
 # TEST_WORKERS=2   processes that share the tests, of 1 to 3 GB each
@@ -114,7 +114,8 @@ build/kernels_fuzz: $(wildcard custom_ops/fuzz/* custom_ops/kernels/* custom_ops
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) $(OPS) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) $(DEMO_DIR) $(OPS) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

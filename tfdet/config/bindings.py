@@ -20,7 +20,7 @@ class Binding(NamedTuple):
     parameter: str
 
 
-def macro_name(reference) -> str | None:
+def macro_name(reference: Any) -> str | None:
     """`name` for the reference that stands for `%name`, None for other references."""
     return "/".join(reference.scopes) if reference.configurable.selector == MACRO else None
 
