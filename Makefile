@@ -5,7 +5,7 @@
 # make fuzz    random calls of the custom ops' CPU kernels under AddressSanitizer (CALLS=20000 of each)
 # make learn   trains a small detector of every family on drawn shapes and prints what each learnt (an hour or two)
 # make notebook  runs docs/quickstart.ipynb from an empty folder; NOTEBOOK_FLAGS=--write keeps its outputs in the file
-# make lint    ruff;  make clean removes what these made
+# make lint    ruff, and mypy on what users call;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
 # TEST_WORKERS=2   processes that share the tests, of 1 to 3 GB each
@@ -120,7 +120,8 @@ notebook: $(STAMP) try-ops
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) $(OPS) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) $(DEMO_DIR) $(OPS) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
