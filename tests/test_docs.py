@@ -148,6 +148,11 @@ def test_commands_and_their_values_are_taken(page, capsys):
     assert not refused
 
 
+def test_every_command_has_a_line():
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert [name for name in command_names() if f"| `tfdet {name}` |" in text] == command_names()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_flags_in_sentences_exist(page):
     everywhere = set().union(*(flags_of(parser_of(command)) for command in command_names()))
