@@ -54,10 +54,10 @@ setup(
             "hypothesis>=6.100",
             "opencv-python-headless>=4.8",  # what SimpleDet resizes and pastes with
             "ruff>=0.6",
-            "nbclient>=0.10",  # runs docs/quickstart.ipynb
-            "ipykernel>=6.29",
             "mypy>=1.11",
             "supervision>=0.31",
+            "nbclient>=0.10",  # runs docs/quickstart.ipynb
+            "ipykernel>=6.29",
         ],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},
