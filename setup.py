@@ -1,6 +1,7 @@
 """Installs tfdet: `pip install -e .` for work on the source, `pip install .` for use; both give the `tfdet` command.
 
-The gin files stand in `gin_configs/` beside the package and are installed as `tfdet/gin_configs/`.
+The gin files stand in `gin_configs/` beside the package and are installed as `tfdet/gin_configs/`, and the programs
+that run other networks for `tfdet convert_weights --verify`, in `tools/crosscheck/`, as `tfdet/crosscheck/`.
 """
 
 import re
@@ -28,9 +29,9 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs"],
-    package_dir={"tfdet.gin_configs": "gin_configs"},
-    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"], "tfdet.ops": [OPS]},
+    packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs", "tfdet.crosscheck"],
+    package_dir={"tfdet.gin_configs": "gin_configs", "tfdet.crosscheck": "tools/crosscheck"},
+    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"], "tfdet.ops": [OPS], "tfdet": ["py.typed"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "tensorflow~=2.20.0",  # tf-models-official 2.20 wants exactly this series
@@ -45,6 +46,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
+        "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.2",
@@ -52,6 +54,10 @@ setup(
             "hypothesis>=6.100",
             "opencv-python-headless>=4.8",  # what SimpleDet resizes and pastes with
             "ruff>=0.6",
+            "mypy>=1.11",
+            "supervision>=0.31",
+            "nbclient>=0.10",  # runs docs/quickstart.ipynb
+            "ipykernel>=6.29",
         ],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},

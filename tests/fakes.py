@@ -126,8 +126,8 @@ class PictureInput:
             tf.constant(boxes),
             tf.constant(classes),
             tf.constant([self.image_id(index) for index in part], tf.int64),
-            tf.zeros([len(resized), 4, 0, 4]),
-            tf.zeros([len(resized), 4, 0], tf.int32),
+            tf.zeros([len(resized), 0, 4]),
+            tf.zeros([len(resized), 0, 2], tf.int32),
         )
 
     def ground_truth(self):

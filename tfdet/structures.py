@@ -1,14 +1,16 @@
 """The typed records that flow through tfdet. Every package may import this module.
 
 Conventions (docs/decisions.md gives the reasons):
-- B images in a batch, G ground-truth slots, E polygon edges of an object, P proposals, R sampled RoIs, D detections,
+- B images in a batch, G ground-truth slots, E polygon edges of an image, P proposals, R sampled RoIs, D detections,
   A anchors per cell, M x M pixels of a predicted mask.
 - Boxes are `[x1, y1, x2, y2]`, float32. Unless a field says otherwise their unit is a pixel of the network input
   (the resized image); with the legacy convention of the zoo x2 and y2 are inclusive: width = x2 - x1 + 1.
 - Classes are int32 in 0..C-1. A padded slot, or background, is -1.
 - Masks travel as polygon edges `[x1, y1, x2, y2]` in continuous coordinates (pixel k spans k to k + 1, as COCO writes
-  polygons), closing edges included. Within one part of an object the even-odd rule holds, so an outer ring and its
-  holes are one part; the mask is the union of the parts. Without masks E = 0: the fields are always there.
+  polygons), closing edges included, those of all objects of an image in one list: an object of many edges makes no
+  other one longer. Each edge has its owner, an object and a part of it: within one part the even-odd rule holds, so an
+  outer ring and its holes are one part; the mask is the union of the parts. Without masks E = 0: the fields are always
+  there.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ class Example(NamedTuple):
     image_id: tf.Tensor  # int64 []
     boxes: tf.Tensor  # float32 [G, 4], inclusive corners (SimpleDet utils/generate_roidb.py: x2 = x1 + w - 1)
     classes: tf.Tensor  # int32 [G]
-    edges: tf.Tensor  # float32 [G, E, 4], continuous pixels of the stored image (no -1 anywhere), padded with 0
-    edge_parts: tf.Tensor  # int32 [G, E], part of the object that the edge belongs to, 0.., padded with -1
+    edges: tf.Tensor  # float32 [E, 4], continuous pixels of the stored image (no -1 anywhere)
+    edge_owners: tf.Tensor  # int32 [E, 2], the edge's object, ascending, and the part of that object, 0..
 
 
 class Batch(NamedTuple):
@@ -37,8 +39,8 @@ class Batch(NamedTuple):
     boxes: tf.Tensor  # float32 [B, G, 4], padded with -1; in the convention of the detector (`TrainInput.profile`)
     classes: tf.Tensor  # int32 [B, G], padded with -1
     image_ids: tf.Tensor  # int64 [B]
-    edges: tf.Tensor  # float32 [B, G, E, 4], pixels of the network input; mirrored: x' = w' - x - 1
-    edge_parts: tf.Tensor  # int32 [B, G, E], part of the object that the edge belongs to, 0.., padded with -1
+    edges: tf.Tensor  # float32 [B, E, 4], pixels of the network input, padded with 0; mirrored: x' = w' - x - 1
+    edge_owners: tf.Tensor  # int32 [B, E, 2], the edge's object, ascending, and the part of it; padded with -1
 
 
 class Proposals(NamedTuple):

@@ -13,8 +13,8 @@ EXAMPLE = Example(
     image_id=tf.constant(7, tf.int64),
     boxes=tf.constant([[10.0, 5.0, 19.0, 14.0], [50.0, 30.0, 59.0, 39.0]]),  # 10 x 10 pixels each
     classes=tf.constant([0, 1]),
-    edges=tf.constant([[[10.0, 5.0, 20.0, 5.0]], [[0.0, 0.0, 0.0, 0.0]]]),
-    edge_parts=tf.constant([[0], [-1]]),
+    edges=tf.constant([[10.0, 5.0, 20.0, 5.0]]),
+    edge_owners=tf.constant([[0, 0]]),
 )
 
 
@@ -27,7 +27,7 @@ def test_edges_of_boxes_lie_where_the_pixels_end(flip):
         expected = np.stack([120 - expected[:, 2], expected[:, 1], 120 - expected[:, 0], expected[:, 3]], axis=1)
         polygon = np.array([100.0, 10, 80, 10])
     np.testing.assert_allclose(item.boxes, expected)
-    np.testing.assert_allclose(item.edges[0, 0], polygon)
+    np.testing.assert_allclose(item.edges[0], polygon)
 
 
 def test_mirroring_twice_leads_back():

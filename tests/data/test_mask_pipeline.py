@@ -96,34 +96,33 @@ def test_manifest_counts_masks(masked, capsys):
 def test_edges_of_a_batch(masked):
     (batch,) = batches(masked, flip=False)
     assert batch.classes.tolist() == [[0, 1, 0]]
-    assert batch.edges.dtype == np.float32 and batch.edge_parts.dtype == np.int32
-    edges, parts = batch.edges[0], batch.edge_parts[0]
-    assert edges.shape[:2] == parts.shape and parts.shape[0] == 3
-    assert parts[0, :8].tolist() == [0, 0, 0, 1, 1, 1, 1, -1]
+    assert batch.edges.dtype == np.float32 and batch.edge_owners.dtype == np.int32
+    edges, (objects, parts) = batch.edges[0], batch.edge_owners[0].T
+    assert objects[:8].tolist() == [0] * 7 + [1] and set(objects) == {0, 1}
+    assert parts[:8].tolist() == [0, 0, 0, 1, 1, 1, 1, 0]
     first, second = (np.array(polygon).reshape(-1, 2) / 2 for polygon in TWO_PARTS)
-    for polygon, own in ((first, edges[0, :3]), (second, edges[0, 3:7])):
+    for polygon, own in ((first, edges[:3]), (second, edges[3:7])):
         np.testing.assert_allclose(own, np.concatenate([polygon, np.roll(polygon, -1, axis=0)], axis=1), atol=1e-5)
-    assert (parts[2] == -1).all() and (edges[parts == -1] == 0).all()
-    np.testing.assert_array_equal(draw(edges[1] * 2, parts[1], HEIGHT, WIDTH), disc_with_hole())
+    np.testing.assert_array_equal(draw(edges[7:] * 2, parts[7:], HEIGHT, WIDTH), disc_with_hole())
 
 
 def test_the_mirrored_copy(masked):
     (plain,) = batches(masked, flip=False)
     copies = batches(masked, 2)
     (mirrored,) = (batch for batch in copies if not np.array_equal(batch.images, plain.images))
-    real = plain.edge_parts >= 0
+    assert len(plain.edges[0]) > 20
     width = plain.image_info[0, 1]
-    expected = plain.edges[real] * [-1, 1, -1, 1] + np.array([1, 0, 1, 0]) * (width - 1)
-    np.testing.assert_allclose(mirrored.edges[real], expected, atol=1e-5)
-    assert (mirrored.edges[~real] == 0).all()
-    np.testing.assert_array_equal(mirrored.edge_parts, plain.edge_parts)
+    expected = plain.edges * [-1, 1, -1, 1] + np.array([1, 0, 1, 0]) * (width - 1)
+    np.testing.assert_allclose(mirrored.edges, expected, atol=1e-5)
+    np.testing.assert_array_equal(mirrored.edge_owners, plain.edge_owners)
 
 
 def test_without_masks_there_is_no_edge(masked):
     for dataset in (TrainInput(masked, images_per_replica=1, **SIDES).dataset(1), EvalInput(masked, **SIDES).dataset()):
-        assert dataset.element_spec.edges.shape[2:] == (0, 4) and dataset.element_spec.edge_parts.shape[2] == 0
+        assert dataset.element_spec.edges.shape[1:] == (0, 4)
+        assert dataset.element_spec.edge_owners.shape[1:] == (0, 2)
         batch = next(dataset.as_numpy_iterator())
-        assert batch.edges.shape == (1, 3, 0, 4) and batch.edge_parts.shape == (1, 3, 0)
+        assert batch.edges.shape == (1, 0, 4) and batch.edge_owners.shape == (1, 0, 2)
 
 
 def test_images_of_a_batch_are_padded_together(coco, coco_set):
@@ -132,10 +131,25 @@ def test_images_of_a_batch_are_padded_together(coco, coco_set):
     coco.image(3).box(3, (5, 5, 9, 9))
     folder, _ = coco_set()
     (batch,) = batches(folder, flip=False, images_per_replica=3)
-    by_image = dict(zip(batch.image_ids.tolist(), batch.edge_parts))
-    counts = {number: (parts >= 0).sum(axis=1).tolist() for number, parts in by_image.items()}
-    assert counts[1] == [7, 0] and counts[3] == [0, 0] and counts[2][1] == 0
-    assert batch.edges.shape == (3, 2, counts[2][0], 4)
+    by_image = dict(zip(batch.image_ids.tolist(), zip(batch.edges, batch.edge_owners)))
+    length = batch.edges.shape[1]
+    assert batch.edges.shape == (3, length, 4) and batch.edge_owners.shape == (3, length, 2)
+    for number, count in ((1, 7), (2, length), (3, 0)):
+        edges, owners = by_image[number]
+        assert (owners[:count, 0] == 0).all() and (owners[count:] == -1).all() and not edges[count:].any()
+
+
+def test_an_object_of_many_edges_makes_no_other_one_longer(coco, coco_set):
+    """A comb beside nine boxes; padded to it, the batch would hold ten times its edges."""
+    comb = np.zeros((HEIGHT, WIDTH), bool)
+    comb[1::2, ::2] = True
+    coco.image(1).box(1, (0, 0, 60, 40), segmentation=rle(comb))
+    for x in range(9):
+        coco.box(1, (x, 5, 9, 9), segmentation=[[x, 5, x + 9, 5, x + 9, 14, x, 14]])
+    folder, _ = coco_set()
+    (batch,) = batches(folder, flip=False)
+    of_the_comb = 4 * comb.sum()
+    assert of_the_comb > 2000 and batch.edges.shape == (1, of_the_comb + 9 * 4, 4)
 
 
 def test_ground_truth_is_what_was_annotated(masked):
@@ -187,7 +201,7 @@ def test_masks_of_rotated_images(coco, coco_set, make_jpeg):
     by_image = {int(batch.image_ids[0]): batch for batch in batches(folder, 3, flip=False)}
     for number, mask in ((1, disc_with_hole()), (3, disc_with_hole().T)):
         batch = by_image[number]
-        drawn = draw(batch.edges[0, 0] / batch.image_info[0, 2], batch.edge_parts[0, 0], *mask.shape)
+        drawn = draw(batch.edges[0] / batch.image_info[0, 2], batch.edge_owners[0, :, 1], *mask.shape)
         np.testing.assert_array_equal(drawn, mask)
 
 
@@ -200,7 +214,7 @@ def test_sets_without_masks(mixed_set, tmp_path):
     assert not Manifest.load(mixed_set).has_masks
     with pytest.raises(UserError, match="TrainInput.masks is True, but .* has no masks: convert it anew"):
         TrainInput(mixed_set, masks=True)
-    assert batches(mixed_set, masks=False)[0].edges.shape == (1, 1, 0, 4)
+    assert batches(mixed_set, masks=False)[0].edges.shape == (1, 0, 4)
     assert not any("segmentation" in a for a in EvalInput(mixed_set).ground_truth()["annotations"])
     (record,) = tf.data.TFRecordDataset(Manifest.load(mixed_set).shard_paths()[0]).take(1)
     assert not any("polygon" in key or "segmentation" in key for key in features(record))
@@ -267,13 +281,12 @@ def test_edges_of_kept_objects():
         tf.constant([[0, 0], [1, 0], [0, 1], [5, 5], [6, 5], [6, 6], [5, 6], [9, 9], [8, 9], [8, 8]], tf.float32),
         tf.constant([3, 4, 3], tf.int64), tf.constant([0, 2, 2], tf.int64), tf.constant([0, 0, 1], tf.int64),
     )  # fmt: skip
-    edges, parts = ring_edges(rings, tf.constant([False, True, True]))
-    assert parts.numpy().tolist() == [[-1] * 7, [0] * 4 + [1] * 3]
-    assert edges.numpy()[1, 3].tolist() == [5, 6, 5, 5] and edges.numpy()[1, 6].tolist() == [8, 8, 9, 9]
-    assert not edges.numpy()[0].any()
+    edges, owners = ring_edges(rings, tf.constant([False, True, True]))
+    assert owners.numpy().tolist() == [[1, 0]] * 4 + [[1, 1]] * 3
+    assert edges.numpy()[3].tolist() == [5, 6, 5, 5] and edges.numpy()[6].tolist() == [8, 8, 9, 9]
     for keep in ([True, False, False], [False] * 3):
-        edges, parts = ring_edges(rings, tf.constant(keep))
-        assert edges.shape == (sum(keep), 3 * sum(keep), 4) and parts.shape == (sum(keep), 3 * sum(keep))
+        edges, owners = ring_edges(rings, tf.constant(keep))
+        assert edges.shape == (3 * sum(keep), 4) and owners.numpy().tolist() == [[0, 0]] * 3 * sum(keep)
 
 
 def test_damage_is_described():

@@ -89,10 +89,12 @@ def with_diamonds(batch: Batch) -> Batch:
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     corners = [(x, y1), (x2, y), (x, y2), (x1, y)]
     edges = [np.concatenate([*corners[i], *corners[(i + 1) % 4]], axis=-1) for i in range(4)]
-    parts = np.repeat(np.where(np.asarray(batch.classes) >= 0, 0, -1)[..., None], 4, axis=2)
-    return batch._replace(
-        edges=tf.constant(np.stack(edges, axis=2), tf.float32), edge_parts=tf.constant(parts, tf.int32)
-    )
+    images, slots = batch.classes.shape
+    exists = np.repeat(np.asarray(batch.classes) >= 0, 4, axis=1)  # objects come first, so padding is last
+    objects = np.where(exists, np.repeat(np.arange(slots), 4), -1)
+    owners = np.stack([objects, np.where(exists, 0, -1)], axis=-1)
+    edges = np.stack(edges, axis=2).reshape(images, 4 * slots, 4)
+    return batch._replace(edges=tf.constant(edges, tf.float32), edge_owners=tf.constant(owners, tf.int32))
 
 
 STAGE_STD = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
@@ -170,6 +172,6 @@ def random_batch(boxes_per_image: list[int], slots: int, seed: int = 0, size=(96
         boxes=tf.constant(boxes),
         classes=tf.constant(classes),
         image_ids=tf.range(count, dtype=tf.int64),
-        edges=tf.zeros([count, slots, 0, 4]),
-        edge_parts=tf.zeros([count, slots, 0], tf.int32),
+        edges=tf.zeros([count, 0, 4]),
+        edge_owners=tf.zeros([count, 0, 2], tf.int32),
     )

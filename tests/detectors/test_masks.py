@@ -76,7 +76,7 @@ def test_loss_is_the_transcribed_one(trunk):
             kind, own = int(samples.classes[image, r]), int(samples.matched[image, r])
             logits = detector.mask_head(features)[image, ..., kind + 1].numpy().astype(float)
             target = mask_targets(
-                rois[:1], [[own]], batch.edges[image : image + 1], batch.edge_parts[image : image + 1], logits.shape[0]
+                rois[:1], [[own]], batch.edges[image : image + 1], batch.edge_owners[image : image + 1], logits.shape[0]
             )[0, 0].numpy()
             assert target.any()
             total += np.logaddexp(0, np.where(target > 0, -logits, logits)).sum()
@@ -149,7 +149,7 @@ def test_without_objects_or_edges_the_loss_is_zero():
 
 def test_an_object_without_edges_is_left_out_of_the_mask_loss_alone():
     detector, batch = build("fpn", norm="frozen"), with_diamonds(random_batch([4, 4], 4))
-    some = batch._replace(edge_parts=tf.concat([batch.edge_parts[:1], -tf.ones_like(batch.edge_parts[1:])], axis=0))
+    some = batch._replace(edge_owners=tf.concat([batch.edge_owners[:1], -tf.ones_like(batch.edge_owners[1:])], axis=0))
     one, both = detector.losses(some, SEED), detector.losses(batch, SEED)
     assert one["mask"] > 0 and one["mask"] != both["mask"]
     assert one["bbox_cls"] == both["bbox_cls"]

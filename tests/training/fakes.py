@@ -96,8 +96,8 @@ class FakeInput:
             tf.TensorSpec([b, 4, 4], tf.float32),
             tf.TensorSpec([b, 4], tf.int32),
             tf.TensorSpec([b], tf.int64),
-            tf.TensorSpec([b, 4, 0, 4], tf.float32),
-            tf.TensorSpec([b, 4, 0], tf.int32),
+            tf.TensorSpec([b, 0, 4], tf.float32),
+            tf.TensorSpec([b, 0, 2], tf.int32),
         )
 
         # TensorFlow operations only: Python inside the pipeline stalls the end of its iterator.
@@ -154,8 +154,8 @@ def make_batch(element, images_per_replica=2, seed=0, wide=False):
         boxes,
         classes,
         np.arange(element * b, (element + 1) * b, dtype=np.int64),
-        np.zeros([b, 4, 0, 4], np.float32),
-        np.zeros([b, 4, 0], np.int32),
+        np.zeros([b, 0, 4], np.float32),
+        np.zeros([b, 0, 2], np.int32),
     )
 
 

@@ -59,8 +59,8 @@ def synthetic_batches(images: int, height: int, width: int, num_classes: int, nu
         boxes=boxes,
         classes=rng.integers(0, num_classes, [images, num_boxes], np.int32),
         image_ids=np.arange(images, dtype=np.int64),
-        edges=np.stack([np.stack(edge, axis=-1) for edge in ring], axis=2),
-        edge_parts=np.zeros([images, num_boxes, 4], np.int32),
+        edges=np.stack([np.stack(edge, axis=-1) for edge in ring], axis=2).reshape(images, -1, 4),
+        edge_owners=np.tile(np.int32([[number, 0] for number in range(num_boxes) for _ in ring]), [images, 1, 1]),
     )
     return tf.data.Dataset.from_tensors(batch).repeat()
 

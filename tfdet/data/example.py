@@ -46,11 +46,10 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     with tf.control_dependencies([check] if check is not None else []):
         classes = tf.argmax(same, axis=1, output_type=tf.int32)
     if masks:
-        edges, parts = ring_edges(parse_rings(serialized), keep)
+        edges, owners = ring_edges(parse_rings(serialized), keep)
     else:
-        count = tf.shape(boxes)[0]
-        edges, parts = tf.zeros([count, 0, 4]), tf.zeros([count, 0], tf.int32)
-    return Example(image, image_id, boxes, classes, edges, parts)
+        edges, owners = tf.zeros([0, 4]), tf.zeros([0, 2], tf.int32)
+    return Example(image, image_id, boxes, classes, edges, owners)
 
 
 def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Profile = "first_release") -> Batch:
@@ -94,12 +93,11 @@ def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Prof
     x1, x2 = tf.cond(flip, lambda: (mirrored_from - x2, mirrored_from - x1), lambda: (x1, x2))
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
     edges = _fit_edges(example.edges, mirrored_from, info[2], flip)
-    edges = tf.where(example.edge_parts[..., None] >= 0, edges, 0.0)
-    return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_parts)
+    return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_owners)
 
 
 def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
-    """Edges float32 [G, E, 4] of the stored image in the resized one; mirrored x' = mirrored_from - x.
+    """Edges float32 [E, 4] of the stored image in the resized one; mirrored x' = mirrored_from - x.
 
     Source: SimpleDet models/maskrcnn/input.py: times scale, not clipped; mirrored x' = w' - x - 1 (a pixel further left
     than continuous coordinates have it, kept for its rows as it is what the zoo was trained with).
@@ -131,7 +129,7 @@ def put_on_canvas(item: Batch, height: tf.Tensor, width: tf.Tensor) -> Batch:
 
 
 def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
-    """Batches items, boxes (and images of unequal size) padded to the largest of the batch.
+    """Batches items, boxes and edges (and images of unequal size) padded to those of the image that has most.
 
     An image without boxes gets one padded slot, so that the axis of boxes is never empty.
 
@@ -147,16 +145,11 @@ def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool)
     def one_slot_at_least(item: Batch) -> Batch:
         missing = tf.maximum(0, 1 - tf.shape(item.boxes)[0])
         boxes = tf.pad(item.boxes, [[0, missing], [0, 0]], constant_values=-1.0)
-        return item._replace(
-            boxes=boxes,
-            classes=tf.pad(item.classes, [[0, missing]], constant_values=-1),
-            edges=tf.pad(item.edges, [[0, missing], [0, 0], [0, 0]]),
-            edge_parts=tf.pad(item.edge_parts, [[0, missing], [0, 0]], constant_values=-1),
-        )
+        return item._replace(boxes=boxes, classes=tf.pad(item.classes, [[0, missing]], constant_values=-1))
 
     dataset = dataset.map(one_slot_at_least)
-    num_edges = dataset.element_spec.edges.shape[1]  # the static 0 where masks are not read stays static
-    shapes = Batch([None, None, 3], [3], [None, 4], [None], [], [None, num_edges, 4], [None, num_edges])
+    num_edges = dataset.element_spec.edges.shape[0]  # the static 0 where masks are not read stays static
+    shapes = Batch([None, None, 3], [3], [None, 4], [None], [], [num_edges, 4], [num_edges, 2])
     padding = Batch(
         tf.constant(0, tf.uint8), tf.constant(0.0), tf.constant(-1.0), tf.constant(-1), tf.constant(-1, tf.int64),
         tf.constant(0.0), tf.constant(-1),

@@ -94,8 +94,8 @@ def ring_edges(rings: Rings, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         keep: bool [G], which objects to keep.
 
     Returns:
-        edges float32 [G', E, 4] `[x1, y1, x2, y2]` in pixels of the stored image, padded with 0; parts int32 [G', E],
-        padded with -1. E is the largest number of edges of a kept object; an object without mask has padding alone.
+        edges float32 [E, 4] `[x1, y1, x2, y2]` in pixels of the stored image; owners int32 [E, 2], the object of each
+        among the G' that are kept, ascending, and the part of that object.
     """
     begins = tf.cumsum(rings.lengths, exclusive=True)
     ring = tf.repeat(tf.range(tf.size(rings.lengths)), rings.lengths)
@@ -103,17 +103,10 @@ def ring_edges(rings: Rings, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     is_last = position == tf.gather(begins + rings.lengths - 1, ring)
     following = tf.where(is_last, tf.gather(begins, ring), position + 1)
     edges = tf.concat([rings.vertices, tf.gather(rings.vertices, following)], axis=-1)
-    parts = tf.cast(tf.gather(rings.parts, ring), tf.int32)
-
-    counts = tf.math.unsorted_segment_sum(rings.lengths, rings.objects, tf.size(keep))
-    starts = tf.boolean_mask(tf.cumsum(counts, exclusive=True), keep)
-    counts = tf.boolean_mask(counts, keep)
-    slots = tf.range(tf.reduce_max(tf.concat([counts, [0]], axis=0)))[None, :]
-    filled = slots < counts[:, None]
-    # Empty slots read a row of padding behind the last edge.
-    source = tf.where(filled, starts[:, None] + slots, tf.size(position, out_type=tf.int64))
-    edges = tf.gather(tf.pad(edges, [[0, 1], [0, 0]]), source)
-    return edges, tf.gather(tf.pad(parts, [[0, 1]], constant_values=-1), source)
+    numbers = tf.cumsum(tf.cast(keep, tf.int64), exclusive=True)
+    owners = tf.stack([tf.gather(numbers, rings.objects), rings.parts], axis=-1)
+    kept = tf.gather(tf.gather(keep, rings.objects), ring)
+    return tf.boolean_mask(edges, kept), tf.boolean_mask(tf.cast(tf.gather(owners, ring), tf.int32), kept)
 
 
 def mask_damage(segmentations: np.ndarray, rings: Rings, num_objects: int) -> str | None:

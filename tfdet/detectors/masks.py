@@ -12,7 +12,7 @@ from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.losses.mask import mask_loss
-from tfdet.ops.mask_targets import mask_targets
+from tfdet.ops.mask_targets import edges_of_objects, mask_targets
 from tfdet.ops.paste_masks import PasteRule
 from tfdet.structures import RoiSamples
 
@@ -62,7 +62,7 @@ class MaskBranch:
     ):
         self.paste = paste
         self.head = head(num_classes=num_classes)
-        # What draws the targets. Bitmaps can stand in for polygons, see `tfdet.ops.bitmap_targets`.
+        # What draws the targets. Bitmaps can stand in for polygons, as they are stored of torchvision.
         self.draw_targets = mask_targets
         self.shares_box_features = pool_size is None
         if self.shares_box_features and not getattr(bbox_head, "has_map", False):
@@ -87,7 +87,7 @@ class MaskBranch:
         samples: RoiSamples,
         max_foreground: int,
         edges: tf.Tensor,
-        edge_parts: tf.Tensor,
+        edge_owners: tf.Tensor,
         box_map: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The loss of one replica's batch, float32 scalar.
@@ -95,7 +95,7 @@ class MaskBranch:
         Args:
             roi_maps: feature maps [B, H, W, C] that RoIs are pooled from, finest first.
             samples: the box head's RoIs; their foreground is among the first `max_foreground` rows.
-            edges, edge_parts: of `Batch`. A RoI whose object has no edges does not count.
+            edges, edge_owners: of `Batch`. A RoI whose object has no edges does not count.
             box_map: [B * R, P, P, C], what the box head made of its RoIs; read where `shares_box_features`.
         """
         rows = rows_in_use(samples.classes[:, :max_foreground])
@@ -107,10 +107,9 @@ class MaskBranch:
             features = self.roi_extractor(roi_maps, boxes)
         logits = self._by_roi(self.head(features, classes=tf.reshape(classes, [-1]), training=True), boxes)
         foreground = tf.where(classes >= 0, matched, -1)
-        has_mask = tf.pad(tf.reduce_any(edge_parts >= 0, axis=2), [[0, 0], [1, 0]])  # slot 0: no object
-        valid = tf.gather(has_mask, foreground + 1, batch_dims=1)
-        targets = self.draw_targets(boxes, foreground, edges, edge_parts, size=logits.shape[2])
-        return mask_loss(logits, targets, valid)
+        _, edge_counts = edges_of_objects(foreground, edge_owners)
+        targets = self.draw_targets(boxes, foreground, edges, edge_owners, size=logits.shape[2])
+        return mask_loss(logits, targets, edge_counts > 0)
 
     def predict(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """Probabilities float32 [B, D, M, M] inside final boxes, each of its class; zeros where padded.

@@ -211,7 +211,7 @@ class TwoStageDetector(Detector):
         """The losses of all box heads; each head after the first learns on the boxes that the one before made."""
         image_info, boxes, classes, *edges = (
             self._repeat(t, training=True)
-            for t in (batch.image_info, batch.boxes, batch.classes, batch.edges, batch.edge_parts)
+            for t in (batch.image_info, batch.boxes, batch.classes, batch.edges, batch.edge_owners)
         )
         losses, rois, area_range = {}, proposals.boxes, self._area_range(batch.image_info)
         for index, (name, head, targets, weight) in enumerate(self.stages):

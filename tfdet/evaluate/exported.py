@@ -61,7 +61,7 @@ def evaluate_export(
                     classes=stored.classes[None],
                     image_ids=stored.image_id[None],
                     edges=stored.edges[None],
-                    edge_parts=stored.edge_parts[None],
+                    edge_owners=stored.edge_owners[None],
                 )
                 yield (
                     batch,

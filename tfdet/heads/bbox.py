@@ -11,8 +11,9 @@ from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
-from tfdet.layers import BN_EPSILON, Norm, make_final_norm
+from tfdet.layers import BN_EPSILON, INIT_STD, Norm, make_final_norm
 
+_BOX_INIT_STD = 0.001
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
 
 
@@ -32,7 +33,7 @@ class BoxPredictor(keras.layers.Layer):
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         outputs = 8 if class_agnostic else 4 * (1 + num_classes)
         # Float32 whatever the policy, as SimpleDet's fp16 rows have it.
-        cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (0.01, 0.001))
+        cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (INIT_STD, _BOX_INIT_STD))
         self.cls = keras.layers.Dense(1 + num_classes, kernel_initializer=cls_init, dtype="float32", name="cls")
         self.box = keras.layers.Dense(outputs, kernel_initializer=box_init, dtype="float32", name="box")
 

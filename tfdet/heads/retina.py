@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt
-from tfdet.layers import HeadNorm, SymmetricConv2D, make_head_norms
+from tfdet.layers import INIT_STD, HeadNorm, SymmetricConv2D, make_head_norms
 
 
 @configurable
@@ -41,7 +41,7 @@ class RetinaHead(keras.layers.Layer):
         channels: PositiveInt = 256,
         num_convs: NonNegativeInt = 4,
         prior: OpenFraction = 0.01,
-        init_std: PositiveFloat = 0.01,
+        init_std: PositiveFloat = INIT_STD,
         norm: HeadNorm | None = None,
         name: str = "retina_head",
     ):

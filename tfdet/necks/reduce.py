@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
-from tfdet.layers import SymmetricConv2D
+from tfdet.layers import INIT_STD, SymmetricConv2D
 
 
 @configurable
@@ -36,7 +36,7 @@ class ReduceNeck(keras.layers.Layer):
         super().__init__(name=name)
         self.channels, self.kernel_size, self.use_bias, self.stride = channels, kernel_size, use_bias, stride
         self.strides = [stride, stride]
-        init = keras.initializers.RandomNormal(stddev=0.01) if use_bias else None
+        init = keras.initializers.RandomNormal(stddev=INIT_STD) if use_bias else None
         self.conv = SymmetricConv2D(channels, kernel_size, use_bias=use_bias, kernel_initializer=init, name="reduce")
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 _SUPERSAMPLING = 5  # rleFrPoly's `scale`
 _FAR = 1e8  # pixels; beyond it a coordinate would not fit an int32
+_BOUNDS = (tf.raw_ops.LowerBound, tf.raw_ops.UpperBound)
 
 
-def mask_targets(boxes, matched, edges, edge_parts, size: int = 28, max_elements: int = 1 << 21) -> tf.Tensor:
+def mask_targets(boxes, matched, edges, edge_owners, size: int = 28, max_elements: int = 1 << 21) -> tf.Tensor:
     """The mask of the matched object inside each RoI.
 
     The RoI is stretched to `size` x `size` pixels: x' = (x - x1) size / max(1, x2 - x1), without +1. The object's
@@ -20,9 +21,9 @@ def mask_targets(boxes, matched, edges, edge_parts, size: int = 28, max_elements
     Args:
         boxes: float32 [B, R, 4] in pixels of the network input.
         matched: int32 [B, R], the object of each RoI; -1: none, and a target of zeros.
-        edges: float32 [B, G, E, 4], x1, y1, x2, y2 of each polygon edge, closing edges included, same pixels.
-        edge_parts: int32 [B, G, E], the part of the object that an edge belongs to, padding -1. Within a part the
-            even-odd rule holds; the parts are united.
+        edges: float32 [B, E, 4], x1, y1, x2, y2 of each polygon edge of the image, closing edges included, same pixels.
+        edge_owners: int32 [B, E, 2], the object of each edge, ascending, and the part of that object; padding -1.
+            Within a part the even-odd rule holds; the parts are united.
         size: pixels a side of the target.
         max_elements: RoIs are drawn in portions that hold about so many pairs of an edge and a column.
 
@@ -32,75 +33,92 @@ def mask_targets(boxes, matched, edges, edge_parts, size: int = 28, max_elements
     Source: SimpleDet operator_cxx/proposal_mask_target.cc (convertPoly2Mask); cocoapi common/maskApi.c (rleFrPoly).
     """
     boxes, edges = (tf.stop_gradient(tf.cast(t, tf.float32)) for t in (boxes, edges))
-    edge_parts, matched = tf.cast(edge_parts, tf.int32), tf.cast(matched, tf.int32)
-    images, objects, length = (tf.shape(edges)[i] for i in range(3))
-    shape = tf.shape(boxes)[:2]
-    count = shape[0] * shape[1]
-    # One object without edges behind all others, for RoIs without a match.
-    table = tf.pad(tf.reshape(edges, [images * objects, length, 4]), [[0, 1], [0, 0], [0, 0]])
-    parts = tf.pad(tf.reshape(edge_parts, [images * objects, length]), [[0, 1], [0, 0]], constant_values=-1)
-    rows = tf.range(images)[:, None] * objects + matched
-    rows = tf.reshape(tf.where(matched >= 0, rows, images * objects), [count])
+    edge_owners, matched = tf.cast(edge_owners, tf.int32), tf.cast(matched, tf.int32)
+    shape, flat_boxes = tf.shape(boxes)[:2], tf.reshape(boxes, [-1, 4])
+    first, number = (tf.reshape(t, [-1]) for t in edges_of_objects(matched, edge_owners))
+    flat_edges = tf.reshape(edges, [-1, 4])
+    parts = tf.cast(tf.reshape(edge_owners[..., 1], [-1]), tf.int64)
 
-    num_parts = _number_of(parts)
-    cost = tf.maximum(length * size, num_parts * (size * size + 1))
-    portion = tf.clip_by_value(max_elements // tf.maximum(cost, 1), 1, tf.maximum(count, 1))
-    portions = tf.maximum(-(-count // portion), 1)
-    missing = portions * portion - count
-    rows = tf.pad(rows, [[0, missing]], constant_values=images * objects)
-    flat_boxes = tf.pad(tf.reshape(boxes, [count, 4]), [[0, missing], [0, 0]])
+    num_parts = tf.reduce_max(tf.concat([parts, [0]], axis=0)) + 1
+    cost = tf.maximum(number * size, num_parts * (size * size + 1))
+    cost = tf.cumsum(tf.minimum(cost, max_elements))  # up to each RoI and with it
+    portions = tf.reduce_max(tf.concat([cost, [0]], axis=0)) // max_elements + 1
+    begins = (tf.range(portions) * max_elements)[None]
+    bounds = tf.raw_ops.LowerBound(sorted_inputs=cost[None], values=begins, out_type=tf.int32)[0]
+    bounds = tf.concat([bounds, tf.shape(number)], axis=0)
 
-    def draw(first):
-        own = rows[first : first + portion]
-        drawn = _draw(
-            flat_boxes[first : first + portion], tf.gather(table, own), tf.gather(parts, own), num_parts, size
+    def draw(portion, drawn):
+        own = slice(bounds[portion], bounds[portion + 1])
+        roi, edge = _pairs(first[own], number[own])
+        masks = _draw(
+            tf.gather(flat_boxes[own], roi),
+            tf.gather(flat_edges, edge),
+            roi * num_parts + tf.gather(parts, edge),
+            tf.stack([bounds[portion + 1] - bounds[portion], tf.cast(num_parts, tf.int32)]),
+            size,
         )
-        return tf.cast(drawn, tf.uint8)  # portions wait here for each other
+        return portion + 1, drawn.write(portion, masks)  # portions wait here for each other
 
-    drawn = tf.map_fn(
-        draw,
-        tf.range(portions) * portion,
-        fn_output_signature=tf.TensorSpec([None, size, size], tf.uint8),
-        parallel_iterations=1,
-    )
-    drawn = tf.reshape(drawn, [portions * portion, size, size])[:count]
-    targets = tf.reshape(tf.cast(drawn, tf.float32), [shape[0], shape[1], size, size])
+    portions = tf.cast(portions, tf.int32)
+    drawn = tf.TensorArray(tf.bool, portions, infer_shape=False, element_shape=[None, size, size])
+    _, drawn = tf.while_loop(lambda portion, _: portion < portions, draw, (0, drawn), parallel_iterations=1)
+    targets = tf.reshape(tf.cast(drawn.concat(), tf.float32), [shape[0], shape[1], size, size])
     return tf.ensure_shape(targets, [*boxes.shape[:2], size, size])
 
 
-def _number_of(parts: tf.Tensor) -> tf.Tensor:
-    """The largest part plus one, at least 1."""
-    return tf.reduce_max(tf.concat([tf.reshape(parts, [-1]), [0]], axis=0)) + 1
+def edges_of_objects(objects, edge_owners) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the edges of objects are in the list of their image.
+
+    Args:
+        objects: int32 [B, R]; -1: none.
+        edge_owners: int32 [B, E, 2], of `Batch`.
+
+    Returns:
+        The first one, counted through the lists of all images, and their number: int64 [B, R] both.
+    """
+    owners = edge_owners[..., 0]
+    owners = tf.where(owners >= 0, owners, owners.dtype.max)  # padding is last: ascending to the end
+    # The raw ops: `tf.searchsorted` cannot take an empty list.
+    first, end = (op(sorted_inputs=owners, values=objects, out_type=tf.int64) for op in _BOUNDS)
+    lists = tf.range(tf.shape(owners, tf.int64)[0])[:, None] * tf.shape(owners, tf.int64)[1]
+    return lists + first, end - first
 
 
-def _draw(boxes, edges, parts, num_parts, size: int) -> tf.Tensor:
-    """Masks bool [n, size, size] of boxes [n, 4] from edges [n, E, 4] with parts [n, E]."""
-    position = _fill_starts(_stretch(boxes, edges, size), size)  # [n, E, size]
-    count = tf.shape(boxes)[0]
-    row = tf.range(count)[:, None] * num_parts + parts
-    row = tf.where(parts >= 0, row, 0)
+def _pairs(first: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Every pair of a RoI and one of its edges, int64 [T] both, of RoIs with `number` [n] edges from `first` [n] on."""
+    ends = tf.cumsum(number)
+    pair = tf.range(tf.reduce_sum(number))
+    roi = tf.raw_ops.UpperBound(sorted_inputs=ends[None], values=pair[None], out_type=tf.int64)[0]
+    return roi, tf.gather(first + number - ends, roi) + pair
+
+
+def _draw(boxes, edges, row, shape, size: int) -> tf.Tensor:
+    """Masks bool [n, size, size] of pairs of a box [T, 4] and an edge [T, 4].
+
+    `row` int64 [T] is the part of a RoI that a pair belongs to, of all in `shape`, [n, parts of a RoI].
+    """
+    position = _fill_starts(_stretch(boxes, edges, size), size)  # [T, size]
     pixels = size * size + 1
     # A segment below 0 is left out: the edges that do not cross a column are most of all.
-    segment = tf.where((position >= 0) & (parts >= 0)[..., None], row[..., None] * pixels + position, -1)
-    segment = tf.reshape(segment, [-1])
+    segment = tf.reshape(tf.where(position >= 0, row[:, None] * pixels + position, -1), [-1])
     starts = tf.math.unsorted_segment_sum(
-        tf.ones_like(segment, tf.float32), segment, count * num_parts * pixels
+        tf.ones_like(segment, tf.float32), segment, shape[0] * shape[1] * pixels
     )  # floats: exact, and there is a GPU kernel
-    starts = tf.reshape(starts, [count, num_parts, pixels])[:, :, :-1]
+    starts = tf.reshape(starts, [shape[0], shape[1], pixels])[:, :, :-1]
     inside = tf.math.floormod(tf.cumsum(starts, axis=2), 2.0) > 0.5
-    return tf.reshape(tf.reduce_any(inside, axis=1), [count, size, size])
+    return tf.reshape(tf.reduce_any(inside, axis=1), [shape[0], size, size])
 
 
 def _stretch(boxes, edges, size: int) -> tf.Tensor:
-    """Edges in pixels of the target, float32 [n, E, 4]; in float32 as SimpleDet's, so that they round alike."""
-    x1, y1, x2, y2 = tf.unstack(boxes[:, None], 4, axis=-1)
+    """Edges in pixels of the target, float32 [T, 4]; in float32 as SimpleDet's, so that they round alike."""
+    x1, y1, x2, y2 = tf.unstack(boxes, 4, axis=-1)
     width, height = tf.maximum(x2 - x1, 1.0), tf.maximum(y2 - y1, 1.0)
     origin = tf.stack([x1, y1, x1, y1], axis=-1)
     return (edges - origin) * float(size) / tf.stack([width, height, width, height], axis=-1)
 
 
 def _fill_starts(edges, size: int) -> tf.Tensor:
-    """Where each edge makes rleFrPoly's filling begin or end: pixel int32 [n, E, size], -1 where it does not.
+    """Where each edge makes rleFrPoly's filling begin or end: pixel int64 [T, size], -1 where it does not.
 
     Swapped: rleFrPoly's columns u are our rows y, and along a column v our x, so a column-major mask of it is a
     row-major one of ours. All is float64, as there; integers are exact in it.
@@ -138,7 +156,7 @@ def _fill_starts(edges, size: int) -> tf.Tensor:
     lower = tf.where(along_u, lower, v0 + first - 1.0)
     # ceil((v + .5) / 5 - .5) in integers.
     row = tf.clip_by_value(tf.math.floordiv(lower + _SUPERSAMPLING // 2, float(_SUPERSAMPLING)), 0.0, float(size))
-    position = tf.range(size) * size + tf.cast(row, tf.int32)
+    position = tf.range(size, dtype=tf.int64) * size + tf.cast(row, tf.int64)
     return tf.where(crossing_u | crossing_v, position, -1)
 
 
