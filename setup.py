@@ -1,6 +1,7 @@
 """Installs tfdet: `pip install -e .` for work on the source, `pip install .` for use; both give the `tfdet` command.
 
-The gin files stand in `gin_configs/` beside the package and are installed as `tfdet/gin_configs/`.
+The gin files stand in `gin_configs/` beside the package and are installed as `tfdet/gin_configs/`, and the programs
+that run other networks for `tfdet convert_weights --verify`, in `tools/crosscheck/`, as `tfdet/crosscheck/`.
 """
 
 import re
@@ -28,8 +29,8 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs"],
-    package_dir={"tfdet.gin_configs": "gin_configs"},
+    packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs", "tfdet.crosscheck"],
+    package_dir={"tfdet.gin_configs": "gin_configs", "tfdet.crosscheck": "tools/crosscheck"},
     package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"], "tfdet.ops": [OPS]},
     python_requires=">=3.10,<3.13",
     install_requires=[

@@ -1,4 +1,4 @@
-"""The `tfdet check_golden` command, from a source tree: `python scripts/check_golden.py --help`."""
+"""Compares detectors with stored outputs of other programs, from a source tree: `--help` says more."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 # In place of this folder: its files must not be taken for modules of the same name.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tfdet.commands import main  # noqa: E402
+from tools.golden.check import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(["check_golden", *sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

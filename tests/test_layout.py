@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,12 @@ KERAS_METHODS = {"build", "call", "get_config", "compute_output_shape"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in MODULES}
-PYTHON_FILES = [*MODULES, *sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
+PYTHON_FILES = [
+    *MODULES,
+    *TOOLS,
+    *(path for name in ("scripts", "tests") for path in sorted((ROOT / name).rglob("*.py"))),
+]
 
 
 def relative(path: Path) -> str:
@@ -157,6 +163,21 @@ def test_heavy_packages_are_imported_where_they_are_used():
     assert not wrong
 
 
+def test_weight_formats_need_numpy_alone():
+    """Of tfdet nothing but errors and the writing of files; what a format's own library reads is imported late."""
+    wrong, ours = [], ("tfdet.errors.", "tfdet.files.", "tfdet.weights.formats.")
+    modules = [path for path in MODULES if path.parent == PACKAGE / "weights" / "formats"]
+    assert len(modules) > 8
+    for path in modules:
+        for name, line in imports_of(TREES[path], everywhere=True):
+            if name.startswith("tfdet") and not f"{name}.".startswith(ours):
+                wrong.append(f"{relative(path)}:{line}: {name}")
+        for name, line in imports_of(TREES[path], everywhere=False):
+            if name.split(".")[0] not in {"tfdet", "numpy", *sys.stdlib_module_names}:
+                wrong.append(f"{relative(path)}:{line}: import {name} inside the function")
+    assert not wrong
+
+
 def test_files_are_short():
     lengths = {relative(path): len(path.read_text().splitlines()) for path in PYTHON_FILES}
     assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
@@ -174,8 +195,8 @@ def test_names_say_what_is_in_a_file():
 
 def test_everything_public_is_documented():
     wrong = []
-    for path in MODULES:
-        tree = TREES[path]
+    for path in [*MODULES, *TOOLS]:
+        tree = TREES.get(path) or ast.parse(path.read_text())
         if tree.body and not ast.get_docstring(tree):
             wrong.append(f"{relative(path)}: the module")
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]

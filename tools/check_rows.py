@@ -87,9 +87,7 @@ def run(args: argparse.Namespace) -> int:
         flags = [f"--results={args.results}"] if args.results else []
         command = [sys.executable, "-m", "tools.check_rows"]
         failed = [row for row in rows if subprocess.run([*command, row, *flags], check=False).returncode]
-        print(
-            f"{len(rows) - len(failed)} of {len(rows)} rows passed; failed: {', '.join(failed) or 'none'}"
-        )
+        print(f"{len(rows) - len(failed)} of {len(rows)} rows passed; failed: {', '.join(failed) or 'none'}")
         return EXIT_CHECK_FAILED if failed else EXIT_OK
     config.register_all()
     try:
@@ -196,10 +194,10 @@ def _draw(folder: str) -> None:
 def _counts(name: str, detector, trainer) -> dict[str, int]:
     """Tensor counts, and what is frozen: as in SimpleDet's checkpoint, and by its rule on its names."""
     from tfdet.training import variables
-    from tfdet.weights.load import family_rules
-    from tfdet.weights.rules import source_of
+    from tfdet.weights.maps import simpledet
+    from tfdet.weights.maps.rules import source_of
 
-    rules = family_rules(detector)
+    rules = simpledet.name_map(detector).rules
     named = {v.path: (source_of(v.path, rules) or ("", None))[0] for v in detector.variables}
     nameless = [path for path, source in named.items() if not source]
     if nameless:

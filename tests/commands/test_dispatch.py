@@ -174,8 +174,8 @@ def _run(*command: str) -> tuple[subprocess.CompletedProcess, float]:
 
 
 def test_help_lists_every_command_with_a_line_and_is_quick():
-    result, seconds = _run(str(ROOT / "scripts/check_golden.py"), "--help")
-    assert result.returncode == 0 and "usage: tfdet check_golden" in result.stdout
+    result, seconds = _run(str(ROOT / "scripts/convert_weights.py"), "--help")
+    assert result.returncode == 0 and "usage: tfdet convert_weights" in result.stdout
     assert seconds < 2
     for name in commands.command_names():
         assert commands._summary(name).endswith("."), f"{name}: the docstring's first line is its help"
@@ -202,8 +202,8 @@ def test_scripts_work_without_installing_and_from_any_folder():
     assert scripts
     for script in scripts:
         text = script.read_text()
-        called = f'main(["{script.stem}", *sys.argv[1:]])' in text or "from tools" in text
-        assert called and len(text.splitlines()) < 80
+        called = f'main(["{script.stem}", *sys.argv[1:]])' if script.stem in commands.command_names() else "sys.exit("
+        assert called in text and len(text.splitlines()) < 80
 
 
 def test_every_command_has_its_script():

@@ -10,18 +10,20 @@ import rich.console
 import tensorflow as tf
 
 from tests.detectors.small import small_detector
-from tests.weights.test_sources import c4_detector
-from tfdet import weights
+from tests.weights.test_load import c4_detector
+from tfdet import config, weights
 from tfdet.commands import main
-from tfdet.errors import EXIT_OK, EXIT_USER_ERROR, UserError
+from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR, UserError
 from tfdet.report.weights_table import load_table
-from tfdet.weights import golden as goldens
-from tfdet.weights import layouts, own_format, read_weights, write_params
-from tfdet.weights.load import assign_arrays, family_rules, load_arrays
-from tfdet.weights.readers.safetensors import write_safetensors
-from tfdet.weights.rules import NameMap
+from tfdet.weights import convert, read_weights, write_params
+from tfdet.weights.convert import to_simpledet, write_own
+from tfdet.weights.formats.safetensors import write_safetensors
+from tfdet.weights.load import assign, load_arrays
+from tfdet.weights.maps import layouts, simpledet
+from tfdet.weights.maps.rules import NameMap
 from tfdet.weights.sources import num_classes_of, program_of
-from tfdet.weights.to_simpledet import to_simpledet
+from tools.golden.simpledet_folder import read_golden
+from tools.golden.simpledet_rows import build_like
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ROWS = sorted(path.name for path in (GOLDEN / "simpledet").iterdir())
@@ -31,9 +33,10 @@ SMALL = str(GOLDEN.parent / "end_to_end" / "small.gin")
 @pytest.mark.parametrize("row", ROWS)
 def test_simpledets_checkpoint_comes_back_exactly(tmp_path, row):
     """Names, shapes and bits, but for the stored anchors and the gamma that SimpleDet fixes at 1."""
-    golden = goldens.read_golden(GOLDEN / "simpledet" / row)
-    detector = goldens.build_like(golden)
-    assign_arrays(detector, golden.unfolded, family_rules(detector), row)
+    config.register_all()
+    golden = read_golden(GOLDEN / "simpledet" / row)
+    detector = build_like(golden)
+    assign(detector, golden.unfolded, simpledet.name_map(detector), row)
     write_params(tmp_path / "back.params", to_simpledet(detector))
     back = read_weights(tmp_path / "back.params")
     expected = {n: a for n, a in golden.unfolded.items() if not re.match(r"arg:anchor_stride|arg:bn_data_gamma", n)}
@@ -41,7 +44,7 @@ def test_simpledets_checkpoint_comes_back_exactly(tmp_path, row):
     for name, array in expected.items():
         assert back[name].shape == array.shape and back[name].tobytes() == array.tobytes(), name
     # And into a detector again.
-    other = goldens.build_like(golden)
+    other = build_like(golden)
     assert not weights.load(other, tmp_path / "back.params", strict=True).unused
     for ours, theirs in zip(detector.weights, other.weights, strict=True):
         assert ours.numpy().tobytes() == theirs.numpy().tobytes(), ours.path
@@ -97,7 +100,7 @@ def equal(ours, theirs, skip=r"(?!)"):
 def test_a_converted_file_holds_every_bit_and_what_it_was_trained_with(tmp_path, trained):
     path = tmp_path / "x.safetensors"
     paths = [variable.path for variable in trained.weights]
-    own_format.write(path, trained, paths, NameMap([], pixel_mean=(1.0, 2.0, 3.0)), "a test")
+    write_own(path, trained, paths, NameMap([], pixel_mean=(1.0, 2.0, 3.0)), "a test")
     assert program_of(read_weights(path)) == "tfdet" and num_classes_of(read_weights(path)) == 3
     other = small_detector("fpn", num_classes=3)
     report = weights.load(other, path, strict=True)
@@ -129,7 +132,7 @@ def test_a_runs_checkpoint_of_other_classes_gives_all_but_the_predictors(tmp_pat
 def test_a_deeper_network_of_tfdets_is_refused(tmp_path):
     deeper = c4_detector(depth=101)
     paths = [variable.path for variable in deeper.weights]
-    own_format.write(tmp_path / "x.safetensors", deeper, paths, NameMap([]), "a test")
+    write_own(tmp_path / "x.safetensors", deeper, paths, NameMap([]), "a test")
     with pytest.raises(UserError, match="deeper backbone: there is no backbone/stage3/unit"):
         weights.load(c4_detector(), tmp_path / "x.safetensors")
 
@@ -173,17 +176,13 @@ def test_class_counts_are_read_from_predictors(folder, classes):
     assert num_classes_of({n: a for n, a in arrays.items() if "cls" not in n}) is None
 
 
-def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
-
+def test_the_command_converts_there_and_back(tmp_path, capsys):
     from tfdet.detectors import build_detector
 
     assert main(["convert_weights", str(tmp_path / "none.pth")]) == EXIT_USER_ERROR
     assert "none.pth: no such file" in capsys.readouterr().err
     first, own, back = (str(tmp_path / name) for name in ("first.params", "own.safetensors", "back.params"))
-    from tfdet import config
-    from tfdet.config import register_all
-
-    register_all()
+    config.register_all()
     detector = config.parse([SMALL], []).build(build_detector, num_classes=4)
     write_params(first, to_simpledet(detector))
     assert main(["convert_weights", first, f"--gin_file={SMALL}", f"--output={own}"]) == EXIT_OK
@@ -205,16 +204,25 @@ def test_the_command_converts_there_and_back(tmp_path, capsys, monkeypatch):
         assert message in capsys.readouterr().err
 
 
-def test_a_written_file_that_differs_fails_the_command(tmp_path, trained, capsys):
-    from tfdet.commands import convert_weights
-    from tfdet.report.console import make_console
-
+def test_a_written_file_that_differs_is_found(tmp_path, trained):
     arrays = {variable.path: variable.numpy() for variable in trained.weights}
     arrays["neck/p5_conv/bias"][0] += 1e-3
     write_safetensors(tmp_path / "x.safetensors", arrays)
     report, _ = load_arrays(small_detector("fpn", num_classes=3), arrays, "x")
-    assert not convert_weights._written(str(tmp_path / "x.safetensors"), trained, report, make_console())
-    assert "neck/p5_conv/bias" in capsys.readouterr().out
+    wrong = convert.different(tmp_path / "x.safetensors", trained, report.matched)
+    assert wrong == ["neck/p5_conv/bias"]
+    said = convert.Conversion(report, wrong).summary("x.safetensors")
+    assert said == "x.safetensors does NOT hold 1 of the weights, first neck/p5_conv/bias: do not use it"
+
+
+def test_the_command_fails_where_the_written_file_differs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(convert, "different", lambda *_: ["rpn_head/cls/bias"])
+    config.register_all()
+    detector = config.parse([SMALL]).build("build_detector", num_classes=4)
+    write_params(tmp_path / "x.params", to_simpledet(detector))
+    arguments = [str(tmp_path / "x.params"), f"--gin_file={SMALL}", f"--output={tmp_path}/y.safetensors"]
+    assert main(["convert_weights", *arguments]) == EXIT_CHECK_FAILED
+    assert "does NOT hold 1 of the weights, first rpn_head/cls/bias" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

@@ -1,4 +1,9 @@
-"""The comparison with torchvision's own network. It is no dependency: what it would give is taken from the detector."""
+"""The comparison with another program's own network. None is a dependency: what it would give is the detector's."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +12,9 @@ import tensorflow as tf
 from tfdet import config
 from tfdet.config import register_all
 from tfdet.errors import UserError
-from tfdet.weights import sources, verify, verify_detectron2, verify_process, verify_torch, verify_torchvision
-from tfdet.weights.torchvision import COCO_IDS
+from tfdet.weights import sources, verify, verify_maps
+from tfdet.weights.maps.coco_ids import COCO_IDS
+from tfdet.weights.verify import matched_pairs
 
 _NARROW = ["DEPTH = 18", "WIDTH = 0.125", "PostProcess.score_threshold = 0.0", "PostProcess.max_detections = 5"]
 
@@ -22,6 +28,15 @@ def detector():
     return configuration.build("build_detector", num_classes=3)
 
 
+def small_sides(monkeypatch, program, sides):
+    monkeypatch.setitem(verify.PROGRAMS, program, verify.PROGRAMS[program]._replace(sides=sides))
+
+
+def torchs(outputs):
+    """The maps that the programs of PyTorch give of a detector."""
+    return {name: array for name, array in outputs.items() if name.startswith(("fpn", "rpn"))}
+
+
 @pytest.fixture
 def picture(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, [40, 52, 3], np.uint8)
@@ -30,16 +45,16 @@ def picture(tmp_path):
 
 
 def test_equal_outputs_pass_and_others_are_found(detector, picture, monkeypatch):
-    monkeypatch.setattr(verify_torchvision, "SIDES", (64, 96))
+    small_sides(monkeypatch, sources.TORCHVISION, (64, 96))
     asked = {}
 
-    def theirs(name, packages, path, pixels, epsilon):
+    def theirs(name, packages, variable, path, pixels, epsilon):
         asked.update(path=path, shape=pixels.shape, epsilon=epsilon)
-        outputs = verify_torch.outputs(detector, pixels, whole=True)
+        outputs = torchs(verify_maps.detector_maps(detector, pixels)[0]) | verify_maps.detections(detector, pixels)
         outputs["labels"], outputs["numbers"] = outputs.pop("classes") + 1, np.array(4)
         return {name: array + error.get(name, 0) for name, array in outputs.items()}
 
-    monkeypatch.setattr(verify_torch, "run_program", theirs)
+    monkeypatch.setattr(verify, "run_program", theirs)
     error = {}
     equal = verify.compare(detector, sources.TORCHVISION, "x.pth", picture)
     assert asked["path"] == "x.pth" and asked["shape"] == (64, 96, 3) and asked["epsilon"] == detector.backbone.epsilon
@@ -53,12 +68,12 @@ def test_equal_outputs_pass_and_others_are_found(detector, picture, monkeypatch)
 
 def test_classes_are_numbered_as_here():
     outputs = {"labels": np.array([1, 13, 90, 12]), "numbers": np.array(91)}
-    assert verify_torchvision.numbered_as_here(outputs)["classes"].tolist() == [0, 11, 79, -1]
+    assert verify.numbered_as_here(outputs)["classes"].tolist() == [0, 11, 79, -1]
     few = {"labels": np.array([1, 2]), "numbers": np.array(3)}
-    assert verify_torchvision.numbered_as_here(few)["classes"].tolist() == [0, 1]
+    assert verify.numbered_as_here(few)["classes"].tolist() == [0, 1]
     logits = np.arange(91.0)[None].repeat(2, axis=0)
     retina = {"cls_logits": logits, "labels": np.array([90]), "numbers": np.array(91)}
-    found = verify_torchvision.numbered_as_here(retina)
+    found = verify.numbered_as_here(retina)
     assert found["classes"].tolist() == [79] and found["cls_logits"].tolist() == [COCO_IDS, COCO_IDS]
 
 
@@ -78,34 +93,60 @@ def test_detectron2s_configuration_of_a_detector(file, expected):
     configuration = config.parse([f"detectron2/{file}.gin"], ["WIDTH = 0.0625"])
     built = configuration.build("build_detector", num_classes=3)
     with pytest.raises(UserError, match="full-size networks on ResNet-50 and -101, without branches"):
-        verify_detectron2.config_name(built)  # narrow
+        verify.config_name(built)  # narrow
     built.backbone.width = 1.0
     if expected is None:
         with pytest.raises(UserError, match="without branches"):
-            verify_detectron2.config_name(built)
+            verify.config_name(built)
     else:
-        assert verify_detectron2.config_name(built) == expected
+        assert verify.config_name(built) == expected
 
 
 def test_where_the_other_program_is_not(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDET_TORCH_PYTHON", str(tmp_path / "absent"))
     with pytest.raises(UserError, match="TFDET_TORCH_PYTHON: .*absent does not run"):
-        verify_torch.run_program("run_torchvision.py", "PyTorch", "x.pth", pixels=1)
+        verify.run_program("run_torchvision.py", "PyTorch", "TFDET_TORCH_PYTHON", "x.pth", pixels=1)
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setenv("TFDET_TORCH_PYTHON", str(script))
     message = "x.pth: ModuleNotFoundError: No module named 'torch'. It needs PyTorch; TFDET_TORCH_PYTHON names"
     with pytest.raises(UserError, match=message):
-        verify_torch.run_program("run_torchvision.py", "PyTorch", "x.pth", pixels=1)
+        verify.run_program("run_torchvision.py", "PyTorch", "TFDET_TORCH_PYTHON", "x.pth", pixels=1)
 
 
 def test_a_program_gets_its_inputs_and_gives_its_outputs(tmp_path, monkeypatch):
     """By a program that doubles what it gets."""
-    monkeypatch.setattr(verify_process, "_PROGRAMS", tmp_path)
+    monkeypatch.setattr(verify, "programs_folder", lambda: tmp_path)
     (tmp_path / "double.py").write_text(
         "import sys, numpy as np\ngiven = np.load(sys.argv[2])\n"
         "np.savez(sys.argv[3], weights=sys.argv[1], **{name: 2 * given[name] for name in given})\n"
     )
-    found = verify_torch.run_program("double.py", "nothing", "x.pth", a=np.arange(3), b=1.5)
+    found = verify.run_program("double.py", "nothing", "TFDET_TORCH_PYTHON", "x.pth", a=np.arange(3), b=1.5)
     assert found["a"].tolist() == [0, 2, 4] and found["b"] == 3.0 and str(found["weights"]) == "x.pth"
+
+
+def test_pairs_need_class_score_and_place():
+    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 9, 9]])
+    scores, classes = np.array([0.9, 0.8, 0.7]), np.array([1, 2, 3])
+    own = boxes + [[0, 0, 0.01, 0], [0, 0, 0, 0], [1, 0, 1, 0]]
+    assert matched_pairs(boxes, scores, classes, own, scores, classes) == [(0, 0), (1, 1)]
+    assert matched_pairs(boxes, scores, classes, own[::-1], scores[::-1], classes[::-1]) == [(0, 2), (1, 1)]
+    assert matched_pairs(boxes, scores, classes, own, scores + 0.01, classes) == []
+    assert matched_pairs(boxes, scores, classes, own, scores, classes + 1) == []
+
+
+def test_the_programs_stand_in_the_source_tree_and_are_run_by_their_files():
+    folder = verify.programs_folder()
+    assert folder == Path(verify.__file__).parents[2] / "tools" / "crosscheck"
+    named = set(re.findall(r'"(run_\w+\.py)"', Path(verify.__file__).read_text()))
+    assert named == {path.name for path in folder.glob("*.py")}
+
+
+def test_an_installed_package_carries_the_programs_and_nothing_else_of_the_tools(tmp_path):
+    root = Path(verify.__file__).parents[2]
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
+    programs = {path.name for path in (tmp_path / "tfdet" / "crosscheck").iterdir()}
+    assert programs == {path.name for path in verify.programs_folder().glob("*.py")}
+    assert not (tmp_path / "tools").exists() and (tmp_path / "tfdet" / "gin_configs").is_dir()

@@ -13,7 +13,6 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
 from tfdet.layers import INIT_STD, SymmetricConv2D
-from tfdet.ops.proposals_portable import foreground_probability
 
 
 @configurable
@@ -81,8 +80,3 @@ def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:
     anchors = cls_logits.shape[-1] // 2
     blocks = tf.reshape(cls_logits, [shape[0], shape[1], shape[2], 2, anchors])
     return tf.transpose(blocks, [0, 1, 2, 4, 3])
-
-
-def foreground_scores(cls_logits: tf.Tensor) -> tf.Tensor:
-    """Softmax probability of the foreground, [B, H, W, 2A] -> [B, H, W, A]."""
-    return foreground_probability(cls_logits)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from tfdet.backbones import ResNetV2
-from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
-from tfdet.weights import published, simpledet, simpledet_mask, simpledet_v2
-from tfdet.weights.readers import read_weights
-from tfdet.weights.rules import Arrays, NameMap, Rule, source_of, target_of
+from tfdet.weights import published
+from tfdet.weights.formats import read_weights
+from tfdet.weights.maps.rules import Arrays, NameMap, source_of, target_of
+from tfdet.weights.sources import find_map
 
 COUNTERS = ("moving_foreground",)
 """Last parts of the paths of what training counts; in no checkpoint of another program."""
@@ -61,32 +59,6 @@ class LoadReport:
         return "; ".join([*parts, *self.notes])
 
 
-def family_rules(detector: keras.Model) -> list[Rule]:
-    """SimpleDet's name map for the family `detector` belongs to."""
-    rules = _box_rules(detector)
-    return rules if getattr(detector, "mask_head", None) is None else [*rules, *simpledet_mask.MASK_HEAD]
-
-
-def _box_rules(detector: keras.Model) -> list[Rule]:
-    if isinstance(detector, RetinaDetector):
-        return simpledet.RESNET_V1_RETINA
-    if isinstance(detector.backbone, ResNetV2):
-        if detector.backbone.num_stages == 3:
-            return simpledet_v2.RESNET_V2_C4
-        return simpledet_v2.cascade(getattr(detector.neck, "kernel_size", 1))
-    return simpledet.RESNET_V1_C4 if detector.neck is None else simpledet.RESNET_V1_FPN
-
-
-def assign_arrays(detector: keras.Model, arrays: Arrays, rules: Sequence[Rule], source: str) -> LoadReport:
-    """Assigns the arrays of a SimpleDet checkpoint, folded or not, to a detector's variables; see `assign`."""
-    return assign(detector, arrays, NameMap(rules, prepare_simpledet, simpledet.IGNORED), source)
-
-
-def prepare_simpledet(arrays: Arrays) -> Arrays:
-    """SimpleDet's checkpoints in one form: mask convolutions from 0, one branch, BN with statistics."""
-    return simpledet.unfold_batch_norm(simpledet_mask.number_from_zero(simpledet_v2.join_branches(arrays)))
-
-
 def assign(detector: keras.Model, arrays: Arrays, name_map: NameMap, source: str) -> LoadReport:
     """Assigns the arrays of a file to a detector's variables by a name map; the arguments are those of `compare`."""
     report, values = compare(detector, arrays, name_map, source)
@@ -102,7 +74,7 @@ def compare(
     Args:
         detector: built, so that its variables exist.
         arrays: by the names of the file.
-        name_map: of the program that wrote the file and the detector's family.
+        name_map: of the program that wrote the file to this detector.
         source: the file, for messages.
 
     Returns:
@@ -143,7 +115,7 @@ def _assign(detector: keras.Model, values: dict[str, np.ndarray]) -> None:
 
 
 def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadReport:
-    """Loads weights of another program: a detector of this family, or an ImageNet backbone.
+    """Loads weights of another program: a detector of the same parts, or an ImageNet backbone.
 
     Formats: see `read_weights`. Programs: SimpleDet, Detectron2, torchvision, keras.applications' ResNets, and tfdet
     itself; the names of the tensors tell which.
@@ -163,13 +135,11 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
 
 def load_arrays(detector: keras.Model, arrays: Arrays, path: str, strict: bool = False) -> tuple[LoadReport, NameMap]:
     """`load` of what was read from `path` already; returns the name map too."""
-    from tfdet.weights.sources import find_map
-
     program, name_map = find_map(arrays, detector, path)
     report, values = compare(detector, arrays, name_map, f"{path} ({program})")
     reason = _other_backbone(report, name_map)
     if not report.matched and not report.mismatched:
-        reason = "no tensor fits this detector"
+        reason = f"no tensor fits this detector on {type(detector.backbone).__name__}"
     elif strict and (report.mismatched or any(not path.endswith(COUNTERS) for path in report.missing)):
         reason = "the checkpoint is of another architecture or class count"
     if reason:

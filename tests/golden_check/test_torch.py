@@ -1,0 +1,56 @@
+"""Stored maps, detections, losses and gradients of Detectron2 and torchvision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfdet.config import register_all
+from tfdet.errors import UserError
+from tools.golden import torch_check, torch_folder
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "torch_small"
+FOLDERS = sorted(path.parent.name for path in GOLDEN.glob("*/meta.json"))
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    register_all()
+
+
+def read(name: str) -> torch_folder.TorchGolden:
+    folder = GOLDEN / name
+    meta = json.loads((folder / "meta.json").read_text())
+    train = dict(np.load(folder / "train.npz")) if (folder / "train.npz").is_file() else {}
+    weights = dict(np.load(folder / meta["weights"]))
+    return torch_folder.make(folder, meta, weights, dict(np.load(folder / "golden.npz")), train)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_all_that_is_stored_agrees(name):
+    golden = read(name)
+    verdict = torch_check.check(golden)
+    assert [row for row in [*verdict.maps, *verdict.training] if not row.error <= row.limit] == []
+    assert [row for row in verdict.shares if row.share < row.limit] == []
+    assert verdict.passed and not verdict.skipped
+    assert bool(verdict.training) == bool(golden.train)
+
+
+def test_a_wrong_weight_is_found():
+    golden = read("d2_trident_r50_c4")
+    name = "backbone.res4.2.conv2.weight"
+    golden.arrays[name] = golden.arrays[name][..., ::-1]
+    verdict = torch_check.check(golden)
+    assert not verdict.passed
+    assert {row.name for row in verdict.maps if row.error > row.limit} >= {"rpn_logits_0", "box_cls_logits"}
+
+
+def test_a_checkpoint_with_a_tensor_too_few_or_too_many_does_not_fit():
+    golden = read("d2_trident_r50_c4")
+    golden.arrays["stranger"] = golden.arrays.pop("proposal_generator.rpn_head.conv.bias")
+    golden.arrays["proposal_generator.anchor_generator.cell_anchors.0"] = np.zeros([15, 4])  # some files have it
+    with pytest.raises(UserError, match=r"1 variables left.*rpn_head/conv/bias.*1 in the file and not used \(stranger"):
+        torch_folder.build_like(golden)

@@ -1,0 +1,87 @@
+"""Reader and writer of `.safetensors` files: a JSON header with names, types, shapes and places, then the bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from tfdet.errors import UserError
+from tfdet.files import replacing
+from tfdet.weights.formats.file_bytes import broken, read_bytes, to_array
+
+_KIND = "safetensors"
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+_MAX_HEADER = 100 << 20
+
+
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """Arrays of a `.safetensors` file by name, bfloat16 as float32.
+
+    Raises:
+        UserError: the file is truncated, of another format, or holds types that numpy does not know.
+    """
+    data = read_bytes(path)
+    if len(data) < 8:
+        raise broken(path, _KIND, f"{len(data)} bytes")
+    length = struct.unpack("<Q", data[:8])[0]
+    if length > min(_MAX_HEADER, len(data) - 8):
+        raise broken(path, _KIND, f"a header of {length} bytes in a file of {len(data)}")
+    try:
+        header = json.loads(bytes(data[8 : 8 + length]))
+    except (ValueError, RecursionError) as error:
+        raise broken(path, _KIND, "its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise broken(path, _KIND, "its header is no table")
+    body, taken, arrays = data[8 + length :], 0, {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            numbers = [*shape, begin, end]
+        except (TypeError, KeyError, ValueError) as error:
+            raise broken(path, _KIND, f"the entry of {name!r}") from error
+        if not all(type(n) is int and n >= 0 for n in numbers) or not begin <= end <= len(body):
+            raise broken(path, _KIND, f"the place of {name!r} in {len(body)} bytes")
+        if not isinstance(kind, str) or kind not in _DTYPES:
+            raise UserError(f"{path}: tensor {name} has the type {kind}, which is not read; convert it to float32")
+        taken += end - begin
+        array = to_array(body[begin:end], _DTYPES[kind], shape)
+        if array is None or taken > len(body):
+            raise broken(path, _KIND, f"{end - begin} bytes for {name!r} of shape {shape}")
+        arrays[name] = array
+    return arrays
+
+
+def write_safetensors(path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Writes arrays, one after the other; the inverse of `read_safetensors`.
+
+    Args:
+        path: the file; an older one is replaced when the new one is complete.
+        arrays: of one of the types that are read.
+        metadata: texts for whoever opens the file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    codes = {np.dtype(stored): code for code, stored in _DTYPES.items() if stored != "bfloat16"}
+    header: dict = {"__metadata__": metadata or {}}
+    end = 0
+    for name, array in arrays.items():
+        if array.dtype not in codes:
+            raise ValueError(f"Expected arrays of dtypes {sorted(map(str, codes))}. Received: {name}={array.dtype}")
+        header[name] = {"dtype": codes[array.dtype], "shape": list(array.shape)}
+        header[name]["data_offsets"] = [end, end + array.nbytes]
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that numbers of 8 bytes stand at multiples of 8
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)

@@ -1,0 +1,60 @@
+"""Reader of TensorFlow checkpoints: the files `PREFIX.index` and `PREFIX.data-00000-of-00001`."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tfdet.errors import UserError
+from tfdet.weights.formats.file_bytes import broken
+
+_KIND = "TensorFlow checkpoint"
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def checkpoint_prefix(path: str | Path) -> Path | None:
+    """The prefix of the checkpoint that `path` means: its prefix, one of its files, or a folder with one or several.
+
+    None where there is none. Of several in a folder the one of the highest number counts.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [p.with_suffix("") for p in path.glob("*.index")]
+        return max(found, key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)][-1:] or [-1], default=None)
+    for prefix in (path, Path(re.sub(r"\.(index|data-\d+-of-\d+)$", "", str(path)))):
+        if Path(f"{prefix}.index").is_file():
+            return prefix
+    return None
+
+
+def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
+    """Numeric arrays of a TensorFlow checkpoint by name, without the suffix that Keras and tf.Module variables have.
+
+    Optimizer slots and the graph of objects are left out.
+
+    Raises:
+        UserError: a file is missing, truncated or changed.
+    """
+    import tensorflow as tf
+
+    prefix = checkpoint_prefix(path)
+    if prefix is None:
+        raise UserError(f"{path}: no TensorFlow checkpoint (no file {path}.index)")
+    stored = sum(p.stat().st_size for p in prefix.parent.glob(f"{prefix.name}.data-*"))
+    arrays = {}
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        numeric = [n for n in sorted(shapes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
+        if sum(math.prod(shapes[n]) * dtypes[n].size for n in numeric) > stored:
+            raise broken(prefix, _KIND, f"its index names more than the {stored} bytes that its data files have")
+        for name in numeric:
+            if ".OPTIMIZER_SLOT" not in name and "_CHECKPOINTABLE_OBJECT_GRAPH" not in name:
+                array = reader.get_tensor(name)
+                arrays[name.removesuffix(_SUFFIX)] = array.astype(np.float32) if array.dtype.kind == "V" else array
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError, TypeError, UnicodeDecodeError) as error:
+        raise broken(prefix, _KIND, str(error).splitlines()[0][:200]) from error
+    return arrays

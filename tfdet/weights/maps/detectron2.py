@@ -1,0 +1,194 @@
+"""Name maps from Detectron2's checkpoints, and its ImageNet files, to tfdet's variables: the rules of each part.
+
+Detectron2 feeds B, G, R, puts background last, and has no box of it: see the layout steps.
+"""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+
+from tfdet.backbones import ResNetV1
+from tfdet.heads import C5BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
+from tfdet.layers import BN_EPSILON
+from tfdet.necks import FPN, RetinaNeck
+from tfdet.weights.maps import layouts
+from tfdet.weights.maps.parts import PartRules, compose, place_in_cascade, pooled_cells
+from tfdet.weights.maps.rules import Arrays, NameMap, Rule
+from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, Step, conv, conv_norm, dense, units
+
+MARK = re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+")
+"""Names that the checkpoints of detectors have."""
+
+IMAGENET_MARK = re.compile(r"(stem\.conv1|res\d\.\d+\.conv\d)\..+|res\d_\d+_branch2[abc]_w")
+"""Names that the ImageNet files have."""
+
+CLASS_BIASES = [
+    (r"roi_heads\.box_predictor\.(0\.)?cls_score\.bias", None),
+    (r"head\.cls_score\.bias", r"head\.bbox_pred\.bias"),
+]
+"""See `classes.num_classes`."""
+
+IGNORED = re.compile(r"pixel_(mean|std)|.*\.cell_anchors\.\d+|.*\.num_batches_tracked|.*anchor_generator\..*")
+"""Not parameters of a detector: numbers of its configuration that some files repeat."""
+
+_PIXELS = {"pixel_mean": (123.675, 116.28, 103.53), "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
+
+_UNIT = (("conv{c}", "conv{c}.norm", "conv{c}", "bn{c}"), ("shortcut", "shortcut.norm", "sc", "sc_bn"))
+"""Of a bottleneck unit (modeling/backbone/resnet.py): the file's names and ours of a convolution and its BN."""
+
+
+def _stem(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
+    """The first convolution, which is fed B, G, R."""
+    bgr = layouts.first_oihw_from_bgr
+    return conv_norm(f"{source}.conv1", f"{source}.conv1.norm", f"{target}/conv0", f"{target}/bn0", bgr, variance)
+
+
+def _backbone(backbone: ResNetV1, detector: keras.Model) -> list[Rule]:
+    """The branches of a TridentNet share all that they have."""
+    prefix = "backbone" if detector.neck is None else "backbone.bottom_up"
+    name = backbone.name
+    return [*_stem(f"{prefix}.stem", name), *units(f"{prefix}.res{{stage+1}}", f"{name}/stage{{stage}}", _UNIT)]
+
+
+def _fpn(neck: FPN, detector: keras.Model) -> list[Rule]:
+    return [
+        *conv("backbone.fpn_lateral{level}", f"{neck.name}/p{{level}}_lateral"),
+        *conv("backbone.fpn_output{level}", f"{neck.name}/p{{level}}_conv"),
+    ]
+
+
+def _retina_neck(neck: RetinaNeck, detector: keras.Model) -> list[Rule]:
+    return [
+        # Before the rules of the other levels, whose targets would take these too.
+        *conv("backbone.top_block.p6", f"{neck.name}/p6_conv"),
+        *conv("backbone.top_block.p7", f"{neck.name}/p7_conv"),
+        *_fpn(neck, detector),
+    ]
+
+
+def _rpn(head: RpnHead, detector: keras.Model) -> list[Rule]:
+    return [
+        *conv("proposal_generator.rpn_head.conv", f"{head.name}/conv"),
+        *conv("proposal_generator.rpn_head.objectness_logits", f"{head.name}/cls"),
+        *conv("proposal_generator.rpn_head.anchor_deltas", f"{head.name}/box"),
+    ]
+
+
+def _numbered(source: str, head: keras.layers.Layer, detector: keras.Model) -> str:
+    """The name of a module that a cascade has one of for each stage."""
+    place = place_in_cascade(head, detector)
+    return source if place is None else f"{source}.{place}"
+
+
+def _predictor(head: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
+    source, target = _numbered("roi_heads.box_predictor", head, detector), f"{head.name}/predictor"
+    return [
+        Rule(f"{source}.cls_score.weight", f"{target}/cls/kernel", layouts.dense_background_first),
+        Rule(f"{source}.cls_score.bias", f"{target}/cls/bias", layouts.background_first),
+        Rule(f"{source}.bbox_pred.weight", f"{target}/box/kernel", layouts.dense_with_background_box),
+        Rule(f"{source}.bbox_pred.bias", f"{target}/box/bias", layouts.with_background_box),
+    ]
+
+
+def _c5_head(head: C5BboxHead, detector: keras.Model) -> list[Rule]:
+    return [*units("roi_heads.res5", f"{head.name}/stage4", _UNIT), *_predictor(head, detector)]
+
+
+def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
+    source = _numbered("roi_heads.box_head", head, detector)
+    return [
+        *dense(f"{source}.fc1", f"{head.name}/fc1", layouts.dense_from_chw(pooled_cells(detector))),
+        *dense(f"{source}.fc2", f"{head.name}/fc2"),
+        *_predictor(head, detector),
+    ]
+
+
+def _mask_head(head: MaskHead, detector: keras.Model) -> list[Rule]:
+    return [
+        *conv("roi_heads.mask_head.mask_fcn{c+1}", f"{head.name}/conv{{c}}"),
+        *conv("roi_heads.mask_head.deconv", f"{head.name}/up", layouts.deconv),
+        *conv("roi_heads.mask_head.predictor", f"{head.name}/logit"),
+    ]
+
+
+def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
+    # A ReLU stands between two convolutions of a tower: they are numbers 0, 2, 4, ...
+    towers = [
+        rule
+        for i in range(head.num_convs)
+        for source, own in (("cls_subnet", "cls_conv"), ("bbox_subnet", "box_conv"))
+        for rule in conv(f"head.{source}.{2 * i}", f"{head.name}/{own}{i + 1}")
+    ]
+    return [*towers, *conv("head.cls_score", f"{head.name}/cls"), *conv("head.bbox_pred", f"{head.name}/box")]
+
+
+PARTS: PartRules = {
+    ResNetV1: _backbone,
+    FPN: _fpn,
+    RetinaNeck: _retina_neck,
+    RpnHead: _rpn,
+    C5BboxHead: _c5_head,
+    MlpBboxHead: _mlp_head,
+    MaskHead: _mask_head,
+    RetinaHead: _retina_head,
+}
+"""What Detectron2's checkpoints call the tensors of each part."""
+
+IMAGENET_PARTS: PartRules = {
+    ResNetV1: lambda backbone, detector: [
+        *_stem("stem", backbone.name, FROM_TORCH_EPSILON),
+        *units("res{stage+1}", f"{backbone.name}/stage{{stage}}", _UNIT, FROM_TORCH_EPSILON),
+    ],
+    C5BboxHead: lambda head, detector: units("res5", f"{head.name}/stage4", _UNIT, FROM_TORCH_EPSILON),
+}
+"""The same of R-50.pkl and R-101.pkl: MSRA's networks, under Detectron2's or Caffe2's names."""
+
+
+def name_map(detector: keras.Model, arrays: Arrays | None = None) -> NameMap:
+    """The map of Detectron2's detectors."""
+    return NameMap(compose(detector, PARTS), ignored=IGNORED, **_PIXELS)
+
+
+def imagenet_map(detector: keras.Model, arrays: Arrays | None = None) -> NameMap:
+    """The map of Detectron2's ImageNet backbones."""
+    ignored = re.compile(r"(stem\.)?fc(1000)?\..*|pred\..*|lr|.*\.num_batches_tracked|.*_momentum|epoch|model_iter")
+    return NameMap(compose(detector, IMAGENET_PARTS), from_caffe2, ignored, **_PIXELS)
+
+
+_CAFFE2 = [
+    (re.compile(r"(res_)?conv1_bn_(\w+)"), r"stem.conv1.norm.\2"),
+    (re.compile(r"conv1_(\w+)"), r"stem.conv1.\1"),
+    (re.compile(r"res(\d)_(\d+)_branch1_bn_(\w+)"), r"res\1.\2.shortcut.norm.\3"),
+    (re.compile(r"res(\d)_(\d+)_branch1_(\w+)"), r"res\1.\2.shortcut.\3"),
+    (re.compile(r"res(\d)_(\d+)_branch2([abc])_bn_(\w+)"), r"res\1.\2.conv\3.norm.\4"),
+    (re.compile(r"res(\d)_(\d+)_branch2([abc])_(\w+)"), r"res\1.\2.conv\3.\4"),
+    (re.compile(r"(fc1000|pred)_(w|b)"), r"\1.\2"),
+]
+_PARTS = {"w": "weight", "b": "bias", "s": "weight", "rm": "running_mean", "riv": "running_var"}
+
+
+def from_caffe2(arrays: Arrays) -> Arrays:
+    """Caffe2's names -> Detectron2's; a BN without statistics is a scale and a shift: mean 0, variance 1 - eps.
+
+    A convolution's bias, which one of MSRA's networks has in front of its first BN, goes into the BN's mean.
+    """
+    renamed: Arrays = {}
+    for name, array in arrays.items():
+        for pattern, template in _CAFFE2:
+            if match := pattern.fullmatch(name):
+                *stem, part = match.expand(template).split(".")
+                stem = [{"conva": "conv1", "convb": "conv2", "convc": "conv3"}.get(piece, piece) for piece in stem]
+                name = ".".join([*stem, _PARTS.get(part, part)])
+                break
+        renamed[name] = array
+    for name in [name for name in renamed if name.endswith(".norm.weight")]:
+        base, channels = name.removesuffix(".weight"), renamed[name].size
+        renamed.setdefault(f"{base}.running_mean", np.zeros(channels, np.float32))
+        renamed.setdefault(f"{base}.running_var", np.full(channels, 1.0 - BN_EPSILON, np.float32))
+        bias = renamed.pop(f"{base.removesuffix('.norm')}.bias", None)
+        if bias is not None and bias.size == channels:
+            renamed[f"{base}.running_mean"] = layouts.fold_bias(renamed[f"{base}.running_mean"], bias.reshape(-1))
+    return renamed

@@ -1,0 +1,74 @@
+"""Rules that the name maps of PyTorch programs share: PyTorch's names of a layer's tensors, and its layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfdet.weights.maps import layouts
+from tfdet.weights.maps.rules import Rule
+
+Step = Callable[[np.ndarray], np.ndarray]
+
+FROM_TORCH_EPSILON = layouts.variance_from_epsilon(1e-5)
+"""Of variances in ImageNet files: PyTorch's BN adds 1e-5, ours MXNet's number."""
+
+
+def conv(source: str, target: str, step: Step = layouts.oihw_to_hwio) -> list[Rule]:
+    """A convolution with a bias."""
+    return [Rule(f"{source}.weight", f"{target}/kernel", step), Rule(f"{source}.bias", f"{target}/bias", layouts.same)]
+
+
+def dense(source: str, target: str, step: Step = layouts.dense) -> list[Rule]:
+    """A fully connected layer."""
+    return conv(source, target, step)
+
+
+def conv_norm(
+    source: str,
+    source_norm: str,
+    target: str,
+    target_norm: str,
+    step: Step = layouts.oihw_to_hwio,
+    variance: Step = layouts.same,
+) -> list[Rule]:
+    """A convolution without a bias, and the BN behind it.
+
+    Args:
+        source, source_norm: the file's names of the two.
+        target, target_norm: the paths of the two.
+        step: of the kernel.
+        variance: of the BN's variance, where the two programs add another epsilon.
+    """
+    return [
+        Rule(f"{source}.weight", f"{target}/kernel", step),
+        Rule(f"{source_norm}.weight", f"{target_norm}/gamma", layouts.same),
+        Rule(f"{source_norm}.bias", f"{target_norm}/beta", layouts.same),
+        Rule(f"{source_norm}.running_mean", f"{target_norm}/moving_mean", layouts.same),
+        Rule(f"{source_norm}.running_var", f"{target_norm}/moving_variance", variance),
+    ]
+
+
+def units(
+    source: str, target: str, names: Sequence[tuple[str, str, str, str]], variance: Step = layouts.same
+) -> list[Rule]:
+    """The bottleneck units of a stage, which PyTorch's programs count from 0.
+
+    Args:
+        source, target: the file's name and the path of the stage.
+        names: of each convolution of a unit `source`, `source_norm`, `target` and `target_norm`, as in `conv_norm`.
+        variance: as in `conv_norm`.
+    """
+    source, target = f"{source}.{{unit-1}}", f"{target}/unit{{unit}}"
+    return [
+        rule
+        for kernel, norm, own_kernel, own_norm in names
+        for rule in conv_norm(
+            f"{source}.{kernel}",
+            f"{source}.{norm}",
+            f"{target}/{own_kernel}",
+            f"{target}/{own_norm}",
+            variance=variance,
+        )
+    ]

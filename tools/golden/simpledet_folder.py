@@ -1,0 +1,43 @@
+"""A folder with stored outputs of SimpleDet for its weights and an image.
+
+It holds `meta.json`, `params.params` (BN folded), `params_unmerged_bn.params` (the entries that differ before folding),
+`inputs.npz` and `outputs_core.npz`, as SimpleDet's graph computed them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdet.errors import UserError
+from tfdet.weights import read_params
+
+
+class Golden(NamedTuple):
+    """One golden folder, read."""
+
+    folder: Path
+    meta: dict
+    folded: dict[str, np.ndarray]
+    unfolded: dict[str, np.ndarray]
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+
+
+def read_golden(folder: str | Path) -> Golden:
+    """Reads a golden folder; `UserError` names the file that is missing or broken."""
+    folder = Path(folder)
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        inputs = dict(np.load(folder / "inputs.npz"))
+        outputs = dict(np.load(folder / "outputs_core.npz"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a golden folder of SimpleDet ({error})") from error
+    folded = read_params(folder / "params.params")
+    unfolded = {k: v for k, v in folded.items() if not re.search(r"_shared\d_(gamma|beta)$", k)}
+    unfolded.update(read_params(folder / "params_unmerged_bn.params"))
+    return Golden(folder, meta, folded, unfolded, inputs, outputs)

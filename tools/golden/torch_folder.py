@@ -1,0 +1,192 @@
+"""Compares a detector with stored outputs of Detectron2 or torchvision for the same weights and image.
+
+A golden folder holds `meta.json`, a checkpoint of the program, `golden.npz` (maps, proposals, detections) and, for most
+families, `train.npz` (losses and gradients). The detector is that of the family's gin file, with the widths of the
+checkpoint's tensors and the samplers of the stored training step.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdet import config
+from tfdet.detectors import Detector
+from tfdet.errors import UserError
+from tfdet.weights import read_weights
+from tfdet.weights.load import assign
+from tfdet.weights.maps import detectron2, torchvision
+from tfdet.weights.maps.rules import NameMap
+
+_FULL_WIDTH = 64
+_DEPTHS = {6: 50, 23: 101}  # by the units of the third stage
+
+
+class TorchGolden(NamedTuple):
+    """One golden folder, read."""
+
+    folder: Path
+    meta: dict
+    arrays: dict[str, np.ndarray]  # the checkpoint, in the newer of torchvision's spellings
+    outputs: dict[str, np.ndarray]
+    train: dict[str, np.ndarray]  # empty where the folder has no training step
+    program: str  # "detectron2" or "torchvision"
+    family: str  # the gin file without its ending
+
+
+def is_torch(meta: dict) -> bool:
+    """Whether a `meta.json` is of Detectron2 or torchvision."""
+    return "conventions" in meta and "state_dict" in meta
+
+
+def read(folder: str | Path) -> TorchGolden:
+    """Reads a golden folder; `UserError` names the file that is missing or broken."""
+    folder = Path(folder)
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        outputs = dict(np.load(folder / "golden.npz"))
+        train = dict(np.load(folder / "train.npz")) if (folder / "train.npz").is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a golden folder of Detectron2 or torchvision ({error})") from error
+    return make(folder, meta, read_weights(folder / meta["weights"]), outputs, train)
+
+
+def make(folder: Path, meta: dict, arrays: dict, outputs: dict, train: dict) -> TorchGolden:
+    """A golden from its parts; the tensors of the checkpoint say which program and family it is of."""
+    program = "torchvision" if any(name.startswith("backbone.body.") for name in arrays) else "detectron2"
+    if program == "torchvision":
+        arrays = torchvision.current_names(arrays)
+    return TorchGolden(folder, meta, arrays, outputs, train, program, _family(program, arrays, meta))
+
+
+def name_map(golden: TorchGolden, detector: Detector) -> NameMap:
+    """The map of the golden's checkpoint to a detector."""
+    return {"detectron2": detectron2, "torchvision": torchvision}[golden.program].name_map(detector, golden.arrays)
+
+
+def _family(program: str, arrays: dict[str, np.ndarray], meta: dict) -> str:
+    """The gin file of the architecture that the tensors are of."""
+    with_masks = "mask" if any(".mask_head." in name for name in arrays) else "faster"
+    if any(name.startswith("head.") for name in arrays):
+        return "retinanet_r50_fpn"
+    if program == "torchvision":
+        return f"{with_masks}rcnn_r50_fpn"
+    if "roi_heads.box_predictor.0.cls_score.weight" in arrays:
+        return "cascade_mask_rcnn_r50_fpn" if with_masks == "mask" else "cascade_rcnn_r50_fpn"
+    if not any(name.startswith("roi_heads.res5.") for name in arrays):
+        return f"{with_masks}_rcnn_r50_fpn"
+    if "trident" in meta["model"] + meta.get("config_base", ""):  # whose tensors are those of Faster R-CNN
+        return "trident_r50_c4"
+    return f"{with_masks}_rcnn_r50_c4"
+
+
+def build_like(golden: TorchGolden) -> Detector:
+    """The detector of a golden, with its weights.
+
+    Every configurable must have been registered (`tfdet.config.register_all`).
+    """
+    configuration = config.parse([f"{golden.program}/{golden.family}.gin"], _overrides(golden))
+    detector = configuration.build("build_detector", num_classes=_num_classes(golden))
+    report = assign(detector, golden.arrays, name_map(golden, detector), str(golden.folder / golden.meta["weights"]))
+    # The moving number of RetinaNet's foreground anchors is in no checkpoint.
+    missing = [path for path in report.missing if not path.endswith("moving_foreground")]
+    if missing or report.mismatched or report.unused:
+        raise UserError(f"{report.summary()}; the checkpoint does not fit {golden.program}/{golden.family}.gin")
+    return detector
+
+
+def _shape(golden: TorchGolden, pattern: str) -> tuple[int, ...]:
+    """The shape of the first tensor whose name matches."""
+    for name, array in golden.arrays.items():
+        if re.fullmatch(pattern, name):
+            return array.shape
+    raise UserError(f"{golden.folder}: the checkpoint has no tensor {pattern}")
+
+
+def _num_classes(golden: TorchGolden) -> int:
+    if golden.family.startswith("retinanet"):
+        predictor, box = r"head\.(.*\.)?cls_(score|logits)\.bias", r"head\.(.*\.)?bbox_(pred|reg)\.bias"
+        return _shape(golden, predictor)[0] // (_shape(golden, box)[0] // 4)
+    return _shape(golden, r"roi_heads\.box_predictor\.(0\.)?cls_score\.bias")[0] - 1
+
+
+def _overrides(golden: TorchGolden) -> list[str]:
+    """Bindings that give the full-size file the widths and the samplers of a golden."""
+    meta, arrays = golden.meta, golden.arrays
+    stem = _shape(golden, r"backbone\.(body\.|(bottom_up\.)?stem\.)conv1\.weight")[0]
+    inner = _shape(golden, r"backbone\.(body\.layer1|(bottom_up\.)?res2)\.0\.conv1\.weight")[0]
+    unit = re.compile(r"backbone\.(?:body\.layer3|(?:bottom_up\.)?res4)\.(\d+)\.conv1\.weight")
+    units = len([name for name in arrays if unit.fullmatch(name)])
+    if units not in _DEPTHS:
+        raise UserError(f"{golden.folder}: the third stage has {units} units; tfdet builds {sorted(_DEPTHS)}")
+    stride_on = "3x3" if str(meta["conventions"]["stride_on"]).startswith("3x3") else "1x1"
+    bound = {
+        "DEPTH": _DEPTHS[units],
+        "WIDTH": inner / _FULL_WIDTH,
+        "ResNetV1.stem_channels": stem,
+        "EPSILON": float(meta["conventions"]["frozen_bn_eps"]),
+        "ResNetV1.stride_on": stride_on,
+    }
+    if golden.family.endswith("_c4"):
+        bound["C5BboxHead.stride_on"] = stride_on
+    if golden.family.startswith("retinanet"):
+        bound["RetinaNeck.channels"] = _shape(golden, r"backbone\.(fpn_output3|fpn\.layer_blocks\.0\.0)\.weight")[0]
+        towers = r"head\.(cls_subnet|classification_head\.conv)\.\d+\.(0\.)?weight"
+        bound["RetinaHead.channels"] = _shape(golden, towers)[0]
+        bound["RetinaHead.num_convs"] = len([name for name in arrays if re.fullmatch(towers, name)])
+        return _as_gin(bound)
+    bound["RpnHead.channels"] = _shape(golden, r".*rpn.*head\.conv\.(0\.0\.)?weight")[0]
+    if golden.family.endswith("_fpn"):
+        bound["FPN.channels"] = _shape(golden, r"backbone\.(fpn_output2|fpn\.layer_blocks\.0\.0)\.weight")[0]
+        bound["MlpBboxHead.channels"] = _shape(golden, r"roi_heads\.box_head\.(0\.)?fc[17]\.weight")[0]
+    if golden.family.startswith("trident") and golden.outputs["rpn_logits_0"].shape[0] == 1:
+        bound["ResNetV1.test_branches"] = (2,)
+    if "mask" in golden.family:
+        convs = r"roi_heads\.mask_head\.(mask_fcn\d+|\d+\.0)\.weight"
+        bound["MaskHead.num_convs"] = len([name for name in arrays if re.fullmatch(convs, name)])
+        bound["MaskHead.channels"] = _shape(golden, r"roi_heads\.mask_.*(deconv|conv5_mask)\.bias")[0]
+    return _as_gin(bound | _samplers(golden))
+
+
+def _samplers(golden: TorchGolden) -> dict:
+    """The numbers of the stored training step: proposals, and samplers that take everything."""
+    stated = golden.meta.get("config_overrides_train") or golden.meta.get("builder_overrides", {}).get("train", {})
+
+    def number(detectron2_name: str, torchvision_name: str, default):
+        return stated.get(f"MODEL.{detectron2_name}", stated.get(torchvision_name, default))
+
+    if not stated:
+        return {}
+    kept = number("RPN.POST_NMS_TOPK_TRAIN", "post_nms_topk_train", 2000)
+    objects = len(golden.train.get("gt_classes", ()))
+    # Of more RoIs than there are every one is drawn; the rest of so many rows would be padding.
+    rois = min(number("ROI_HEADS.BATCH_SIZE_PER_IMAGE", "roi_batch", 512), kept + objects)
+    sampler = "first/RoiTargetSampler" if golden.family.startswith("cascade") else "RoiTargetSampler"
+    six_thousand = golden.family.endswith("_c4")
+    return {
+        "ProposalGenerator.pre_nms_top_n": (
+            number("RPN.PRE_NMS_TOPK_TRAIN", "pre_nms_topk_train", 2000),
+            6000 if six_thousand else 1000,
+        ),
+        "ProposalGenerator.post_nms_top_n": (kept, 1000),
+        "RpnTargetAssigner.batch_per_image": number("RPN.BATCH_SIZE_PER_IMAGE", "rpn_batch", 256),
+        "RpnTargetAssigner.fg_fraction": number("RPN.POSITIVE_FRACTION", "rpn_pos_frac", 0.5),
+        f"{sampler}.num_rois": rois,
+        f"{sampler}.fg_fraction": number("ROI_HEADS.POSITIVE_FRACTION", "roi_pos_frac", 0.25),
+    }
+
+
+def _as_gin(bound: dict) -> list[str]:
+    return [f"{name} = {value!r}" for name, value in bound.items()]
+
+
+def image_batch(golden: TorchGolden) -> tuple[np.ndarray, np.ndarray]:
+    """The image as uint8 [1, H, W, 3], RGB, and its `image_info` float32 [1, 3]."""
+    image = golden.outputs["image"].transpose(1, 2, 0)
+    image = image[..., ::-1] if golden.program == "detectron2" else image * 255.0
+    height, width = image.shape[:2]
+    return np.round(image).astype(np.uint8)[None], np.array([[height, width, 1.0]], np.float32)
