@@ -4,7 +4,8 @@
 #              themselves where Bazel is installed, and go on with TensorFlow's own ops where it is not
 # make fuzz    random calls of the custom ops' CPU kernels under AddressSanitizer (CALLS=20000 of each)
 # make learn   trains a small detector of every family on drawn shapes and prints what each learnt (an hour or two)
-# make lint    ruff;  make clean removes what these made
+# make notebook  runs docs/quickstart.ipynb from an empty folder; NOTEBOOK_FLAGS=--write keeps its outputs in the file
+# make lint    ruff, and mypy on what users call;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
 # TEST_WORKERS=2   processes that share the tests, of 1 to 3 GB each
@@ -13,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo install ops try-ops fuzz test test-slow learn lint clean
+.PHONY: demo install ops try-ops fuzz test test-slow learn notebook lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -112,9 +113,15 @@ build/kernels_fuzz: $(wildcard custom_ops/fuzz/* custom_ops/kernels/* custom_ops
 	@mkdir -p build
 	g++ $(FUZZ_FLAGS) -I. custom_ops/fuzz/*.cc custom_ops/kernels/*_cpu.cc -o $@ -pthread
 
+NOTEBOOK_FLAGS ?=
+
+notebook: $(STAMP) try-ops
+	$(BIN)/python tools/run_notebook.py docs/quickstart.ipynb $(NOTEBOOK_FLAGS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) $(OPS) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) $(DEMO_DIR) $(OPS) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -31,7 +31,7 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs", "tfdet.crosscheck"],
     package_dir={"tfdet.gin_configs": "gin_configs", "tfdet.crosscheck": "tools/crosscheck"},
-    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"], "tfdet.ops": [OPS]},
+    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"], "tfdet.ops": [OPS], "tfdet": ["py.typed"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "tensorflow~=2.20.0",  # tf-models-official 2.20 wants exactly this series
@@ -46,6 +46,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
+        "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.2",
@@ -53,6 +54,10 @@ setup(
             "hypothesis>=6.100",
             "opencv-python-headless>=4.8",  # what SimpleDet resizes and pastes with
             "ruff>=0.6",
+            "mypy>=1.11",
+            "supervision>=0.31",
+            "nbclient>=0.10",  # runs docs/quickstart.ipynb
+            "ipykernel>=6.29",
         ],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},

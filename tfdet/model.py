@@ -152,12 +152,12 @@ class Model(DetectingModel):
         weights: Weights | None = None,
     ):
         self.name = name
+        self.num_classes: int | None = num_classes
         #: Classes that a person named for a model that has none of its own: data of training has to agree.
         self.given_classes = None if classes is None else list(classes)
         self._set(configuration, weights)
         if weights is None:
             count = num_classes or 0
-            self.num_classes = num_classes
             self.classes = self.given_classes or [f"class {number}" for number in range(1, count + 1)]
             self.category_ids = list(range(1, count + 1))
 
@@ -168,7 +168,7 @@ class Model(DetectingModel):
         self._step = 0
         if weights is not None:
             self.classes, self.category_ids = list(weights.classes), list(weights.category_ids)
-            self.num_classes: int | None = len(self.classes)
+            self.num_classes = len(self.classes)
 
     def __repr__(self) -> str:
         classes = "classes not known yet" if self.num_classes is None else f"{self.num_classes} classes"
@@ -334,17 +334,10 @@ class Model(DetectingModel):
             >>> tfdet.load("shapes.safetensors", row="tiny.gin").num_classes
             3
         """
-        from tfdet.weights import own_format, write_params
-        from tfdet.weights.to_simpledet import to_simpledet
+        from tfdet.weights.convert import check_output, save
 
-        if not os.fspath(path).endswith((".safetensors", ".params")):
-            raise UserError(f"{path}: the name must end in .safetensors or .params")
-        detector = self.detector
-        if os.fspath(path).endswith(".params"):
-            write_params(path, to_simpledet(detector))
-        else:
-            paths, name_map = [variable.path for variable in detector.weights], own_format.name_map(detector, {})
-            own_format.write(path, detector, paths, name_map, self.describe())
+        check_output(Path(path))
+        save(self.detector, Path(path), self.describe())
 
     def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
         """The configuration with more values.

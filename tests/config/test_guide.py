@@ -15,7 +15,9 @@ KINDS = (
     "undefined macro",
     "wrong type",
     "syntax",
-    "a value that a part cannot have",
+    "none of the choices",
+    "out of range",
+    "another name in earlier versions",
 )
 ROWS = [
     [cell.strip() for cell in line.split("|")[1:-1]]

@@ -132,7 +132,7 @@ def test_weights_of_a_file_need_their_row(here, trained, tmp_path):
             tfdet.load(tmp_path / name)
     named = tfdet.load(tmp_path / "mine.params", "tiny.gin", bindings={"EvalInput.data_dir": "data/val"})
     assert named.classes == CLASSES
-    with pytest.raises(UserError, match="must end in .safetensors or .params"):
+    with pytest.raises(UserError, match="mine.h5: the name must end in one of .safetensors, .params"):
         trained.save(tmp_path / "mine.h5")
 
 

@@ -1,9 +1,12 @@
-"""Which files are taken for images."""
+"""Which files are taken for images, and what becomes of images of every kind."""
 
+import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 from tfdet.errors import UserError
-from tfdet.predict.sources import find_images
+from tfdet.predict.sources import find_images, named_images, read_source
 
 
 @pytest.fixture
@@ -35,3 +38,68 @@ def test_no_image_at_all_is_an_error(folder):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match="no image found in .*empty.*xyz"):
         find_images([str(folder / "empty"), str(folder / "*.xyz")])
+
+
+def rgb(height=5, width=7):
+    return np.random.default_rng(0).integers(0, 256, [height, width, 3]).astype(np.uint8)
+
+
+def test_named_images_are_listed_in_their_order(folder):
+    array, image = rgb(), Image.fromarray(rgb())
+    assert named_images(array) == [array] and named_images(image) == [image]
+    assert named_images(folder / "a.png") == [str(folder / "a.png")]
+    listed = named_images([array, str(folder / "*.png"), image])
+    assert listed[0] is array and listed[-1] is image
+    assert listed[1:-1] == [str(folder / "[1].png"), str(folder / "a.png")]
+    assert named_images(part for part in [array]) == [array]
+    with pytest.raises(UserError, match="no image given"):
+        named_images([])
+
+
+def test_arrays_of_all_kinds_become_rgb():
+    pixels = rgb()
+    np.testing.assert_array_equal(read_source(pixels), pixels)
+    alpha = np.concatenate([pixels, np.full([5, 7, 1], 9, np.uint8)], axis=2)
+    np.testing.assert_array_equal(read_source(alpha), pixels)
+    grey = np.repeat(pixels[..., :1], 3, axis=2)
+    for array in (pixels[..., 0], pixels[..., :1], pixels[..., 0].astype(np.uint16) * 256 + 255):
+        np.testing.assert_array_equal(read_source(array), grey)
+    np.testing.assert_array_equal(read_source(tf.constant(pixels)), pixels)
+    assert read_source(pixels[:, ::-1]).flags["C_CONTIGUOUS"] and read_source(pixels[..., 0]).flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_pil_images_of_all_modes_become_rgb(mode):
+    source = Image.fromarray(np.full([5, 7], 200 * 256, np.uint16)) if mode == "I;16" else Image.fromarray(rgb())
+    image = source if mode == "I;16" else source.convert(mode)
+    assert image.mode == mode
+    pixels = read_source(image)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (5, 7, 3))
+    expected = np.full([5, 7, 3], 200) if mode == "I;16" else np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_pil_images_are_turned_upright(folder):
+    pixels, exif = rgb(), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(pixels)).save(folder / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_source(Image.open(folder / "turned.png")), pixels)
+    np.testing.assert_array_equal(read_source(folder / "turned.png"), pixels)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros([2, 5, 7, 3], np.uint8), r"image 3 is an array of shape \[2, 5, 7, 3\]: .*several images as a list"),
+        (np.zeros([5, 7, 2], np.uint8), r"image 3 is an array of shape \[5, 7, 2\]"),
+        (np.zeros([0, 7, 3], np.uint8), r"image 3 is an array of shape \[0, 7, 3\]"),
+        (np.zeros([5, 7, 3], np.float32), "image 3 is an array of float32: give uint8"),
+        (Image.fromarray(np.zeros([5, 7], np.float32)), "image 3 has floating-point pixels"),
+        (None, "image 3 is a NoneType: give a file's path, an array or a PIL image"),
+        (b"bytes", "image 3 is a bytes"),
+    ],
+)
+def test_what_is_no_image_is_named_by_its_place(source, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read_source(source, 3)
+    assert "\n" not in str(caught.value)

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.weights import convert, verify
 
     if args.output:
-        convert.check_output(args.output)
+        convert.check_output(args.output, "--output ")
     if args.num_classes is not None and args.num_classes < 1:
         raise UserError(f"--num_classes {args.num_classes} must be at least 1")
     if (args.output or args.verify) and not args.gin_file:

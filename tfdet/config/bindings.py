@@ -20,7 +20,7 @@ class Binding(NamedTuple):
     parameter: str
 
 
-def macro_name(reference) -> str | None:
+def macro_name(reference: Any) -> str | None:
     """`name` for the reference that stands for `%name`, None for other references."""
     return "/".join(reference.scopes) if reference.configurable.selector == MACRO else None
 
@@ -143,6 +143,10 @@ class Bindings:
                     found.add(selector)
                     waiting.extend(by_selector.get(selector, ()))
         return found
+
+    def orphans(self) -> set[str]:
+        """The complete selectors of configurables that only replaced values refer to: leftovers of overrides."""
+        return self.reachable(self.overridden) - self.reachable(value for _, value in self.bindings())
 
     def is_read(self, binding: Binding) -> bool:
         """Whether a configurable was called in the binding's scope and did not get the parameter from its caller."""

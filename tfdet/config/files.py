@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from tfdet.errors import UserError
@@ -48,15 +49,15 @@ def gin_configs_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "gin_configs"
 
 
-def nearest(name: str, choices, count: int = 3) -> list[str]:
+def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     """The choices most like `name`, best first, without regard to case; empty when nothing is near."""
-    folded = {}
+    folded: dict[str, str] = {}
     for choice in choices:
         folded.setdefault(str(choice).lower(), str(choice))
     return [folded[match] for match in difflib.get_close_matches(name.lower(), list(folded), count, cutoff=0.6)]
 
 
-def did_you_mean(name: str, choices) -> str:
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """` Did you mean 'a' or 'b'?` for the choices nearest to `name`, or an empty string."""
     found = nearest(name, choices)
     return f" Did you mean {' or '.join(repr(match) for match in found)}?" if found else ""
@@ -91,7 +92,7 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
     moved = _moved(written, shipped)
     if moved:
         raise UserError(f"gin file {path!r} not found: base/{written.stem}.gin is {moved} now.")
-    known = {}
+    known: dict[str, Path] = {}
     below = sorted({found.parent for found in shipped.rglob("*.gin")})
     for folder in [*(folder / written.parent for folder in folders), shipped, *below]:
         for found in sorted(folder.glob("*.gin")) if folder.is_dir() else []:

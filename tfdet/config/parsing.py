@@ -6,6 +6,7 @@ import io
 import tokenize
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gin
 from gin import config_parser
@@ -97,7 +98,7 @@ def _read(text: str, source: str, configuration: Configuration, path: Path | Non
       opened: the files being read, outermost first.
     """
     place = source
-    parser = None
+    parser: Any = None
     # An empty last line ends the last statement even where the file does not end in one.
     stream = io.StringIO(text + "\n")
     try:
@@ -128,11 +129,11 @@ def _read(text: str, source: str, configuration: Configuration, path: Path | Non
 
 def _placed(place: str, message: str) -> UserError:
     error = UserError(f"{place}: {message}")
-    error.placed = True
+    error.placed = True  # type: ignore[attr-defined]
     return error
 
 
-def _apply(statement, place: str, configuration: Configuration, context, path: Path | None) -> None:
+def _apply(statement: Any, place: str, configuration: Configuration, context: Any, path: Path | None) -> None:
     """Carries out one import, block or binding statement."""
     if isinstance(statement, config_parser.ImportStatement):
         try:
@@ -153,7 +154,7 @@ def _apply(statement, place: str, configuration: Configuration, context, path: P
         _bind(statement, place, configuration, is_run=path is not None and path.name == RUN_FILE)
 
 
-def _bind(statement, place: str, configuration: Configuration, is_run: bool) -> None:
+def _bind(statement: Any, place: str, configuration: Configuration, is_run: bool) -> None:
     """Carries out one binding statement; `is_run`: of a run's own file, in the spelling of its time."""
     scope, name, value = statement.scope, f"{statement.selector}.{statement.arg_name}", statement.value
     if is_run:
@@ -219,7 +220,7 @@ def _check_macros(configuration: Configuration) -> None:
                     frontier.append(used)
 
 
-def _macro_names(value) -> Iterable[str]:
+def _macro_names(value: Any) -> Iterable[str]:
     return ["/".join(part.scopes) for part in references(value) if part.configurable.selector == MACRO]
 
 

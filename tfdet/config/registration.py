@@ -25,7 +25,7 @@ _CODE_SCOPES: set[str] = set()  # scopes that code opens itself, with gin.config
 _NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, and some are scripts
 
 
-def configurable(name_or_target: str | Callable | None = None, **options) -> Callable:
+def configurable(name_or_target: str | Callable | None = None, **options: Any) -> Callable:
     """Makes the parameters of a function or of a constructor settable from gin files, and checks them in every call.
 
     Does what `gin.configurable` does, and
@@ -98,7 +98,7 @@ def _checked(function: Callable, name: str) -> Callable:
                 renamed.refuse(f"{name}.{parameter}")
         return function(*args, **kwargs)
 
-    checked.__signature__ = signature
+    checked.__signature__ = signature  # type: ignore[attr-defined]
     return checked
 
 
@@ -112,7 +112,7 @@ def _without_gins_lines(function: Callable) -> Callable:
         except UserError as error:
             raise original_exception(error) from None
 
-    call.__signature__ = inspect.signature(function)
+    call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return call
 
 
@@ -159,7 +159,7 @@ def minimal_name(selector: str) -> str:
     return gin.config._REGISTRY.minimal_selector(selector)
 
 
-def entry(selector: str):
+def entry(selector: str) -> Any:
     """gin's record of a configurable (`wrapped`, `allowlist`, `denylist`, ...) for a complete selector."""
     return gin.config._REGISTRY[selector]
 
@@ -185,7 +185,7 @@ def parameters(selector: str) -> dict[str, inspect.Parameter]:
     record = entry(selector)
     found = dict(inspect.signature(constructor(selector)).parameters)
     if inspect.isclass(record.wrapped):
-        found.pop(next(iter(found), None), None)
+        found.pop(next(iter(found), ""), None)
     return {
         name: parameter
         for name, parameter in found.items()
@@ -238,8 +238,9 @@ def register_all() -> None:
     for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
         if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
             continue
-        loader = importlib.util.find_spec(module.name).loader
-        if module.ispkg or "configurable" in (loader.get_source(module.name) or "configurable"):
+        spec = importlib.util.find_spec(module.name)
+        source = getattr(spec and spec.loader, "get_source", lambda name: None)(module.name)
+        if module.ispkg or "configurable" in (source or "configurable"):
             importlib.import_module(module.name)
 
 

@@ -64,7 +64,7 @@ def differences(left: Configuration, right: Configuration) -> list[Difference]:
     for key in dict.fromkeys([*sides[0], *sides[1]]):
         one, other = (side.get(key) for side in sides)
         # A part that one side alone has is described by what is bound there.
-        same = one.value == other.value if one and other else (one or other).place == DEFAULT
+        same = one.value == other.value if one and other else all(s.place == DEFAULT for s in (one, other) if s)
         if not same:
             found.append(Difference(*key, one, other))
     return found

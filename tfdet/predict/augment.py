@@ -114,25 +114,31 @@ class AugmentedDetector:
             found = found._replace(masks=tf.add_n(masks) / len(masks))
         return self._detector.finish(found)
 
-    def _in_pixels_of(self, reference: tf.Tensor, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor):
+    def _in_pixels_of(
+        self, reference: tf.Tensor, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor
+    ) -> Candidates:
         found = self._candidates(images, image_info, mirrored)
         pixels = self._detector.suppression_pixels
         factor = pixels(reference) / pixels(image_info)  # 1, unless boxes are suppressed in the resized image
         return found._replace(boxes=found.boxes * _each_box(factor, found.boxes)[..., None])
 
-    def _view_candidates(self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor):
+    def _view_candidates(self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor) -> Candidates:
         images = _mirror_if(mirrored, images, image_info)
         found = self._detector.candidates(images, image_info)
         pixels = self._detector.suppression_pixels(image_info)
         return found._replace(boxes=self._mirror_boxes_if(mirrored, found.boxes, image_info, pixels))
 
-    def _view_masks(self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor, found: Detections):
+    def _view_masks(
+        self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor, found: Detections
+    ) -> tf.Tensor:
         images = _mirror_if(mirrored, images, image_info)
         boxes = self._mirror_boxes_if(mirrored, found.boxes, image_info, tf.ones_like(image_info[:, 0]))
         masks = self._detector.predict_masks(images, image_info, found._replace(boxes=boxes))
         return tf.where(mirrored, tf.reverse(masks, axis=[-1]), masks)
 
-    def _mirror_boxes_if(self, mirrored: tf.Tensor, boxes: tf.Tensor, image_info: tf.Tensor, pixels: tf.Tensor):
+    def _mirror_boxes_if(
+        self, mirrored: tf.Tensor, boxes: tf.Tensor, image_info: tf.Tensor, pixels: tf.Tensor
+    ) -> tf.Tensor:
         """x' = w' - x, less the pixel of inclusive corners, of boxes [B, ..., 4] with `pixels` [B] an original."""
         width, scale, pixels = (_each_box(values, boxes) for values in (image_info[:, 1], image_info[:, 2], pixels))
         origin = (width - extra_pixel(self._detector.convention)) * pixels / scale

@@ -46,7 +46,7 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
     return {name: _Signature(model, name) for name in SIGNATURES}
 
 
-def _load(folder: str):
+def _load(folder: str) -> Any:
     try:
         return tf.saved_model.load(folder)
     except (OSError, RuntimeError, tf.errors.OpError, ValueError) as error:  # an unknown op is one or another of these

@@ -122,8 +122,8 @@ def _annotations(found: Found, image_id: int) -> list[dict]:
     """The entries of one image: by its edges, so that a run and its export write the same."""
     segments: list[dict] = [{}] * len(found)
     if found.mask_probabilities is not None:
-        size, rule = found.image.shape[:2], found.labels.mask_paste
-        encoded = encode_masks(found.mask_probabilities, found.drawing_boxes(), *size, rule)
+        (height, width), rule = found.image.shape[:2], found.labels.mask_paste
+        encoded = encode_masks(found.mask_probabilities, found.drawing_boxes(), height, width, rule)
         segments = [{"segmentation": segment} for segment in encoded]
     boxes = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
     rows = zip(found.category_ids, found.class_names, boxes.tolist(), found.scores.tolist(), segments, strict=True)

@@ -82,10 +82,13 @@ class Found:
     def __getitem__(self, which: Any) -> Found:
         """Some of the objects: a number, a slice, a list of numbers or bool [N]."""
         chosen = np.atleast_1d(np.arange(len(self))[which])
-        parts = ("boxes", "scores", "class_ids", "mask_probabilities", "corners")
-        values = {name: getattr(self, name) for name in parts}
         return dataclasses.replace(
-            self, **{name: None if value is None else value[chosen] for name, value in values.items()}
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            class_ids=self.class_ids[chosen],
+            mask_probabilities=None if self.mask_probabilities is None else self.mask_probabilities[chosen],
+            corners=None if self.corners is None else self.corners[chosen],
         )
 
     @property
@@ -107,8 +110,9 @@ class Found:
         if self.mask_probabilities is None:
             return None
         convention, beyond = PASTE_RULES[self.labels.mask_paste]
-        boxes = self._corners() + np.float32([0, 0, beyond, beyond])
-        return paste_masks(self.mask_probabilities, boxes, *self.image.shape[:2], convention)
+        boxes = self._corners() + np.array([0, 0, beyond, beyond], np.float32)
+        height, width = self.image.shape[:2]
+        return paste_masks(self.mask_probabilities, boxes, height, width, convention)
 
     def above(self, threshold: float) -> Found:
         """The objects whose score is at least `threshold`, 0..1.
@@ -176,7 +180,7 @@ class Found:
             self.scores,
             self.category_ids,
             self.mask_probabilities,
-            self.image.shape[:2],
+            (self.image.shape[0], self.image.shape[1]),
             self.labels.mask_paste,
         )
 

@@ -124,5 +124,5 @@ def edges_of(corners: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
       float32 [N, 4].
     """
-    far = np.minimum(corners[:, 2:] + np.float32(1.0), np.float32([width, height]))
+    far = np.minimum(corners[:, 2:] + np.float32(1.0), np.array([width, height], np.float32))
     return np.concatenate([corners[:, :2], far], axis=1)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 from tfdet.config import Configuration
 from tfdet.data.resize import Resize
@@ -92,7 +89,7 @@ class FileWeights:
         from tfdet.weights import find_weights, read_weights, sources
 
         file = find_weights(Path(path))
-        arrays: Mapping[str, np.ndarray] = read_weights(file)
+        arrays = read_weights(file)
         self.named = data_dir is not None
         if data_dir is not None:
             manifest = Manifest.load(data_dir)

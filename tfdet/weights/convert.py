@@ -94,18 +94,48 @@ def convert(detector: keras.Model, source: Source, output: str | Path | None = N
     report, name_map = load_arrays(detector, source.arrays, str(source.path))
     if output is None:
         return Conversion(report, None)
+    return Conversion(report, write(output, detector, report.matched, name_map, source.path.name))
+
+
+def save(detector: keras.Model, output: str | Path, source: str) -> None:
+    """Writes all weights of a detector, and reads them again to compare.
+
+    Args:
+        detector: with the weights.
+        output: the file, with one of `ENDINGS`.
+        source: where they came from, for whoever reads the file.
+
+    Raises:
+        UserError: SimpleDet has no such detector, or the file does not hold the weights.
+    """
+    paths = [v.path for v in detector.weights if not v.path.endswith(COUNTERS)]
+    wrong = write(output, detector, paths, own.name_map(detector, {}), source)
+    if wrong:
+        raise UserError(f"{output} does not hold {len(wrong)} of the weights, first {wrong[0]}: do not use it")
+
+
+def write(output: str | Path, detector: keras.Model, paths: list[str], name_map: NameMap, source: str) -> list[str]:
+    """Writes variables of a detector in the format that the file's ending says, and compares.
+
+    Args:
+        output: the file, with one of `ENDINGS`.
+        detector, paths, name_map, source: as in `write_own`.
+
+    Returns:
+        What `different` gives.
+    """
     check_output(output)
     if str(output).endswith(".params"):
-        write_params(output, to_simpledet(detector, report.matched))
+        write_params(output, to_simpledet(detector, paths))
     else:
-        write_own(output, detector, report.matched, name_map, source.path.name)
-    return Conversion(report, different(output, detector, report.matched))
+        write_own(output, detector, paths, name_map, source)
+    return different(output, detector, paths)
 
 
-def check_output(output: str | Path) -> None:
-    """`UserError` where a file of this name is not written."""
+def check_output(output: str | Path, called: str = "") -> None:
+    """`UserError` where a file of this name is not written; `called`: what stands before the name in the message."""
     if not str(output).endswith(ENDINGS):
-        raise UserError(f"--output {output}: the name must end in one of {', '.join(ENDINGS)}")
+        raise UserError(f"{called}{output}: the name must end in one of {', '.join(ENDINGS)}")
 
 
 def write_own(path: str | Path, detector: keras.Model, paths: list[str], name_map: NameMap, source: str) -> None:
