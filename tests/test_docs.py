@@ -117,6 +117,7 @@ def test_files_of_the_project_exist(page):
         for span in spans
         for path in re.findall(rf"(?<![\w/.=-])(?:\.\./)*((?:{FOLDERS})/[\w./*-]+)", span)
     }
+    named |= {module.replace(".", "/") + ".py" for module in re.findall(r"python -m (tools\.[\w.]+)", text)}
     built = {"tfdet/ops/lib/_tfdet_ops.so", "tfdet/gin_configs/", "scripts/COMMAND.py", "tfdet/commands/X.py"}
     patterns = {path: path.rstrip("/").replace("NAME", "*") for path in named - built}
     assert not [path for path, pattern in patterns.items() if not next(ROOT.glob(pattern), None)]
@@ -145,6 +146,11 @@ def test_commands_and_their_values_are_taken(page, capsys):
         if command != "config":
             config.parse(files, params)
     assert not refused
+
+
+def test_every_command_has_a_line():
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert [name for name in command_names() if f"| `tfdet {name}` |" in text] == command_names()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

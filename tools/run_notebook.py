@@ -51,13 +51,9 @@ def tidied(notebook, folder: str):
         outputs = []
         for output in cell.get("outputs", ()):
             last = outputs[-1] if outputs else None
-            if output.output_type == "stream":
-                output.text = plain(output.text, folder)
-                if last and last.output_type == "stream" and last.name == output.name:
-                    last.text += output.text
-                    continue
-                if not output.text.strip():
-                    continue
+            if last and output.output_type == last.output_type == "stream" and last.name == output.name:
+                last.text += output.text
+                continue
             data = output.get("data", {})
             if "image/png" in data:
                 data.pop("image/jpeg", None)
@@ -65,13 +61,17 @@ def tidied(notebook, folder: str):
                 if kind in data:
                     data[kind] = plain(data[kind], folder)
             outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output.text = plain(output.text, folder)
         if "outputs" in cell:
-            cell.outputs = outputs
+            cell.outputs = [output for output in outputs if output.get("text", "shown").strip()]
     return notebook
 
 
 def plain(text: str, folder: str) -> str:
     """Text as it stands in a terminal at the end, with paths from `folder` and from the checkout."""
+    text = text.replace("\x1b[2K", "\r")  # "erase the line", with which progress is written anew
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n") if "INFO:tensorflow" not in line]
     return "\n".join(lines).replace(f"{folder}/", "").replace(f"{ROOT}/", "")
