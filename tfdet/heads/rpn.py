@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
-from tfdet.layers import INIT_STD, SymmetricConv2D
+from tfdet.layers import INIT_STD, ConfiguredLayer, SymmetricConv2D
 
 
 @configurable
-class RpnHead(keras.layers.Layer):
+class RpnHead(ConfiguredLayer):
     """3x3 convolution with ReLU, then 1x1 convolutions for class logits and box deltas, shared by all levels.
 
     Args:
@@ -64,14 +64,6 @@ class RpnHead(keras.layers.Layer):
         )
         joined = tf.nn.bias_add(self.cls.convolve(x, kernel), bias)
         return tuple(tf.split(joined, [layer.filters for layer in layers], axis=-1))
-
-    def get_config(self):
-        return {
-            "num_anchors": self.num_anchors,
-            "channels": self.channels,
-            "objectness": self.objectness,
-            "name": self.name,
-        }
 
 
 def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:
