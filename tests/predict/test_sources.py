@@ -52,6 +52,9 @@ def test_named_images_are_listed_in_their_order(folder):
     assert listed[0] is array and listed[-1] is image
     assert listed[1:-1] == [str(folder / "[1].png"), str(folder / "a.png")]
     assert named_images(part for part in [array]) == [array]
+    tensor = tf.constant(array)
+    assert named_images(tensor) == [tensor], "not one image for each row of pixels"
+    assert named_images(5) == [5] and named_images(b"bytes") == [b"bytes"], "for reading to refuse"
     with pytest.raises(UserError, match="no image given"):
         named_images([])
 
@@ -87,6 +90,19 @@ def test_pil_images_are_turned_upright(folder):
     np.testing.assert_array_equal(read_source(folder / "turned.png"), pixels)
 
 
+def test_pil_images_whose_pixels_cannot_be_had_are_refused(folder):
+    Image.fromarray(rgb(64, 64)).save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-500])
+    with pytest.raises(UserError, match="image 0 cannot be decoded: image file is truncated"):
+        read_source(Image.open(folder / "cut.jpg"))
+    closed = Image.open(folder / "cut.jpg")
+    closed.close()
+    with pytest.raises(UserError, match="image 0 cannot be decoded"):
+        read_source(closed)
+    with pytest.raises(UserError, match="cannot read image .*null byte"):
+        read_source("a\0b.jpg")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -95,6 +111,7 @@ def test_pil_images_are_turned_upright(folder):
         (np.zeros([0, 7, 3], np.uint8), r"image 3 is an array of shape \[0, 7, 3\]"),
         (np.zeros([5, 7, 3], np.float32), "image 3 is an array of float32: give uint8"),
         (Image.fromarray(np.zeros([5, 7], np.float32)), "image 3 has floating-point pixels"),
+        (Image.new("RGB", (0, 5)), "image 3 has no pixels: it is 0x5"),
         (None, "image 3 is a NoneType: give a file's path, an array or a PIL image"),
         (b"bytes", "image 3 is a bytes"),
     ],

@@ -56,8 +56,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             encoded = file.read()
-    except OSError as error:
-        raise UserError(f"cannot read image {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise UserError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
         return decode_image(encoded)
     except ImageError as error:
@@ -86,8 +86,11 @@ def upright_rgb(image: Image.Image) -> np.ndarray:
         uint8 [H, W, 3], RGB; alpha is dropped and 16 bits keep their high byte.
 
     Raises:
-        ImageError: its pixels are floating-point numbers, or cannot be decoded.
+        ImageError: it has no pixels, they are floating-point numbers, or cannot be decoded.
     """
+    if 0 in image.size:
+        raise ImageError("has no pixels: it is {}x{}".format(*image.size))
+    _guarded(image.load)  # PIL reads a file's pixels when they are first asked for
     return np.array(_to_rgb(_transpose(image)))
 
 

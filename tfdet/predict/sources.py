@@ -57,7 +57,9 @@ def named_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
     Raises:
       UserError: there is no image.
     """
-    if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
+    # An array of any library, TensorFlow's too, is one image: rows of pixels are not.
+    one = isinstance(images, (str, bytes, os.PathLike, Image.Image)) or hasattr(images, "__array__")
+    if one or not isinstance(images, Iterable):  # what is neither is refused when it is read
         images = [images]
     listed: list[ImageSource] = []
     for entry in images:
