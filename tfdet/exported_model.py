@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import warnings
 from collections.abc import Iterable
@@ -56,8 +57,8 @@ class DetectingModel:
         from tfdet.predict.float32 import in_float32
         from tfdet.predict.sources import named_images, read_source
 
-        if not 0 <= score_threshold <= 1:
-            raise UserError(f"score_threshold must be from 0 to 1. Received: {score_threshold}")
+        if not isinstance(score_threshold, numbers.Real) or not 0 <= score_threshold <= 1:
+            raise UserError(f"score_threshold must be from 0 to 1. Received: {score_threshold!r}")
         named, predictor, results = named_images(images), self.predictor, []
         for index, source in enumerate(named):
             path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tfdet import config
+from tfdet import arguments, config
 from tfdet.config import zoo
 from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Settings, gin_lines
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tfdet.export.run import Export
     from tfdet.predict.predictors import CheckpointPredictor
     from tfdet.predict.restore import Weights
+    from tfdet.predict.sources import ImageSource
 
 Row: TypeAlias = "str | os.PathLike | Sequence[str | os.PathLike]"
 
@@ -53,12 +54,9 @@ def build(
         >>> model.num_classes, model.classes
         (3, ['class 1', 'class 2', 'class 3'])
     """
-    if classes is not None and num_classes not in (None, len(classes)):
-        raise UserError(f"num_classes is {num_classes}, but {len(classes)} classes are named: leave one out")
-    count = len(classes) if classes is not None else num_classes
-    if count is not None and count < 1:
-        raise UserError(f"num_classes must be at least 1. Received: {count}")
-    return Model(_parsed(row, bindings), _name_of(row), count, classes)
+    count, names = arguments.class_names(num_classes, classes)
+    files = arguments.gin_files(row)
+    return Model(_parsed(files, bindings), Path(files[0]).stem, count, names)
 
 
 def load(
@@ -87,7 +85,7 @@ def load(
         >>> tfdet.load("runs/shapes").classes
         ['circle', 'square', 'triangle']
     """
-    folder = Path(path).expanduser()
+    folder = Path(arguments.path("path", path)).expanduser()
     if (folder / "saved_model.pb").is_file():
         if row is not None or checkpoint is not None or raw_weights or bindings:
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
@@ -99,17 +97,18 @@ def load(
             raise UserError(f"{own} not found: give row, the gin file that the run was trained with")
         from tfdet.predict.restore import RunWeights
 
-        configuration = _parsed(str(own) if row is None else row, bindings)
+        configuration = _parsed([str(own)] if row is None else arguments.gin_files(row), bindings)
         return Model(configuration, folder.name, weights=RunWeights(folder, checkpoint, raw_weights))
     if row is None:
         what = "is no run (it has no config.gin) and no exported model" if folder.is_dir() else "is no folder"
         raise UserError(f"{path} {what}: give one, or the row of these weights, such as row='faster_r50v1_fpn'")
     if checkpoint is not None or raw_weights:
         raise UserError(f"{path} is no run: checkpoint and raw_weights choose among the weights of one")
-    configuration = _parsed(row, bindings)
+    files = arguments.gin_files(row)
+    configuration = _parsed(files, bindings)
     from tfdet.predict.restore import FileWeights, evaluation_folder
 
-    return Model(configuration, _name_of(row), weights=FileWeights(path, evaluation_folder(configuration)))
+    return Model(configuration, Path(files[0]).stem, weights=FileWeights(path, evaluation_folder(configuration)))
 
 
 def list_models() -> list[zoo.Row]:
@@ -270,7 +269,7 @@ class Model(DetectingModel):
         folder: str | os.PathLike,
         *,
         verify: bool = True,
-        images: Sequence[str] | None = None,
+        images: ImageSource | Iterable[ImageSource] | None = None,
         eval_data: str | os.PathLike | None = None,
         num_images: int = 4,
         box_tolerance: float | None = None,
@@ -282,7 +281,7 @@ class Model(DetectingModel):
         Args:
             folder: where to; absent or empty.
             verify: run images through this model and through what was written, and compare.
-            images: for that; files, folders or patterns. None: images of the evaluation data, else drawn ones.
+            images: for that, as in `predict`. None: images of the evaluation data, else drawn ones.
             eval_data: the data set to take them from.
             num_images: most images to compare.
             box_tolerance: largest difference of a box, in pixels of the image; None: 0.05.
@@ -309,7 +308,7 @@ class Model(DetectingModel):
 
         if native_ops:
             native.library()
-        check_target(folder)
+        check_target(arguments.path("folder", folder))
         compared = None
         if verify:
             data_dir = evaluation_folder(self.configured(None, {"EvalInput.data_dir": eval_data}))
@@ -336,8 +335,9 @@ class Model(DetectingModel):
         """
         from tfdet.weights.convert import check_output, save
 
-        check_output(Path(path))
-        save(self.detector, Path(path), self.describe())
+        target = Path(arguments.path("path", path))
+        check_output(target)
+        save(self.detector, target, self.describe())
 
     def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
         """The configuration with more values.
@@ -358,21 +358,11 @@ class Model(DetectingModel):
         self._set(configuration, weights)
 
 
-def _parsed(row: Row, bindings: Settings) -> Configuration:
-    """The configuration of a row, all of tfdet imported: a gin file names parts of any package."""
+def _parsed(files: list[str], bindings: Settings) -> Configuration:
+    """The configuration of gin files, all of tfdet imported: a gin file names parts of any package."""
     _choose_tensorflow()
     config.register_all()
-    return config.parse(_files(row), gin_lines(bindings))
-
-
-def _files(row: Row) -> list[str]:
-    return [os.fspath(row)] if isinstance(row, (str, os.PathLike)) else [os.fspath(file) for file in row]
-
-
-def _name_of(row: Row) -> str:
-    """What runs and results of the row are called: the first file's name."""
-    files = _files(row)
-    return Path(files[0]).stem if files else "unnamed"
+    return config.parse(files, gin_lines(bindings))
 
 
 def _choose_tensorflow() -> None:

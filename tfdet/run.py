@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfdet import arguments
 from tfdet.config.lines import Settings
 from tfdet.errors import UserError
-from tfdet.exported_model import DetectingModel
+from tfdet.exported_model import DetectingModel, ExportedModel
 from tfdet.model import Model
 
 if TYPE_CHECKING:
@@ -82,13 +83,15 @@ def train(
         (2, ['circle', 'square', 'triangle'])
     """
     start_time = time.perf_counter() if start_time is None else start_time
+    if not isinstance(model, (Model, ExportedModel)):
+        raise UserError(f"train takes a model that tfdet.build or tfdet.load gave. Received: {model!r}")
     if not isinstance(model, Model):
         raise UserError("an exported model cannot be trained: load the run or the weights that it is of")
     if model.weights is not None and init_weights is not None:
         raise UserError(f"the model has the weights of {model.weights.path}: leave init_weights out, or build its row")
     if model.weights is not None and model_dir is None:
         raise UserError("model_dir is missing: a new folder, or that of the run itself, which is then continued")
-    folder = os.fspath(model_dir) if model_dir is not None else str(Path("runs") / model.name)
+    folder = arguments.path("model_dir", model_dir) if model_dir is not None else str(Path("runs") / model.name)
     starts_from = model.weights is not None and not _is_run(folder)
     if starts_from and model.weights is not None:
         init_weights = model.weights.path
@@ -138,6 +141,8 @@ def _train(
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     strategy = trainer.prepare()
+    if not configuration.is_bound("TrainInput.data_dir"):
+        raise UserError("no data set to train on: give train_data, or --train_data on the command line")
     train_input = configuration.build(TrainInput)
     _check_classes(model, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")

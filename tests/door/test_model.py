@@ -171,13 +171,75 @@ def test_mistakes_of_build_are_one_line(here):
     for arguments, message in (
         ({"num_classes": 2, "classes": CLASSES}, "num_classes is 2, but 3 classes are named"),
         ({"num_classes": 0}, "num_classes must be at least 1"),
-        ({"bindings": {"RpnHead.channels": object()}}, "give numbers, texts, tuples"),
+        ({"bindings": {"RpnHead.channels": object()}}, "give finite numbers, texts, tuples"),
         ({"bindings": {"RpnHead.channels": 0}}, "RpnHead.channels"),
     ):
         with pytest.raises(UserError, match=message):
             tfdet.build("tiny.gin", **arguments)
     with pytest.raises(UserError, match="number of classes is not known"):
         tfdet.build("tiny.gin").predict(STREET)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": True}, "num_classes must be a whole number. Received: True"),
+        ({"num_classes": "3"}, "num_classes must be a whole number. Received: '3'"),
+        ({"num_classes": 2.5}, "num_classes must be a whole number"),
+        ({"classes": "car"}, "classes must be a list of names, .* Received: 'car'"),
+        ({"classes": {"a", "b"}}, "classes must be a list of names"),
+        ({"classes": [1, 2]}, "classes must be a list of names"),
+        ({"classes": []}, "classes must be a list of names"),
+        ({"classes": ["a", "b", "a"]}, "classes names 'a' twice"),
+        ({"row": None}, "row must be the name of a zoo row"),
+        ({"row": []}, "row must be the name of a zoo row"),
+        ({"row": [3]}, "row must be a path. Received: 3"),
+        ({"row": "include 'x.gin'\n" * 30}, "row .*: File name too long"),
+        ({"bindings": 5}, "bindings must be a dictionary of values, or a list of lines. Received: 5"),
+        ({"bindings": [("Trainer.steps", 3)]}, "bindings must be a dictionary"),
+        ({"bindings": {3: 3}}, "bindings: 3 is not the name of a value"),
+        ({"bindings": {"import os\nTrainer.seed": 3}}, "is not the name of a value"),
+        ({"bindings": {"AnchorGenerator.scales": {4}}}, "give finite numbers, texts, tuples, lists"),
+        ({"bindings": {"Schedule.base_lr": float("nan")}}, "give finite numbers"),
+    ],
+)
+def test_arguments_of_wrong_types_are_one_line(here, arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        tfdet.build(**{"row": "tiny.gin", **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_counts_and_names_of_numpy_are_taken(here):
+    model = tfdet.build(iter(["tiny.gin"]), num_classes=np.int64(2), classes=np.array(["a", "b"]))
+    assert (model.name, model.num_classes, model.classes) == ("tiny", 2, ["a", "b"])
+    assert type(model.num_classes) is int and type(model.classes[0]) is str
+    assert tfdet.load("runs/shapes", checkpoint=np.int64(2)).step == 2
+
+
+def test_wrong_types_after_loading_are_one_line(here, trained, tmp_path):
+    for call, message in (
+        (lambda: tfdet.load(5), "path must be a path. Received: 5"),
+        (lambda: tfdet.load("runs/shapes", checkpoint=True), "checkpoint True: give the step"),
+        (lambda: trained.predict(STREET, score_threshold="0.5"), "from 0 to 1. Received: '0.5'"),
+        (lambda: trained.predict(None), "image 0 is a NoneType"),
+        (lambda: trained.evaluate("data/val", max_images="3"), "max_images must be a whole number. Received: '3'"),
+        (lambda: trained.evaluate("data/val", num_samples=-1), "num_samples must be at least 0. Received: -1"),
+        (lambda: trained.export(None), "folder must be a path. Received: None"),
+        (lambda: trained.export(tmp_path / "a", num_images="2"), "num_images must be a whole number"),
+        (lambda: trained.export(tmp_path / "a", images=[]), "no image given"),
+        (lambda: trained.save(5), "path must be a path. Received: 5"),
+        (lambda: trained.predict(STREET)[0].of_class(["circle"]), "of_class takes names, such as"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_export_is_compared_on_images_of_every_kind(here, trained, tmp_path):
+    pixels = read_image(STREET)
+    for number, images in enumerate((STREET, [pixels, Image.fromarray(pixels)])):
+        done = trained.export(tmp_path / str(number), images=images)
+        assert done.passed and done.differences[0].num_images == number + 1
 
 
 def test_values_of_python_and_lines_of_gin_bind_alike(here):

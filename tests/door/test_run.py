@@ -96,6 +96,15 @@ def test_a_loaded_model_starts_from_its_weights_and_its_own_folder_is_continued(
         tfdet.train(model, model_dir=tmp_path / "next", init_weights="resnet-v1-50")
 
 
+def test_what_is_no_model_and_absent_data_are_named(here, tmp_path):
+    with pytest.raises(UserError, match="train takes a model that tfdet.build or tfdet.load gave. Received: .tiny"):
+        tfdet.train("tiny.gin", "data/train")
+    with pytest.raises(UserError, match="no data set to train on: give train_data"):
+        tfdet.train(tfdet.build("tiny.gin"), model_dir=tmp_path / "run", quiet=True)
+    with pytest.raises(UserError, match="model_dir must be a path. Received: 5"):
+        tfdet.train(tfdet.build("tiny.gin"), "data/train", model_dir=5)
+
+
 def _value(model, path):
     return next(variable.numpy() for variable in model.detector.variables if variable.path == path)
 

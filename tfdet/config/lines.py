@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 from tfdet.errors import UserError
@@ -21,25 +22,32 @@ def gin_lines(settings: Settings) -> list[str]:
             numbers and arrays and paths are taken for what they hold. Lines of gin stay as they are.
 
     Raises:
-        UserError: gin has no way to write a value.
+        UserError: gin has no way to write a value, or the settings are neither form.
     """
     if settings is None:
         return []
     if isinstance(settings, str):
         return [settings]
     if not isinstance(settings, Mapping):
-        return list(settings)
+        lines = list(settings) if isinstance(settings, Iterable) else [settings]
+        if not all(isinstance(line, str) for line in lines):
+            raise UserError(f"bindings must be a dictionary of values, or a list of lines. Received: {settings!r}")
+        return lines
+    for name in settings:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w./]+", name):
+            raise UserError(f"bindings: {name!r} is not the name of a value, such as 'Trainer.epochs'")
     return [f"{name} = {_literal(name, value)}" for name, value in settings.items()]
 
 
 def _literal(name: str, value: Any) -> str:
     text = repr(_plain(value))
     try:
-        ast.literal_eval(text)
+        if isinstance(ast.literal_eval(text), Set):
+            raise ValueError("gin has no sets")
     except (ValueError, SyntaxError, MemoryError):
         raise UserError(
-            f"{name} = {value!r}: give numbers, texts, tuples, lists or dictionaries; what gin calls by @ or % goes "
-            f"into a list of lines, such as ['{name} = @FPN()']"
+            f"{name} = {value!r}: give finite numbers, texts, tuples, lists or dictionaries; what gin calls by @ or % "
+            f"goes into a list of lines, such as ['{name} = @FPN()']"
         ) from None
     return text
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfdet.arguments import whole_number
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
@@ -163,8 +164,9 @@ def measure(
       ground_truth, max_images, num_samples, console: as in `evaluate`.
       mask_paste: as in `CocoEvaluator`.
     """
-    if max_images is not None and max_images < 1:
-        raise UserError(f"max_images must be at least 1. Received: {max_images}")
+    if max_images is not None:
+        max_images = whole_number("max_images", max_images, 1)
+    num_samples = whole_number("num_samples", num_samples, 0)
     evaluator = CocoEvaluator(ground_truth, manifest, mask_paste)
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tfdet.arguments import whole_number
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.export import saved_model, verify
@@ -14,7 +15,7 @@ from tfdet.export.verify import Difference
 from tfdet.ops import native
 from tfdet.predict.found import Labels
 from tfdet.predict.predictors import CheckpointPredictor
-from tfdet.predict.sources import find_images
+from tfdet.predict.sources import ImageSource, named_images
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,12 +66,12 @@ class ExportDiffersError(UserError):
 
 
 def images_to_compare(
-    images: Sequence[str] | None, data_dir: str | None, count: int, must_read: bool = False
+    images: ImageSource | Iterable[ImageSource] | None, data_dir: str | None, count: int, must_read: bool = False
 ) -> tuple[list[bytes], str]:
     """Encoded images, and in words where they come from.
 
     Args:
-        images: files, folders or patterns; None: of the data set, where it is there, else drawn ones.
+        images: as in `Model.predict`; None: of the data set, where it is there, else drawn ones.
         data_dir: a data set, or None.
         count: most images.
         must_read: refuse a data set that cannot be read.
@@ -78,10 +79,9 @@ def images_to_compare(
     Raises:
         UserError: an image or the data set cannot be read, or `count` is none.
     """
-    if count < 1:
-        raise UserError(f"num_images must be at least 1. Received: {count}")
-    if images:
-        return verify.encode_files(find_images(images)[:count]), "the images given"
+    count = whole_number("num_images", count, 1)
+    if images is not None:
+        return verify.encode_images(named_images(images)[:count]), "the images given"
     if data_dir:
         try:
             return verify.images_of_records(data_dir, count), f"images of {data_dir}"

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.images import read_image
 from tfdet.data.manifest import Manifest
 from tfdet.data.schema import ENCODED
 from tfdet.export.saved_model import decode_image
 from tfdet.predict.exported import SIGNATURES, found_by_export, load_signatures, read_labels
 from tfdet.predict.found import Found, Labels
+from tfdet.predict.sources import ImageSource, read_source
 
 #: A constant folded at another place in the graph changes the last bits of a convolution; these are far above that and
 #: far below anything that a wrong resize, a wrong weight or a swapped coordinate would do.
@@ -204,13 +204,13 @@ def images_of_records(folder: str, count: int) -> list[bytes]:
     ]
 
 
-def encode_files(paths: Sequence[str]) -> list[bytes]:
-    """Image files of any kind, turned upright, as PNG: what the exported model decodes to the same pixels.
+def encode_images(images: Sequence[ImageSource]) -> list[bytes]:
+    """Images of any kind, turned upright, as PNG: what the exported model decodes to the same pixels.
 
     Raises:
       UserError: an image cannot be read.
     """
-    return [tf.io.encode_png(read_image(path)).numpy() for path in paths]
+    return [tf.io.encode_png(read_source(image, index)).numpy() for index, image in enumerate(images)]
 
 
 def _record(encoded: bytes) -> bytes:

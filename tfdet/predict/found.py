@@ -130,13 +130,15 @@ class Found:
             *names: of classes of the model.
 
         Raises:
-            UserError: the model has no such class.
+            UserError: the model has no such class, or it is no name.
 
         Example:
             >>> set(found.of_class("circle", "square").class_names) <= {"circle", "square"}
             True
         """
         for name in names:
+            if not isinstance(name, str):
+                raise UserError(f"of_class takes names, such as of_class('car', 'bus'). Received: {name!r}")
             if self.labels.classes and name not in self.labels.classes:
                 raise UserError(f"the model has no class {name!r}.{did_you_mean(name, self.labels.classes)}")
         return self[np.isin(np.array(self.class_names, object), names)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,7 +52,8 @@ class RunWeights:
     def __init__(self, model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False):
         from tfdet.data.manifest import Manifest
 
-        if not (checkpoint in (None, "best") or isinstance(checkpoint, int)):
+        is_step = isinstance(checkpoint, numbers.Integral) and not isinstance(checkpoint, bool)
+        if not (checkpoint is None or checkpoint == "best" or is_step):
             raise UserError(f'checkpoint {checkpoint!r}: give the step of a checkpoint, or "best"')
         if not RunDirectory(model_dir).manifest.is_file():
             raise UserError(f"{model_dir} has no manifest.json with the class names: give the folder of a training run")
