@@ -32,7 +32,7 @@ def same(one, other):
 
 
 def test_two_rows_in_one_process_do_not_know_of_each_other(here):
-    assert not gin.config._CONFIG
+    assert tfdet.list_models() and not gin.config._CONFIG and not gin.config._OPERATIVE_CONFIG
     first = tfdet.build("tiny.gin", 3, bindings=BINDINGS)
     second = tfdet.build("learn/retina.gin", classes=["a", "b"], bindings=RETINA)
     assert (type(first.detector).__name__, type(second.detector).__name__) == ("TwoStageDetector", "RetinaDetector")

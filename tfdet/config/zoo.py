@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from gin import config_parser
 
+from tfdet.config.bindings import Bindings
 from tfdet.config.files import gin_configs_folder
 from tfdet.config.ranges import PositiveFloat, Range
 from tfdet.config.registration import configurable
@@ -90,6 +91,7 @@ def _row(path: Path, name: Path, text: str) -> Row:
         if names:
             raise UserError(f"{path}: Row {what} {', '.join(sorted(names))}.")
     try:
-        return Row(name=name.with_suffix("").as_posix(), **said)
+        with Bindings().active():  # gin notes what is called: not among the caller's
+            return Row(name=name.with_suffix("").as_posix(), **said)
     except ParameterError as error:
         raise UserError(f"{path}: {error}") from None
