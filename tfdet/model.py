@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tfdet import arguments, config
 from tfdet.config import zoo
+from tfdet.config.bindings import process_state
 from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Settings, gin_lines
 from tfdet.errors import UserError
@@ -181,17 +182,18 @@ class Model(DetectingModel):
         Raises:
             UserError: the number of classes is not known, a part refuses a value, or the weights do not fit.
         """
-        if self._detector is None:
-            if self.num_classes is None:
-                raise UserError("the number of classes is not known: give num_classes or classes to build, or train")
-            from tfdet.detectors import build_detector
-            from tfdet.predict.float32 import in_float32
+        with process_state:  # two threads fill one detector, not two
+            if self._detector is None:
+                if self.num_classes is None:
+                    raise UserError("the number of classes is not known: give build num_classes or classes, or train")
+                from tfdet.detectors import build_detector
+                from tfdet.predict.float32 import in_float32
 
-            with in_float32():
-                detector = self.configuration.build(build_detector, num_classes=self.num_classes)
-            self._step = 0 if self.weights is None else self.weights.fill(detector)
-            self._detector = detector
-        return self._detector
+                with in_float32():
+                    detector = self.configuration.build(build_detector, num_classes=self.num_classes)
+                self._step = 0 if self.weights is None else self.weights.fill(detector)
+                self._detector = detector
+            return self._detector
 
     @property
     def step(self) -> int:
@@ -206,16 +208,17 @@ class Model(DetectingModel):
     @property
     def predictor(self) -> CheckpointPredictor:
         """Detects on one image: uint8 [H, W, 3], RGB -> `Found`; by `TestTimeAugmentation` where that is on."""
-        if self._predictor is None:
-            from tfdet.predict.augment import TestTimeAugmentation
-            from tfdet.predict.predictors import CheckpointPredictor
-            from tfdet.predict.restore import evaluation_resize
+        with process_state:
+            if self._predictor is None:
+                from tfdet.predict.augment import TestTimeAugmentation
+                from tfdet.predict.predictors import CheckpointPredictor
+                from tfdet.predict.restore import evaluation_resize
 
-            augmentation = self.configuration.build(TestTimeAugmentation)
-            self._predictor = CheckpointPredictor(
-                self.detector, evaluation_resize(self.configuration), self.classes, self.category_ids, augmentation
-            )
-        return self._predictor
+                augmentation = self.configuration.build(TestTimeAugmentation)
+                self._predictor = CheckpointPredictor(
+                    self.detector, evaluation_resize(self.configuration), self.classes, self.category_ids, augmentation
+                )
+            return self._predictor
 
     def evaluate(
         self,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from unittest import mock
 
 import gin
 import keras
@@ -20,6 +23,7 @@ from tfdet.export.run import ExportDiffersError
 from tfdet.export.saved_model import decode_image
 from tfdet.export.verify import images_of_records
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
+from tfdet.predict.float32 import in_float32
 
 CLASSES = ["circle", "square", "triangle"]
 STREET = "pictures/street.jpg"
@@ -66,6 +70,47 @@ def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained)
     finally:
         allow_tensor_float_32(False)
     assert seen == [("float32", False)]
+
+
+def test_threads_take_turns_and_leave_the_process_as_it_was(here, trained):
+    expected = trained.predict(STREET, score_threshold=0)[0]
+    model, entered, left, builds, wrong = tfdet.load("runs/shapes"), threading.Event(), threading.Event(), [], []
+    build = model.configuration.build
+
+    def slow_build(part, **arguments):
+        builds.append(part.__name__)
+        entered.set()
+        left.wait(0.5)  # a second thread comes in, where it can
+        return build(part, **arguments)
+
+    def first():
+        wrong.append(not same(model.predict(STREET, score_threshold=0)[0], expected))
+
+    def second():
+        with in_float32():
+            left.wait(5)
+
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    allow_tensor_float_32(True)
+    try:
+        with mock.patch.object(model.configuration, "build", slow_build):
+            threads = [threading.Thread(target=first) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert wrong == [False, False] and builds.count("build_detector") == 1
+        other = threading.Thread(target=second)
+        with in_float32():
+            other.start()
+            time.sleep(0.2)
+        left.set()
+        other.join()
+        assert keras.config.dtype_policy().name == "mixed_float16"
+        assert tf.config.experimental.tensor_float_32_execution_enabled()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+        allow_tensor_float_32(False)
 
 
 def test_images_come_as_files_folders_arrays_and_pil_images(here, trained):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ import gin
 
 MACRO = "gin.macro"
 CONSTANT = "gin.constant"
+
+process_state = threading.RLock()
+"""Held while gin's variables, Keras' policy or TensorFlow's precision are not what they were: threads take turns."""
 
 
 class Binding(NamedTuple):
@@ -78,13 +82,14 @@ class Bindings:
             "_SINGLETONS": self._singletons,
             "_CONFIG_IS_LOCKED": False,
         }
-        kept = {name: getattr(gin.config, name) for name in lent}
-        _lend(lent)
-        try:
-            with gin.config_scope(None):
-                yield self
-        finally:
-            _lend(kept)
+        with process_state:
+            kept = {name: getattr(gin.config, name) for name in lent}
+            _lend(lent)
+            try:
+                with gin.config_scope(None):
+                    yield self
+            finally:
+                _lend(kept)
 
     def bindings(self) -> Iterator[tuple[Binding, Any]]:
         """All bindings with their values, macros left out, in the order of their first appearance."""

@@ -8,18 +8,20 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from tfdet.config.bindings import process_state
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 
 
 @contextlib.contextmanager
 def numerics_as_before() -> Iterator[None]:
     """Behind it Keras' global dtype policy and TensorFlow's use of TensorFloat-32 are what they were."""
-    policy, allowed = keras.config.dtype_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
-        allow_tensor_float_32(allowed)
+    with process_state:
+        policy, allowed = keras.config.dtype_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
+        try:
+            yield
+        finally:
+            keras.config.set_dtype_policy(policy)
+            allow_tensor_float_32(allowed)
 
 
 @contextlib.contextmanager
