@@ -35,6 +35,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_no_pattern(path: str | os.PathLike) -> None:
+    """`UserError` for a folder below which TensorFlow would write checkpoints and models, and not find them again."""
+    if any(character in os.fspath(path) for character in "*?[\\"):
+        raise UserError(
+            f"{os.fspath(path)}: TensorFlow takes *, ?, [ and \\ in the path of a checkpoint or SavedModel for a "
+            "pattern and does not find it: choose or rename the folder without them"
+        )
+
+
 def write_json(content: Any, path: str | os.PathLike) -> None:
     """Writes json to a temporary name beside `path`, then renames it.
 

@@ -145,6 +145,7 @@ def _train(
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
     train_input = configuration.build(TrainInput)
     _check_classes(model, train_input.manifest)
+    _check_run_classes(folder, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
     eval_input = configuration.build(EvalInput) if evaluates else None
     own: dict[str, Any] = {}
@@ -214,6 +215,22 @@ def _check_classes(model: Model, manifest: Any) -> None:
         raise UserError(
             f"the model was built for other classes than those of the data set {manifest.name!r}, or in another "
             f"order: {first[0]!r} in place of {first[1]!r}; build it without classes"
+        )
+
+
+def _check_run_classes(folder: str, manifest: Any) -> None:
+    """`UserError` where a run would go on with the data of other classes, as many as its own, under their names."""
+    from tfdet.data.manifest import Manifest
+    from tfdet.training.run_dir import RunDirectory
+
+    if not _is_run(folder) or not RunDirectory(folder).manifest.is_file():
+        return
+    own, new = list(Manifest.load(folder, check_shards=False).classes), list(manifest.classes)
+    if len(own) == len(new) and own != new:
+        first = next(pair for pair in zip(own, new) if pair[0] != pair[1])
+        raise UserError(
+            f"the run in {folder} was trained on other classes than those of the data set {manifest.name!r}, or in "
+            f"another order: {first[0]!r} in place of {first[1]!r}; choose another model directory for these data"
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -103,6 +106,36 @@ def test_what_is_no_model_and_absent_data_are_named(here, tmp_path):
         tfdet.train(tfdet.build("tiny.gin"), model_dir=tmp_path / "run", quiet=True)
     with pytest.raises(UserError, match="model_dir must be a path. Received: 5"):
         tfdet.train(tfdet.build("tiny.gin"), "data/train", model_dir=5)
+
+
+def test_a_run_does_not_go_on_with_data_of_other_classes(here, tmp_path):
+    shutil.copytree("runs/shapes", tmp_path / "run")
+    shutil.copytree("data/train", tmp_path / "other")
+    manifest = json.loads((tmp_path / "other/manifest.json").read_text())
+    (tmp_path / "other/manifest.json").write_text(json.dumps({**manifest, "classes": ["circle", "car", "triangle"]}))
+    before = (tmp_path / "run/manifest.json").read_text()
+    model = tfdet.build("tiny.gin", bindings={"Trainer.steps": 3})
+    with pytest.raises(UserError, match="trained on other classes .*'square' in place of 'car'"):
+        tfdet.train(model, tmp_path / "other", model_dir=tmp_path / "run", quiet=True)
+    assert (tmp_path / "run/manifest.json").read_text() == before
+
+
+def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused_before_anything_is_lost(here, tmp_path, trained):
+    folder = tmp_path / "runs [1]"
+    refused = pytest.raises(UserError, match=r"runs \[1\].*: TensorFlow takes .* for a pattern")
+    with refused:
+        tfdet.train(tfdet.build("tiny.gin"), "data/train", model_dir=folder, quiet=True)
+    with refused:
+        trained.export(folder)
+    assert not folder.exists()
+    shutil.copytree("runs/shapes", folder)
+    with refused:
+        tfdet.load(folder).predict("pictures/street.jpg")
+    with refused:
+        tfdet.load(folder / "checkpoints/ckpt-2", row="tiny.gin")
+    shutil.copytree("serving/shapes", folder / "serving")
+    with refused:
+        tfdet.load(folder / "serving")
 
 
 def _value(model, path):

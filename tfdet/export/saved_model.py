@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdet.data.resize import Resize, pad_to_canvas, resize_image
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
+from tfdet.files import check_no_pattern
 from tfdet.ops import native
 from tfdet.predict.exported import LABELS_FILE, SIGNATURES
 from tfdet.structures import Detections
@@ -167,10 +168,12 @@ def check_target(output: str | os.PathLike) -> None:
       UserError: something is there.
     """
     output = os.fspath(output)
+    check_no_pattern(output)
     if os.path.isdir(output) and not os.listdir(output):
         return
     if os.path.lexists(output):
-        raise UserError(f"the export folder {output} is not empty: give another --output, or remove it first")
+        what = "not empty" if os.path.isdir(output) else "a file"
+        raise UserError(f"the export folder {output} is {what}: give another --output, or remove it first")
 
 
 def export(

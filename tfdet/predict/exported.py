@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.files import check_no_pattern
 from tfdet.ops import native
 from tfdet.predict.found import Found, Labels
 
@@ -33,6 +34,7 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
     folder = os.fspath(folder)
     if not tf.saved_model.contains_saved_model(folder):
         raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
+    check_no_pattern(folder)
     try:
         model = _load(folder)
     except (OSError, RuntimeError, tf.errors.OpError, ValueError) as error:

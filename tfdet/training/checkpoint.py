@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.files import check_no_pattern
 from tfdet.training.average import WeightAverage
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.run_dir import RunDirectory
@@ -246,6 +247,7 @@ def _read_newest(folder: Path, warn: Callable[[str], None]) -> tuple[int, Mappin
 
 def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
     """Every tensor of a checkpoint, or None where a file of it is missing, cut short or corrupt."""
+    check_no_pattern(folder)
     try:
         reader = tf.train.load_checkpoint(str(folder / f"{_PREFIX}-{step}"))
         tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tfdet.errors import UserError
+from tfdet.files import check_no_pattern
 
 
 class RunDirectory:
@@ -40,8 +41,9 @@ class RunDirectory:
         """Makes the folders and proves that files can be written there.
 
         Raises:
-            UserError: a folder cannot be made or written.
+            UserError: a folder cannot be made or written, or not read again.
         """
+        check_no_pattern(self.path)
         try:
             for folder in (self.checkpoints, self.train_events):
                 folder.mkdir(parents=True, exist_ok=True)

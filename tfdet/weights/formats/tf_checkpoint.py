@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import check_no_pattern
 from tfdet.weights.formats.file_bytes import broken
 
 _KIND = "TensorFlow checkpoint"
@@ -43,6 +44,7 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     prefix = checkpoint_prefix(path)
     if prefix is None:
         raise UserError(f"{path}: no TensorFlow checkpoint (no file {path}.index)")
+    check_no_pattern(prefix)
     stored = sum(p.stat().st_size for p in prefix.parent.glob(f"{prefix.name}.data-*"))
     arrays = {}
     try:
