@@ -59,13 +59,15 @@ def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained)
             return inner(*arguments)
 
         model.predictor._detect_views = lambda views: watched(*views[0])
+        model.predictor.detect = watched
         assert same(model.predict(STREET, score_threshold=0)[0], expected)
+        model.evaluate("data/val", max_images=1)
         assert model.detector.backbone.compute_dtype == "float32"
         assert keras.config.dtype_policy().name == "mixed_float16"
         assert tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
         allow_tensor_float_32(False)
-    assert seen == [("float32", False)]
+    assert seen == [("float32", False)] * 2
 
 
 def test_images_come_as_files_folders_arrays_and_pil_images(here, trained):
