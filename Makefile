@@ -4,6 +4,7 @@
 #              themselves where Bazel is installed, and go on with TensorFlow's own ops where it is not
 # make fuzz    random calls of the custom ops' CPU kernels under AddressSanitizer (CALLS=20000 of each)
 # make learn   trains a small detector of every family on drawn shapes and prints what each learnt (an hour or two)
+# make notebook  runs docs/quickstart.ipynb from an empty folder; NOTEBOOK_FLAGS=--write keeps its outputs in the file
 # make lint    ruff, and mypy on what users call;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
@@ -13,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo install ops try-ops fuzz test test-slow learn lint clean
+.PHONY: demo install ops try-ops fuzz test test-slow learn notebook lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -111,6 +112,11 @@ fuzz: build/kernels_fuzz
 build/kernels_fuzz: $(wildcard custom_ops/fuzz/* custom_ops/kernels/* custom_ops/c_api/threads.h)
 	@mkdir -p build
 	g++ $(FUZZ_FLAGS) -I. custom_ops/fuzz/*.cc custom_ops/kernels/*_cpu.cc -o $@ -pthread
+
+NOTEBOOK_FLAGS ?=
+
+notebook: $(STAMP) try-ops
+	$(BIN)/python tools/run_notebook.py docs/quickstart.ipynb $(NOTEBOOK_FLAGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -56,6 +56,8 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "supervision>=0.31",
+            "nbclient>=0.10",  # runs docs/quickstart.ipynb
+            "ipykernel>=6.29",
         ],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tfdet.config.registration import known_names, matching_selectors, parameter
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Names that are examples of something of the reader's own, or of something that is refused.
+# Names that are examples of something of the reader's own, or of something that is refused. NAME in a path is any name.
 OWN_GIN_FILES = {"config.gin", "operative_config.gin", "my_row.gin", "my_overlay.gin", "faster_r50_fpn.gin"}
 WRONG_PARAMETERS = {"ResNetV.depth", "ResNetV1.dept", "Name.parameter"}
 REFERENCE_ROW = "mask_r50v1_fpn"  # stands for the configuration of a run
@@ -98,7 +99,7 @@ def test_links_lead_somewhere(page):
 def test_gin_files_exist(page):
     missing = []
     for name in set(re.findall(r"[\w*/.]+\.gin\b", page.read_text())):
-        bare = re.sub(r"^(\.\./)*(gin_configs/)?", "", name)
+        bare = re.sub(r"^(\.\./)*(gin_configs/)?", "", name.replace("NAME", "*"))
         if Path(bare).name in OWN_GIN_FILES or bare.startswith("..."):
             continue
         folders = (gin_configs_folder(), ROOT)
@@ -116,8 +117,10 @@ def test_files_of_the_project_exist(page):
         for span in spans
         for path in re.findall(rf"(?<![\w/.=-])(?:\.\./)*((?:{FOLDERS})/[\w./*-]+)", span)
     }
+    named |= {module.replace(".", "/") + ".py" for module in re.findall(r"python -m (tools\.[\w.]+)", text)}
     built = {"tfdet/ops/lib/_tfdet_ops.so", "tfdet/gin_configs/", "scripts/COMMAND.py", "tfdet/commands/X.py"}
-    assert not [path for path in named - built if not next(ROOT.glob(path.rstrip("/")), None)]
+    patterns = {path: path.rstrip("/").replace("NAME", "*") for path in named - built}
+    assert not [path for path, pattern in patterns.items() if not next(ROOT.glob(pattern), None)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
@@ -143,6 +146,11 @@ def test_commands_and_their_values_are_taken(page, capsys):
         if command != "config":
             config.parse(files, params)
     assert not refused
+
+
+def test_every_command_has_a_line():
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert [name for name in command_names() if f"| `tfdet {name}` |" in text] == command_names()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
@@ -215,7 +223,7 @@ def test_python_blocks_call_what_is_there(page):
     for language, code in code_blocks(page.read_text()):
         if language != "python":
             continue
-        for node in ast.walk(ast.parse(inspect.cleandoc(code))):
+        for node in ast.walk(ast.parse(textwrap.dedent(code))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = getattr(node.func.value, "id", None)
                 if owner not in owners:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tfdet import config
 from tfdet.config import zoo
+from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Settings, gin_lines
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel, introduce
@@ -92,7 +93,7 @@ def load(
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
         _choose_tensorflow()
         return ExportedModel(folder)
-    own = folder / "config.gin"
+    own = folder / RUN_FILE
     if own.is_file() or (folder / "manifest.json").is_file():
         if row is None and not own.is_file():
             raise UserError(f"{own} not found: give row, the gin file that the run was trained with")

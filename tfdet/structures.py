@@ -39,14 +39,14 @@ class Batch(NamedTuple):
     boxes: tf.Tensor  # float32 [B, G, 4], padded with -1; in the convention of the detector (`TrainInput.profile`)
     classes: tf.Tensor  # int32 [B, G], padded with -1
     image_ids: tf.Tensor  # int64 [B]
-    edges: tf.Tensor  # float32 [B, E, 4], pixels of the network input, padded with 0; mirrored: x' = w' - x - 1
+    edges: tf.Tensor  # float32 [B, E, 4], pixels of the network input, padded with 0; mirrored with the image
     edge_owners: tf.Tensor  # int32 [B, E, 2], the edge's object, ascending, and the part of it; padded with -1
 
 
 class Proposals(NamedTuple):
-    """Region proposals, best first. Missing ones are zero boxes with score 0, as in SimpleDet.
+    """Region proposals, best first. Missing ones are as in SimpleDet: zero boxes with score 0, or all -1 ("symbolic").
 
-    With continuous boxes the score of a missing one is minus infinity, and it is never detected.
+    With continuous boxes they are zero boxes whose score is minus infinity, and never detected.
     """
 
     boxes: tf.Tensor  # float32 [B, P, 4]

@@ -87,9 +87,7 @@ def run(args: argparse.Namespace) -> int:
         flags = [f"--results={args.results}"] if args.results else []
         command = [sys.executable, "-m", "tools.check_rows"]
         failed = [row for row in rows if subprocess.run([*command, row, *flags], check=False).returncode]
-        print(
-            f"{len(rows) - len(failed)} of {len(rows)} rows passed; failed: {', '.join(failed) or 'none'}"
-        )
+        print(f"{len(rows) - len(failed)} of {len(rows)} rows passed; failed: {', '.join(failed) or 'none'}")
         return EXIT_CHECK_FAILED if failed else EXIT_OK
     config.register_all()
     try:

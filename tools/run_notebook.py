@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -44,21 +45,36 @@ def run(path: Path, folder: str):
     return notebook
 
 
-def tidied(notebook):
-    """Without what differs from run to run and shows nothing: streams in pieces, pictures in a second format."""
+def tidied(notebook, folder: str):
+    """Without what differs from run to run or shows nothing: folders, colours, progress, a second form of pictures."""
     for cell in notebook.cells:
         outputs = []
         for output in cell.get("outputs", ()):
             last = outputs[-1] if outputs else None
-            if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            if last and output.output_type == last.output_type == "stream" and last.name == output.name:
                 last.text += output.text
                 continue
-            if "image/png" in output.get("data", {}):
-                output.data.pop("image/jpeg", None)
+            data = output.get("data", {})
+            if "image/png" in data:
+                data.pop("image/jpeg", None)
+            for kind in ("text/plain", "text/html"):
+                if kind in data:
+                    data[kind] = plain(data[kind], folder)
             outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output.text = plain(output.text, folder)
         if "outputs" in cell:
-            cell.outputs = outputs
+            cell.outputs = [output for output in outputs if output.get("text", "shown").strip()]
     return notebook
+
+
+def plain(text: str, folder: str) -> str:
+    """Text as it stands in a terminal at the end, with paths from `folder` and from the checkout."""
+    text = text.replace("\x1b[2K", "\r")  # "erase the line", with which progress is written anew
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n") if "INFO:tensorflow" not in line]
+    return "\n".join(lines).replace(f"{folder}/", "").replace(f"{ROOT}/", "")
 
 
 def main() -> None:
@@ -69,7 +85,7 @@ def main() -> None:
     args = parser.parse_args()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        notebook = tidied(run(args.notebook, folder))
+        notebook = tidied(run(args.notebook, folder), folder)
     if args.write:
         import nbformat
 

@@ -1,47 +1,11 @@
-"""Measuring: interleaving, medians, memory, differences, the report."""
-
-import time
+"""Memory at its peak."""
 
 import numpy as np
 import pytest
 
-from tfdet.bench import report
-from tfdet.bench.measure import Case, Measurement, Side, measure, peak_memory
+from tfdet.bench.measure import peak_memory
 
 MB = 2**20
-
-
-def test_sides_run_in_turn_and_are_compared_with_the_first():
-    calls = []
-
-    def side(name, value):
-        return Side(name, lambda: calls.append(name) or [np.float32([1, value]), np.zeros([0, 3])])
-
-    told = []
-    found = measure([Case("sum", (side("a", 2.0), side("b", 2.5)))], 3, told.append)
-    assert told == ["sum"] and [(m.case, m.side, m.difference) for m in found] == [("sum", "a", 0), ("sum", "b", 0.5)]
-    timed = calls[3:9]  # after the results that are compared; memory comes last
-    assert timed == ["a", "b"] * 3
-
-
-def test_results_of_other_shapes_are_no_results():
-    sides = (Side("a", lambda: np.zeros(2)), Side("b", lambda: np.zeros(3)))
-    with pytest.raises(ValueError, match=r"\[\(2,\)\].*\[\(3,\)\]"):
-        measure([Case("sum", sides)], 1)
-
-
-def test_wall_and_cpu_time_are_apart():
-    def compute():
-        end = time.process_time() + 0.05
-        while time.process_time() < end:
-            pass
-        return ()
-
-    sleeping, computing = measure(
-        [Case("wait", (Side("sleep", lambda: time.sleep(0.05) or ()), Side("compute", compute)))], 3
-    )
-    assert sleeping.wall >= 0.05 and sleeping.cpu < 0.04
-    assert computing.cpu >= 0.05
 
 
 def test_memory_that_is_given_back_counts_at_its_peak():
@@ -53,23 +17,3 @@ def test_memory_that_is_given_back_counts_at_its_peak():
         pytest.skip("Linux alone tells the peak")
     assert 7 * MB < small < 32 * MB and 63 * MB < large < 96 * MB  # Linux counts in portions
     assert peak_memory(take(64)) > 63 * MB  # also when the allocator has had as much before
-
-
-def test_the_report_names_machine_command_and_versions(tmp_path):
-    measured = [
-        Measurement("one", "custom op", 0.002, 0.004, 3 * MB, 0.0),
-        Measurement("one", "TensorFlow", 0.03, 0.05, None, 2e-6),
-        Measurement("two", "TensorFlow", 0.2, 0.25, 0, 0.0),
-    ]
-    path = tmp_path / "docs" / "ops.md"
-    report.write_markdown(path, "Ops", "python scripts/benchmark.py ops", measured, {"TensorFlow": "2.20"}, ["No GPU."])
-    text = path.read_text()
-    assert "# Ops\n\n    python scripts/benchmark.py ops\n" in text and "- TensorFlow 2.20\n- No GPU.\n" in text
-    assert report.machine().split(",")[0] in text
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert lines[2:] == [
-        "| one | custom op | 2 | 4 |  |  | 3 |  |",
-        "|  | TensorFlow | 30 | 50 | 15 | 12.5 | not known | 2e-06 |",
-        "| two | TensorFlow | 200 | 250 |  |  | 0 |  |",
-    ]
-    assert all(line.count("|") == len(report.COLUMNS) + 1 for line in lines)

@@ -6,6 +6,7 @@ import pytest
 from tests.detectors.small import small_detector
 from tfdet.bench import results, zoo_table
 from tfdet.bench.model import model_size
+from tfdet.commands import main
 from tfdet.config.zoo import zoo_rows
 from tfdet.errors import UserError
 
@@ -25,6 +26,16 @@ def test_other_programs_rows_are_listed_by_their_folder():
     rows = {row.name: row for row in zoo_rows(program=None)}
     assert rows["detectron2/mask_rcnn_r50_c4"].mask_ap == 32.2 and rows["torchvision/retinanet_r50_fpn"].box_ap == 36.4
     assert [row.name for row in zoo_rows(program="torchvision")] == [name for name in rows if name[:6] == "torchv"]
+
+
+def test_the_command_lists_one_programs_rows(capsys):
+    assert main(["zoo", "--program", "torchvision", "--results", "none.jsonl"]) == 0
+    shown = capsys.readouterr().out
+    assert "published by torchvision" in shown and shown.count("_r50_fpn") == 3 and "36.4" in shown
+    assert main(["zoo", "detectron2/mask_rcnn_r50_c4", "--results", "none.jsonl"]) == 0
+    assert "published by Detectron2" in capsys.readouterr().out
+    assert main(["zoo", "--program", "torchvision", "--write", "zoo.md"]) == 2
+    assert "the figures of SimpleDet's rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

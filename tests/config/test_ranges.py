@@ -155,6 +155,14 @@ def test_a_value_of_gin_that_no_parse_has_seen_is_checked_by_the_call(configured
     assert str(caught.value) == "Tree.leaves = 3.0: expected a float from 0 to 1, got 3.0."
 
 
+def test_leftovers_of_a_replaced_part_may_share_a_macro_with_it(refused):
+    """The depths of one backbone are not those of another that takes its place."""
+    family = ["AGE = 3", "build_forest.trees = 1", "build_forest.tree = @Tree()", "Tree.ring = %AGE"]
+    other = ["build_forest.tree = @Seed()", "Seed.weight = %AGE"]
+    assert "expected an int from 2 and below 5, got 26" in refused(*family, "AGE = 26")
+    assert config.parse([], [*family, *other, "AGE = 26"]).value("Seed.weight") == 26
+
+
 def test_an_error_from_within_a_reference_is_one_line(configured):
     configured([], ["build_forest.trees = 1", "build_forest.tree = @Tree()"])
     with gin.unlock_config():

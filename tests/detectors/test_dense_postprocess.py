@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tfdet.detectors import DensePostProcess
-from tfdet.detectors.dense_postprocess import MAX_LOG_RATIO, best_candidates
+from tfdet.detectors.dense_postprocess import best_candidates
+from tfdet.ops.box_coding import MAX_LOG_RATIO
 
 
 def nhwc(maps):

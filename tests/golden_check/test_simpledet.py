@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdet.commands import command_names
 from tfdet.config import gin_configs_folder, register_all
-from tfdet.errors import UserError
+from tfdet.errors import EXIT_USER_ERROR, UserError
+from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.weights import load, write_params
 from tfdet.weights.load import assign
 from tfdet.weights.maps import simpledet
+from tools.golden.check import main
 from tools.golden.simpledet_check import check
 from tools.golden.simpledet_folder import read_golden
 from tools.golden.simpledet_rows import ROWS, build_like, row_of
@@ -100,6 +103,12 @@ def test_folders_of_unknown_families_are_refused():
         build_like(golden._replace(meta={"row": "mask_r50v1c4_1x"}))
     fast, depth = row_of(golden._replace(meta={"row": "tridentnet_r101v2c4_c5_fastapprox_1x"}))
     assert fast.files[0] == "trident_fast_r{depth}v2_c4.gin" and depth == 101
+
+
+def test_products_are_exact_float32(tmp_path):
+    allow_tensor_float_32(True)
+    assert main([str(tmp_path)]) == EXIT_USER_ERROR  # no golden folder, but by then it is set
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_fine_tuning_keeps_all_but_the_predictors():

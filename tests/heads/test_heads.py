@@ -3,13 +3,14 @@ import pytest
 import tensorflow as tf
 
 from tfdet.heads import C5BboxHead, C5V2BboxHead, MlpBboxHead, RoiExtractor, RpnHead
-from tfdet.heads.rpn import foreground_scores, split_logits
+from tfdet.heads.rpn import split_logits
+from tfdet.ops.proposals_portable import foreground_probability
 
 
 def test_rpn_channels_are_all_backgrounds_then_all_foregrounds():
     logits = tf.reshape(tf.range(6, dtype=tf.float32), [1, 1, 1, 6])
     np.testing.assert_array_equal(split_logits(logits)[0, 0, 0], [[0, 3], [1, 4], [2, 5]])
-    np.testing.assert_allclose(foreground_scores(logits)[0, 0, 0], [1 / (1 + np.exp(-3))] * 3, rtol=1e-5)
+    np.testing.assert_allclose(foreground_probability(logits)[0, 0, 0], [1 / (1 + np.exp(-3))] * 3, rtol=1e-5)
 
 
 def test_rpn_shares_its_weights_over_levels():

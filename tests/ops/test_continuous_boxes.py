@@ -5,10 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tfdet.heads.proposals import AnchorGenerator
-from tfdet.ops.bitmap_targets import bitmap_targets
-from tfdet.ops.box_coding import decode, encode
+from tfdet.ops.box_coding import MAX_LOG_RATIO, decode, encode
 from tfdet.ops.roi_align import assign_levels
-from tfdet.ops.top_proposals import MAX_LOG_RATIO
+from tools.golden.bitmap_targets import bitmap_targets
 
 RETINA_SCALES = (4.0, 4.0 * 2 ** (1 / 3), 4.0 * 2 ** (2 / 3))
 GENERATORS = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tfdet.errors import UserError
 from tfdet.ops.anchors import cell_anchors, grid_anchors
 from tfdet.ops.box_coding import decode, encode
-from tfdet.ops.boxes import area, clip_to_image, xyxy_to_yxyx, yxyx_to_xyxy
+from tfdet.ops.boxes import area, clip_to_image
 from tfdet.ops.iou import pairwise_iou
 
 CONVENTIONS = ["legacy_plus_one", "continuous"]
@@ -42,12 +42,6 @@ def test_clip_stops_at_the_last_pixel_of_each_image():
     np.testing.assert_array_equal(clip_to_image(boxes, info, "continuous")[0], [[0, 0, 80, 50]])
     by_class = clip_to_image(np.tile(boxes[:, :, None], (1, 1, 3, 1)), info)
     np.testing.assert_array_equal(by_class[0, 0, 2], [0, 0, 79, 49])
-
-
-def test_coordinate_orders_undo_each_other():
-    boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
-    np.testing.assert_array_equal(xyxy_to_yxyx(boxes)[0], [1, 0, 3, 2])
-    np.testing.assert_array_equal(yxyx_to_xyxy(xyxy_to_yxyx(boxes)), boxes)
 
 
 def test_iou_equals_simpledet(golden):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tfdet.errors import UserError
 from tfdet.ops import matching_portable
-from tfdet.ops.matching import BoxMatches, match_best, match_boxes, match_with_ties
+from tfdet.ops.matching import BoxMatches, match_best, match_boxes
 
 # As custom_ops/BUILD compiles the kernels.
 CONVENTIONS = {"legacy_plus_one": 1, "continuous": 0}
@@ -143,7 +143,8 @@ def test_best_match_ignores_padding_and_takes_the_first_of_equals(implementation
 
 def test_no_ground_truth_matches_nothing(implementation):
     for gt, valid in ((np.zeros([1, 0, 4]), np.zeros([1, 0], bool)), (BOXES, np.zeros([1, 4], bool))):
-        matches, nearest = match_with_ties(BOXES, gt.astype(np.float32), valid)
+        matches = match_boxes(BOXES, gt.astype(np.float32), valid)
+        nearest = matches.nearest
         np.testing.assert_array_equal(matches.index, [[-1] * 4])
         np.testing.assert_array_equal(matches.iou, [[0] * 4])
         assert not nearest.numpy().any()
@@ -151,9 +152,9 @@ def test_no_ground_truth_matches_nothing(implementation):
 
 def test_every_box_at_a_column_maximum_is_nearest(implementation):
     gt = np.array([[[0, 0, 9, 4], [200, 200, 210, 210]]], np.float32)
-    _, one = match_with_ties(BOXES, gt[:, :1], np.array([[True]]))
+    one = match_boxes(BOXES, gt[:, :1], np.array([[True]])).nearest
     np.testing.assert_array_equal(one, [[True, False, False, False]])
-    _, quirk = match_with_ties(BOXES, gt, np.array([[True, True]]))  # nothing overlaps the second
+    quirk = match_boxes(BOXES, gt, np.array([[True, True]])).nearest  # nothing overlaps the second
     assert quirk.numpy().all()
 
 

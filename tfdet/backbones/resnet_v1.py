@@ -16,7 +16,16 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from tfdet.errors import ParameterError
-from tfdet.layers import BN_EPSILON, DilatedConv2D, Norm, SymmetricConv2D, convolve_and_normalize, make_norm, recomputed
+from tfdet.layers import (
+    BN_EPSILON,
+    ConfiguredLayer,
+    DilatedConv2D,
+    Norm,
+    SymmetricConv2D,
+    convolve_and_normalize,
+    make_norm,
+    recomputed,
+)
 
 UNITS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual units of the four stages, by depth."""
@@ -165,7 +174,7 @@ class ResNetV1Stage(keras.layers.Layer):
 
 
 @configurable
-class ResNetV1(keras.layers.Layer):
+class ResNetV1(ConfiguredLayer):
     """ResNet-v1 backbone.
 
     Args:
@@ -235,21 +244,6 @@ class ResNetV1(keras.layers.Layer):
             x = stage(x, training=training, dilations=dilations or None)
             features.append(x)
         return features
-
-    def get_config(self):
-        return {
-            "depth": self.depth,
-            "num_stages": self.num_stages,
-            "norm": self.norm,
-            "width": self.width,
-            "stem_channels": self.stem_channels,
-            "stride_on": self.stride_on,
-            "epsilon": self.epsilon,
-            "branches": self.branches,
-            "test_branches": self.test_branches,
-            "recompute": self.recompute,
-            "name": self.name,
-        }
 
 
 def _check_branches(depth: int, num_stages: int, stride_on: str, branches, test_branches) -> None:

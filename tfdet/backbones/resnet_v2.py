@@ -19,6 +19,7 @@ from tfdet.config.ranges import PositiveFloat, PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.layers import (
     BatchNorm,
+    ConfiguredLayer,
     DilatedConv2D,
     Norm,
     SymmetricConv2D,
@@ -149,7 +150,7 @@ class ResNetV2Stage(keras.layers.Layer):
 
 
 @configurable
-class ResNetV2(keras.layers.Layer):
+class ResNetV2(ConfiguredLayer):
     """ResNet-v2 backbone: C4, the dilated C4 and C5 of Cascade R-CNN, or a TridentNet.
 
     Args:
@@ -263,17 +264,3 @@ class ResNetV2(keras.layers.Layer):
         if self.bn1 is not None:
             features[-1] = tf.nn.relu(self.bn1(x, training=training))
         return features
-
-    def get_config(self):
-        return {
-            "depth": self.depth,
-            "num_stages": self.num_stages,
-            "norm": self.norm,
-            "width": self.width,
-            "dilate_c5": self.dilate_c5,
-            "branches": self.branches,
-            "test_branches": self.test_branches,
-            "recompute": self.recompute,
-            "variant": self.variant,
-            "name": self.name,
-        }

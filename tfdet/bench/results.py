@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfdet.bench.report import machine
 from tfdet.errors import UserError
 from tfdet.files import replacing
 
@@ -71,6 +71,24 @@ def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
 def latest(records: Sequence[dict[str, Any]], kind: str, row: str) -> dict[str, Any] | None:
     """The newest measurement of `kind` of a row, or None."""
     return next((r for r in reversed(records) if r["kind"] == kind and r["row"] == row), None)
+
+
+def machine() -> str:
+    """Processor, CPUs this process may use, memory, system and load: what a figure depends on."""
+    name = platform.processor() or platform.machine()
+    parts = []
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        parts.append(f"{memory / 2**30:.0f} GB memory")
+        parts.append(f"load {os.getloadavg()[0]:.1f} at the end")
+    except (OSError, ValueError, AttributeError):
+        pass
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return ", ".join([f"{name}, {cpus} CPUs", *parts, f"{platform.system()} {platform.machine()}"])
 
 
 def device() -> str:

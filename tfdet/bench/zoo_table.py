@@ -59,7 +59,8 @@ def cells(row: Row, records: Sequence[dict[str, Any]]) -> list[str]:
 
 def table(rows: Sequence[Row], records: Sequence[dict[str, Any]]) -> Table:
     """The table for the console."""
-    shown = Table(title="Model zoo: published by SimpleDet; from parameters on measured here")
+    programs = " and ".join(dict.fromkeys(row.program for row in rows))
+    shown = Table(title=f"Model zoo: published by {programs}; from parameters on measured here")
     filled = [cells(row, records) for row in rows]
     # A column that is empty for every row would only take the others' width.
     kept = [number for number in range(len(COLUMNS)) if any(row[number] for row in filled)]

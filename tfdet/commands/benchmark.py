@@ -1,16 +1,12 @@
-"""Measure speed and memory of training, of detection, and of the custom ops beside TensorFlow's own.
+"""Measure speed and memory of training and of detection.
 
 `train` takes steps as training would, on random pictures or on a data set, and then measures the parts of a step;
 `inference` detects on random pictures or on a data set. Both take the configuration of a gin file, or of a run.
-`ops` runs each op at a detector's sizes, by the custom op, by TensorFlow's own ops, and where torch and torchvision are
-installed by torchvision's CPU operator.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 
 from tfdet.commands import flags
 from tfdet.errors import EXIT_OK
@@ -19,10 +15,6 @@ from tfdet.errors import EXIT_OK
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     what = parser.add_subparsers(dest="what", required=True, metavar="WHAT", help="what to measure")
-    ops = what.add_parser("ops", help="the custom ops", allow_abbrev=False)
-    ops.add_argument("--repeats", type=int, default=15, metavar="N", help="runs of each, in turn (default 15)")
-    ops.add_argument("--only", metavar="TEXT", help="only cases whose name contains this, such as RoIAlign")
-    ops.add_argument("--output", metavar="FILE.md", help="write the table to this markdown file as well")
     train = what.add_parser("train", help="training steps: img/s, memory, what the parts take", allow_abbrev=False)
     flags.add_config(train)
     train.add_argument("--train_data", metavar="FOLDER", help="data set to read; default: one random batch")
@@ -52,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("repeats", "batch", "num_classes"):
         if getattr(args, flag, 1) < 1:
             raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
-    return {"ops": _ops, "train": _train, "inference": _inference}[args.what](args)
+    return {"train": _train, "inference": _inference}[args.what](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -88,63 +80,15 @@ def _inference(args: argparse.Namespace) -> int:
 def _show(console, kind: str, row: str, figures: dict, results: str | None) -> int:
     from rich.table import Table
 
-    from tfdet.bench import report
-    from tfdet.bench.results import append_result, device
+    from tfdet.bench.results import append_result, device, machine
 
     table = Table(title=f"{row}: {kind}", title_justify="left", show_header=False)
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), f"{value:,.4g}" if isinstance(value, float) else str(value))
     table.add_row("device", device())
     console.print(table)
-    console.print(report.machine(), highlight=False)
+    console.print(machine(), highlight=False)
     if results:
         append_result(results, kind, row, **figures)
         console.print(f"appended to {results}", highlight=False)
     return EXIT_OK
-
-
-def _ops(args: argparse.Namespace) -> int:
-    _load_torchvision()
-    import platform
-    import shlex
-
-    import numpy as np
-    import tensorflow as tf
-    from rich.console import Console
-    from rich.markup import escape
-
-    from tfdet import __version__
-    from tfdet.bench import ops, report
-    from tfdet.bench.measure import measure
-    from tfdet.errors import UserError
-
-    console = Console(soft_wrap=True)
-    cases = ops.cases(ops.FULL)
-    chosen = [case for case in cases if not args.only or args.only.lower() in case.name.lower()]
-    if not chosen:
-        raise UserError(f"--only {args.only}: no such case. There are: {'; '.join(case.name for case in cases)}")
-    notes = ops.notes()
-    for note in notes:
-        console.print(f"[yellow]{escape(note)}")
-    measurements = measure(chosen, args.repeats, lambda name: console.print(f"measuring {name}", highlight=False))
-    title = "Custom ops beside TensorFlow's own"
-    for table in report.tables(measurements):
-        console.print(table)
-    console.print(report.LEGEND)
-    console.print(report.machine(), highlight=False)
-    if args.output:
-        only = ["--only", args.only] if args.only else []
-        flags = ["--repeats", str(args.repeats), *only, "--output", args.output]
-        command = shlex.join(["python", "scripts/benchmark.py", "ops", *flags])
-        versions = {"tfdet": __version__, "TensorFlow": tf.__version__, "NumPy": np.__version__}
-        versions |= ops.torch_versions() | {"Python": platform.python_version()}
-        report.write_markdown(args.output, title, command, measurements, versions, notes)
-        console.print(f"written to {escape(args.output)}")
-    return EXIT_OK
-
-
-def _load_torchvision() -> None:
-    # Before TensorFlow or not at all: loaded after it, it ends the process (torchvision 0.29, TensorFlow 2.20).
-    if "tensorflow" not in sys.modules:
-        with contextlib.suppress(ImportError):
-            import torchvision  # noqa: F401

@@ -48,7 +48,9 @@ def _file(row: str) -> str:
     """The gin file that a person means by its name or by the folder of a run."""
     from pathlib import Path
 
-    written = Path(row) / "config.gin"
+    from tfdet.config.files import RUN_FILE
+
+    written = Path(row) / RUN_FILE
     return str(written) if written.is_file() else row
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tfdet import config, model
+from tfdet.config.files import RUN_FILE
 from tfdet.errors import UserError
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
@@ -95,7 +96,7 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
     files = list(args.gin_file)
     model_dir = getattr(args, "model_dir", None)
     if not files and from_run and model_dir:
-        written = Path(model_dir) / "config.gin"
+        written = Path(model_dir) / RUN_FILE
         if not written.is_file():
             raise UserError(f"{written} not found: give --gin_file, or the --model_dir of a training run.")
         files = [str(written)]

@@ -1,4 +1,4 @@
-"""List the model zoo: what SimpleDet published of each row, and what was measured with tfdet.
+"""List the model zoo: what SimpleDet, or another program, published of each row, and what was measured with tfdet.
 
 Measured figures come from a results file that `tfdet evaluate --results`, `tfdet benchmark ... --results` and the flag
 --sizes of this command append to. What nobody measured stays empty.
@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("rows", nargs="*", metavar="ROW", help="rows by name, such as faster_r50v1_c4 (default: all)")
     parser.add_argument(
+        "--program",
+        choices=("SimpleDet", "Detectron2", "torchvision"),
+        default="SimpleDet",
+        help="whose rows, where none are named (default: %(default)s)",
+    )
+    parser.add_argument(
         "--results", default=_RESULTS, metavar="FILE.jsonl", help="the results file (default: %(default)s)"
     )
     parser.add_argument(
@@ -35,12 +41,14 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.config.zoo import zoo_rows
     from tfdet.errors import UserError
 
-    rows = zoo_rows()
+    rows = zoo_rows(program=None if args.rows else args.program)
     names = [row.name for row in rows]
     for name in args.rows:
         if name not in names:
             raise UserError(f"there is no zoo row {name}.{did_you_mean(name, names)} There are: {', '.join(names)}")
     chosen = [row for row in rows if not args.rows or row.name in args.rows]
+    if args.write and any(row.program != "SimpleDet" for row in chosen):
+        raise UserError("--write explains the figures of SimpleDet's rows: name no others with it.")
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)

@@ -144,6 +144,10 @@ class Bindings:
                     waiting.extend(by_selector.get(selector, ()))
         return found
 
+    def orphans(self) -> set[str]:
+        """The complete selectors of configurables that only replaced values refer to: leftovers of overrides."""
+        return self.reachable(self.overridden) - self.reachable(value for _, value in self.bindings())
+
     def is_read(self, binding: Binding) -> bool:
         """Whether a configurable was called in the binding's scope and did not get the parameter from its caller."""
         for (scope, selector), values in list(self.operative.items()):

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tfdet.errors import UserError
 
+RUN_FILE = "config.gin"
+"""The name of the file with a run's own configuration, in its folder."""
+
 # Where files of gin_configs/base/ are now, by their old stem. Those that are not here kept it, in one of _HOMES.
 _HOMES = ("overlays", "families", "schedules")
 _MOVED = {

@@ -14,7 +14,7 @@ from gin import config_parser
 from tfdet.config import registration, renamed
 from tfdet.config.bindings import MACRO, Binding, references
 from tfdet.config.configuration import Configuration
-from tfdet.config.files import did_you_mean, find_gin_file
+from tfdet.config.files import RUN_FILE, did_you_mean, find_gin_file
 from tfdet.config.values import check_types
 from tfdet.errors import UserError
 
@@ -151,7 +151,7 @@ def _apply(statement: Any, place: str, configuration: Configuration, context: An
         gin.bind_parameter((name, MACRO, "value"), statement.value)
         configuration.macros[name] = place
     else:
-        _bind(statement, place, configuration, is_run=path is not None and path.name == renamed.RUN_FILE)
+        _bind(statement, place, configuration, is_run=path is not None and path.name == RUN_FILE)
 
 
 def _bind(statement: Any, place: str, configuration: Configuration, is_run: bool) -> None:

@@ -10,9 +10,6 @@ from typing import Any
 
 from tfdet.errors import ParameterError
 
-RUN_FILE = "config.gin"
-"""The name of the file with a run's own configuration."""
-
 PARAMETERS = {
     "RpnTargetAssigner.convention": "TwoStageDetector.convention",
     "RoiTargetSampler.convention": "TwoStageDetector.convention",

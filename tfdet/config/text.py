@@ -17,8 +17,7 @@ def config_text(configuration: Bindings) -> str:
     Returns:
       Text for `parse`; the same configuration results from it.
     """
-    live = configuration.reachable(value for _, value in configuration.bindings())
-    orphans = configuration.reachable(configuration.overridden) - live
+    orphans = configuration.orphans()
     kept: dict = {}
     for binding, value in configuration.bindings():
         if binding.selector not in orphans or configuration.is_read(binding):

@@ -16,7 +16,8 @@ def check_types(configuration: Bindings) -> None:
 
     Only what is certain is refused: parameters without annotation and default, and annotations that say nothing
     about gin's values (protocols, type variables), take anything. A list may stand for a tuple and the reverse; an
-    int for a float, never a bool for a number or a number for a bool.
+    int for a float, never a bool for a number or a number for a bool. Leftovers of overrides build nothing, and may
+    share a macro with what took their place.
 
     Args:
       configuration: what was read, and where.
@@ -24,7 +25,10 @@ def check_types(configuration: Bindings) -> None:
     Raises:
       UserError: names the place, the parameter, what it takes and what it got.
     """
+    orphans = configuration.orphans()
     for binding, value in configuration.bindings():
+        if binding.selector in orphans:
+            continue
         parameter = registration.parameters(binding.selector).get(binding.parameter)
         if parameter is None:  # goes into a **kwargs
             continue

@@ -26,7 +26,7 @@ class Row:
     Args:
         name: of the gin file in the folder, without its suffix: `faster_r50v1_c4`, `detectron2/faster_rcnn_r50_c4`.
         title: the detector in a few words.
-        program: whose row it is: "SimpleDet", "Detectron2" or "torchvision".
+        program: whose row it is.
         source: where the figures stand, and the program's own configuration.
         setting: what the program trained on, such as "8 GPUs x 2 images".
         box_ap: percent, of COCO val2017.

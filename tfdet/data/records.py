@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfdet.data.manifest import Manifest, RecordIndex
 
-_FRAME_BYTES = 16
+FRAME_BYTES = 16
+"""What a TFRecord has around its data: the length 8, its checksum 4, the checksum of the data 4."""
 
 
 class RecordTable(NamedTuple):
@@ -48,7 +49,7 @@ def read_serialized(table: RecordTable, row: tf.Tensor) -> tf.Tensor:
     variant = tf.raw_ops.TFRecordDatasetV2(
         filenames=tf.gather(table.paths, tf.gather(table.shard, row))[None],
         compression_type="",
-        buffer_size=length + _FRAME_BYTES,
+        buffer_size=length + FRAME_BYTES,
         byte_offsets=tf.gather(table.offset, row)[None],
     )
     dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))

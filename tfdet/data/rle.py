@@ -1,7 +1,7 @@
-"""COCO's run-length encoding of masks, and the rings along the pixel borders of a mask. Numpy alone.
+"""COCO's run-length encoding of masks, read and written, and the rings along the pixel borders of a mask. Numpy alone.
 
-Strings come from annotation files that anyone may have written, so they are decoded here, with checks, before
-pycocotools (whose decoder trusts its input) sees them.
+The strings of annotation files, which anyone may have written, are decoded here with checks when a data set is made,
+and stored as written here: pycocotools, whose decoder trusts its input, reads those in evaluation.
 """
 
 from __future__ import annotations

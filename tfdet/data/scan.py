@@ -16,11 +16,11 @@ from tfdet.data.images import ImageError, image_size
 from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import ProblemReport
+from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import parse_record
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
 
-_FRAME_BYTES = 16
 _PNG_MASKS = "image/object/mask"  # TF Model Garden's: one PNG of the size of the image for every object
 
 
@@ -140,7 +140,7 @@ def _read_file(path: str, report: ProblemReport):
             report.add("unreadable record", path, None, reason, "left out")
         else:
             yield offset, length, record, masks
-        offset += length + _FRAME_BYTES
+        offset += length + FRAME_BYTES
 
 
 def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemReport) -> np.ndarray:

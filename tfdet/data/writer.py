@@ -13,10 +13,9 @@ import tensorflow as tf
 from tfdet.data.annotations import Category, inclusive_boxes
 from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest, RecordIndex, Shard, file_sha256
 from tfdet.data.problems import ProblemReport
+from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import serialize_example
 from tfdet.errors import UserError
-
-_FRAME_BYTES = 16  # a TFRecord frame: length 8, its checksum 4, the data, the data's checksum 4
 
 
 class ManifestBuilder:
@@ -57,7 +56,7 @@ class ManifestBuilder:
         for label in np.asarray(labels)[valid]:
             self._boxes_per_class[self._class_of[int(label)]] += 1
         self._rows.append((shard, offset, length, image_id, height, width, int(valid.sum())))
-        return offset + length + _FRAME_BYTES
+        return offset + length + FRAME_BYTES
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,14 +11,12 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import Fraction, PositiveFloat, PositiveFraction, PositiveInt
 from tfdet.detectors.postprocess import without_empty
-from tfdet.ops.box_coding import decode
+from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
 from tfdet.ops.class_aware_nms import class_aware_nms
 from tfdet.ops.nms import NmsMethod
 from tfdet.structures import Candidates, Detections
-
-MAX_LOG_RATIO = math.log(1000.0 / 16.0)
 
 
 def best_candidates(

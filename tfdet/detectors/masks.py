@@ -62,7 +62,7 @@ class MaskBranch:
     ):
         self.paste = paste
         self.head = head(num_classes=num_classes)
-        # What draws the targets. Bitmaps can stand in for polygons, see `tfdet.ops.bitmap_targets`.
+        # What draws the targets. Bitmaps can stand in for polygons, as they are stored of torchvision.
         self.draw_targets = mask_targets
         self.shares_box_features = pool_size is None
         if self.shares_box_features and not getattr(bbox_head, "has_map", False):

@@ -6,11 +6,10 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt
-from tfdet.ops.box_coding import decode
+from tfdet.ops.box_coding import BOX_STD, MAX_LOG_RATIO, decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
 from tfdet.ops.nms import NmsMethod, multiclass_nms
-from tfdet.ops.top_proposals import MAX_LOG_RATIO
 from tfdet.structures import Candidates, Detections
 from tfdet.targets.assigners import BoxStd
 
@@ -40,7 +39,7 @@ class PostProcess:
         score_threshold: Fraction = 0.05,
         iou_threshold: Fraction = 0.5,
         max_detections: PositiveInt = 100,
-        box_std: BoxStd = (0.1, 0.1, 0.2, 0.2),
+        box_std: BoxStd = BOX_STD,
         nms_method: NmsMethod = "hard",
         nms_sigma: PositiveFloat = 0.5,
         bound_growth: bool = False,

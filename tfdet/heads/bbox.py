@@ -11,12 +11,13 @@ from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
-from tfdet.layers import BN_EPSILON, Norm, make_final_norm
+from tfdet.layers import BN_EPSILON, INIT_STD, ConfiguredLayer, Norm, make_final_norm
 
+_BOX_INIT_STD = 0.001
 _INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
 
 
-class BoxPredictor(keras.layers.Layer):
+class BoxPredictor(ConfiguredLayer):
     """The two output layers that every box head ends in (SimpleDet symbol/builder.py: BboxHead).
 
     Args:
@@ -32,7 +33,7 @@ class BoxPredictor(keras.layers.Layer):
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         outputs = 8 if class_agnostic else 4 * (1 + num_classes)
         # Float32 whatever the policy, as SimpleDet's fp16 rows have it.
-        cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (0.01, 0.001))
+        cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (INIT_STD, _BOX_INIT_STD))
         self.cls = keras.layers.Dense(1 + num_classes, kernel_initializer=cls_init, dtype="float32", name="cls")
         self.box = keras.layers.Dense(outputs, kernel_initializer=box_init, dtype="float32", name="box")
 
@@ -40,12 +41,9 @@ class BoxPredictor(keras.layers.Layer):
         features = tf.cast(features, tf.float32)
         return self.cls(features), self.box(features)
 
-    def get_config(self):
-        return {"num_classes": self.num_classes, "class_agnostic": self.class_agnostic, "name": self.name}
-
 
 @configurable
-class C5BboxHead(keras.layers.Layer):
+class C5BboxHead(ConfiguredLayer):
     """Stage 4 on each RoI, then the mean (SimpleDet symbol/builder.py: BboxC5V1Head).
 
     Args:
@@ -77,8 +75,8 @@ class C5BboxHead(keras.layers.Layer):
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
-        self._config = {"depth": depth, "norm": norm, "width": width, "recompute": recompute}
-        self._config |= {"strides": strides, "stride_on": stride_on, "epsilon": epsilon}
+        self.depth, self.norm, self.width, self.recompute = depth, norm, width, recompute
+        self.strides, self.stride_on, self.epsilon = strides, stride_on, epsilon
         self.stage4 = ResNetV1Stage(depth, 4, strides, norm, width, stride_on, epsilon, recompute, name="stage4")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
 
@@ -87,17 +85,9 @@ class C5BboxHead(keras.layers.Layer):
         outputs = self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
         return (*outputs, x) if return_map else outputs
 
-    def get_config(self):
-        return {
-            "num_classes": self.num_classes,
-            "class_agnostic": self.class_agnostic,
-            "name": self.name,
-            **self._config,
-        }
-
 
 @configurable
-class C5V2BboxHead(keras.layers.Layer):
+class C5V2BboxHead(ConfiguredLayer):
     """Stage 4 of a ResNet-v2 at stride 1 on each RoI, BN, ReLU, the mean (SimpleDet symbol/builder.py: BboxC5Head).
 
     Args:
@@ -125,7 +115,7 @@ class C5V2BboxHead(keras.layers.Layer):
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
-        self._config = {"depth": depth, "norm": norm, "width": width, "recompute": recompute}
+        self.depth, self.norm, self.width, self.recompute = depth, norm, width, recompute
         self.stage4 = ResNetV2Stage(depth, 4, 1, norm, width, recompute=recompute, name="stage4")
         self.bn1 = make_final_norm(norm, name="bn1")
         self.predictor = BoxPredictor(num_classes, class_agnostic)
@@ -136,17 +126,9 @@ class C5V2BboxHead(keras.layers.Layer):
         outputs = self.predictor(tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]))
         return (*outputs, x) if return_map else outputs
 
-    def get_config(self):
-        return {
-            "num_classes": self.num_classes,
-            "class_agnostic": self.class_agnostic,
-            "name": self.name,
-            **self._config,
-        }
-
 
 @configurable
-class MlpBboxHead(keras.layers.Layer):
+class MlpBboxHead(ConfiguredLayer):
     """Two fully connected layers (SimpleDet models/FPN/builder.py: FPNBbox2fcHead).
 
     Args:
@@ -184,13 +166,3 @@ class MlpBboxHead(keras.layers.Layer):
         del training  # nothing here behaves differently; the argument is part of the heads' common call
         flat = tf.reshape(roi_features, [-1, roi_features.shape[1] * roi_features.shape[2] * roi_features.shape[3]])
         return self.predictor(tf.nn.relu(self.fc2(tf.nn.relu(self.fc1(flat)))))
-
-    def get_config(self):
-        return {
-            "num_classes": self.num_classes,
-            "channels": self.channels,
-            "use_bias": self.use_bias,
-            "class_agnostic": self.class_agnostic,
-            "initializer": self.initializer,
-            "name": self.name,
-        }

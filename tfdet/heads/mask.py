@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeInt, PositiveInt
-from tfdet.layers import BatchNorm, BatchNormMode, SymmetricConv2D
+from tfdet.layers import BatchNorm, BatchNormMode, ConfiguredLayer, SymmetricConv2D
 
 
 class _PlaneConv2D(SymmetricConv2D):
@@ -26,7 +26,7 @@ class _PlaneConv2D(SymmetricConv2D):
 
 
 @configurable
-class MaskHead(keras.layers.Layer):
+class MaskHead(ConfiguredLayer):
     """3x3 convolutions with ReLU, a 2x2 deconvolution of stride 2 with ReLU, a 1x1 convolution to one plane a class.
 
     Args:
@@ -81,13 +81,3 @@ class MaskHead(keras.layers.Layer):
             x = tf.nn.relu(x)
         x = tf.cast(tf.nn.relu(self.up(x)), tf.float32)
         return self.logit(x, planes=None if classes is None else classes + int(self.background_plane))
-
-    def get_config(self):
-        return {
-            "num_classes": self.num_classes,
-            "channels": self.channels,
-            "num_convs": self.num_convs,
-            "norm": self.norm,
-            "background_plane": self.background_plane,
-            "name": self.name,
-        }

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt
-from tfdet.layers import HeadNorm, SymmetricConv2D, make_head_norms
+from tfdet.layers import INIT_STD, ConfiguredLayer, HeadNorm, SymmetricConv2D, make_head_norms
 
 
 @configurable
-class RetinaHead(keras.layers.Layer):
+class RetinaHead(ConfiguredLayer):
     """Two towers of 3x3 convolutions with ReLU, one for classes and one for boxes, shared by all levels.
 
     Args:
@@ -41,7 +41,7 @@ class RetinaHead(keras.layers.Layer):
         channels: PositiveInt = 256,
         num_convs: NonNegativeInt = 4,
         prior: OpenFraction = 0.01,
-        init_std: PositiveFloat = 0.01,
+        init_std: PositiveFloat = INIT_STD,
         norm: HeadNorm | None = None,
         name: str = "retina_head",
     ):
@@ -75,15 +75,3 @@ class RetinaHead(keras.layers.Layer):
             x = conv(x)
             x = tf.nn.relu(x if norms is None else norms[i](x))
         return tf.cast(x, tf.float32)
-
-    def get_config(self):
-        return {
-            "num_classes": self.num_classes,
-            "num_anchors": self.num_anchors,
-            "channels": self.channels,
-            "num_convs": self.num_convs,
-            "prior": self.prior,
-            "init_std": self.init_std,
-            "norm": self.norm,
-            "name": self.name,
-        }

@@ -12,12 +12,11 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
-from tfdet.layers import SymmetricConv2D
-from tfdet.ops.proposals_portable import foreground_probability
+from tfdet.layers import INIT_STD, ConfiguredLayer, SymmetricConv2D
 
 
 @configurable
-class RpnHead(keras.layers.Layer):
+class RpnHead(ConfiguredLayer):
     """3x3 convolution with ReLU, then 1x1 convolutions for class logits and box deltas, shared by all levels.
 
     Args:
@@ -39,7 +38,7 @@ class RpnHead(keras.layers.Layer):
     ):
         super().__init__(name=name)
         self.num_anchors, self.channels, self.objectness = num_anchors, channels, objectness
-        init = keras.initializers.RandomNormal(stddev=0.01)
+        init = keras.initializers.RandomNormal(stddev=INIT_STD)
         self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")
         # SimpleDet casts to float32 after the shared convolution: scores and boxes never live in half precision.
         one_by_one = {"use_bias": True, "kernel_initializer": init, "dtype": "float32"}
@@ -66,14 +65,6 @@ class RpnHead(keras.layers.Layer):
         joined = tf.nn.bias_add(self.cls.convolve(x, kernel), bias)
         return tuple(tf.split(joined, [layer.filters for layer in layers], axis=-1))
 
-    def get_config(self):
-        return {
-            "num_anchors": self.num_anchors,
-            "channels": self.channels,
-            "objectness": self.objectness,
-            "name": self.name,
-        }
-
 
 def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:
     """[B, H, W, 2A] of `RpnHead` -> [B, H, W, A, 2], last axis (background, foreground)."""
@@ -81,8 +72,3 @@ def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:
     anchors = cls_logits.shape[-1] // 2
     blocks = tf.reshape(cls_logits, [shape[0], shape[1], shape[2], 2, anchors])
     return tf.transpose(blocks, [0, 1, 2, 4, 3])
-
-
-def foreground_scores(cls_logits: tf.Tensor) -> tf.Tensor:
-    """Softmax probability of the foreground, [B, H, W, 2A] -> [B, H, W, A]."""
-    return foreground_probability(cls_logits)

@@ -1,6 +1,7 @@
 """Building blocks that backbones, necks and heads share."""
 
-from tfdet.layers.conv import SymmetricConv2D
+from tfdet.layers.configured import ConfiguredLayer
+from tfdet.layers.conv import INIT_STD, SymmetricConv2D
 from tfdet.layers.conv_norm import convolve_and_normalize
 from tfdet.layers.dilated_conv import DilatedConv2D
 from tfdet.layers.group_norm import GroupNorm, HeadNorm, Norm, make_final_norm, make_head_norms, make_norm
@@ -9,8 +10,10 @@ from tfdet.layers.recompute import recomputed
 
 __all__ = [
     "BN_EPSILON",
+    "INIT_STD",
     "BatchNorm",
     "BatchNormMode",
+    "ConfiguredLayer",
     "DilatedConv2D",
     "GroupNorm",
     "HeadNorm",

@@ -7,6 +7,9 @@ import tensorflow as tf
 
 from tfdet.errors import ParameterError
 
+INIT_STD = 0.01
+"""Standard deviation of the initial kernels of what is trained from nothing: RPN, heads, reducing necks."""
+
 
 class SymmetricConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` that pads both sides alike, as MXNet, Caffe and PyTorch do.

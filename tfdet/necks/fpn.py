@@ -11,11 +11,11 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
-from tfdet.layers import HeadNorm, SymmetricConv2D, make_head_norms
+from tfdet.layers import ConfiguredLayer, HeadNorm, SymmetricConv2D, make_head_norms
 
 
 @configurable
-class FPN(keras.layers.Layer):
+class FPN(ConfiguredLayer):
     """Laterals 1x1, top-down sums of nearest-neighbour upsampled maps, 3x3 on each, and a subsampled P6.
 
     Args:
@@ -44,9 +44,6 @@ class FPN(keras.layers.Layer):
         sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs))
         outputs = run_each(self.outputs_, self.output_norms, sums)
         return [*outputs, outputs[-1][:, ::2, ::2]]
-
-    def get_config(self):
-        return {"channels": self.channels, "norm": self.norm, "name": self.name}
 
 
 def run_each(

@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
-from tfdet.layers import SymmetricConv2D
+from tfdet.layers import INIT_STD, ConfiguredLayer, SymmetricConv2D
 
 
 @configurable
-class ReduceNeck(keras.layers.Layer):
+class ReduceNeck(ConfiguredLayer):
     """A convolution with ReLU on the last map, which the RoIs are pooled from; the map before it is the RPN's.
 
     Args:
@@ -36,17 +36,8 @@ class ReduceNeck(keras.layers.Layer):
         super().__init__(name=name)
         self.channels, self.kernel_size, self.use_bias, self.stride = channels, kernel_size, use_bias, stride
         self.strides = [stride, stride]
-        init = keras.initializers.RandomNormal(stddev=0.01) if use_bias else None
+        init = keras.initializers.RandomNormal(stddev=INIT_STD) if use_bias else None
         self.conv = SymmetricConv2D(channels, kernel_size, use_bias=use_bias, kernel_initializer=init, name="reduce")
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         return [inputs[-2], tf.nn.relu(self.conv(inputs[-1]))]
-
-    def get_config(self):
-        return {
-            "channels": self.channels,
-            "kernel_size": self.kernel_size,
-            "use_bias": self.use_bias,
-            "stride": self.stride,
-            "name": self.name,
-        }

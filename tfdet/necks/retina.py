@@ -13,12 +13,12 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
-from tfdet.layers import HeadNorm, SymmetricConv2D, make_head_norms
+from tfdet.layers import ConfiguredLayer, HeadNorm, SymmetricConv2D, make_head_norms
 from tfdet.necks.fpn import add_top_down, run_each
 
 
 @configurable
-class RetinaNeck(keras.layers.Layer):
+class RetinaNeck(ConfiguredLayer):
     """P3 to P5 as `FPN` makes them, P6 by a strided 3x3 of c5 (or of P5), P7 by a strided 3x3 of ReLU(P6).
 
     Args:
@@ -59,6 +59,3 @@ class RetinaNeck(keras.layers.Layer):
         outputs = run_each(self.outputs_, self.output_norms, sums)
         p6 = self.p6(inputs[-1] if self.p6_from == "c5" else outputs[-1])
         return [*outputs, p6, self.p7(tf.nn.relu(p6))]
-
-    def get_config(self):
-        return {"channels": self.channels, "p6_from": self.p6_from, "norm": self.norm, "name": self.name}

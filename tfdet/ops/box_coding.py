@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -10,6 +11,10 @@ from tfdet.ops.boxes import LEGACY, extra_pixel, sizes, to_float32
 
 NO_MEAN = (0.0, 0.0, 0.0, 0.0)
 NO_STD = (1.0, 1.0, 1.0, 1.0)
+BOX_STD = (0.1, 0.1, 0.2, 0.2)
+"""What the offsets of a second stage are divided by (SimpleDet; Detectron2 and torchvision write 1 / 10, 1 / 5)."""
+MAX_LOG_RATIO = math.log(1000.0 / 16.0)
+"""The most that dw and dh may be where growth is bounded: a side grows by 1000 / 16 at most."""
 
 # Below this an anchor counts as having no extent; it keeps offsets finite. No box in pixels comes near it.
 _SMALLEST_SIZE = 1e-6

@@ -75,13 +75,3 @@ def clip_to_image(boxes, image_info, convention: str = LEGACY) -> tf.Tensor:
     between = [1] * (boxes.shape.rank - 2)
     limit = tf.reshape(limit, [-1, *between, 4])
     return tf.maximum(tf.minimum(boxes, limit), 0.0)
-
-
-def xyxy_to_yxyx(boxes) -> tf.Tensor:
-    """Turns `[x1, y1, x2, y2]` [..., 4] into TF Model Garden's order `[y1, x1, y2, x2]`, same dtype."""
-    return tf.gather(boxes, [1, 0, 3, 2], axis=-1)
-
-
-def yxyx_to_xyxy(boxes) -> tf.Tensor:
-    """Turns TF Model Garden's order `[y1, x1, y2, x2]` [..., 4] into `[x1, y1, x2, y2]`, same dtype."""
-    return tf.gather(boxes, [1, 0, 3, 2], axis=-1)

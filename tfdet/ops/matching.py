@@ -78,24 +78,6 @@ def match_best(boxes, gt_boxes, gt_valid, convention: str = LEGACY, box_valid=No
     return Matches(*_match(boxes, gt_boxes, gt_valid, None, box_valid, convention, ties=False)[:2])
 
 
-def match_with_ties(boxes, gt_boxes, gt_valid, convention: str = LEGACY) -> tuple[Matches, tf.Tensor]:
-    """`match_best`, and the boxes that come nearest to some ground-truth box: parts of `match_boxes`.
-
-    Args:
-        boxes: float32 [B, N, 4]; B may be 1, shared by all images.
-        gt_boxes: float32 [B, G, 4].
-        gt_valid: bool [B, G], False in padded slots.
-        convention: of the IoU, `"legacy_plus_one"` (default) or `"continuous"`.
-
-    Returns:
-        Matches, and bool [B, N]: True where the box has the largest IoU of a ground-truth box.
-
-    Source: SimpleDet core/detection_input.py, AnchorTarget2D._assign_label_to_anchor.
-    """
-    matches = match_boxes(boxes, gt_boxes, gt_valid, convention=convention)
-    return Matches(matches.iou, matches.index), matches.nearest
-
-
 def _match(boxes, gt_boxes, gt_valid, gt_crowd, box_valid, convention: str, ties: bool) -> BoxMatches:
     """`match_boxes`; without `ties`, `nearest`, `nearest_index` and `gt_iou` are [0, 0]."""
     extra_pixel(convention)  # names a convention that is unknown

@@ -23,7 +23,7 @@ def paste_mask(
 ) -> tuple[np.ndarray, int, int]:
     """One mask in the pixels of its image, as far as it reaches.
 
-    `"legacy_plus_one"` (SimpleDet, Detectron): the mask gets a rim of zeros, the box grows with it about its centre,
+    `"legacy_plus_one"` (SimpleDet, torchvision): the mask gets a rim of zeros, the box grows with it about its centre,
     its corners are cut to integers, the mask is stretched bilinearly over the pixels from corner to corner (OpenCV's
     rule), and what exceeds 0.5 is inside. `"continuous"` (Detectron2): the mask is sampled bilinearly at every pixel's
     centre, zero beyond its own, and 0.5 itself is inside.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import tensorflow as tf
 
 from tfdet.ops import nms_portable
 from tfdet.ops.anchors import grid_anchors
-from tfdet.ops.box_coding import decode
+from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
 from tfdet.structures import Proposals
-
-MAX_LOG_RATIO = math.log(1000.0 / 16.0)
 
 
 def foreground_probability(logits: tf.Tensor) -> tf.Tensor:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.ops.box_coding import decode
+from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.boxes import CONTINUOUS, clip_to_image, sizes, to_float32
 from tfdet.ops.nms import nms
 from tfdet.structures import Proposals
-
-MAX_LOG_RATIO = math.log(1000.0 / 16.0)
 
 
 def top_proposals(

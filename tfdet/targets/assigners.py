@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import Fraction, PositiveFloat, PositiveInt
+from tfdet.ops.box_coding import BOX_STD
 from tfdet.ops.boxes import LEGACY
 from tfdet.structures import RoiSamples
 from tfdet.targets.roi import roi_targets
@@ -96,7 +97,7 @@ class RoiTargetSampler:
         bg_high: Fraction = 0.5,
         bg_low: Fraction = 0.0,
         append_gt: bool = True,
-        box_std: BoxStd = (0.1, 0.1, 0.2, 0.2),
+        box_std: BoxStd = BOX_STD,
         pad: Literal["resize", "repeat", "ignore"] = "resize",
         keep_missing: bool = False,
     ):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.ops.box_coding import encode
+from tfdet.ops.box_coding import BOX_STD, encode
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, to_float32
 from tfdet.ops.matching import match_best
 from tfdet.ops.sampling import random_order, random_subset, split_seed
@@ -25,7 +25,7 @@ def roi_targets(
     bg_high: float = 0.5,
     bg_low: float = 0.0,
     append_gt: bool = True,
-    box_std: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    box_std: Sequence[float] = BOX_STD,
     pad: str = "resize",
     keep_missing: bool = False,
     area_range=None,

@@ -83,15 +83,15 @@ def train(
     def warn(text: str) -> None:
         tell("warned", text)
 
-    # What does not go together is refused before anything is made.
+    # What does not go together is refused before there is a directory.
     checks.check_boxes(detector, train_input)
     warnings = checks.check_best_metric(trainer, evaluate)
-
     plan = RunPlan.make(train_input, strategy, trainer, schedule)
-    files = RunDirectory(model_dir)
-    files.create()
     parts = make_parts(strategy, detector, trainer)
     state = parts.state
+
+    files = RunDirectory(model_dir)
+    files.create()
     with strategy.scope():
         store = CheckpointStore(
             files,

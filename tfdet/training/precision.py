@@ -24,7 +24,8 @@ class LossScale(tf.Module):
     - a number, such as 128 (the float16 rows of SimpleDet): never changes.
     - None: 1, and a gradient that is not finite is no overflow but divergence.
 
-    In the first two an update that is not finite is skipped and training goes on, up to 100 skips in a row.
+    In the first two an update that is not finite is skipped and training goes on, up to 100 skips in a row or until a
+    dynamic scale is below 1/16.
 
     Args:
         mode: "dynamic", a positive number or None.

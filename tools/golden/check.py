@@ -48,9 +48,11 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tfdet.config import register_all
+    from tfdet.ops.tensor_float_32 import allow_tensor_float_32
     from tools.golden import torch_folder
 
     register_all()
+    allow_tensor_float_32(False)
     console, passed = Console(), True
     for folder in args.folders:
         if torch_folder.is_torch(_meta(folder)):

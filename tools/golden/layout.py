@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfdet.heads.rpn import foreground_scores
+from tfdet.ops.proposals_portable import foreground_probability
 
 
 def nchw(x: tf.Tensor) -> np.ndarray:
@@ -15,5 +15,5 @@ def nchw(x: tf.Tensor) -> np.ndarray:
 
 def rpn_scores(logits: tf.Tensor) -> np.ndarray:
     """Softmax in SimpleDet's channel order, [B, 2A, H, W]."""
-    foreground = nchw(foreground_scores(logits))
+    foreground = nchw(foreground_probability(logits))
     return np.concatenate([1.0 - foreground, foreground], axis=1)

@@ -6,9 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.detectors import Detector, RetinaDetector, TwoStageDetector
-from tfdet.ops.box_coding import decode
+from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.boxes import CONTINUOUS
-from tfdet.ops.top_proposals import MAX_LOG_RATIO
 from tools.golden.layout import nchw
 from tools.golden.torch_folder import TorchGolden, image_batch
 

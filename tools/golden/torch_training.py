@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.detectors import Detector
-from tfdet.ops.bitmap_targets import bitmap_targets
 from tfdet.structures import Batch
 from tfdet.weights.maps.rules import source_of
 from tools.golden import torch_folder
+from tools.golden.bitmap_targets import bitmap_targets
 from tools.golden.torch_folder import TorchGolden, image_batch
 
 LOSS_NAMES = {

@@ -1,13 +1,13 @@
-"""The cases of `tfdet benchmark ops` at tiny sizes, and the command."""
+"""The cases of tools/benchmark_ops.py at tiny sizes, and the command."""
 
 import numpy as np
 import pytest
 
 from tfdet import commands
-from tfdet.bench import ops
-from tfdet.bench.measure import measure
 from tfdet.errors import EXIT_OK, EXIT_USER_ERROR
 from tfdet.ops import native
+from tools import benchmark_ops as ops
+from tools.side_by_side import measure
 
 TINY = ops.Sizes(
     nms_boxes=60,
@@ -49,15 +49,18 @@ def tiny(monkeypatch):
 
 def test_the_command_prints_and_writes_what_it_measured(tiny, tmp_path, capsys):
     path = tmp_path / "ops.md"
-    assert commands.main(["benchmark", "ops", "--repeats=1", "--only=matchboxes", f"--output={path}"]) == EXIT_OK
+    assert (
+        commands.run_module(ops, "benchmark_ops.py", ["--repeats=1", "--only=matchboxes", f"--output={path}"])
+        == EXIT_OK
+    )
     out, text = capsys.readouterr().out, path.read_text()
     assert "measuring MatchBoxes" in out and "peak MB" in out
-    assert f"python scripts/benchmark.py ops --repeats 1 --only matchboxes --output {path}" in text
+    assert f"python -m tools.benchmark_ops --repeats 1 --only matchboxes --output {path}" in text
     assert text.count("| MatchBoxes, ") == 1 and "| NMS" not in text and "TensorFlow 2." in text
 
 
 def test_wrong_flags_are_named(tiny, capsys):
-    assert commands.main(["benchmark", "ops", "--only=sorting"]) == EXIT_USER_ERROR
+    assert commands.run_module(ops, "benchmark_ops.py", ["--only=sorting"]) == EXIT_USER_ERROR
     assert "no such case. There are: NMS" in capsys.readouterr().err
-    assert commands.main(["benchmark", "ops", "--repeats=0"]) == EXIT_USER_ERROR
+    assert commands.run_module(ops, "benchmark_ops.py", ["--repeats=0"]) == EXIT_USER_ERROR
     assert "--repeats 0" in capsys.readouterr().err

@@ -1,22 +1,39 @@
-"""The custom ops beside TensorFlow's own, and beside torchvision's where it is installed."""
+"""Times the custom ops beside TensorFlow's own, and beside torchvision's CPU operators where they are installed.
+
+    python -m tools.benchmark_ops [--repeats 15] [--only RoIAlign] [--output docs/ops_benchmark.md]
+
+Each op runs at a detector's sizes.
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import platform
+import shlex
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-import tensorflow as tf
+# Before TensorFlow or not at all: loaded after it, it ends the process (torchvision 0.29, TensorFlow 2.20).
+if __name__ == "__main__":
+    with contextlib.suppress(ImportError):
+        import torchvision  # noqa: F401
 
-from tfdet.bench.measure import Case, Side
-from tfdet.ops import native
-from tfdet.ops.anchors import cell_anchors, grid_anchors
-from tfdet.ops.boxes import CONTINUOUS, xyxy_to_yxyx
-from tfdet.ops.matching import match_boxes
-from tfdet.ops.nms import nms
-from tfdet.ops.proposals import generate_proposals
-from tfdet.ops.roi_align import roi_align
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from tfdet.bench.results import machine  # noqa: E402
+from tfdet.errors import EXIT_OK, UserError  # noqa: E402
+from tfdet.ops import native  # noqa: E402
+from tfdet.ops.anchors import cell_anchors, grid_anchors  # noqa: E402
+from tfdet.ops.boxes import CONTINUOUS  # noqa: E402
+from tfdet.ops.matching import match_boxes  # noqa: E402
+from tfdet.ops.nms import nms  # noqa: E402
+from tfdet.ops.proposals import generate_proposals  # noqa: E402
+from tfdet.ops.roi_align import roi_align  # noqa: E402
+from tools import side_by_side  # noqa: E402
+from tools.side_by_side import Case, Side  # noqa: E402
 
 NATIVE, PORTABLE, TORCHVISION = "custom op", "TensorFlow", "torchvision"
 RATIOS = (0.5, 1.0, 2.0)
@@ -41,6 +58,50 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("--repeats", type=int, default=15, metavar="N", help="runs of each, in turn (default 15)")
+    parser.add_argument("--only", metavar="TEXT", help="only cases whose name contains this, such as RoIAlign")
+    parser.add_argument("--output", metavar="FILE.md", help="write the table to this markdown file as well")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints a table and writes it where asked to."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from tfdet import __version__
+
+    if args.repeats < 1:
+        raise UserError(f"--repeats {args.repeats} must be at least 1")
+    console, every = Console(soft_wrap=True), cases(FULL)
+    chosen = [case for case in every if not args.only or args.only.lower() in case.name.lower()]
+    if not chosen:
+        raise UserError(f"--only {args.only}: no such case. There are: {'; '.join(case.name for case in every)}")
+    missing = notes()
+    for note in missing:
+        console.print(f"[yellow]{escape(note)}")
+
+    def tell(name: str) -> None:
+        console.print(f"measuring {name}", highlight=False)
+
+    measurements = side_by_side.measure(chosen, args.repeats, tell)
+    title = "Custom ops beside TensorFlow's own"
+    for table in side_by_side.tables(measurements):
+        console.print(table)
+    console.print(side_by_side.LEGEND)
+    console.print(machine(), highlight=False)
+    if args.output:
+        only = ["--only", args.only] if args.only else []
+        flags = ["--repeats", str(args.repeats), *only, "--output", args.output]
+        command = shlex.join(["python", "-m", "tools.benchmark_ops", *flags])
+        versions = {"tfdet": __version__, "TensorFlow": tf.__version__, "NumPy": np.__version__}
+        versions |= torch_versions() | {"Python": platform.python_version()}
+        side_by_side.write_markdown(args.output, title, command, measurements, versions, missing)
+        console.print(f"written to {escape(args.output)}")
+    return EXIT_OK
 
 
 def cases(sizes: Sizes = FULL) -> list[Case]:
@@ -80,7 +141,7 @@ def _has_native() -> bool:
 
 
 def _has_torchvision() -> bool:
-    # It has to be loaded before TensorFlow: see the command.
+    # It has to be loaded before TensorFlow: see above.
     return "torchvision" in sys.modules
 
 
@@ -115,7 +176,7 @@ def _nms(rng, sizes: Sizes) -> Case:
         return found.indices[0]
 
     def of_tensorflow(boxes, scores):
-        kept = tf.image.non_max_suppression(xyxy_to_yxyx(boxes), scores, sizes.nms_kept, 0.7)
+        kept = tf.image.non_max_suppression(tf.gather(boxes, [1, 0, 3, 2], axis=-1), scores, sizes.nms_kept, 0.7)
         return tf.pad(kept, [[0, sizes.nms_kept - tf.size(kept)]], constant_values=-1)
 
     own = tf.function(of_tensorflow).get_concrete_function(boxes, scores)
@@ -232,3 +293,9 @@ def _proposals(name, scores, deltas, cells, strides, sizes: Sizes, candidates: i
         return generate_proposals(scores, deltas, cells, strides, info, candidates, sizes.proposals, variant=variant)
 
     return Case(name, tuple(_both(propose, scores, deltas)))
+
+
+if __name__ == "__main__":
+    from tfdet.commands import run_module
+
+    sys.exit(run_module(sys.modules[__name__], "benchmark_ops.py"))
