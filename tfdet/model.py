@@ -93,8 +93,10 @@ def load(
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
         _choose_tensorflow()
         return ExportedModel(folder)
+    from tfdet.data.manifest import MANIFEST_FILE
+
     own = folder / RUN_FILE
-    if own.is_file() or (folder / "manifest.json").is_file():
+    if own.is_file() or (folder / MANIFEST_FILE).is_file():
         if row is None and not own.is_file():
             raise UserError(f"{own} not found: give row, the gin file that the run was trained with")
         from tfdet.predict.restore import RunWeights
