@@ -122,7 +122,8 @@ def list_models() -> list[zoo.Row]:
         >>> [row.box_ap for row in tfdet.list_models() if row.name == "faster_r50v1_fpn"]
         [36.5]
     """
-    return zoo.zoo_rows(program=None)
+    with config.Configuration().active():  # a row is a configurable: gin would note that it was made
+        return zoo.zoo_rows(program=None)
 
 
 class Model(DetectingModel):
@@ -272,7 +273,7 @@ class Model(DetectingModel):
         folder: str | os.PathLike,
         *,
         verify: bool = True,
-        images: Sequence[str] | None = None,
+        images: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
         eval_data: str | os.PathLike | None = None,
         num_images: int = 4,
         box_tolerance: float | None = None,

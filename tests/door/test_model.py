@@ -32,7 +32,8 @@ def same(one, other):
 
 
 def test_two_rows_in_one_process_do_not_know_of_each_other(here):
-    assert not gin.config._CONFIG
+    before = dict(gin.config._CONFIG), dict(gin.config._OPERATIVE_CONFIG)
+    assert not before[0]
     first = tfdet.build("tiny.gin", 3, bindings=BINDINGS)
     second = tfdet.build("learn/retina.gin", classes=["a", "b"], bindings=RETINA)
     assert (type(first.detector).__name__, type(second.detector).__name__) == ("TwoStageDetector", "RetinaDetector")
@@ -42,7 +43,7 @@ def test_two_rows_in_one_process_do_not_know_of_each_other(here):
         assert same(first.predict(STREET, score_threshold=0)[0], alone[0][0])
         assert same(second.predict(STREET, score_threshold=0)[0], alone[1][0])
     assert first.configuration.value("EvalInput.short_side") == second.configuration.value("EvalInput.short_side") == 64
-    assert not gin.config._CONFIG and not gin.config._OPERATIVE_CONFIG
+    assert (dict(gin.config._CONFIG), dict(gin.config._OPERATIVE_CONFIG)) == before
 
 
 def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained):
@@ -116,8 +117,9 @@ def test_an_export_detects_and_is_measured_as_its_model(here, trained, exported)
 
 def test_an_export_that_differs_is_an_error_with_the_figures(here, trained, tmp_path):
     with pytest.raises(ExportDiffersError, match="does not find what the model finds") as caught:
-        trained.export(tmp_path / "out", score_tolerance=-1.0, num_images=1)
+        trained.export(tmp_path / "out", images=STREET, score_tolerance=-1.0, num_images=1)
     assert [entry.signature for entry in caught.value.export.differences][0] == "image_bytes"
+    assert caught.value.export.origin == "the images given" and not caught.value.export.passed
     with pytest.raises(UserError, match="not empty"):
         trained.export(tmp_path / "out")
     with pytest.raises(UserError, match="num_images must be at least 1"):

@@ -65,7 +65,10 @@ class ExportDiffersError(UserError):
 
 
 def images_to_compare(
-    images: Sequence[str] | None, data_dir: str | None, count: int, must_read: bool = False
+    images: str | os.PathLike | Sequence[str | os.PathLike] | None,
+    data_dir: str | None,
+    count: int,
+    must_read: bool = False,
 ) -> tuple[list[bytes], str]:
     """Encoded images, and in words where they come from.
 
@@ -81,7 +84,8 @@ def images_to_compare(
     if count < 1:
         raise UserError(f"num_images must be at least 1. Received: {count}")
     if images:
-        return verify.encode_files(find_images(images)[:count]), "the images given"
+        named = [images] if isinstance(images, (str, os.PathLike)) else images
+        return verify.encode_files(find_images([os.fspath(name) for name in named])[:count]), "the images given"
     if data_dir:
         try:
             return verify.images_of_records(data_dir, count), f"images of {data_dir}"
