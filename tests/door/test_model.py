@@ -49,6 +49,7 @@ def test_two_rows_in_one_process_do_not_know_of_each_other(here):
 def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained):
     expected = trained.predict(STREET, score_threshold=0)[0]
     keras.mixed_precision.set_global_policy("mixed_float16")
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
     allow_tensor_float_32(True)
     seen = []
     try:
@@ -67,7 +68,7 @@ def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained)
         assert keras.config.dtype_policy().name == "mixed_float16"
         assert tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
-        allow_tensor_float_32(False)
+        allow_tensor_float_32(before)
     assert seen == [("float32", False)] * 2
 
 
