@@ -92,8 +92,10 @@ def load(
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
         _choose_tensorflow()
         return ExportedModel(folder)
+    from tfdet.data.manifest import MANIFEST_FILE
+
     own = folder / RUN_FILE
-    if own.is_file() or (folder / "manifest.json").is_file():
+    if own.is_file() or (folder / MANIFEST_FILE).is_file():
         if row is None and not own.is_file():
             raise UserError(f"{own} not found: give row, the gin file that the run was trained with")
         from tfdet.predict.restore import RunWeights
@@ -120,7 +122,8 @@ def list_models() -> list[zoo.Row]:
         >>> [row.box_ap for row in tfdet.list_models() if row.name == "faster_r50v1_fpn"]
         [36.5]
     """
-    return zoo.zoo_rows(program=None)
+    with config.Configuration().active():  # a row is a configurable: gin would note that it was made
+        return zoo.zoo_rows(program=None)
 
 
 class Model(DetectingModel):

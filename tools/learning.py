@@ -24,7 +24,7 @@ from tfdet.bench.results import append_result, latest, read_results
 from tfdet.config.files import did_you_mean, gin_configs_folder
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 from tfdet.files import replacing
-from tfdet.report import markdown
+from tools import markdown
 
 COLUMNS = ("configuration", "steps", "minutes", "box AP", "AP50", "mask AP", "date, device")
 _SHARED = "small"  # gin file that the others include

@@ -17,7 +17,7 @@ from rich.table import Table
 from tfdet.bench.measure import peak_memory
 from tfdet.bench.results import machine
 from tfdet.files import replacing
-from tfdet.report import markdown
+from tools import markdown
 
 COLUMNS = ("case", "implementation", "wall ms", "CPU ms", "wall, times", "CPU, times", "peak MB", "difference")
 LEGEND = (

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gin
 import pytest
 
 import tfdet
@@ -40,6 +41,14 @@ def test_every_name_is_there_and_others_are_not():
     assert [name for name in tfdet.__all__ if not hasattr(tfdet, name)] == []
     with pytest.raises(AttributeError, match="tfdet.*'lod'"):
         tfdet.lod  # noqa: B018
+
+
+def test_listing_rows_leaves_gin_as_it_was():
+    gin.config._OPERATIVE_CONFIG.pop(("", "tfdet.config.zoo.Row"), None)  # of another test
+    before = dict(gin.config._OPERATIVE_CONFIG)
+    rows = tfdet.list_models()
+    assert {row.program for row in rows} == {"SimpleDet", "Detectron2", "torchvision"}
+    assert dict(gin.config._OPERATIVE_CONFIG) == before
 
 
 def test_keras_on_another_backend_is_one_line(monkeypatch):

@@ -36,7 +36,8 @@ def same(one, other):
 
 
 def test_two_rows_in_one_process_do_not_know_of_each_other(here):
-    assert tfdet.list_models() and not gin.config._CONFIG and not gin.config._OPERATIVE_CONFIG
+    before = dict(gin.config._CONFIG), dict(gin.config._OPERATIVE_CONFIG)
+    assert tfdet.list_models() and not before[0]
     first = tfdet.build("tiny.gin", 3, bindings=BINDINGS)
     second = tfdet.build("learn/retina.gin", classes=["a", "b"], bindings=RETINA)
     assert (type(first.detector).__name__, type(second.detector).__name__) == ("TwoStageDetector", "RetinaDetector")
@@ -46,12 +47,13 @@ def test_two_rows_in_one_process_do_not_know_of_each_other(here):
         assert same(first.predict(STREET, score_threshold=0)[0], alone[0][0])
         assert same(second.predict(STREET, score_threshold=0)[0], alone[1][0])
     assert first.configuration.value("EvalInput.short_side") == second.configuration.value("EvalInput.short_side") == 64
-    assert not gin.config._CONFIG and not gin.config._OPERATIVE_CONFIG
+    assert (dict(gin.config._CONFIG), dict(gin.config._OPERATIVE_CONFIG)) == before
 
 
 def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained):
     expected = trained.predict(STREET, score_threshold=0)[0]
     keras.mixed_precision.set_global_policy("mixed_float16")
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
     allow_tensor_float_32(True)
     seen = []
     try:
@@ -63,23 +65,24 @@ def test_detection_is_in_float32_and_leaves_the_process_as_it_was(here, trained)
             return inner(*arguments)
 
         model.predictor._detect_views = lambda views: watched(*views[0])
+        model.predictor.detect = watched
         assert same(model.predict(STREET, score_threshold=0)[0], expected)
+        model.evaluate("data/val", max_images=1)
         assert model.detector.backbone.compute_dtype == "float32"
         assert keras.config.dtype_policy().name == "mixed_float16"
         assert tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
-        allow_tensor_float_32(False)
-    assert seen == [("float32", False)]
+        allow_tensor_float_32(before)
+    assert seen == [("float32", False)] * 2
 
 
 def test_threads_take_turns_and_leave_the_process_as_it_was(here, trained):
     expected = trained.predict(STREET, score_threshold=0)[0]
-    model, entered, left, builds, wrong = tfdet.load("runs/shapes"), threading.Event(), threading.Event(), [], []
-    build = model.configuration.build
+    model, left, builds, wrong = tfdet.load("runs/shapes"), threading.Event(), [], []
+    build, before = model.configuration.build, tf.config.experimental.tensor_float_32_execution_enabled()
 
     def slow_build(part, **arguments):
         builds.append(part.__name__)
-        entered.set()
         left.wait(0.5)  # a second thread comes in, where it can
         return build(part, **arguments)
 
@@ -110,7 +113,7 @@ def test_threads_take_turns_and_leave_the_process_as_it_was(here, trained):
         assert tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
         keras.mixed_precision.set_global_policy("float32")
-        allow_tensor_float_32(False)
+        allow_tensor_float_32(before)
 
 
 def test_images_come_as_files_folders_arrays_and_pil_images(here, trained):
@@ -159,8 +162,9 @@ def test_an_export_detects_and_is_measured_as_its_model(here, trained, exported)
 
 def test_an_export_that_differs_is_an_error_with_the_figures(here, trained, tmp_path):
     with pytest.raises(ExportDiffersError, match="does not find what the model finds") as caught:
-        trained.export(tmp_path / "out", score_tolerance=-1.0, num_images=1)
+        trained.export(tmp_path / "out", images=STREET, score_tolerance=-1.0, num_images=1)
     assert [entry.signature for entry in caught.value.export.differences][0] == "image_bytes"
+    assert caught.value.export.origin == "the images given" and not caught.value.export.passed
     with pytest.raises(UserError, match="not empty"):
         trained.export(tmp_path / "out")
     with pytest.raises(UserError, match="num_images must be at least 1"):

@@ -54,7 +54,8 @@ def test_the_command_and_python_make_the_same_run(here, tmp_path, capsys):
 def test_afterwards_the_model_is_that_of_the_run_and_the_process_as_before(here, tmp_path):
     model = tfdet.build("tiny.gin", bindings={**BINDINGS, "Trainer.precision": "mixed_float16"})
     assert model.num_classes is None and "not known" in repr(model)
-    more = {"Trainer.deterministic": True, "Trainer.tensor_float_32": True}
+    allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+    more = {"Trainer.deterministic": True, "Trainer.tensor_float_32": not allowed}
     run = tfdet.train(model, "data/train", model_dir=tmp_path / "run", bindings=more, quiet=True)
     assert (run.model_dir, run.step, run.stopped_by, run.metrics) == (str(tmp_path / "run"), 2, None, {})
     assert model.classes == CLASSES and model.detector.backbone.compute_dtype == "float32"
@@ -62,7 +63,7 @@ def test_afterwards_the_model_is_that_of_the_run_and_the_process_as_before(here,
     for ours, theirs in zip(model.detector.variables, loaded.detector.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     assert keras.config.dtype_policy().name == "float32" and not determinism.is_op_determinism_enabled()
-    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    assert tf.config.experimental.tensor_float_32_execution_enabled() == allowed
 
 
 def test_a_loaded_model_starts_from_its_weights_and_its_own_folder_is_continued(here, tmp_path):

@@ -30,11 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes", action="store_true", help="count parameters and multiply-adds first: builds each model"
     )
-    parser.add_argument("--write", metavar="FILE.md", help="write the table to this markdown file as well")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures what is asked for, lists, writes."""
+    """Counts what is asked for, and lists."""
     from rich.console import Console
 
     from tfdet.config.files import did_you_mean
@@ -47,8 +46,6 @@ def run(args: argparse.Namespace) -> int:
         if name not in names:
             raise UserError(f"there is no zoo row {name}.{did_you_mean(name, names)} There are: {', '.join(names)}")
     chosen = [row for row in rows if not args.rows or row.name in args.rows]
-    if args.write and any(row.program != "SimpleDet" for row in chosen):
-        raise UserError("--write explains the figures of SimpleDet's rows: name no others with it.")
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
@@ -61,9 +58,6 @@ def run(args: argparse.Namespace) -> int:
 
     records = read_results(args.results)
     console.print(zoo_table.table(chosen, records))
-    if args.write:
-        zoo_table.write_markdown(args.write, chosen, records)
-        console.print(f"written to {args.write}", highlight=False)
     return EXIT_CHECK_FAILED if failed else EXIT_OK
 
 

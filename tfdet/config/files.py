@@ -96,8 +96,8 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
     below = sorted({found.parent for found in shipped.rglob("*.gin")})
     for folder in [*(folder / written.parent for folder in folders), shipped, *below]:
         for found in sorted(folder.glob("*.gin")) if folder.is_dir() else []:
-            known.setdefault(found.name, found)
-    near = nearest(written.name.removesuffix(".gin") + ".gin", known)
+            known.setdefault(found.stem, found)
+    near = nearest(written.name.removesuffix(".gin"), known)
     hint = f" Did you mean {' or '.join(str(known[name]) for name in near)}?" if near else ""
     if written.is_dir():
         hint = " It is a folder: name a file in it." + hint

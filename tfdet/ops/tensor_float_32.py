@@ -12,8 +12,8 @@ def allow_tensor_float_32(allowed: bool) -> None:
     so unless told otherwise, and a float32 detector then finds something else there than on other devices, on which the
     setting does nothing.
 
-    The setting is one of the whole process. Training sets it by `Trainer.tensor_float_32`; whatever restores, compares
-    or verifies a detector calls this with False before anything is traced.
+    The setting is one of the whole process. Training sets it by `Trainer.tensor_float_32`; whatever detects with
+    trained weights, exports or compares is within `predict.float32.in_float32`.
 
     Args:
         allowed: whether the factors may be rounded.

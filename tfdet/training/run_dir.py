@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tfdet.config.files import RUN_FILE
+from tfdet.data.manifest import MANIFEST_FILE
 from tfdet.errors import UserError
 from tfdet.files import check_no_pattern
 
@@ -32,9 +34,9 @@ class RunDirectory:
         self.best = self.path / "best"
         self.train_events = self.path / "train"
         self.eval_events = self.path / "eval"
-        self.config = self.path / "config.gin"
+        self.config = self.path / RUN_FILE
         self.operative_config = self.path / "operative_config.gin"
-        self.manifest = self.path / "manifest.json"
+        self.manifest = self.path / MANIFEST_FILE
         self.best_note = self.path / "best.json"
 
     def create(self) -> None:
@@ -66,7 +68,7 @@ class RunDirectory:
 
     def copy_manifest(self, data_dir: str | os.PathLike) -> None:
         """Copies the manifest of the training set."""
-        source = Path(data_dir).expanduser() / "manifest.json"
+        source = Path(data_dir).expanduser() / MANIFEST_FILE
         try:
             text = source.read_text(encoding="utf-8")
         except OSError as error:

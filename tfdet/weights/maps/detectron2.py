@@ -17,7 +17,7 @@ from tfdet.necks import FPN, RetinaNeck
 from tfdet.weights.maps import layouts
 from tfdet.weights.maps.parts import PartRules, compose, place_in_cascade, pooled_cells
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
-from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, Step, conv, conv_norm, dense, units
+from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, IMAGENET_MEAN, Step, conv, conv_norm, dense, units
 
 MARK = re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+")
 """Names that the checkpoints of detectors have."""
@@ -34,7 +34,7 @@ CLASS_BIASES = [
 IGNORED = re.compile(r"pixel_(mean|std)|.*\.cell_anchors\.\d+|.*\.num_batches_tracked|.*anchor_generator\..*")
 """Not parameters of a detector: numbers of its configuration that some files repeat."""
 
-_PIXELS = {"pixel_mean": (123.675, 116.28, 103.53), "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
+_PIXELS = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
 
 _UNIT = (("conv{c}", "conv{c}.norm", "conv{c}", "bn{c}"), ("shortcut", "shortcut.norm", "sc", "sc_bn"))
 """Of a bottleneck unit (modeling/backbone/resnet.py): the file's names and ours of a convolution and its BN."""

@@ -9,6 +9,9 @@ import numpy as np
 from tfdet.weights.maps import layouts
 from tfdet.weights.maps.rules import Rule
 
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+"""RGB, .485, .456 and .406 of 255: what both programs subtract."""
+
 Step = Callable[[np.ndarray], np.ndarray]
 
 FROM_TORCH_EPSILON = layouts.variance_from_epsilon(1e-5)

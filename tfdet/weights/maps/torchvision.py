@@ -18,7 +18,7 @@ from tfdet.weights.maps.classes import num_classes
 from tfdet.weights.maps.coco_ids import COCO_IDS, coco_classes, counts_ids
 from tfdet.weights.maps.parts import PartRules, compose, pooled_cells
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
-from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, Step, conv, conv_norm, dense, units
+from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, IMAGENET_MEAN, Step, conv, conv_norm, dense, units
 
 MARK = re.compile(r"backbone\.body\..+")
 """Names that the files of detectors have."""
@@ -36,7 +36,7 @@ IGNORED = re.compile(r".*\.num_batches_tracked|.*anchor_generator\..*")
 """Not parameters of a detector."""
 
 _PIXELS = {
-    "pixel_mean": (123.675, 116.28, 103.53),  # .485, .456, .406 of 255
+    "pixel_mean": IMAGENET_MEAN,
     "pixel_std": (58.395, 57.12, 57.375),  # .229, .224, .225 of 255
     "stride_in_1x1": False,
 }
