@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-from tfdet.bench.measure import peak_memory
 from tfdet.bench.results import machine
 from tfdet.files import replacing
 from tools import markdown
+from tools.peak_memory import peak_memory
 
 COLUMNS = ("case", "implementation", "wall ms", "CPU ms", "wall, times", "CPU, times", "peak MB", "difference")
 LEGEND = (

@@ -19,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_classes", type=int, metavar="N", help="without background (default: the file's)")
     parser.add_argument("--output", metavar="FILE", help="what to write: X.safetensors (tfdet) or X.params (SimpleDet)")
     parser.add_argument("--all_names", action="store_true", help="list every tensor of the summary")
-    parser.add_argument("--measure", action="store_true", help="measure time and memory of reading the file")
     parser.add_argument(
         "--verify",
         metavar="IMAGE",
@@ -48,10 +47,6 @@ def run(args: argparse.Namespace) -> int:
 
     source = convert.read_source(args.weights)
     say(source.summary())
-    if args.measure:
-        from tfdet.bench.weights import measure_reading
-
-        say(measure_reading(source.path))
     if not args.gin_file:
         return EXIT_OK
     # A backbone has no classes: what the predictors look like does not matter, for they are not written.

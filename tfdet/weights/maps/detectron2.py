@@ -15,7 +15,7 @@ from tfdet.heads import C5BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.layers import BN_EPSILON
 from tfdet.necks import FPN, RetinaNeck
 from tfdet.weights.maps import layouts
-from tfdet.weights.maps.parts import PartRules, compose, place_in_cascade, pooled_cells
+from tfdet.weights.maps.parts import PartRules, compose, named, place_in_cascade, pooled_cells
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
 from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, IMAGENET_MEAN, Step, conv, conv_norm, dense, units
 
@@ -53,28 +53,7 @@ def _backbone(backbone: ResNetV1, detector: keras.Model) -> list[Rule]:
     return [*_stem(f"{prefix}.stem", name), *units(f"{prefix}.res{{stage+1}}", f"{name}/stage{{stage}}", _UNIT)]
 
 
-def _fpn(neck: FPN, detector: keras.Model) -> list[Rule]:
-    return [
-        *conv("backbone.fpn_lateral{level}", f"{neck.name}/p{{level}}_lateral"),
-        *conv("backbone.fpn_output{level}", f"{neck.name}/p{{level}}_conv"),
-    ]
-
-
-def _retina_neck(neck: RetinaNeck, detector: keras.Model) -> list[Rule]:
-    return [
-        # Before the rules of the other levels, whose targets would take these too.
-        *conv("backbone.top_block.p6", f"{neck.name}/p6_conv"),
-        *conv("backbone.top_block.p7", f"{neck.name}/p7_conv"),
-        *_fpn(neck, detector),
-    ]
-
-
-def _rpn(head: RpnHead, detector: keras.Model) -> list[Rule]:
-    return [
-        *conv("proposal_generator.rpn_head.conv", f"{head.name}/conv"),
-        *conv("proposal_generator.rpn_head.objectness_logits", f"{head.name}/cls"),
-        *conv("proposal_generator.rpn_head.anchor_deltas", f"{head.name}/box"),
-    ]
+_FPN = {"p{level}_lateral": "backbone.fpn_lateral{level}", "p{level}_conv": "backbone.fpn_output{level}"}
 
 
 def _numbered(source: str, head: keras.layers.Layer, detector: keras.Model) -> str:
@@ -106,14 +85,6 @@ def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
     ]
 
 
-def _mask_head(head: MaskHead, detector: keras.Model) -> list[Rule]:
-    return [
-        *conv("roi_heads.mask_head.mask_fcn{c+1}", f"{head.name}/conv{{c}}"),
-        *conv("roi_heads.mask_head.deconv", f"{head.name}/up", layouts.deconv),
-        *conv("roi_heads.mask_head.predictor", f"{head.name}/logit"),
-    ]
-
-
 def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
     # A ReLU stands between two convolutions of a tower: they are numbers 0, 2, 4, ...
     towers = [
@@ -127,12 +98,27 @@ def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
 
 PARTS: PartRules = {
     ResNetV1: _backbone,
-    FPN: _fpn,
-    RetinaNeck: _retina_neck,
-    RpnHead: _rpn,
+    FPN: named(conv, _FPN),
+    # The levels of names of their own first: the targets of the others would take these too.
+    RetinaNeck: named(conv, {"p6_conv": "backbone.top_block.p6", "p7_conv": "backbone.top_block.p7"} | _FPN),
+    RpnHead: named(
+        conv,
+        {
+            "conv": "proposal_generator.rpn_head.conv",
+            "cls": "proposal_generator.rpn_head.objectness_logits",
+            "box": "proposal_generator.rpn_head.anchor_deltas",
+        },
+    ),
     C5BboxHead: _c5_head,
     MlpBboxHead: _mlp_head,
-    MaskHead: _mask_head,
+    MaskHead: named(
+        conv,
+        {
+            "conv{c}": "roi_heads.mask_head.mask_fcn{c+1}",
+            "up": ("roi_heads.mask_head.deconv", layouts.deconv),
+            "logit": "roi_heads.mask_head.predictor",
+        },
+    ),
     RetinaHead: _retina_head,
 }
 """What Detectron2's checkpoints call the tensors of each part."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 
@@ -38,6 +38,21 @@ def compose(detector: keras.Model, table: PartRules) -> list[Rule]:
 def rules_for(part: keras.layers.Layer, table: PartRules) -> Callable[..., list[Rule]] | None:
     """The entry of a part's class or of its nearest base class; None where there is none."""
     return next((table[base] for base in type(part).__mro__ if base in table), None)
+
+
+def named(layer: Callable[..., list[Rule]], names: Mapping[str, str | tuple]) -> Callable[..., list[Rule]]:
+    """The entry of a part whose names depend on nothing around it.
+
+    Args:
+        layer: the rules of one layer: called with the file's name, ours and, where `names` has one, a layout step.
+        names: by the path of a layer within the part the file's name, or that and the step.
+    """
+
+    def rules(part: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
+        pairs = [(own, (source,) if isinstance(source, str) else source) for own, source in names.items()]
+        return [rule for own, (source, *step) in pairs for rule in layer(source, f"{part.name}/{own}", *step)]
+
+    return rules
 
 
 def place_in_cascade(head: keras.layers.Layer, detector: keras.Model) -> int | None:

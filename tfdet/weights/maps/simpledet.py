@@ -16,7 +16,7 @@ from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaH
 from tfdet.layers import BN_EPSILON
 from tfdet.necks import FPN, ReduceNeck, RetinaNeck
 from tfdet.weights.maps import layouts
-from tfdet.weights.maps.parts import PartRules, compose, pooled_cells, suffix_in_cascade
+from tfdet.weights.maps.parts import PartRules, compose, named, pooled_cells, suffix_in_cascade
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
 
 MARK = re.compile(r"(arg|aux):.+")
@@ -97,12 +97,8 @@ def _resnet_v2(backbone: ResNetV2, detector: keras.Model) -> list[Rule]:
     ]
 
 
-def _pyramid(neck: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
-    """models/FPN/builder.py, models/retinanet/builder.py: P2 to P5, of RetinaNet P3 to P7."""
-    return [
-        *_conv("P{level}_lateral", f"{neck.name}/p{{level}}_lateral"),
-        *_conv("P{level}_conv", f"{neck.name}/p{{level}}_conv"),
-    ]
+_PYRAMID = named(_conv, {"p{level}_lateral": "P{level}_lateral", "p{level}_conv": "P{level}_conv"})
+"""models/FPN/builder.py, models/retinanet/builder.py: P2 to P5, of RetinaNet P3 to P7."""
 
 
 def _reduce(neck: ReduceNeck, detector: keras.Model) -> list[Rule]:
@@ -110,19 +106,13 @@ def _reduce(neck: ReduceNeck, detector: keras.Model) -> list[Rule]:
     return _conv("conv_neck" if neck.kernel_size == 1 else "backbone_reduce", f"{neck.name}/reduce")
 
 
-_RPN = ("rpn_conv_3x3", "rpn_cls_logit", "rpn_bbox_delta")
-_RPN_ON_PYRAMID = ("rpn_conv", "rpn_conv_cls", "rpn_conv_bbox")
+_RPN = named(_conv, {"conv": "rpn_conv_3x3", "cls": "rpn_cls_logit", "box": "rpn_bbox_delta"})
+_RPN_ON_PYRAMID = named(_conv, {"conv": "rpn_conv", "cls": "rpn_conv_cls", "box": "rpn_conv_bbox"})
 
 
 def _rpn(head: RpnHead, detector: keras.Model) -> list[Rule]:
     """symbol/builder.py: RpnHead; models/FPN/builder.py: FPNRpnHead where it reads several maps."""
-    on_pyramid = len(detector.anchors.strides) > 1
-    conv, cls, box = _RPN_ON_PYRAMID if on_pyramid else _RPN
-    return [
-        *_conv(conv, f"{head.name}/conv"),
-        *_conv(cls, f"{head.name}/cls"),
-        *_conv(box, f"{head.name}/box"),
-    ]
+    return (_RPN_ON_PYRAMID if len(detector.anchors.strides) > 1 else _RPN)(head, detector)
 
 
 def _predictor(head: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
@@ -155,37 +145,22 @@ def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
     ]
 
 
-def _mask_head(head: MaskHead, detector: keras.Model) -> list[Rule]:
-    """models/maskrcnn/builder.py, numbered as in the first release."""
-    return [
-        *_conv("mask_fcn_conv{i}", f"{head.name}/conv{{i}}"),
-        # MXNet keeps a deconvolution's kernel as [in, out, kh, kw], Keras as [kh, kw, out, in]: the same transposition.
-        *_conv("mask_up0", f"{head.name}/up"),
-        *_conv("mask_fcn_logit", f"{head.name}/logit"),
-    ]
-
-
-def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
-    return [
-        *_conv("cls_conv{i}", f"{head.name}/cls_conv{{i}}"),
-        *_conv("cls_pred", f"{head.name}/cls"),
-        *_conv("bbox_conv{i}", f"{head.name}/box_conv{{i}}"),
-        *_conv("bbox_pred", f"{head.name}/box"),
-    ]
-
-
 PARTS: PartRules = {
     ResNetV1: _resnet_v1,
     ResNetV2: _resnet_v2,
-    FPN: _pyramid,
-    RetinaNeck: _pyramid,
+    FPN: _PYRAMID,
+    RetinaNeck: _PYRAMID,
     ReduceNeck: _reduce,
     RpnHead: _rpn,
     C5BboxHead: _c5_head,
     C5V2BboxHead: _c5_v2_head,
     MlpBboxHead: _mlp_head,
-    MaskHead: _mask_head,
-    RetinaHead: _retina_head,
+    # models/maskrcnn/builder.py, numbered as in the first release. MXNet keeps a deconvolution's kernel as
+    # [in, out, kh, kw], Keras as [kh, kw, out, in]: the transposition of a convolution's.
+    MaskHead: named(_conv, {"conv{i}": "mask_fcn_conv{i}", "up": "mask_up0", "logit": "mask_fcn_logit"}),
+    RetinaHead: named(
+        _conv, {"cls_conv{i}": "cls_conv{i}", "cls": "cls_pred", "box_conv{i}": "bbox_conv{i}", "box": "bbox_pred"}
+    ),
 }
 """What SimpleDet's checkpoints call the tensors of each part."""
 

@@ -16,7 +16,7 @@ from tfdet.necks import FPN, RetinaNeck
 from tfdet.weights.maps import layouts
 from tfdet.weights.maps.classes import num_classes
 from tfdet.weights.maps.coco_ids import COCO_IDS, coco_classes, counts_ids
-from tfdet.weights.maps.parts import PartRules, compose, pooled_cells
+from tfdet.weights.maps.parts import PartRules, compose, named, pooled_cells
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
 from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, IMAGENET_MEAN, Step, conv, conv_norm, dense, units
 
@@ -81,29 +81,12 @@ def _resnet(prefix: str, target: str, variance: Step = layouts.same) -> list[Rul
     ]
 
 
-def _levels(neck: keras.layers.Layer, first: int) -> list[Rule]:
+def _levels(first: int) -> dict[str, str]:
     """Laterals and 3x3 of a pyramid, which are numbered from its first level on."""
-    return [
-        *conv(f"backbone.fpn.inner_blocks.{{level-{first}}}.0", f"{neck.name}/p{{level}}_lateral"),
-        *conv(f"backbone.fpn.layer_blocks.{{level-{first}}}.0", f"{neck.name}/p{{level}}_conv"),
-    ]
-
-
-def _retina_neck(neck: RetinaNeck, detector: keras.Model) -> list[Rule]:
-    return [
-        # Before the rules of the other levels, whose targets would take these too.
-        *conv("backbone.fpn.extra_blocks.p6", f"{neck.name}/p6_conv"),
-        *conv("backbone.fpn.extra_blocks.p7", f"{neck.name}/p7_conv"),
-        *_levels(neck, first=3),
-    ]
-
-
-def _rpn(head: RpnHead, detector: keras.Model) -> list[Rule]:
-    return [
-        *conv("rpn.head.conv.0.0", f"{head.name}/conv"),
-        *conv("rpn.head.cls_logits", f"{head.name}/cls"),
-        *conv("rpn.head.bbox_pred", f"{head.name}/box"),
-    ]
+    return {
+        "p{level}_lateral": f"backbone.fpn.inner_blocks.{{level-{first}}}.0",
+        "p{level}_conv": f"backbone.fpn.layer_blocks.{{level-{first}}}.0",
+    }
 
 
 def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
@@ -117,31 +100,33 @@ def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
     ]
 
 
-def _mask_head(head: MaskHead, detector: keras.Model) -> list[Rule]:
-    return [
-        *conv("roi_heads.mask_head.{c}.0", f"{head.name}/conv{{c}}"),
-        *conv("roi_heads.mask_predictor.conv5_mask", f"{head.name}/up", layouts.deconv),
-        *conv("roi_heads.mask_predictor.mask_fcn_logits", f"{head.name}/logit"),
-    ]
-
-
-def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
-    return [
-        *conv("head.classification_head.conv.{i-1}.0", f"{head.name}/cls_conv{{i}}"),
-        *conv("head.classification_head.cls_logits", f"{head.name}/cls"),
-        *conv("head.regression_head.conv.{i-1}.0", f"{head.name}/box_conv{{i}}"),
-        *conv("head.regression_head.bbox_reg", f"{head.name}/box"),
-    ]
-
-
 PARTS: PartRules = {
     ResNetV1: lambda backbone, detector: _resnet("backbone.body.", backbone.name),
-    FPN: lambda neck, detector: _levels(neck, first=2),
-    RetinaNeck: _retina_neck,
-    RpnHead: _rpn,
+    FPN: named(conv, _levels(first=2)),
+    # The levels of names of their own first: the targets of the others would take these too.
+    RetinaNeck: named(
+        conv,
+        {"p6_conv": "backbone.fpn.extra_blocks.p6", "p7_conv": "backbone.fpn.extra_blocks.p7"} | _levels(first=3),
+    ),
+    RpnHead: named(conv, {"conv": "rpn.head.conv.0.0", "cls": "rpn.head.cls_logits", "box": "rpn.head.bbox_pred"}),
     MlpBboxHead: _mlp_head,
-    MaskHead: _mask_head,
-    RetinaHead: _retina_head,
+    MaskHead: named(
+        conv,
+        {
+            "conv{c}": "roi_heads.mask_head.{c}.0",
+            "up": ("roi_heads.mask_predictor.conv5_mask", layouts.deconv),
+            "logit": "roi_heads.mask_predictor.mask_fcn_logits",
+        },
+    ),
+    RetinaHead: named(
+        conv,
+        {
+            "cls_conv{i}": "head.classification_head.conv.{i-1}.0",
+            "cls": "head.classification_head.cls_logits",
+            "box_conv{i}": "head.regression_head.conv.{i-1}.0",
+            "box": "head.regression_head.bbox_reg",
+        },
+    ),
 }
 """What torchvision's files of detectors call the tensors of each part."""
 

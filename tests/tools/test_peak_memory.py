@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfdet.bench.measure import peak_memory
+from tools.peak_memory import peak_memory
 
 MB = 2**20
 
