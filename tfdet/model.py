@@ -87,10 +87,10 @@ def load(
         ['circle', 'square', 'triangle']
     """
     folder = Path(arguments.path("path", path)).expanduser()
+    _choose_tensorflow()
     if (folder / "saved_model.pb").is_file():
         if row is not None or checkpoint is not None or raw_weights or bindings:
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
-        _choose_tensorflow()
         return ExportedModel(folder)
     from tfdet.data.manifest import MANIFEST_FILE
 
