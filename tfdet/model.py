@@ -122,8 +122,7 @@ def list_models() -> list[zoo.Row]:
         >>> [row.box_ap for row in tfdet.list_models() if row.name == "faster_r50v1_fpn"]
         [36.5]
     """
-    with config.Configuration().active():  # a row is a configurable: gin would note that it was made
-        return zoo.zoo_rows(program=None)
+    return zoo.zoo_rows(program=None)
 
 
 class Model(DetectingModel):
