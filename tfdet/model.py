@@ -87,10 +87,10 @@ def load(
         ['circle', 'square', 'triangle']
     """
     folder = Path(arguments.path("path", path)).expanduser()
+    _choose_tensorflow()
     if (folder / "saved_model.pb").is_file():
         if row is not None or checkpoint is not None or raw_weights or bindings:
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
-        _choose_tensorflow()
         return ExportedModel(folder)
     from tfdet.data.manifest import MANIFEST_FILE
 
@@ -122,8 +122,7 @@ def list_models() -> list[zoo.Row]:
         >>> [row.box_ap for row in tfdet.list_models() if row.name == "faster_r50v1_fpn"]
         [36.5]
     """
-    with config.Configuration().active():  # a row is a configurable: gin would note that it was made
-        return zoo.zoo_rows(program=None)
+    return zoo.zoo_rows(program=None)
 
 
 class Model(DetectingModel):

@@ -198,5 +198,11 @@ def test_a_folder_or_nothing_in_place_of_a_file(shipped):
         config.find_gin_file("")
 
 
+def test_what_is_like_no_name_gets_no_suggestion():
+    with pytest.raises(UserError) as caught:
+        config.find_gin_file("nope")
+    assert "Did you mean" not in str(caught.value)
+
+
 def test_the_source_tree_has_its_gin_files():
     assert (config.gin_configs_folder() / "families").is_dir()

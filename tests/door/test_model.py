@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from unittest import mock
 
 import gin
@@ -25,6 +29,7 @@ from tfdet.export.verify import images_of_records
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.predict.float32 import in_float32
 
+ROOT = Path(tfdet.__file__).resolve().parent.parent
 CLASSES = ["circle", "square", "triangle"]
 STREET = "pictures/street.jpg"
 RETINA = {"WIDTH": 0.0625, "EvalInput.short_side": 64, "EvalInput.long_side": 80}
@@ -209,6 +214,15 @@ def test_mistakes_of_load_are_one_line(here, arguments, message):
     with pytest.raises(UserError, match=message) as caught:
         tfdet.load(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_loading_a_run_is_what_chooses_the_backend_and_says_nothing(here):
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tfdet; print(tfdet.load('runs/shapes').classes)"
+    unset = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    env = {**unset, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    assert done.stdout.strip() == str(CLASSES), done.stderr
+    assert " I tensorflow" not in done.stderr
 
 
 def test_a_step_that_is_not_there_is_named_when_the_weights_are_needed(here):

@@ -45,7 +45,7 @@ def test_another_resize_fails(detector, exported, images):
 
 def test_table_shows_tolerance_and_outcome(exported, predictor, images):
     def text(part):
-        console = rich.console.Console(file=io.StringIO(), width=120)
+        console = rich.console.Console(file=io.StringIO(), width=80)
         console.print(table(part, BOX_TOLERANCE, SCORE_TOLERANCE))
         return console.file.getvalue()
 
@@ -53,6 +53,10 @@ def test_table_shows_tolerance_and_outcome(exported, predictor, images):
     assert "boxes 0.05 px, scores 0.001" in text(good) and text(good).count("equal") == 3
     wrong = [type(entry)(**{**vars(entry), "missing": 1}) for entry in good]
     assert text(wrong).count("DIFFERS") == 3
+    heading = next(line for line in text(good).splitlines() if "signature" in line)
+    assert [word for word in heading.replace(",", " ").split() if word.isalpha()] == (
+        ["signature", "found", "missing", "extra", "box", "px", "score", "mask"]
+    )
 
 
 def prediction(*rows):

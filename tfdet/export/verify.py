@@ -139,18 +139,20 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
     """The differences as a `rich.table.Table`, with the tolerances in its title."""
     from rich.table import Table
 
+    # The images are not in a column: the table is narrower than 80 characters.
+    count = max((entry.num_images for entry in differences), default=0)
     result = Table(
-        title=f"checkpoint and export (tolerance: boxes {box_tolerance:g} px, scores {score_tolerance:g}, "
-        f"masks {MASK_TOLERANCE:g})",
+        title=f"checkpoint and export on {count} image(s) (tolerance: boxes {box_tolerance:g} px, scores "
+        f"{score_tolerance:g}, masks {MASK_TOLERANCE:g})",
         title_justify="left",
     )
     result.add_column("signature", no_wrap=True)
-    for name in ("images", "found", "missing", "extra", "box, px", "score", "mask"):
+    for name in ("found", "missing", "extra", "box, px", "score", "mask"):
         result.add_column(name, justify="right")
     result.add_column("", no_wrap=True, min_width=len("DIFFERS"))
     for entry in differences:
         passed = entry.passed(box_tolerance, score_tolerance)
-        numbers = (entry.num_images, entry.num_detections, entry.missing, entry.extra)
+        numbers = (entry.num_detections, entry.missing, entry.extra)
         result.add_row(
             entry.signature,
             *(str(number) for number in numbers),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -59,10 +59,9 @@ def named_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
     """
     # An array of any library, TensorFlow's too, is one image: rows of pixels are not.
     one = isinstance(images, (str, bytes, os.PathLike, Image.Image)) or hasattr(images, "__array__")
-    if one or not isinstance(images, Iterable):  # what is neither is refused when it is read
-        images = [images]
+    several: Any = [images] if one or not isinstance(images, Iterable) else images  # the wrong ones: when they are read
     listed: list[ImageSource] = []
-    for entry in images:
+    for entry in several:
         listed += find_images([os.fspath(entry)]) if isinstance(entry, (str, os.PathLike)) else [entry]
     if not listed:
         raise UserError("no image given: give image files, folders of them, patterns, arrays or PIL images")
