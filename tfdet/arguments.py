@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 import os
 from collections.abc import Mapping, Set
@@ -30,6 +32,13 @@ def whole_number(name: str, value: Any, least: int) -> int:
     if number < least:
         raise UserError(f"{name} must be at least {least}. Received: {number}")
     return number
+
+
+def number(name: str, value: Any, most: float = math.inf) -> float:
+    """A number of Python or NumPy from 0 to `most`; `UserError` where `value` is none, or no number at all."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= most:
+        raise UserError(f"{name} must be from 0 to {most:g}. Received: {value!r}")
+    return float(value)
 
 
 def path(name: str, value: Any) -> str:

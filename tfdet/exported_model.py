@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from tfdet.arguments import number
 from tfdet.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class DetectingModel:
         from tfdet.predict.float32 import in_float32
         from tfdet.predict.sources import named_images, read_source
 
-        if not isinstance(score_threshold, numbers.Real) or not 0 <= score_threshold <= 1:
-            raise UserError(f"score_threshold must be from 0 to 1. Received: {score_threshold!r}")
+        number("score_threshold", score_threshold, 1)
         named, predictor, results = named_images(images), self.predictor, []
         for index, source in enumerate(named):
             path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None

@@ -314,6 +314,8 @@ class Model(DetectingModel):
         if native_ops:
             native.library()
         check_target(arguments.path("folder", folder))
+        for name, value in (("box_tolerance", box_tolerance), ("score_tolerance", score_tolerance)):
+            arguments.number(name, 0 if value is None else value)
         compared = None
         if verify:
             data_dir = evaluation_folder(self.configured(None, {"EvalInput.data_dir": eval_data}))

@@ -131,6 +131,7 @@ def _train(
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
     from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
+    from tfdet.evaluate.run import check_classes
     from tfdet.report.tensorboard import TensorBoardReport
     from tfdet.report.weights_table import load_table
     from tfdet.training.loop import train as train_detector
@@ -148,6 +149,8 @@ def _train(
     _check_run_classes(folder, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
     eval_input = configuration.build(EvalInput) if evaluates else None
+    if eval_input is not None:
+        check_classes(len(train_input.manifest.classes), eval_input.manifest)
     own: dict[str, Any] = {}
     if starts_from:
         own = {variable.path: variable.numpy() for variable in model.detector.variables}
@@ -211,11 +214,7 @@ def _check_classes(model: Model, manifest: Any) -> None:
             f"the model was built for {model.num_classes} classes, {has}: build it without num_classes, or with those"
         )
     if model.given_classes is not None and model.given_classes != list(manifest.classes):
-        first = next(pair for pair in zip(model.given_classes, manifest.classes) if pair[0] != pair[1])
-        raise UserError(
-            f"the model was built for other classes than those of the data set {manifest.name!r}, or in another "
-            f"order: {first[0]!r} in place of {first[1]!r}; build it without classes"
-        )
+        raise UserError(f"the model was built for {_others(model.given_classes, manifest)}; build it without classes")
 
 
 def _check_run_classes(folder: str, manifest: Any) -> None:
@@ -227,11 +226,14 @@ def _check_run_classes(folder: str, manifest: Any) -> None:
         return
     own, new = list(Manifest.load(folder, check_shards=False).classes), list(manifest.classes)
     if len(own) == len(new) and own != new:
-        first = next(pair for pair in zip(own, new) if pair[0] != pair[1])
-        raise UserError(
-            f"the run in {folder} was trained on other classes than those of the data set {manifest.name!r}, or in "
-            f"another order: {first[0]!r} in place of {first[1]!r}; choose another model directory for these data"
-        )
+        advice = "choose another model directory for these data"
+        raise UserError(f"the run in {folder} was trained on {_others(own, manifest)}; {advice}")
+
+
+def _others(classes: Sequence[str], manifest: Any) -> str:
+    first = next(pair for pair in zip(classes, manifest.classes) if pair[0] != pair[1])
+    place = f"{first[0]!r} in place of {first[1]!r}"
+    return f"other classes than those of the data set {manifest.name!r}, or in another order: {place}"
 
 
 @contextlib.contextmanager

@@ -166,14 +166,19 @@ def test_an_export_detects_and_is_measured_as_its_model(here, trained, exported)
 
 
 def test_an_export_that_differs_is_an_error_with_the_figures(here, trained, tmp_path):
-    with pytest.raises(ExportDiffersError, match="does not find what the model finds") as caught:
-        trained.export(tmp_path / "out", images=STREET, score_tolerance=-1.0, num_images=1)
+    differ = mock.patch("tfdet.export.verify.Difference.passed", lambda *_: False)
+    with differ, pytest.raises(ExportDiffersError, match="does not find what the model finds") as caught:
+        trained.export(tmp_path / "out", images=STREET, num_images=1)
     assert [entry.signature for entry in caught.value.export.differences][0] == "image_bytes"
-    assert caught.value.export.origin == "the images given" and not caught.value.export.passed
+    assert caught.value.export.origin == "the images given"
     with pytest.raises(UserError, match="not empty"):
         trained.export(tmp_path / "out")
     with pytest.raises(UserError, match="num_images must be at least 1"):
         trained.export(tmp_path / "other", num_images=0)
+    for wrong in ("1", float("nan"), -1.0):
+        with pytest.raises(UserError, match="box_tolerance must be from 0 to inf"):
+            trained.export(tmp_path / "other", box_tolerance=wrong)
+    assert not (tmp_path / "other").exists()
 
 
 def test_weights_of_a_file_need_their_row(here, trained, tmp_path):

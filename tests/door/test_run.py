@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -151,10 +152,16 @@ def _value(model, path):
         ({"bindings": {"TrainInput.data_dir": "nowhere"}}, "nowhere does not exist"),
         ({"bindings": {"TrainInput.profile": "continuous"}}, "TrainInput.profile is 'continuous', but"),
         ({"bindings": {"TestTimeAugmentation.flip": True, "FPN.channels": 8}}, "FPN.channels is never read"),
+        ({"bindings": {"EvalInput.data_dir": "one_class"}}, "has 3 classes and the data set 'shapes_val' has 1"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_folder(here, tmp_path, built, message):
     bindings = {"TrainInput.data_dir": "data/train", **built.pop("bindings", {})}
+    if bindings.get("EvalInput.data_dir") == "one_class":
+        shutil.copytree("data/val", tmp_path / "one_class")
+        manifest = json.loads(Path("data/val/manifest.json").read_text())
+        (tmp_path / "one_class/manifest.json").write_text(json.dumps({**manifest, "classes": ["any"]}))
+        bindings["EvalInput.data_dir"] = str(tmp_path / "one_class")
     with pytest.raises(UserError, match=message):
         tfdet.train(tfdet.build("tiny.gin", bindings=bindings, **built), model_dir=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

@@ -241,15 +241,15 @@ class TestRunDirectory:
 
     def test_texts_are_replaced_whole(self, tmp_path):
         run = RunDirectory(tmp_path)
-        run.write_config("a = 1\n")
-        run.write_config("a = 2\n")
+        run.write(run.config, "a = 1\n")
+        run.write(run.config, "a = 2\n")
         assert run.config.read_text() == "a = 2\n"
         assert [path.name for path in tmp_path.iterdir()] == ["config.gin"]
 
     def test_a_text_that_cannot_be_written_is_an_error(self, tmp_path):
         run = RunDirectory(tmp_path / "gone")
         with pytest.raises(UserError, match="Cannot write .*config.gin"):
-            run.write_config("a = 1\n")
+            run.write(run.config, "a = 1\n")
 
     def test_the_manifest_is_copied(self, tmp_path):
         (tmp_path / "data").mkdir()

@@ -14,6 +14,7 @@ from typing import Any
 
 from tfdet.errors import UserError
 from tfdet.files import replacing
+from tfdet.report.environment import cpu_model
 
 
 def append_result(path: str | os.PathLike, kind: str, row: str, **figures: Any) -> dict[str, Any]:
@@ -75,20 +76,15 @@ def latest(records: Sequence[dict[str, Any]], kind: str, row: str) -> dict[str, 
 
 def machine() -> str:
     """Processor, CPUs this process may use, memory, system and load: what a figure depends on."""
-    name = platform.processor() or platform.machine()
     parts = []
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         parts.append(f"{memory / 2**30:.0f} GB memory")
         parts.append(f"load {os.getloadavg()[0]:.1f} at the end")
     except (OSError, ValueError, AttributeError):
         pass
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ", ".join([f"{name}, {cpus} CPUs", *parts, f"{platform.system()} {platform.machine()}"])
+    return ", ".join([f"{cpu_model()}, {cpus} CPUs", *parts, f"{platform.system()} {platform.machine()}"])
 
 
 def device() -> str:

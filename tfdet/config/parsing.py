@@ -45,7 +45,7 @@ def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Conf
         for name in files:
             _read_file(find_gin_file(name), configuration, ())
         for text in params:
-            _read(text, f"--gin_param {text!r}", configuration, None, ())
+            _read(text, f"the binding {text!r}", configuration, None, ())
     _check_macros(configuration)
     _check_scopes(configuration)
     check_types(configuration)

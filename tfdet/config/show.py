@@ -131,5 +131,5 @@ def _short(places: Iterable[str]) -> str:
     shown = []
     for place in places:
         place = place.replace(own, "").removeprefix(here)
-        shown.append("--gin_param" if place.startswith("--gin_param ") else place)
+        shown.append("--gin_param" if place.startswith("the binding ") else place)
     return ", ".join(shown)

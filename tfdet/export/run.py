@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import tensorflow as tf
+
 from tfdet.arguments import whole_number
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
@@ -15,7 +17,7 @@ from tfdet.export.verify import Difference
 from tfdet.ops import native
 from tfdet.predict.found import Labels
 from tfdet.predict.predictors import CheckpointPredictor
-from tfdet.predict.sources import ImageSource, named_images
+from tfdet.predict.sources import ImageSource, named_images, read_source
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,7 +83,9 @@ def images_to_compare(
     """
     count = whole_number("num_images", count, 1)
     if images is not None:
-        return verify.encode_images(named_images(images)[:count]), "the images given"
+        pixels = [read_source(image, index) for index, image in enumerate(named_images(images)[:count])]
+        # As PNG, which the exported model decodes to the same pixels.
+        return [tf.io.encode_png(image).numpy() for image in pixels], "the images given"
     if data_dir:
         try:
             return verify.images_of_records(data_dir, count), f"images of {data_dir}"

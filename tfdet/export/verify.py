@@ -13,7 +13,6 @@ from tfdet.data.schema import ENCODED
 from tfdet.export.saved_model import decode_image
 from tfdet.predict.exported import SIGNATURES, found_by_export, load_signatures, read_labels
 from tfdet.predict.found import Found, Labels
-from tfdet.predict.sources import ImageSource, read_source
 
 #: A constant folded at another place in the graph changes the last bits of a convolution; these are far above that and
 #: far below anything that a wrong resize, a wrong weight or a swapped coordinate would do.
@@ -204,15 +203,6 @@ def images_of_records(folder: str, count: int) -> list[bytes]:
     return [
         tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records
     ]
-
-
-def encode_images(images: Sequence[ImageSource]) -> list[bytes]:
-    """Images of any kind, turned upright, as PNG: what the exported model decodes to the same pixels.
-
-    Raises:
-      UserError: an image cannot be read.
-    """
-    return [tf.io.encode_png(read_source(image, index)).numpy() for index, image in enumerate(images)]
 
 
 def _record(encoded: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tfdet.arguments import number
 from tfdet.config.files import did_you_mean
 from tfdet.errors import UserError
 from tfdet.ops.paste_masks import PASTE_RULES, paste_masks
@@ -121,7 +122,7 @@ class Found:
             >>> bool((found.above(0.5).scores >= 0.5).all())
             True
         """
-        return self[self.scores >= threshold]
+        return self[self.scores >= number("threshold", threshold)]
 
     def of_class(self, *names: str) -> Found:
         """The objects of these classes.

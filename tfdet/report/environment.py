@@ -69,7 +69,7 @@ def _devices() -> list[Finding]:
     built_with_cuda = tf.test.is_built_with_cuda()
     found = [
         Finding("TensorFlow's build", cuda if built_with_cuda else "CPU alone"),
-        Finding("CPU", f"{os.cpu_count()} cores, {_cpu_model()}"),
+        Finding("CPU", f"{os.cpu_count()} cores, {cpu_model()}"),
     ]
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
@@ -142,9 +142,10 @@ def _memory() -> list[Finding]:
     return found
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor, as it calls itself."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or "unknown model"
+        return platform.processor() or platform.machine()

@@ -145,9 +145,9 @@ def train(
             # All fits: from here on the directory is that of this run.
             files.copy_manifest(train_input.manifest.folder)
             if config is not None:
-                files.write_config(config)
+                files.write(files.config, config)
             if operative_config is not None:
-                files.write_operative_config(operative_config)
+                files.write(files.operative_config, operative_config)
                 tell("configured", operative_config)
 
             # Train. After each inner loop orbit's Controller calls, in this order:

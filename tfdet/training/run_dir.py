@@ -58,14 +58,6 @@ class RunDirectory:
                 "choose another --model_dir or free it"
             ) from None
 
-    def write_config(self, text: str) -> None:
-        """Writes `config.gin`. Args: text, every binding of the run."""
-        self._write(self.config, text)
-
-    def write_operative_config(self, text: str) -> None:
-        """Writes `operative_config.gin`. Args: text, the values that the parts were built with."""
-        self._write(self.operative_config, text)
-
     def copy_manifest(self, data_dir: str | os.PathLike) -> None:
         """Copies the manifest of the training set."""
         source = Path(data_dir).expanduser() / MANIFEST_FILE
@@ -73,11 +65,11 @@ class RunDirectory:
             text = source.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"Cannot read {source} ({error.strerror}): is it a converted data set?") from None
-        self._write(self.manifest, text)
+        self.write(self.manifest, text)
 
     def note_best(self, step: int, metric: str, value: float) -> None:
         """Writes `best.json`."""
-        self._write(self.best_note, json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
+        self.write(self.best_note, json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
 
     def read_best(self) -> dict | None:
         """What `note_best` wrote: the keys step, metric, value; None where nothing readable is there."""
@@ -96,7 +88,7 @@ class RunDirectory:
         for leftover in self.path.glob("*.writing"):
             leftover.unlink(missing_ok=True)
 
-    def _write(self, path: Path, text: str) -> None:
+    def write(self, path: Path, text: str) -> None:
         temporary = path.with_name(path.name + ".writing")
         try:
             temporary.write_text(text, encoding="utf-8")
