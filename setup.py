@@ -62,7 +62,6 @@ setup(
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

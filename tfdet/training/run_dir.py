@@ -89,6 +89,7 @@ class RunDirectory:
             leftover.unlink(missing_ok=True)
 
     def write(self, path: Path, text: str) -> None:
+        """Writes a file of the run whole or not at all; `UserError` where it cannot be."""
         temporary = path.with_name(path.name + ".writing")
         try:
             temporary.write_text(text, encoding="utf-8")
