@@ -86,7 +86,7 @@ def test_files_that_include_each_other(tmp_path, refused):
 )
 def test_refused_bindings_say_what_to_do(refused, binding, expected):
     message = refused(binding)
-    assert message.startswith("--gin_param ") and expected in message
+    assert message.startswith("the binding ") and expected in message
 
 
 def test_a_syntax_error_names_file_and_line(tmp_path, refused):

@@ -64,8 +64,9 @@ def run_folder(data, tmp_path, monkeypatch):
     files = RunDirectory(tmp_path / "run")
     files.create()
     files.copy_manifest(data / "set")
-    files.write_config(
-        f"SIDE = 90\nEvalInput.data_dir = '{data / 'set'}'\nEvalInput.short_side = %SIDE\nEvalInput.long_side = 180\n"
+    files.write(
+        files.config,
+        f"SIDE = 90\nEvalInput.data_dir = '{data / 'set'}'\nEvalInput.short_side = %SIDE\nEvalInput.long_side = 180\n",
     )
     detector = ColorDetector()
     optimizer = MomentumSGD(detector.trainable_variables, LossScale(None))
