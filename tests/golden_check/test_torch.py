@@ -54,3 +54,10 @@ def test_a_checkpoint_with_a_tensor_too_few_or_too_many_does_not_fit():
     golden.arrays["proposal_generator.anchor_generator.cell_anchors.0"] = np.zeros([15, 4])  # some files have it
     with pytest.raises(UserError, match=r"1 variables left.*rpn_head/conv/bias.*1 in the file and not used \(stranger"):
         torch_folder.build_like(golden)
+
+
+def test_a_folder_that_does_not_name_the_epsilon_is_refused_in_words():
+    golden = read("d2_trident_r50_c4")
+    del golden.meta["conventions"]["frozen_bn_eps"]
+    with pytest.raises(UserError, match="meta.json has no conventions.frozen_bn_eps"):
+        torch_folder.build_like(golden)

@@ -123,6 +123,8 @@ def _overrides(golden: TorchGolden) -> list[str]:
     units = len([name for name in arrays if unit.fullmatch(name)])
     if units not in _DEPTHS:
         raise UserError(f"{golden.folder}: the third stage has {units} units; tfdet builds {sorted(_DEPTHS)}")
+    if "frozen_bn_eps" not in meta["conventions"]:
+        raise UserError(f"{golden.folder}: meta.json has no conventions.frozen_bn_eps; such networks are not compared")
     stride_on = "3x3" if str(meta["conventions"]["stride_on"]).startswith("3x3") else "1x1"
     bound = {
         "DEPTH": _DEPTHS[units],
