@@ -66,6 +66,49 @@ class DetectingModel:
                 results.append(predictor(image, path).above(score_threshold))
         return results
 
+    def evaluate(
+        self,
+        eval_data: str | os.PathLike | None = None,
+        *,
+        annotations: str | os.PathLike | None = None,
+        max_images: int | None = None,
+        num_samples: int = 0,
+        console: Console | None = None,
+    ) -> EvalResult:
+        """Measures the model on a data set with COCO's figures, on one device.
+
+        An exported model is measured by its signature `image_bytes` on the data set's stored images.
+
+        Args:
+            eval_data: folder of the data set; None: the one that the configuration evaluates on.
+            annotations: a COCO json to measure against, whose ids are the data set's; None: its own boxes.
+            max_images: measures the first so many alone.
+            num_samples: images to keep for `EvalResult.save_pictures`.
+            console: is told what is measured; None warns alone.
+
+        Returns:
+            `metrics` (the twelve figures by name, 0..1), `mask_metrics`, `per_class`, `detections` (COCO result
+            records) and more.
+
+        Raises:
+            UserError: no data set is named, it is missing, or its classes are not as many as the model's.
+
+        Example:
+            >>> result = model.evaluate("data/val", max_images=2)
+            >>> sorted(result.metrics)[:3], result.num_images
+            (['AP', 'AP50', 'AP75'], 2)
+        """
+        from tfdet.evaluate.coco import load_annotations
+        from tfdet.predict.float32 import in_float32
+
+        truth = None if annotations is None else load_annotations(annotations)
+        with in_float32():
+            return self._measure(eval_data, console, max_images=max_images, num_samples=num_samples, ground_truth=truth)
+
+    def _measure(self, eval_data: str | os.PathLike | None, console: Console | None, **options: Any) -> EvalResult:
+        """`evaluate`, within float32. Args: options, the others of the function that measures."""
+        raise NotImplementedError
+
 
 class ExportedModel(DetectingModel):
     """A SavedModel that `Model.export` wrote, with `predict` and `evaluate`.
@@ -107,40 +150,15 @@ class ExportedModel(DetectingModel):
         """Which model it is, in words."""
         return f"exported model {self.path}"
 
-    def evaluate(
-        self,
-        eval_data: str | os.PathLike | None = None,
-        *,
-        annotations: str | os.PathLike | None = None,
-        max_images: int | None = None,
-        num_samples: int = 0,
-        console: Console | None = None,
-    ) -> EvalResult:
-        """Measures it as `Model.evaluate` does, by its signature `image_bytes` on the data set's stored images.
-
-        Args:
-            eval_data: folder of the data set.
-            annotations, max_images, num_samples, console: as there.
-
-        Raises:
-            UserError: no data set is named, it is missing, or its classes are not as many as the model's.
-
-        Example:
-            >>> exported.evaluate("data/val", max_images=2).num_images
-            2
-        """
+    def _measure(self, eval_data: str | os.PathLike | None, console: Console | None, **options: Any) -> EvalResult:
         from tfdet.data.manifest import Manifest
-        from tfdet.evaluate.coco import load_annotations
         from tfdet.evaluate.exported import evaluate_export
-        from tfdet.predict.float32 import in_float32
 
         if eval_data is None:
             raise UserError("an exported model names no data set: give evaluate its folder")
-        truth = None if annotations is None else load_annotations(annotations)
         introduce(self.describe(), Manifest.load(eval_data), self.classes, console)
         image_bytes, labels = self._predictor.signatures["image_bytes"], self._predictor.labels
-        with in_float32():
-            return evaluate_export(image_bytes, labels, eval_data, max_images, num_samples, truth, console)
+        return evaluate_export(image_bytes, labels, eval_data, console=console, **options)
 
     def export(self, folder: str | os.PathLike, **options: Any) -> NoReturn:
         """Not possible: it is exported."""

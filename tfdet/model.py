@@ -222,43 +222,11 @@ class Model(DetectingModel):
                 )
             return self._predictor
 
-    def evaluate(
-        self,
-        eval_data: str | os.PathLike | None = None,
-        *,
-        annotations: str | os.PathLike | None = None,
-        max_images: int | None = None,
-        num_samples: int = 0,
-        console: Console | None = None,
-    ) -> EvalResult:
-        """Measures the model on a data set with COCO's figures, on one device.
-
-        Args:
-            eval_data: folder of the data set; None: the one that the configuration evaluates on.
-            annotations: a COCO json to measure against, whose ids are the data set's; None: its own boxes.
-            max_images: measures the first so many alone.
-            num_samples: images to keep for `EvalResult.save_pictures`.
-            console: is told what is measured; None warns alone.
-
-        Returns:
-            `metrics` (the twelve figures by name, 0..1), `mask_metrics`, `per_class`, `detections` (COCO result
-            records) and more.
-
-        Raises:
-            UserError: the data set is missing, or of other classes.
-
-        Example:
-            >>> result = model.evaluate("data/val", max_images=2)
-            >>> sorted(result.metrics)[:3], result.num_images
-            (['AP', 'AP50', 'AP75'], 2)
-        """
+    def _measure(self, eval_data: str | os.PathLike | None, console: Console | None, **options: Any) -> EvalResult:
         from tfdet.data.inputs import EvalInput
-        from tfdet.evaluate.coco import load_annotations
         from tfdet.evaluate.run import evaluate
         from tfdet.predict.augment import TestTimeAugmentation
-        from tfdet.predict.float32 import in_float32
 
-        truth = None if annotations is None else load_annotations(annotations)
         configuration = self.configured(None, {"EvalInput.data_dir": eval_data})
         eval_input, augmentation = (configuration.build(part) for part in (EvalInput, TestTimeAugmentation))
         detector, detect = self.detector, self.predictor.detect
@@ -266,8 +234,7 @@ class Model(DetectingModel):
         introduce(self.describe(), eval_input.manifest, self.classes if named else None, console)
         if augmentation.is_on and console is not None:
             console.print(augmentation.describe())
-        with in_float32():
-            return evaluate(detector, eval_input, max_images, num_samples, truth, detect, console, augmentation)
+        return evaluate(detector, eval_input, detect=detect, console=console, augmentation=augmentation, **options)
 
     def export(
         self,

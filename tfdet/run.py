@@ -131,7 +131,6 @@ def _train(
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
     from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
-    from tfdet.evaluate.run import check_classes
     from tfdet.report.tensorboard import TensorBoardReport
     from tfdet.report.weights_table import load_table
     from tfdet.training.loop import train as train_detector
@@ -149,8 +148,6 @@ def _train(
     _check_run_classes(folder, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
     eval_input = configuration.build(EvalInput) if evaluates else None
-    if eval_input is not None:
-        check_classes(len(train_input.manifest.classes), eval_input.manifest)
     own: dict[str, Any] = {}
     if starts_from:
         own = {variable.path: variable.numpy() for variable in model.detector.variables}

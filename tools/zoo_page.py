@@ -2,7 +2,7 @@
 
     python -m tools.zoo_page docs/model_zoo.md
 
-`tfdet zoo` prints the same table.
+`tfdet zoo` prints the same table without the last column.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfdet.bench import zoo_table
-from tfdet.bench.results import read_results
+from tfdet.bench.results import latest, read_results
 from tfdet.config.zoo import Row, zoo_rows
 from tfdet.errors import EXIT_OK
 from tfdet.files import replacing
@@ -49,7 +49,10 @@ def write_markdown(path: str | os.PathLike, rows: Sequence[Row], records: Sequen
     Raises:
         UserError: the file cannot be written.
     """
-    names, filled = {row.name for row in rows}, [zoo_table.cells(row, records) for row in rows]
+    names, filled = (
+        {row.name for row in rows},
+        [[*zoo_table.cells(row, records), _checked(row, records)] for row in rows],
+    )
     lines = [
         "# Model zoo",
         "",
@@ -57,7 +60,7 @@ def write_markdown(path: str | os.PathLike, rows: Sequence[Row], records: Sequen
         "",
         *_LEGEND.splitlines(),
         "",
-        *markdown.table(zoo_table.COLUMNS, map(_linked, filled)),
+        *markdown.table((*zoo_table.COLUMNS, "two steps checked"), map(_linked, filled)),
     ]
     measured = [r for r in records if r["row"] in names and r["kind"] != "model"]
     if measured:
@@ -66,6 +69,12 @@ def write_markdown(path: str | os.PathLike, rows: Sequence[Row], records: Sequen
         lines += markdown.table(columns, map(_measurement, measured), left=range(len(columns)))
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _checked(row: Row, records: Sequence[dict[str, Any]]) -> str:
+    """When `tools.check_rows` last passed; empty where it did not."""
+    record = latest(records, "check", row.name)
+    return record["date"] if record else ""
 
 
 def _linked(row: list[str]) -> list[str]:

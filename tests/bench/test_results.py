@@ -85,7 +85,7 @@ def test_nothing_is_filled_in_that_nobody_measured(tmp_path):
     records = [{"kind": "evaluate", "row": rows[0].name, "AP": 0.375, "data": "val", **origin}]
     first, second = (dict(zip(zoo_table.COLUMNS, zoo_table.cells(row, records), strict=True)) for row in rows[:2])
     assert first["box AP here"] == "37.5 (val)"
-    assert [second[name] for name in zoo_table.COLUMNS[5:]] == [""] * 6
+    assert [second[name] for name in zoo_table.COLUMNS[5:]] == [""] * 5
     zoo_page.write_markdown(tmp_path / "zoo.md", rows, records)
     text = (tmp_path / "zoo.md").read_text()
     assert text.count("](../gin_configs/") == len(rows) and "AP 0.375, data val" in text

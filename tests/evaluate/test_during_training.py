@@ -75,9 +75,8 @@ def test_a_wrong_value_of_the_post_processing_is_one_line_before_the_first_step(
 
 def test_another_number_of_classes_is_refused_before_the_first_step():
     detector = ColorDetector()
-    evaluation = EvaluationDuringTraining(detector, SimpleNamespace(manifest=manifest(detector, 5)))
     with pytest.raises(UserError, match="the detector has 3 classes and the data set 'data' has 5"):
-        evaluation.prepare()
+        EvaluationDuringTraining(detector, SimpleNamespace(manifest=manifest(detector, 5))).prepare()
 
 
 @pytest.mark.parametrize("has_branch, has_masks", [(True, True), (True, False), (False, True)])

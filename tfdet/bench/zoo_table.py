@@ -21,15 +21,13 @@ COLUMNS = (
     "box AP here",
     "train img/s here",
     "detect img/s here",
-    "two steps checked",
 )
 
 
 def cells(row: Row, records: Sequence[dict[str, Any]]) -> list[str]:
     """The cells of `COLUMNS`; empty where nothing was published or measured."""
-    model, evaluated, trains, detects, checked = (
-        latest(records, kind, row.name) for kind in ("model", "evaluate", "train speed", "inference speed", "check")
-    )
+    kinds = ("model", "evaluate", "train speed", "inference speed")
+    model, evaluated, trains, detects = (latest(records, kind, row.name) for kind in kinds)
     return [
         row.name,
         _number(row.box_ap, ".1f"),
@@ -41,7 +39,6 @@ def cells(row: Row, records: Sequence[dict[str, Any]]) -> list[str]:
         f"{100 * evaluated['AP']:.1f} ({evaluated['data']})" if evaluated else "",
         f"{trains['images_per_second']:.3g} ({trains['device']})" if trains else "",
         f"{detects['images_per_second']:.3g} ({detects['device']})" if detects else "",
-        checked["date"] if checked else "",
     ]
 
 

@@ -10,6 +10,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gin
@@ -233,9 +234,8 @@ def register_all() -> None:
     Modules whose source does not speak of a configurable are left alone: some cost seconds, and nothing needs them
     all.
     """
-    import tfdet
-
-    for module in pkgutil.walk_packages(tfdet.__path__, "tfdet."):
+    root = Path(__file__).parents[1]  # by its folder: the root package imports this one
+    for module in pkgutil.walk_packages([str(root)], "tfdet."):
         if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
             continue
         spec = importlib.util.find_spec(module.name)

@@ -30,6 +30,9 @@ class EvaluationDuringTraining(Evaluation):
     Attributes:
       metric_names: COCO's twelve figures; the same of masks, with `mask_` in front, where detector and data have them;
         then the AP of each class.
+
+    Raises:
+      UserError: the data set has another number of classes than the detector.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class EvaluationDuringTraining(Evaluation):
         console: Any = None,
         num_pictures: int = _NUM_PICTURES,
     ):
+        check_classes(detector.num_classes, eval_input.manifest)
         self._detector, self._input = detector, eval_input
         self._report, self._console, self._num_pictures = report, console, num_pictures
         self._detect = detect_function(detector)
@@ -54,9 +58,8 @@ class EvaluationDuringTraining(Evaluation):
         Nothing is computed, so weights and random numbers stay as they are, and the first evaluation finds the trace.
 
         Raises:
-          UserError: a part of `detect` refuses a value, or the data set has another number of classes.
+          UserError: a part of `detect` refuses a value.
         """
-        check_classes(self._detector.num_classes, self._input.manifest)
         self._detect.get_concrete_function()
 
     def __call__(self, step: int) -> dict[str, float]:

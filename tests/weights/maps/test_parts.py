@@ -81,12 +81,13 @@ def test_every_variable_of_the_example_on_kerass_backbone_has_a_name_there():
 
 @pytest.mark.parametrize("name", DETECTRON2)
 def test_every_variable_of_a_file_of_detectron2_has_a_name(name):
-    names_of(built(name), detectron2)
+    found = names_of(built(name), detectron2)
+    assert found["backbone/conv0/kernel"].endswith("stem.conv1.weight")
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_every_variable_of_a_file_of_torchvision_has_a_name(name):
-    names_of(built(name), torchvision)
+    assert names_of(built(name), torchvision)["backbone/conv0/kernel"] == "backbone.body.conv1.weight"
 
 
 def test_the_compositions_have_the_names_of_their_parts():
