@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tfdet.exported_model import ExportedModel
     from tfdet.model import Model, build, list_models, load
     from tfdet.predict.found import Found
-    from tfdet.run import Run, train
+    from tfdet.run import train
+    from tfdet.training.loop import Run
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,7 @@ _HOMES = {
     "ExportedModel": "tfdet.exported_model",
     "Found": "tfdet.predict.found",
     "Model": "tfdet.model",
-    "Run": "tfdet.run",
+    "Run": "tfdet.training.loop",
     "UserError": "tfdet.errors",
     "build": "tfdet.model",
     "list_models": "tfdet.model",

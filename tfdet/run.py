@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +19,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tfdet.config import Configuration
+    from tfdet.training.loop import Run
     from tfdet.training.observer import Observer
     from tfdet.weights import LoadReport
 
 _FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a run of training ended."""
-
-    model_dir: str  # its folder
-    step: int  # steps done in all
-    stopped_by: str | None  # name of the signal that ended it early, or None
-    metrics: Mapping[str, float]  # of the last evaluation; empty without one
 
 
 def train(
@@ -177,7 +167,7 @@ def _train(
         console = None if report is None else report.console
         evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console)
     shown = [] if report is None else [report]
-    result = train_detector(
+    return train_detector(
         detector,
         train_input,
         strategy,
@@ -191,7 +181,6 @@ def _train(
         config=configuration.text(),
         operative_config=configuration.operative_text(),
     )
-    return Run(folder, result.step, result.stopped_by, result.metrics)
 
 
 def _is_run(folder: str) -> bool:

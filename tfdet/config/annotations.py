@@ -182,19 +182,10 @@ def _wrong(expected: str, value: Any) -> str:
         got = "None"
     else:
         got = f"the {type(value).__name__} {value!r}"
-    hint = ""
-    if isinstance(value, str) and expected in ("an int", "a float", "True or False", "a list", "a tuple"):
-        hint = (
-            " Leave the quotes away."
-            if value.strip()[:1] in tuple("+-.0123456789([")
-            or value
-            in (
-                "True",
-                "False",
-            )
-            else ""
-        )
-    return f"expected {expected}, got {got}.{hint}"
+    quoted = isinstance(value, str) and expected in ("an int", "a float", "True or False", "a list", "a tuple")
+    if quoted and (value in ("True", "False") or value.strip()[:1] in tuple("+-.0123456789([")):
+        got += ". Leave the quotes away"
+    return f"expected {expected}, got {got}."
 
 
 def _describe(expected: Any) -> str:

@@ -44,8 +44,7 @@ def settings(configuration: Configuration, defaults: bool = False) -> list[Setti
         configuration: parsed; nothing needs to be built.
         defaults: name the parameters too that nothing binds, of every part that something binds.
     """
-    live = configuration.reachable(value for _, value in configuration.bindings())
-    orphans = configuration.reachable(configuration.overridden) - live
+    orphans = configuration.orphans()
     by_part: dict[tuple[str, str], dict[str, Any]] = {}
     for binding, value in configuration.bindings():
         if binding.selector not in orphans:

@@ -29,9 +29,10 @@ from tfdet.weights import LoadReport
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """How a run ended."""
+class Run:
+    """How a run of training ended."""
 
+    model_dir: str  # its folder
     step: int  # steps done in all
     stopped_by: str | None  # name of the signal that ended it early, or None
     metrics: Mapping[str, float]  # of the last evaluation; empty without one
@@ -50,7 +51,7 @@ def train(
     start_time: float | None = None,
     config: str | None = None,
     operative_config: str | None = None,
-) -> TrainResult:
+) -> Run:
     """Trains to the last step, from the newest checkpoint in `model_dir` where there is one.
 
     Args:
@@ -121,7 +122,7 @@ def train(
             if first_step >= plan.total_steps:
                 done = f"step {first_step} of {plan.total_steps} is done already"
                 tell("noted", f"{done}: raise Trainer.steps or .epochs to go on")
-                return TrainResult(first_step, None, metrics)
+                return Run(model_dir, first_step, None, metrics)
 
             # Make what the steps need. A wrong value in `detect` shows now, not at the first evaluation.
             def after_first_step() -> None:
@@ -202,7 +203,7 @@ def train(
             raise
         finally:
             tell("closed")
-    return TrainResult(state.step, stop.requested, metrics)
+    return Run(model_dir, state.step, stop.requested, metrics)
 
 
 def _restore(
