@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from tfdet.arguments import whole_number
 from tfdet.data.resize import Resize
+from tfdet.detectors.one_size import View
 from tfdet.errors import UserError
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
 from tfdet.evaluate.tables import percent
 from tfdet.files import write_json
-from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
+from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation
 from tfdet.predict.predictors import DetectFunction, detect_function
 from tfdet.report.drawing import draw_samples, save_picture
 from tfdet.structures import Batch, Detections

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image
+from tfdet.data.resize import Resize, resize_image
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.files import check_no_pattern
@@ -19,13 +19,19 @@ from tfdet.predict.exported import LABELS_FILE, SIGNATURES
 from tfdet.structures import Detections
 
 
+NOT_DECODED = "cannot be decoded: give whole JPEG, PNG, BMP or GIF files"
+
+_AT_ONCE = 16  # images that are decoded in parallel
+
+
 class DetectionModule(tf.Module):
     """A detector with decoding and resizing in front, and the outputs of TF Model Garden behind.
 
     One image of a batch may have another size than the next (`image_bytes`, `tf_example`): each is resized alone, as
-    in evaluation, and placed at the top left of the smallest canvas that holds all. One image alone has no padding.
+    in evaluation, and detected on without padding, so that what is found does not depend on the others. An image that
+    cannot be decoded is an InvalidArgumentError that names its place in the batch, from 0.
 
-    Outputs of every signature, B >= 1 images and D detections each (`official/vision/serving/detection.py` names them):
+    Outputs of every signature, B images, which may be none, and D detections each (`official/vision/serving/detection.py` names them):
       detection_boxes: float32 [B, D, 4], `[ymin, xmin, ymax, xmax]`, pixels of the original image, edges: the width is
         xmax - xmin. Zeros where padded.
       detection_classes: int32 [B, D], 1..C as in Model Garden, where 0 is the background; 0 where padded.
@@ -56,6 +62,11 @@ class DetectionModule(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
     def image_tensor(self, inputs):
         """Detects on decoded RGB images of one size, uint8 [B, H, W, 3]."""
+        shape = tf.shape(inputs)
+        message = tf.strings.format("images of {} x {} pixels have nothing to detect on", (shape[1], shape[2]))
+        check = tf.debugging.Assert((shape[0] == 0) | tf.reduce_all(shape[1:3] > 0), [message])
+        with tf.control_dependencies([check] if check is not None else []):
+            inputs = tf.identity(inputs)
         return self._detect_each(inputs, lambda image: image)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
@@ -82,34 +93,32 @@ class DetectionModule(tf.Module):
 
     def _prepare(self, inputs, decode):
         """Resizes each image and pads them to one canvas: uint8 [B, H, W, 3], float32 [B, 3], int32 [B, 2]."""
-        count = tf.shape(inputs)[0]
+
+        def prepare(place, element):
+            image = decode(element)
+            return (place, *self._resize_image(image), tf.shape(image)[:2])
+
         with tf.device("cpu:0"):  # image decoding has no other kernel
-            resized = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, 3])
-            infos = tf.TensorArray(tf.float32, count, element_shape=[3])
-            sizes = tf.TensorArray(tf.int32, count, element_shape=[2])
+            count = tf.shape(inputs, tf.int64)[0]
+            # The error of an operator that decodes does not say of which image it is. A pipeline can go on without it.
+            items = tf.data.Dataset.from_tensor_slices(inputs).enumerate().map(prepare, num_parallel_calls=_AT_ONCE)
+            whole = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(_plain_options())
+            none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in whole.element_spec]
+            places, images, infos, sizes = whole.reduce(tuple(none), lambda _, batch: batch)
+            decoded = tf.size(places, tf.int64)
+            first_bad = tf.math.count_nonzero(places == tf.range(decoded))  # up to there each is in its place
+            message = tf.strings.format("image {} of the batch " + NOT_DECODED, first_bad)
+            check = tf.debugging.Assert(decoded == count, [message])
+            with tf.control_dependencies([check] if check is not None else []):
+                return tf.identity(images), infos, sizes
 
-            def prepare(index, resized, infos, sizes):
-                image = decode(inputs[index])
-                small, info = self._resize_image(image)
-                return (
-                    index + 1,
-                    resized.write(index, small),
-                    infos.write(index, info),
-                    sizes.write(index, tf.shape(image)[:2]),
-                )
 
-            _, resized, infos, sizes = tf.while_loop(
-                lambda index, *_: index < count, prepare, (0, resized, infos, sizes), parallel_iterations=16
-            )
-            infos, sizes = infos.stack(), sizes.stack()
-            canvas = tf.cast(tf.reduce_max(infos[:, :2], axis=0), tf.int32)
-
-            images = tf.map_fn(
-                lambda index: pad_to_canvas(resized.read(index), canvas[0], canvas[1]),
-                tf.range(count),
-                fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
-            )
-        return images, infos, sizes
+def _plain_options() -> tf.data.Options:
+    """A pipeline of one batch: what tf.data would look for to speed it up takes longer than it."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return options
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:

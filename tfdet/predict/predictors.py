@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.data.resize import Resize, resize_image
-from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
+from tfdet.detectors.one_size import View
+from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation
 from tfdet.predict.exported import found_by_export, load_signatures, read_labels
 from tfdet.predict.found import Found, Labels
 from tfdet.structures import Detections
