@@ -318,12 +318,11 @@ def test_values_of_python_and_lines_of_gin_bind_alike(here):
     assert given.value("AnchorGenerator.scales") == [2, 4]
 
 
-def test_other_class_names_of_the_data_are_warned_of(here, trained, tmp_path):
+def test_classes_of_the_data_are_compared_by_name(here, trained, tmp_path):
     run, manifest = tmp_path / "run", json.loads((here / "runs/shapes/manifest.json").read_text())
     run.mkdir()
     for name in ("config.gin", "checkpoints"):
         (run / name).symlink_to(here / "runs/shapes" / name)
     (run / "manifest.json").write_text(json.dumps({**manifest, "classes": ["x", "y", "z"]}))
-    with pytest.warns(UserWarning, match="classes of this data set are not those of training"):
-        result = tfdet.load(run).evaluate("data/val", max_images=1)
-    assert result.num_images == 1, "a warning, no refusal"
+    with pytest.raises(UserError, match=r"different classes: 3 \(x, y, z\) and 3 \(circle, square, triangle\)"):
+        tfdet.load(run).evaluate("data/val", max_images=1)

@@ -48,7 +48,7 @@ def detect_by_size(
         tf.TensorSpec([None, *image_info.shape[1:]], tf.float32),
     ]
     alone = tf.function(detect, input_signature=signature, autograph=False).get_concrete_function()
-    count = tf.shape(images)[0]
+    static, count = images.shape[0], tf.shape(images)[0]
     images, image_info = _one_at_least(images, image_info)
     sizes = _sizes([(images, image_info)])
 
@@ -65,7 +65,6 @@ def detect_by_size(
     kinds = [spec.dtype for spec in _present(alone.structured_outputs)]
     empty = [tf.zeros([rows, *shape], kind) for shape, kind in zip(shapes, kinds, strict=True)]
     _, *fields = tf.while_loop(lambda number, *_: number < sizes.count, step, (0, *empty))
-    static = images.shape[0]
     return Detections(*(tf.ensure_shape(field[:count], [static, *shape]) for field, shape in zip(fields, shapes)))
 
 

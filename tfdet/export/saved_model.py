@@ -18,7 +18,6 @@ from tfdet.ops import native
 from tfdet.predict.exported import LABELS_FILE, SIGNATURES
 from tfdet.structures import Detections
 
-
 NOT_DECODED = "cannot be decoded: give whole JPEG, PNG, BMP or GIF files"
 
 _AT_ONCE = 16  # images that are decoded in parallel
@@ -31,7 +30,8 @@ class DetectionModule(tf.Module):
     in evaluation, and detected on without padding, so that what is found does not depend on the others. An image that
     cannot be decoded is an InvalidArgumentError that names its place in the batch, from 0.
 
-    Outputs of every signature, B images, which may be none, and D detections each (`official/vision/serving/detection.py` names them):
+    Outputs of every signature, B images, which may be none, and D detections each
+    (`official/vision/serving/detection.py` names them):
       detection_boxes: float32 [B, D, 4], `[ymin, xmin, ymax, xmax]`, pixels of the original image, edges: the width is
         xmax - xmin. Zeros where padded.
       detection_classes: int32 [B, D], 1..C as in Model Garden, where 0 is the background; 0 where padded.
