@@ -45,7 +45,7 @@ def match_classes(own: Sequence[str], other: Sequence[str], whose: str, whose_ot
 
 
 def match_model(
-    num_classes: int, classes: Sequence[str] | None, manifest: Any, whose: str = "the detector"
+    num_classes: int, classes: Sequence[str] | None, manifest: Any, owner: str = "the detector"
 ) -> list[int]:
     """The class of a data set for each class of a model that is measured on it.
 
