@@ -65,6 +65,36 @@ def test_images_of_different_sizes_in_one_batch_equal_each_alone(signatures):
             np.testing.assert_allclose(together[name][index], value[0], atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("name", ["image_bytes", "tf_example"])
+@pytest.mark.parametrize("damage", [lambda x: x[: len(x) // 2], lambda x: b"", lambda x: b"no image", lambda x: x[1:]])
+def test_a_bad_element_names_its_index(signatures, name, damage):
+    def wrapped(encoded):
+        return record(encoded) if name == "tf_example" else encoded
+
+    feed = tf.constant([wrapped(png(0)), wrapped(png(1)), wrapped(damage(png(2))), wrapped(damage(png(1)))])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[image 2 of the batch cannot be decoded: give .*\]\n"):
+        signatures[name](feed)
+    if name == "tf_example":
+        with pytest.raises(tf.errors.InvalidArgumentError, match="image 1 of the batch"):
+            signatures[name](tf.constant([record(png(0)), b"no record"]))
+
+
+def test_an_empty_batch_has_empty_results(signatures):
+    one = signatures["image_bytes"](tf.constant([png(1)]))
+    nothing = {"image_tensor": tf.zeros([0, 20, 30, 3], tf.uint8)}
+    for name in ("image_bytes", "image_tensor", "tf_example"):
+        found = signatures[name](nothing.get(name, tf.constant([], tf.string)))
+        assert {key: (0, *value.shape[1:]) for key, value in one.items()} == {
+            key: tuple(value.shape) for key, value in found.items()
+        }
+
+
+@pytest.mark.parametrize("shape", [[1, 0, 20, 3], [2, 20, 0, 3]])
+def test_images_without_a_pixel_are_one_clear_line(signatures, shape):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"images of {shape[1]} x {shape[2]} pixels have nothing"):
+        signatures["image_tensor"](tf.zeros(shape, tf.uint8))
+
+
 def test_signatures_agree(signatures):
     expected = signatures["image_bytes"](tf.constant([png(1)]))
     for name, feed in [
