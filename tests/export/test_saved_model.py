@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -229,6 +230,29 @@ def test_weights_are_those_of_the_detector(tmp_path):
     export(blind, tmp_path / "model", RESIZE, CLASSES, CATEGORY_IDS)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     assert len(SavedModelPredictor(tmp_path / "model")(picture(*PICTURES[1])).scores) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("variables/variables.data-00000-of-00001", lambda data: data[: len(data) // 2]),
+        ("variables/variables.data-00000-of-00001", lambda data: bytes([data[0] ^ 1]) + data[1:]),
+        ("variables/variables.index", lambda data: data[:20]),
+        ("saved_model.pb", lambda data: data[: len(data) // 2]),
+        (
+            "saved_model.pb",
+            lambda data: data.replace(b"strided_slice", b"strided_slicf", 1),
+        ),  # a KeyError of its reader
+        ("saved_model.pb", lambda data: b""),
+    ],
+)
+def test_a_damaged_model_is_one_line(exported, tmp_path, name, change):
+    shutil.copytree(exported, tmp_path / "model")
+    path = tmp_path / "model" / name
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match="cannot load the SavedModel .*; copy it again, or export") as caught:
+        load_signatures(tmp_path / "model")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_no_detector_is_refused(tmp_path):
