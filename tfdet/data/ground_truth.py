@@ -7,7 +7,8 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.manifest import Manifest, RecordIndex
+from tfdet.data.index import RecordIndex
+from tfdet.data.manifest import Manifest
 from tfdet.data.mask_schema import parse_segmentations
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import Record, parse_record

@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdet.data.manifest import Manifest, RecordIndex
-
-FRAME_BYTES = 16
-"""What a TFRecord has around its data: the length 8, its checksum 4, the checksum of the data 4."""
+from tfdet.data.index import FRAME_BYTES, RecordIndex
+from tfdet.data.manifest import Manifest
 
 
 class RecordTable(NamedTuple):

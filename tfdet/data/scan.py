@@ -13,10 +13,10 @@ import tensorflow as tf
 from tfdet.data.annotations import Category, ObjectAnnotation, judge_box
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
-from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest
+from tfdet.data.index import FRAME_BYTES, INDEX_FILE
+from tfdet.data.manifest import FROM_RECORDS, MANIFEST_FILE, REPORT_FILE, Manifest
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import ProblemReport
-from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import parse_record
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
@@ -90,7 +90,7 @@ def manifest_from_records(
     categories = categories or [Category(number, found[number]) for number in sorted(found)]
     if not categories:
         raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
-    builder = ManifestBuilder(name, categories, f"records: {pattern}")
+    builder = ManifestBuilder(name, categories, FROM_RECORDS + pattern)
     for row in rows:
         builder.add(*row)
     try:
