@@ -19,6 +19,7 @@ from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import decode_rgb, parse_record
 from tfdet.data.writer import first_line
 from tfdet.errors import UserError
+from tfdet.text import name_bytes, name_of
 
 _RESTORE = "restore the shard or convert the data set again"
 
@@ -136,10 +137,10 @@ class _RecordCheck:
             segmentations, rings = self._parse_masks(serialized)
         except tf.errors.OpError as error:
             return problem("unreadable record", first_line(error))
-        name = record.filename.numpy().decode(errors="replace")
+        name = name_of(record.filename.numpy())
         try:
             shape = tuple(decode_rgb(record.encoded).shape)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, ValueError) as error:  # ValueError: WebP, which has an axis more
             return problem("undecodable image", f"{name}: {first_line(error)}")
         expected = (int(index.height[row]), int(index.width[row]), 3)
         if shape != expected:
@@ -163,7 +164,7 @@ class _RecordCheck:
         if len(names) != len(labels):
             return None  # the record names no classes
         for label, text in sorted(set(zip(labels, names.tolist(), strict=True))):
-            own, stated = text.decode(errors="replace"), self._names[label]
+            own, stated = name_of(text), name_of(name_bytes(self._names[label]))
             if own and own != stated and not (self._may_rename and own not in self._names.values()):
                 return f"category id {label} is '{own}' in its record and '{stated}' in the manifest"
         return None

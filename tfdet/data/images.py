@@ -12,10 +12,16 @@ from PIL import Image, ImageOps
 
 from tfdet.errors import UserError
 
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jpe", ".jfif",
+    ".jif", ".mpo", ".apng", ".dib", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".tga", ".pcx",
+)  # fmt: skip
+"""How the names of image files end, in lower case: what is taken from a folder."""
 _ORIENTATION_TAG = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
 # What readers of the records decode to the pixels of `decode_image`: they repeat grey and look palettes up.
 _KEPT_MODES = {**dict.fromkeys(_JPEG_FORMATS, ("RGB", "L")), "PNG": ("RGB", "L", "P", "1")}
+_RECORD_FORMATS = (*_JPEG_FORMATS, "PNG", "GIF")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -152,9 +158,20 @@ def image_size(encoded: bytes) -> tuple[int, int]:
     """Height and width from the header alone, not rotated (as TensorFlow decodes it).
 
     Raises:
-        ImageError: the header is not that of an image.
+        ImageError: the header is not that of an image, or of one that records cannot hold: their decoder
+            (`schema.decode_rgb`) takes JPEG of every mode, PNG of every depth and GIF of one frame; of WebP it makes
+            pixels of another shape, and others it refuses.
     """
-    return _guarded(lambda: Image.open(io.BytesIO(encoded)).size)[::-1]
+
+    def look() -> tuple[tuple[int, int], str | None, int]:
+        image = Image.open(io.BytesIO(encoded))
+        return image.size, image.format, getattr(image, "n_frames", 1) if image.format == "GIF" else 1
+
+    size, kind, frames = _guarded(look)
+    if kind not in _RECORD_FORMATS or frames > 1:
+        what = f"a GIF of {frames} frames" if frames > 1 else kind
+        raise ImageError(f"is {what}, which training cannot decode: convert the images and their annotations anew")
+    return size[::-1]
 
 
 def _guarded(function):

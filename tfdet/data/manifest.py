@@ -198,7 +198,9 @@ class Manifest:
         content["digest"] = digest(content)
         path = (folder or self.folder) / MANIFEST_FILE
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        # What of a name is no UTF-8 becomes json's own escape, and is read back as it was.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
 
 

@@ -138,6 +138,8 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
     """The differences as a `rich.table.Table`, with the tolerances in its title."""
     from rich.table import Table
 
+    from tfdet.terminal import shown
+
     # The images are not in a column: the table is narrower than 80 characters.
     count = max((entry.num_images for entry in differences), default=0)
     result = Table(
@@ -158,7 +160,7 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
             f"{entry.box:.2g}",
             f"{entry.score:.2g}",
             "-" if entry.mask is None else f"{entry.mask:.2g}",
-            "[green]equal" if passed else "[red]DIFFERS",
+            shown("equal", "green") if passed else shown("DIFFERS", "red"),
         )
     return result
 
