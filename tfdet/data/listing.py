@@ -52,7 +52,7 @@ def note_unlisted(images: Iterable[ImageAnnotation], report: ProblemReport, besi
         counts.update(ending(name) for name in left if os.path.realpath(os.path.join(folder, name)) not in known)
     if counts:
         where = folders[0] if len(folders) == 1 else f"{os.path.commonpath(folders)} ({len(folders)} folders)"
-        reason = f"{count_endings(counts)}: the annotations do not name them"
+        reason = f"{count_endings(counts)}: not among the images of the annotations"
         report.add(PASSED_OVER, where, None, reason, "not read", is_note=True)
 
 
