@@ -154,6 +154,18 @@ def test_truncated_png_is_refused(gradient):
         prepare_image(encode(gradient)[:-60])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "P", "L"])
+def test_a_png_whose_last_bytes_are_lost_is_written_anew(gradient, mode):
+    """PIL reads every pixel of it; TensorFlow, which reads the records, refuses it."""
+    whole = encode(Image.fromarray(gradient).convert(mode))
+    for damaged in (whole[:-12], whole[:-3], whole[:-13] + b"x" + whole[-12:]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_rgb(damaged)
+        prepared = prepare_image(damaged, 20, 30)
+        assert "written anew" in prepared.changes[0]
+        np.testing.assert_array_equal(in_tensorflow(prepared), decode_image(whole))
+
+
 def test_float_pixels_are_refused():
     with pytest.raises(ImageError, match="floating-point"):
         prepare_image(encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
