@@ -37,6 +37,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(_escaped, text)
 
 
+def one_line(text: str) -> str:
+    """`printable`, with line feeds escaped too: for lists of names, in which each has its line."""
+    return printable(text).replace("\n", "\\n")
+
+
 def _escaped(match: re.Match) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8

@@ -131,7 +131,7 @@ def print_manifest(manifest, console) -> None:
     """Prints what a data set holds, and its boxes by class."""
     from rich.table import Table
 
-    table = Table(title=f"Data set {str(manifest.folder)}", show_header=False)
+    table = Table(title=f"Data set {manifest.folder}", show_header=False)
     landscape, portrait = manifest.num_trainable_landscape, manifest.num_trainable_portrait
     size = sum(shard.bytes for shard in manifest.shards)
     for row in (
@@ -155,10 +155,11 @@ def _check(folder: str, console) -> int:
     from tfdet.data.doctor import diagnose
     from tfdet.data.manifest import Manifest
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
+    from tfdet.text import one_line
 
     problems = diagnose(folder, checksums=True, console=console)
     for problem in problems:
-        console.print(str(problem), highlight=False, soft_wrap=True)
+        console.print(one_line(str(problem)), highlight=False, soft_wrap=True)
     if problems:
         console.print(f"{len(problems)} problem(s) in {folder}", style="red")
         return EXIT_CHECK_FAILED

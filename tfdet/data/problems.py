@@ -82,6 +82,7 @@ class ProblemReport:
         from rich.table import Table
 
         from tfdet.terminal import shown
+        from tfdet.text import one_line
 
         if not self.problems:
             console.print("Nothing to report: every image and every box was used.")
@@ -92,7 +93,7 @@ class ProblemReport:
         for notes in (False, True):
             for kind, count in self.counts(notes).items():
                 found = [p for p in self.problems if p.kind == kind and p.is_note == notes][:shown_per_kind]
-                lines = [f"{p.file}: {p.reason} -> {p.action}" for p in found]
+                lines = [one_line(f"{p.file}: {p.reason} -> {p.action}") for p in found]
                 if count > len(found):
                     lines.append(f"... and {count - len(found)} more")
                 label = f"{kind} (note)" if notes else kind
