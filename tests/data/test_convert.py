@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -141,7 +142,7 @@ def test_a_failure_leaves_nothing_behind(coco, tmp_path, monkeypatch):
 
     class FullDisk:
         def __init__(self, path):
-            pathlib.Path(path).write_bytes(b"half")
+            pathlib.Path(os.fsdecode(path)).write_bytes(b"half")
 
         def write(self, record):
             raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")

@@ -1,5 +1,7 @@
 import dataclasses
+import glob
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from tfdet.commands import convert_data
 from tfdet.data.doctor import diagnose, explain_pipeline_error
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.data.manifest import Manifest, file_sha256
+from tfdet.data.problems import ProblemReport
+from tfdet.data.scan import manifest_from_records
 from tfdet.errors import UserError
 
 
@@ -195,3 +199,13 @@ def test_ids_and_class_names_are_compared_with_the_records(mixed_set):
     (first, second) = diagnose(mixed_set)
     assert (first.kind, first.image_id, second.image_id) == ("image id differs", 13, 12)
     assert "12.jpg has the source id 12" in first.reason
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path, make_set):
+    folder = tmp_path / os.fsdecode(b"caf\xe9 [1]")
+    make_set(folder / "set", [(30, 40)] * 2)
+    assert diagnose(folder / "set", checksums=True) == []
+    iterate(folder / "set")
+    pattern = glob.escape(str(folder / "set")) + "/*.tfrecord"
+    manifest_from_records(pattern, folder / "again", "again", ProblemReport())
+    iterate(folder / "again")

@@ -123,7 +123,7 @@ def _parse(serialized):
 def _read_file(path: str, report: ProblemReport):
     """Yields (offset, length, record, masks), the last two as numpy, of every readable record of a file."""
     offset = 0
-    iterator = iter(tf.data.TFRecordDataset(path))
+    iterator = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     while True:
         try:
             serialized = next(iterator)

@@ -155,7 +155,7 @@ class DatasetWriter:
             if self._writer is None:
                 name = f"{self._builder.name}-{len(self._shard_files):05d}.tfrecord"
                 self._shard_files.append(name)
-                self._writer = tf.io.TFRecordWriter(str(self._temporary / name))
+                self._writer = tf.io.TFRecordWriter(os.fsencode(self._temporary / name))
                 self._offset = 0
             self._writer.write(serialized)
         except (tf.errors.OpError, OSError) as error:

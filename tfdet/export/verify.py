@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -201,7 +202,7 @@ def images_of_records(folder: str, count: int) -> list[bytes]:
     Raises:
       UserError: the folder is no data set.
     """
-    records = tf.data.TFRecordDataset(Manifest.load(folder).shard_paths()).take(count)
+    records = tf.data.TFRecordDataset([os.fsencode(path) for path in Manifest.load(folder).shard_paths()]).take(count)
     return [
         tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records
     ]
