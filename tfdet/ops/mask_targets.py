@@ -10,7 +10,7 @@ import tensorflow as tf
 PolygonRule = Literal["simpledet", "detectron2"]
 """How polygons are filled inside a RoI."""
 
-_SUPERSAMPLING = 5  # rleFrPoly's `scale`
+FINE = 5  # rleFrPoly's `scale`
 _FAR = 1e8  # pixels; beyond it a coordinate would not fit an int32
 _LEAST_SIDE = 0.1  # pixels of a RoI, Detectron2's
 _BOUNDS = (tf.raw_ops.LowerBound, tf.raw_ops.UpperBound)
@@ -162,15 +162,13 @@ def _stretch_exactly(boxes, edges, size: int) -> tf.Tensor:
     """The same as Detectron2 computes it, float64 [T, 4]: sides and ratios of the box are float32, the rest is not."""
     x1, y1, x2, y2 = tf.unstack(boxes, 4, axis=-1)
     ratio_x, ratio_y = (float(size) / tf.maximum(side, _LEAST_SIDE) for side in (x2 - x1, y2 - y1))
-    origin, ratio = (
-        tf.cast(tf.stack(pair * 2, axis=-1), tf.float64) for pair in ([x1, y1], [ratio_x, ratio_y])
-    )
+    origin, ratio = (tf.cast(tf.stack(pair * 2, axis=-1), tf.float64) for pair in ([x1, y1], [ratio_x, ratio_y]))
     return (tf.cast(edges, tf.float64) - origin) * ratio
 
 
 def fine_points(edges) -> tf.Tensor:
     """Edges [..., 4] on rleFrPoly's grid, five times as fine: float64 of whole numbers."""
-    points = tf.cast(edges, tf.float64) * _SUPERSAMPLING + 0.5
+    points = tf.cast(edges, tf.float64) * FINE + 0.5
     # C's cast to int, which rounds towards zero.
     return tf.cast(tf.cast(tf.clip_by_value(points, -_FAR, _FAR), tf.int32), tf.float64)
 
@@ -195,7 +193,7 @@ def fill_starts(v0, u0, v1, u1, column, size) -> tuple[tf.Tensor, tf.Tensor]:
     v0, v1 = tf.where(swap, v1, v0), tf.where(swap, v0, v1)
 
     # Column c's centre lies between the fine columns 5 c + 2 and 5 c + 3.
-    last = column * _SUPERSAMPLING + _SUPERSAMPLING // 2
+    last = column * FINE + FINE // 2
     # The walk goes along u: step t is at u0 + t, and v is rounded. The lower v of the two steps counts.
     slope = (v1 - v0) / tf.maximum(length_u, 1.0)
     step = last - u0
@@ -216,7 +214,7 @@ def fill_starts(v0, u0, v1, u1, column, size) -> tuple[tf.Tensor, tf.Tensor]:
 
     lower = tf.where(along_u, lower, v0 + first - 1.0)
     # ceil((v + .5) / 5 - .5) in integers.
-    row = tf.minimum(tf.maximum(tf.math.floordiv(lower + _SUPERSAMPLING // 2, float(_SUPERSAMPLING)), 0.0), size)
+    row = tf.minimum(tf.maximum(tf.math.floordiv(lower + FINE // 2, float(FINE)), 0.0), size)
     return crossing_u | crossing_v, tf.cast(row, tf.int64)
 
 
