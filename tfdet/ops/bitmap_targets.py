@@ -21,7 +21,7 @@ class Bitmaps(NamedTuple):
 
 
 class _Pieces(NamedTuple):
-    """The windows around the N parts of all objects: their bitmaps, column after column, follow each other in a list."""
+    """Windows around the N parts of all objects: their bitmaps, column after column, follow each other in a list."""
 
     corner: tf.Tensor  # int64 [N, 2], column and row of the image
     size: tf.Tensor  # int64 [N, 2], columns and rows, 0 where there is no such part

@@ -22,9 +22,9 @@ def mask_targets(
     """The mask of the matched object inside each RoI.
 
     The RoI is stretched to `size` x `size` pixels: x' = (x - x1) size / max(1, x2 - x1), without +1; by Detectron2's
-    rule a side is .1 pixel at least. The object's edges are drawn in it as cocoapi's rleFrPoly does; by SimpleDet's rule
-    with x and y swapped, which gives other pixels at the border of most objects. rleFrPoly walks
-    each edge on a grid five times as fine, notes where the walk changes from one column of pixels to the next, and
+    rule a side is .1 pixel at least. The object's edges are drawn in it as cocoapi's rleFrPoly does; by SimpleDet's
+    rule with x and y swapped, which gives other pixels at the border of most objects. rleFrPoly walks each edge on a
+    grid five times as fine, notes where the walk changes from one column of pixels to the next, and
     fills from there to the end of the column, and on. That is a sum modulo 2 in which every edge has its own part: here
     the places are computed for each edge and column at once, the walk is left out.
 

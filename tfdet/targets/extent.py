@@ -15,9 +15,9 @@ _SLACK = 0.1  # pixels; centres lie whole strides apart, and are read from corne
 def centred_within(anchors: tf.Tensor, image_info: tf.Tensor, extent: Extent, size_divisor: int) -> tf.Tensor | None:
     """Whether an anchor's centre lies on the part of the canvas that counts.
 
-    "image": on the image itself. "batch": on the canvas that Detectron2 and torchvision make of a batch, as large as the
-    largest height and width among its images, each rounded up to the divisor. Their feature maps end there, so these are
-    their anchors, whatever larger canvas the batch lies on here. "canvas": anywhere.
+    "image": on the image itself. "batch": on the canvas that Detectron2 and torchvision make of a batch, as large as
+    the largest height and width among its images, each rounded up to the divisor. Their feature maps end there, so
+    these are their anchors, whatever larger canvas the batch lies on here. "canvas": anywhere.
 
     Args:
         anchors: float32 [N, 4], pixels of the network input.

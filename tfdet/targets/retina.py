@@ -40,7 +40,8 @@ def retina_targets(
     An anchor that no other surpasses for some ground-truth box has that box's class, whatever the IoU (of several such
     boxes the last one's). Between the two, it is ignored. The offsets always lead to the box of the anchor's best IoU,
     so a low-quality anchor can learn the class of one box and the place of another: SimpleDet trained its zoo so.
-    Anchors in the padding and beyond the border take part, unless `inside` says otherwise. An image without boxes is all background.
+    Anchors in the padding and beyond the border take part, unless `inside` says otherwise. An image without boxes is
+    all background.
 
     Args:
         anchors: float32 [N, 4] of all levels, in pixels of the network input.

@@ -183,9 +183,7 @@ class _Tracked:
         self.names = list(run.meta["trainable"])
         if set(self.names) != set(self.variables):
             other = sorted(set(self.names) ^ set(self.variables))
-            raise UserError(
-                f"{run.golden.folder}: {len(other)} tensors are trained by one side alone, first {other[0]}"
-            )
+            raise UserError(f"{run.golden.folder}: {len(other)} tensors are trained by one side alone: {other[0]}, ...")
         self.first = self._read()
 
     def _read(self) -> dict[str, np.ndarray]:
