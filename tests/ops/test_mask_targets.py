@@ -149,7 +149,7 @@ def test_shares_of_a_bitmap_reach_the_border_and_one_object_has_many_rois():
     owners[0, :8] = 0  # of one part
     boxes = np.array([[[0, 0, 12, 8], [0, 0, 12, 8], [4, 2, 8, 6], [0, 0, 12, 8], [2, 3, 2, 3]]], "f")
     targets = bitmap_targets(boxes, [[0, -1, 0, 1, 0]], edges, owners, [[8, 12, 1]], size=4)[0].numpy()
-    assert targets[0, 0].min() == targets[0, :, -1].min() == 1.0 and targets[0, 1:3, 1:3].max() <= 0.5
+    assert targets[0, -1].min() == targets[0, :, -1].min() == 1.0 and targets[0, 1:3, 1:3].max() <= 0.5
     assert not targets[1].any() and targets[2].max() <= 0.5 and targets[2, 1:3, 1:3].max() == 0.0
     assert not targets[3].any()  # its object is below the image
     assert (targets[4] == 1).all()  # a RoI without size is one pixel

@@ -47,7 +47,7 @@ def test_torchs_rule_over_a_warm_up_and_a_decay(golden):
     optimizers = {rule: MomentumSGD(own, LossScale(None), **options, rule=rule) for rule, own in variables.items()}
     for rate, gradient in zip(rates, gradients):
         for optimizer in optimizers.values():
-            apply(optimizer, gradient, learning_rate=rate)
+            apply(optimizer, gradient, learning_rate=np.float32(rate))
         momenta = 0.9 * momenta + gradient + np.array(decays)[:, None] * weights
         weights = weights - rate * np.array(factors)[:, None] * momenta
     own = np.stack([variable.numpy() for variable in variables["torch"]])

@@ -147,7 +147,7 @@ def test_a_warm_up_that_no_batch_changes_has_no_formula(schedule):
 
 @pytest.mark.parametrize("run, base", [("d2_retinanet", 0.002), ("tv_retinanet", 0.005)])
 def test_every_rate_is_that_of_a_run_of_the_program(golden, run, base):
-    """Detectron2's WarmupMultiStepLR, and torch's LinearLR with a MultiStepLR: 40 steps of warm-up, a decay after 80."""
+    """Detectron2's WarmupMultiStepLR, torch's LinearLR with a MultiStepLR: 40 steps of warm-up, a decay after 80."""
     numbers = {"base_lr": base, "reference_batch": None, "warmup_steps": 40, "warmup_from": 0.001, "decay_steps": (80,)}
     stored = golden("torch_rates")[run].astype(np.float32)
     rate = Schedule(**numbers, warmup_counts_from=0).for_batch(2)

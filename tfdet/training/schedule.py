@@ -16,8 +16,9 @@ class LearningRate:
     """A schedule made concrete for one total batch: warm-up, then a step function or half a cosine.
 
     For update n (the first update is n = 1), with the base rate b and W warm-up steps:
-    n <= W: `b0 + (b - b0) * n / W`, or with n - 1 in place of n where the warm-up counts from 0; later `b * factor ** (number of boundaries below n)`, or, where `cosine_end` is
-    given as (the last update T, the rate e then), `e + (b - e) * (1 + cos(pi * (n - W) / (T - W))) / 2`, and e after T.
+    n <= W: `b0 + (b - b0) * n / W`, or with n - 1 in place of n where the warm-up counts from 0; later
+    `b * factor ** (number of boundaries below n)`, or, where `cosine_end` is given as (the last update T, the rate e
+    then), `e + (b - e) * (1 + cos(pi * (n - W) / (T - W))) / 2`, and e after T.
 
     Sources: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`; Detectron2
     solver/lr_scheduler.py, `WarmupParamScheduler`, and torch.optim.lr_scheduler.LinearLR, which torchvision's recipe
