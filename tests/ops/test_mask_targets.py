@@ -141,18 +141,36 @@ def test_bitmaps_are_cocoapis(seed, spread):
         np.testing.assert_array_equal(own, expected)
 
 
+def shares(bitmap, box, size):
+    """torchvision's RoIAlign of one bitmap, aligned False, as many samples a bin as it has pixels, rounded up."""
+    low, side = np.array(box[1::-1]), np.maximum(np.array(box[3:1:-1]) - box[1::-1], 1.0)
+    counts = np.ceil(side / size).astype(int)
+    axes = []
+    for k, limit in enumerate(bitmap.shape):
+        places = low[k] + (np.arange(size * counts[k]) + 0.5) * side[k] / (size * counts[k])
+        before = np.minimum(places.astype(int), limit - 1)
+        weights = np.zeros([len(places), limit])
+        share = np.where(before + 1 < limit, places - before, 0.0)
+        np.add.at(weights, (np.arange(len(places)), before), 1.0 - share)
+        np.add.at(weights, (np.arange(len(places)), np.minimum(before + 1, limit - 1)), share)
+        axes.append(weights.reshape(size, counts[k], limit).mean(axis=1))
+    return axes[0] @ bitmap @ axes[1].T
+
+
 def test_shares_of_a_bitmap_reach_the_border_and_one_object_has_many_rois():
-    """RoIAlign repeats the last pixels of an image; holes and parts are those of polygons."""
+    """RoIAlign repeats the last pixels of an image; a hole belongs to its part."""
     whole = np.array([[0, 0], [12, 0], [12, 8], [0, 8]], "f")
     hole = np.array([[4, 2], [8, 2], [8, 6], [4, 6]], "f")
-    edges, owners = edges_of([[whole, hole], [whole + [0.0, 20.0]]])
+    edges, owners = edges_of([[whole, hole], [whole + np.float32([0, 20])]])
     owners[0, :8] = 0  # of one part
-    boxes = np.array([[[0, 0, 12, 8], [0, 0, 12, 8], [4, 2, 8, 6], [0, 0, 12, 8], [2, 3, 2, 3]]], "f")
+    boxes = np.array([[[0, 0, 12, 8], [0, 0, 12, 8], [3.3, 1, 12, 7.5], [0, 0, 12, 8], [2, 3, 2, 3]]], "f")
     targets = bitmap_targets(boxes, [[0, -1, 0, 1, 0]], edges, owners, [[8, 12, 1]], size=4)[0].numpy()
-    assert targets[0, -1].min() == targets[0, :, -1].min() == 1.0 and targets[0, 1:3, 1:3].max() <= 0.5
-    assert not targets[1].any() and targets[2].max() <= 0.5 and targets[2, 1:3, 1:3].max() == 0.0
-    assert not targets[3].any()  # its object is below the image
-    assert (targets[4] == 1).all()  # a RoI without size is one pixel
+    bitmap = np.ones([8, 12])
+    bitmap[2:6, 4:8] = 0
+    for row in (0, 2, 4):
+        np.testing.assert_allclose(targets[row], shares(bitmap, boxes[0, row], 4), atol=1e-5)
+    assert targets[0, -1].min() == targets[0, :, -1].min() == 1.0
+    assert not targets[1].any() and not targets[3].any()  # its object is below the image
     empty = bitmap_targets(boxes, [[-1] * 5], np.zeros([1, 0, 4], "f"), np.zeros([1, 0, 2], "i4"), [[8, 12, 1]])
     assert empty.shape == (1, 5, 28, 28) and not np.any(empty)
 

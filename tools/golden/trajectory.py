@@ -1,9 +1,9 @@
 """Trains a detector side by side with a stored run of Detectron2 or torchvision, from its weights on its batches.
 
 A folder holds the run's first weights (`init.*.xz`), `meta.json` and `trajectory.npz`: the learning rate and the losses
-of every step, the first gradient, and how far the weights have come after some steps. `data.npz` beside the folder holds
-the images, objects and order of the batches. The detector, the update and the schedule are those of the row's gin files,
-with the widths of the weights and the lengths of the run.
+of every step, the first gradient, and how far the weights have come after some steps. `data.npz` beside the folder has
+the images, objects and order of the batches. The detector, update and schedule are those of the row's gin files, with
+the widths of the weights and the lengths of the run.
 """
 
 from __future__ import annotations
