@@ -112,7 +112,10 @@ def test_equals_torchvision(golden):
     z = golden("tv_mask_targets")
     objects, info = stored_objects(z), np.pad(z["hw"], [(0, 0), (0, 1)], constant_values=1).astype("f")
     edges, owners = edges_of(*([polygons] for polygons in objects))
-    targets = bitmap_targets(z["boxes"][:, None], np.zeros([len(info), 1], "i4"), edges, owners, info, size=14)
+    pool = tf.function(
+        functools.partial(bitmap_targets, size=14), input_signature=[*SIGNATURE, tf.TensorSpec([None, 3])]
+    )
+    targets = pool(z["boxes"][:, None], np.zeros([len(info), 1], "i4"), edges, owners, info)
     np.testing.assert_allclose(targets[:, 0], z["targets14"], atol=1.3e-4)
 
 

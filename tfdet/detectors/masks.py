@@ -29,11 +29,9 @@ def _polygon_targets(boxes, matched, edges, edge_owners, image_info, size: int, 
     return mask_targets(boxes, matched, edges, edge_owners, size, rule=rule)
 
 
-_DRAW_TARGETS = {
-    "simpledet": functools.partial(_polygon_targets, rule="simpledet"),
-    "detectron2": functools.partial(_polygon_targets, rule="detectron2"),
-    "torchvision": bitmap_targets,
-}
+def target_rule(rule: MaskTargetRule) -> Callable[..., tf.Tensor]:
+    """What draws mask targets by a program's rule; its arguments are those of `bitmap_targets`."""
+    return bitmap_targets if rule == "torchvision" else functools.partial(_polygon_targets, rule=rule)
 
 
 def rows_in_use(classes: tf.Tensor) -> tf.Tensor:
@@ -83,7 +81,7 @@ class MaskBranch:
         self.paste = paste
         self.head = head(num_classes=num_classes)
         # Stored bitmaps can stand in for polygons.
-        self.draw_targets = _DRAW_TARGETS[targets]
+        self.draw_targets = target_rule(targets)
         self.shares_box_features = pool_size is None
         if self.shares_box_features and not getattr(bbox_head, "has_map", False):
             raise ParameterError(

@@ -50,7 +50,7 @@ def bitmap_targets(boxes, matched, edges, edge_owners, image_info, size: int = 2
     """
     boxes, edges, image_info = (tf.stop_gradient(tf.cast(t, tf.float32)) for t in (boxes, edges, image_info))
     matched, owners = tf.cast(matched, tf.int64), tf.cast(edge_owners, tf.int64)
-    objects = _largest(owners[..., 0]) + 1
+    objects = tf.maximum(_largest(owners[..., 0]), _largest(matched)) + 1  # some may have no edges
     bitmaps = draw_bitmaps(edges, owners, tf.cast(image_info[:, 1::-1], tf.int64), objects)
 
     # Each bitmap is an image of its own, and has the RoIs of its object.
