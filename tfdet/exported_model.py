@@ -187,11 +187,9 @@ def introduce(what: str, manifest: Any, classes: list[str] | None, console: Cons
         match_classes(classes, manifest.classes, what, f"the data set {manifest.name!r}")
     if console is None:
         return
-    from rich.markup import escape
+    from tfdet.terminal import shown
 
-    console.print(
-        f"{escape(what)} on {escape(str(manifest.name))}: {manifest.num_images} images, {len(manifest.classes)} "
-        "classes, one device"
-    )
+    count = f"{manifest.num_images} images, {len(manifest.classes)} classes, one device"
+    console.print(shown(f"{what} on {manifest.name}: {count}"))
     if classes and list(classes) != list(manifest.classes):
         console.print("the data set lists its classes in another order: they are compared by name")

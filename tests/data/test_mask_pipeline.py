@@ -1,6 +1,7 @@
 """Masks from the annotation file to the edges of a batch and to the ground truth of evaluation."""
 
 import argparse
+import dataclasses
 import itertools
 import json
 
@@ -20,6 +21,7 @@ from tfdet.data.mask_schema import RING_OBJECT, SEGMENTATION, Rings, mask_damage
 from tfdet.data.problems import ProblemReport
 from tfdet.data.rle import counts_from_mask, counts_to_string
 from tfdet.data.scan import manifest_from_records
+from tfdet.detectors.masks import target_rule
 from tfdet.errors import UserError
 
 HEIGHT, WIDTH = 40, 60
@@ -117,6 +119,31 @@ def test_the_mirrored_copy(masked):
     np.testing.assert_array_equal(mirrored.edge_owners, plain.edge_owners)
 
 
+@pytest.mark.parametrize("rule", ["detectron2", "torchvision"])
+def test_targets_of_a_batch_by_the_other_programs_rules(masked, rule):
+    """Two parts, run lengths with a hole, no mask; a crowd is no object. The mirrored copy has mirrored targets."""
+    plain = batches(masked, flip=False, profile="continuous")[0]
+    copies = batches(masked, 2, profile="continuous")
+    (mirrored,) = (batch for batch in copies if not np.array_equal(batch.images, plain.images))
+    targets = []
+    for batch, turn in ((plain, 1), (mirrored, -1)):
+        matched = np.array([[0, 1, 2, -1]], np.int32)
+        boxes = np.pad(batch.boxes, [(0, 0), (0, 1), (0, 0)])
+        drawn = target_rule(rule)(boxes, matched, batch.edges, batch.edge_owners, batch.image_info, size=28)
+        targets.append(drawn[0, :, :, ::turn].numpy())
+    (two_parts, disc, nothing, no_roi), reflected = targets
+    corner, sides = plain.boxes[0, 0, :2], plain.boxes[0, 0, 2:] - plain.boxes[0, 0, :2]
+    stretched = [((np.array(p).reshape(-1, 2) / 2 - corner) * 28 / sides).reshape(-1).tolist() for p in TWO_PARTS]
+    expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(stretched, 28, 28)))
+    if rule == "detectron2":
+        np.testing.assert_array_equal(two_parts, expected)
+    assert np.abs(two_parts - expected).mean() < 0.06
+    box = np.s_[5:36, 15:46]  # 31 x 31 pixels, of which the disc's hole is in the middle
+    assert disc.mean() == pytest.approx(disc_with_hole()[box].mean(), abs=0.05) and disc[13:15, 13:15].max() == 0
+    assert not nothing.any() and not no_roi.any()
+    assert np.abs(reflected[:2] - targets[0][:2]).mean() < 0.03
+
+
 def test_without_masks_there_is_no_edge(masked):
     for dataset in (TrainInput(masked, images_per_replica=1, **SIDES).dataset(1), EvalInput(masked, **SIDES).dataset()):
         assert dataset.element_spec.edges.shape[1:] == (0, 4)
@@ -210,6 +237,7 @@ def test_sets_without_masks(mixed_set, tmp_path):
     path = mixed_set / "manifest.json"
     content = json.loads(path.read_text())
     assert content.pop("num_masks") == content.pop("num_crowd_masks") == 0
+    assert content.pop("digest") and content.pop("index_sha256")
     path.write_text(json.dumps(content))
     assert not Manifest.load(mixed_set).has_masks
     with pytest.raises(UserError, match="TrainInput.masks is True, but .* has no masks: convert it anew"):
@@ -268,8 +296,7 @@ def test_damaged_masks_end_training_with_the_name_of_the_image(masked):
     """The records say what they hold; a set whose records were exchanged is found when they are read."""
     path = rewrite(masked, lambda feature: feature[RING_OBJECT].int64_list.value.__setitem__(0, 99))
     manifest = manifest_from_records(str(path), masked.parent / "bad", "bad", ProblemReport())
-    content = json.loads((manifest.folder / "manifest.json").read_text())
-    (manifest.folder / "manifest.json").write_text(json.dumps(content | {"num_masks": 2}))
+    dataclasses.replace(manifest, num_masks=2).write()
     train = TrainInput(manifest.folder, masks=True, images_per_replica=1, **SIDES)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         next(iter(train.dataset(1)))
