@@ -18,6 +18,10 @@ from tfdet.config.files import RUN_FILE, did_you_mean, find_gin_file
 from tfdet.config.values import check_types
 from tfdet.errors import UserError
 
+_CONTAINERS = (list, tuple, dict)
+_MAX_NESTED, _SHOWN = 100, 200
+_NESTED = f"brackets are nested too deeply, more than {_MAX_NESTED} of them in one another."
+
 
 def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Configuration:
     """Reads gin files and parameters. gin's own state stays as it is: see `Configuration.active`.
@@ -113,6 +117,7 @@ def _read(text: str, source: str, configuration: Configuration, path: Path | Non
                 if isinstance(statement, config_parser.IncludeStatement):
                     _read_file(find_gin_file(statement.filename, path), configuration, opened)
                     continue
+                _check_nesting(getattr(statement, "value", None))
                 _apply(statement, place, configuration, context, path)
             gin.config._IMPORTS.update(context.imports)
     except UserError as error:
@@ -125,6 +130,20 @@ def _read(text: str, source: str, configuration: Configuration, path: Path | Non
         raise _placed(place, str(original)) from None
     except (SyntaxError, tokenize.TokenError) as error:
         raise _placed(*_syntax_error(error, source, path, text)) from None
+    except RecursionError:  # gin's parser calls itself for each bracket
+        line = f":{parser._current_token.start[0]}" if path is not None and parser is not None else ""
+        raise _placed(f"{source[:_SHOWN]}{line}", _NESTED) from None
+
+
+def _check_nesting(value: Any) -> None:
+    """`UserError` where a value has so many brackets in brackets that what looks into it would not come back."""
+    level = [value] if isinstance(value, _CONTAINERS) else []
+    for _ in range(_MAX_NESTED):
+        parts = [part for outer in level for part in ((*outer, *outer.values()) if isinstance(outer, dict) else outer)]
+        level = [part for part in parts if isinstance(part, _CONTAINERS)]
+        if not level:
+            return
+    raise UserError(_NESTED)
 
 
 def _placed(place: str, message: str) -> UserError:
