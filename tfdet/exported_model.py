@@ -43,7 +43,7 @@ class DetectingModel:
             score_threshold: 0..1, objects below it are left out.
 
         Returns:
-            A `Found` for each image, in their order.
+            A `Found` for each image, in their order; none for an empty list.
 
         Raises:
             UserError: an image cannot be read, or is none.
@@ -57,6 +57,8 @@ class DetectingModel:
         from tfdet.predict.sources import named_images, read_source
 
         number("score_threshold", score_threshold, 1)
+        if isinstance(images, (list, tuple)) and not images:
+            return []
         named, predictor, results = named_images(images), self.predictor, []
         for index, source in enumerate(named):
             path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None

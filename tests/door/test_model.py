@@ -310,6 +310,10 @@ def test_an_export_is_compared_on_images_of_every_kind(here, trained, tmp_path):
         assert done.passed and done.differences[0].num_images == number + 1
 
 
+def test_no_image_has_no_result(trained):
+    assert trained.predict([]) == trained.predict(()) == []
+
+
 def test_values_of_python_and_lines_of_gin_bind_alike(here):
     values = {"AnchorGenerator.scales": np.array([2, 4]), "EvalInput.data_dir": here / "data", "WIDTH": np.float64(0.5)}
     given = tfdet.build(["tiny.gin"], bindings=values).configuration
