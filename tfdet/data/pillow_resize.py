@@ -56,7 +56,8 @@ def _pass(rows: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:
     places = tf.broadcast_to(tf.range(new_size)[:, None], tf.shape(positions))
     indices = tf.cast(tf.stack([tf.reshape(places, [-1]), tf.reshape(positions, [-1])], axis=1), tf.int64)
     matrix = tf.SparseTensor(indices, tf.reshape(weights, [-1]), tf.cast(tf.stack([new_size, size]), tf.int64))
-    total = tf.sparse.sparse_dense_matmul(matrix, tf.cast(rows, tf.int32))
+    with tf.device("cpu:0"):  # of integers the product has no other kernel
+        total = tf.sparse.sparse_dense_matmul(matrix, tf.cast(rows, tf.int32))
     half = 1 << (_WEIGHT_BITS - 1)
     return tf.cast(tf.bitwise.right_shift(total + half, _WEIGHT_BITS), tf.uint8)
 

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ import numpy as np
 
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR, UserError
 
-_MATCHED, _COUNT, _TOP = 0.97, 0.02, 20
+_MATCHED, _COUNT, _TOP, _MASK_PIXELS = 0.97, 0.02, 20, 0.995
 _DECODED = (1, 1e-3)  # levels that a decoder's pixels may differ by, and the share of the pixels that may
 _INPUT = {"detectron2": 1e-6, "torchvision": 5e-5}  # of the normalised input, which is some units large
 
@@ -85,7 +86,7 @@ def _read(folder: Path):
         }
         meta = json.loads((folder / "meta.json").read_text())
         weights = next(folder.glob("jpeg_e2e_weights.*"))
-    except (OSError, ValueError, KeyError, StopIteration) as error:
+    except (OSError, ValueError, KeyError, StopIteration, zipfile.BadZipFile) as error:
         raise UserError(f"{folder}: no photographs' golden: {error!r}") from error
     return torch_folder.make(folder, {**meta, "weights": weights.name}, read_weights(weights), {}, {}), stored
 
@@ -195,11 +196,29 @@ def _compare(golden, stored, index: int, way: str, found, input_error: float, fa
         faults = [*faults, f"of the {_TOP} best {top[0]} are not found, {top[1]} of ours are not stored"]
     if abs(len(found) - len(boxes)) > _COUNT * len(boxes):
         faults = [*faults, f"{len(found)} detections, not {len(boxes)}"]
+    faults = [*faults, *_masks(stored, index, found, theirs, ours)]
     figures = (box_gaps.max(), box_gaps.mean(), score_gaps.max(), score_gaps.mean())
     return PhotoRow(
         str(stored["file_names"][index]), way, input_error, len(boxes), missing, extra, sum(top),
         *(float(figure) for figure in figures), tuple(faults),
     )  # fmt: skip
+
+
+def _masks(stored, index: int, found, theirs: np.ndarray, ours: np.ndarray) -> list[str]:
+    """What is wrong with the masks of pairs; the share of the pixels of either that both have."""
+    packed = stored.get(f"det_masks_{index}")
+    if packed is None or not len(theirs):
+        return []
+    if found.masks is None:
+        return ["there are no masks"]
+    expected = np.unpackbits(packed, axis=-1)[..., : stored[f"det_masks_shape_{index}"][-1]].astype(bool)
+    expected = expected.reshape(-1, *found.image.shape[:2])[theirs]
+    masks = found.masks[ours]
+    shared, joined = (masks & expected).sum(axis=(1, 2)), (masks | expected).sum(axis=(1, 2))
+    agreement = shared.sum() / max(joined.sum(), 1)
+    lost = int((joined > 0)[shared == 0].sum())
+    faults = [f"masks share {agreement:.2%} of their pixels"] if agreement < _MASK_PIXELS else []
+    return [*faults, f"{lost} masks share no pixel with theirs"] if lost else faults
 
 
 def table(name: str, rows: Sequence[PhotoRow]):
