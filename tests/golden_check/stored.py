@@ -62,7 +62,8 @@ def mask_planes(golden: TorchGolden) -> np.ndarray | None:
 
 def with_masks(golden: TorchGolden) -> TorchGolden:
     """A folder of torchvision's Mask R-CNN, as far as its detections go."""
-    golden = golden._replace(family="maskrcnn_r50_fpn", outputs=dict(golden.outputs), train={})
+    meta = {key: value for key, value in golden.meta.items() if key != "train_losses"}
+    golden = golden._replace(family="maskrcnn_r50_fpn", meta=meta, outputs=dict(golden.outputs), train={})
     outputs, planes = golden.outputs, mask_planes(golden)
     height, width = outputs["image"].shape[1:]
     convention, _ = PASTE_RULES["torchvision"]

@@ -29,6 +29,7 @@ def test_what_is_stored_agrees_with_itself(folders, name):
     golden, computed = folders[name]
     verdict = judge(golden, computed)
     assert verdict.passed, (verdict.wrong, verdict.findings)
+    assert judged(folders, name, lambda outputs, train: None).passed
     assert not input_findings(golden)
     stored = set(golden.outputs) | {f"train.npz {key}" for key in golden.train}
     compared = {row.name for row in verdict.maps} | {f"train.npz {row.name}" for row in verdict.training}

@@ -93,7 +93,7 @@ def measures(theirs: Rows, ours: Rows, what: str = "detections", max_score_gap: 
     larger = max(count, own_count, 1)
     matched, own_matched = ({pair[side] for pair in pairs} for side in (0, 1))
     result = [
-        Measure(f"{what} without counterpart", 1.0 - len(pairs) / larger if count or own_count else 0.0, MAX_UNMATCHED),
+        Measure(f"{what} without counterpart", (max(count, own_count) - len(pairs)) / larger, MAX_UNMATCHED),
         Measure(f"best {what} that are not here", _lost(theirs, matched, ours, max_score_gap), 0),
         Measure(f"best {what} that are only here", _lost(ours, own_matched, theirs, max_score_gap), 0),
         Measure(f"{what} more or fewer", abs(count - own_count) / larger, MAX_COUNT_GAP),

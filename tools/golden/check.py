@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
             codes.append(EXIT_USER_ERROR)
         except _BROKEN as error:  # whatever a folder can hold that no check above has words for
             words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            print(f"check_golden: error: {folder}: its arrays or figures do not fit together ({words})", file=sys.stderr)
+            print(
+                f"check_golden: error: {folder}: its arrays or figures do not fit together ({words})", file=sys.stderr
+            )
             codes.append(EXIT_USER_ERROR)
     if _PASSED_OVER in codes and set(codes) == {_PASSED_OVER}:
         raise UserError(f"{args.folders[0]}: nothing here is compared by this program")

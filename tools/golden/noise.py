@@ -90,7 +90,9 @@ def read_noise(folder: Path, meta: Mapping) -> Noise:
         return make_noise(read_json(path), str(path.name))
     if "noise_max" in meta:
         return make_noise(meta, "meta.json")
-    return Noise("noise.json", {}, ["noise.json: is missing, and meta.json has no noise_max; without it there is no limit"])
+    return Noise(
+        "noise.json", {}, ["noise.json: is missing, and meta.json has no noise_max; without it there is no limit"]
+    )
 
 
 def make_noise(content: Mapping, file: str) -> Noise:

@@ -53,22 +53,31 @@ def compare(golden: Golden, row: Row, computed: dict[str, np.ndarray], tolerance
     """
     outputs, reasons, maps = golden.outputs, {}, []
     own = {name: _counterpart(name, computed) for name in outputs}
-    own |= _in_order(outputs, own, row)
+    in_order, scores = _in_order(outputs, own, row)
+    # Sorted scores are the same in place, whichever of two near ties comes first.
+    in_place = own | {name: array for name, array in in_order.items() if name not in scores}
+    own |= in_order
     for name, reference in outputs.items():
         if own[name] is None:
             reasons[name] = "tfdet computes nothing of this name"
             continue
-        ours = own[name].reshape(reference.shape) if own[name].size == reference.size else None
-        maps.append(MapError(name, reference.shape, relative_error(ours, reference), tolerance))
+        error = max(relative_error(_shaped(side[name], reference), reference) for side in (own, in_place))
+        maps.append(MapError(name, reference.shape, error, tolerance))
     findings = unusable(outputs, _FILE) + _missing_results(golden, row)
     listed = golden.meta.get("outputs")
     if isinstance(listed, dict):
         wanted = {name for name in computed if name in listed and _STORED.fullmatch(name)}
-        findings += missing(wanted, outputs, _FILE) + _disagreements(outputs, listed)
+        left_out = {str(name) for name in golden.meta.get("left_out", ()) if name in listed and name not in outputs}
+        reasons |= dict.fromkeys(sorted(left_out), "left out of this copy")
+        findings += missing(wanted - left_out, outputs, _FILE) + _disagreements(outputs, listed)
     return Verdict(maps, [], [], findings, reasons)
 
 
 _FILE = "outputs_core.npz"
+
+
+def _shaped(own: np.ndarray, reference: np.ndarray) -> np.ndarray | None:
+    return own.reshape(reference.shape) if own.size == reference.size else None
 
 
 def _counterpart(name: str, computed: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -112,9 +121,12 @@ def _disagreements(outputs: dict[str, np.ndarray], listed: dict) -> list[str]:
     return findings
 
 
-def _in_order(outputs: dict[str, np.ndarray], own: dict, row: Row) -> dict[str, np.ndarray]:
-    """Our rows of sorted lists in the stored order: near ties may have swapped places, with all that belongs to them."""
-    result, lists = {}, list(_LISTS)
+def _in_order(outputs: dict[str, np.ndarray], own: dict, row: Row) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Our rows of sorted lists in the stored order: near ties may have swapped places, with all that belongs to them.
+
+    Returns: the arrays in that order, and the names of those that the lists are sorted by.
+    """
+    result, scores, lists = {}, set(), list(_LISTS)
     if row.results > 5:  # detections
         results = (next((name for name in outputs if name.startswith(f"HEAD{n}:")), None) for n in (4, 3, 5))
         lists.append(tuple(re.escape(name) for name in results if name))
@@ -129,7 +141,8 @@ def _in_order(outputs: dict[str, np.ndarray], own: dict, row: Row) -> dict[str, 
             if together and all(rows is not None for side in sides for rows in side):
                 ordered = _as_stored(*sides)
                 result |= {n: rows.reshape(outputs[n].shape) for n, rows in zip(together, ordered, strict=True)}
-    return result
+                scores.update(names[1:2])
+    return result, scores
 
 
 def _rows(array: np.ndarray, like: np.ndarray) -> np.ndarray | None:

@@ -150,7 +150,9 @@ def _proposals(name: str, maps: dict[str, np.ndarray], golden: TorchGolden) -> l
         if len(logits[0]) != len(sides[0]):
             return [Measure(f"{logits_name} of {len(logits[0])} {name}, of which there are {len(sides[0])}", np.inf, 0)]
     raw = [name for name in golden.outputs if fnmatch.fnmatch(name, "rpn_logits_*")]
-    limits = [golden.noise.map_limit(name, scale_of(golden.outputs[name])) * scale_of(golden.outputs[name]) for name in raw]
+    limits = [
+        golden.noise.map_limit(name, scale_of(golden.outputs[name])) * scale_of(golden.outputs[name]) for name in raw
+    ]
     theirs, ours = (Rows(boxes, own) for boxes, own in zip(sides, logits, strict=True))
     return measures(theirs, ours, name, max([2 * limit for limit in limits] + [_MIN_LOGIT_GAP]))
 

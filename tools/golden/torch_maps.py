@@ -11,7 +11,6 @@ from tfdet.ops.boxes import CONTINUOUS
 from tools.golden.layout import nchw
 from tools.golden.torch_folder import TorchGolden, image_batch
 
-
 _MASK_ROIS = 8
 """So many of `fixed_rois` have masks."""
 
