@@ -1,6 +1,7 @@
 """Folders that are not whole, of other kinds, or of networks that tfdet does not build: one line each, no traceback."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -74,11 +75,9 @@ def add_tensors(folder, **tensors):
 
 def set_line(folder, name, value):
     text = (folder / "config.yaml").read_text()
-    lines = [
-        f"{line.split(':')[0]}: {value}" if line.strip().startswith(f"{name}:") else line for line in text.split("\n")
-    ]
-    assert text != "\n".join(lines)
-    (folder / "config.yaml").write_text("\n".join(lines))
+    changed = re.sub(rf"(?m)^( +{name}): .*$", rf"\1: {value}", text)
+    assert changed != text
+    (folder / "config.yaml").write_text(changed)
 
 
 @pytest.mark.parametrize(

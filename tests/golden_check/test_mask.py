@@ -65,7 +65,7 @@ def write_golden(folder, detector, first_number):
     rois = detector.propose(first, info, training=False).boxes
     boxes, scores = detector.predict_boxes(first, rois, info)
     found = detector.postprocess(boxes, scores, info)
-    assert int(found.num_valid[0]) >= 5 and np.ptp(found.scores) > 0.1
+    assert int(found.num_valid[0]) >= 5 and np.ptp(found.scores) > 0.05
     final = found.boxes
     pooled = detector.masks.roi_extractor(first.roi_features, final)
     head, outputs = detector.mask_head, {}
@@ -108,9 +108,8 @@ def test_check_golden_compares_every_map_of_the_branch(folder, tmp_path, capsys)
     shown = capsys.readouterr().out
     assert f"{len(outputs)} arrays compared; not compared: none" in shown
     wrong = shutil.copytree(path, tmp_path / path.name)
-    np.savez(
-        wrong / "outputs_core.npz", **outputs | {"HEAD3:custom10_post_score": outputs["HEAD3:custom10_post_score"] / 2}
-    )
+    name = "HEAD3:custom10_post_score"
+    np.savez(wrong / "outputs_core.npz", **outputs | {name: outputs[name] / 2})
     assert command.main([str(wrong)]) == 1
     assert "mask_r50v1_fpn_1x DIFFERS" in capsys.readouterr().out
 

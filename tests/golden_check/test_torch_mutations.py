@@ -186,8 +186,9 @@ OF_TRAINING = [
     times(f"gradnorm/{SAMPLED}", 2), times(f"gradnorm/{SAMPLED}", 0), a_sample_of_a_gradient_changed,
     without("loss/loss_rpn_loc"), without(BIAS), without(f"gradnorm/{SAMPLED}"),
     without("nograd/backbone.stem.conv1.weight"), a_frozen_tensor_is_trained, other_objects, not_a_number(BIAS),
-    not_a_number("loss/loss_cls"), renamed(BIAS), renamed("loss/loss_cls"), renamed("nograd/backbone.stem.conv1.weight"),
-    without("proposals"), without("proposal_logits"), times("proposal_logits", 0.5), emptied("proposals"),
+    not_a_number("loss/loss_cls"), renamed(BIAS), renamed("loss/loss_cls"),
+    renamed("nograd/backbone.stem.conv1.weight"), without("proposals"),
+    without("proposal_logits"), times("proposal_logits", 0.5), emptied("proposals"),
     not_a_number("proposals"), not_a_number("proposal_logits"), renamed("proposals"),
 ]  # fmt: skip
 

@@ -87,10 +87,7 @@ DETECTED["boxes"] = DETECTED["boxes"][0]
     [
         ({key: DETECTED[key][1:] for key in DETECTED}, "best detections that are only here"),
         ({"scores": DETECTED["scores"] / 2}, "best detections that are not here"),
-        (
-            {"classes": np.where(DETECTED["classes"] > 21, 45 - DETECTED["classes"], DETECTED["classes"])},
-            "another class",
-        ),
+        ({"classes": np.r_[0:22, 23, 22]}, "another class"),
         ({"masks": DETECTED["masks"] & (np.arange(24) > 0)[:, None, None]}, "masks of the best detections"),
         ({"scores": np.full(24, np.nan)}, "without counterpart"),
         ({"fpn_0": np.full([1, 2, 3, 4], np.nan)}, "fpn_0"),

@@ -1,6 +1,6 @@
 """Whether two lists of detections of one image are the same, in NumPy: by their best ones, by number, by class.
 
-A share of pairs alone would hide the detection that matters most: without its best one a list of a hundred still has 99 %.
+A share of pairs alone would hide the detection that matters most: a list of a hundred without its best has 99 %.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python run_detectron2.py WEIGHTS INPUT.npz OUTPUT.npz
 
 INPUT has `pixels`, uint8 [H, W, 3], RGB, `config`, a name in Detectron2's model zoo, `num_classes` and `has_masks`.
-OUTPUT gets maps by name, [1, C, H, W], and of a whole detector `boxes` [D, 4], `scores` [D], `classes` [D] and, where it
-has masks, `masks`, bool [D, H, W].
+OUTPUT gets maps by name, [1, C, H, W], and of a whole detector `boxes` [D, 4], `scores` [D], `classes` [D] and, of one
+with masks, `masks`, bool [D, H, W].
 """
 
 import sys

@@ -5,7 +5,7 @@ TensorFlow and PyTorch do not always live in one process, nor in one environment
     python run_torchvision.py WEIGHTS INPUT.npz OUTPUT.npz
 
 INPUT has `pixels`, uint8 [H, W, 3], RGB, and `epsilon`, of BN. OUTPUT gets the maps by name, [1, C, H, W], and of a
-whole detector `boxes` [D, 4], `scores` [D], `labels` [D], where it has masks `masks`, bool [D, H, W], and `numbers`, the
+whole detector `boxes` [D, 4], `scores` [D], `labels` [D], of one with masks `masks`, bool [D, H, W], and `numbers`, the
 count of classes of the file.
 """
 

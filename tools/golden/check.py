@@ -62,9 +62,8 @@ def run(args: argparse.Namespace) -> int:
             codes.append(EXIT_USER_ERROR)
         except _BROKEN as error:  # whatever a folder can hold that no check above has words for
             words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            print(
-                f"check_golden: error: {folder}: its arrays or figures do not fit together ({words})", file=sys.stderr
-            )
+            line = f"{folder}: its arrays or figures do not fit together ({words})"
+            print(f"check_golden: error: {line}", file=sys.stderr)
             codes.append(EXIT_USER_ERROR)
     if _PASSED_OVER in codes and set(codes) == {_PASSED_OVER}:
         raise UserError(f"{args.folders[0]}: nothing here is compared by this program")
@@ -152,10 +151,8 @@ def _check_torch(folder: Path, console) -> bool:
             table.add_row(row.name, _mark(row), "" if row.noise is None else f"{row.noise:.1e}", f"{row.limit:.1e}")
         console.print(table)
     _print_findings(verdict.findings, console)
-    console.print(
-        f"{len(verdict.maps)} maps and {len(verdict.training)} losses, norms and gradients compared; {_without(verdict)}",
-        markup=False,
-    )
+    compared = f"{len(verdict.maps)} maps and {len(verdict.training)} losses, norms and gradients compared"
+    console.print(f"{compared}; {_without(verdict)}", markup=False)
     console.print(f"{name} {'agrees' if verdict.passed else 'DIFFERS'}")
     return verdict.passed
 

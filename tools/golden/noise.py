@@ -1,7 +1,7 @@
-"""How far a program is from itself: the noise floors of a golden folder of Detectron2 or torchvision, and limits by them.
+"""How far Detectron2 or torchvision is from itself: the noise floors of a golden folder, and limits by them.
 
-The same network was run with every weight multiplied by 1 + 1e-7 N(0, 1), eight times, and in float64. One such run alone
-is no measure: the difference of a gradient's tensor between two of them can be a thousandfold.
+The same network was run with every weight multiplied by 1 + 1e-7 N(0, 1), eight times, and in float64. One such run
+alone is no measure: two of them can differ a thousandfold in how far they move a gradient.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ def compute(detector: TwoStageDetector, golden: Golden, inputs: tf.Tensor, image
         "post_bbox_xyxy": (found.boxes * image_info[:, 2][:, None, None]).numpy(),
         "post_cls": found.classes[..., None].numpy().astype(np.float32),
     }
-    for name in outputs:
-        computed |= {name: array for ending, array in detections.items() if name.endswith(ending)}
+    for ending, array in detections.items():
+        computed |= dict.fromkeys([name for name in outputs if name.endswith(ending)], array)
     computed |= dict(zip(("HEAD3", "HEAD4", "HEAD5"), detections.values(), strict=True))
     pooled = _pooled(outputs, branch.roi_extractor.output_size)
     if pooled is None:

@@ -1,4 +1,4 @@
-"""The verdict on a golden folder of Detectron2 or torchvision: what tfdet computes, and how far it is from what is stored.
+"""The verdict on a golden folder of Detectron2 or torchvision: what tfdet computes beside what is stored.
 
 `compute` runs the network once; `judge` compares arrays, and can do so again for other stored ones.
 """

@@ -5,7 +5,6 @@ Every stored array is compared, or named with the reason why it is not.
 
 from __future__ import annotations
 
-import fnmatch
 from typing import NamedTuple
 
 import numpy as np
@@ -149,12 +148,12 @@ def _proposals(name: str, maps: dict[str, np.ndarray], golden: TorchGolden) -> l
         logits = [golden.outputs.get(logits_name, np.zeros(0)).reshape(-1), maps[logits_name]]
         if len(logits[0]) != len(sides[0]):
             return [Measure(f"{logits_name} of {len(logits[0])} {name}, of which there are {len(sides[0])}", np.inf, 0)]
-    raw = [name for name in golden.outputs if fnmatch.fnmatch(name, "rpn_logits_*")]
-    limits = [
-        golden.noise.map_limit(name, scale_of(golden.outputs[name])) * scale_of(golden.outputs[name]) for name in raw
-    ]
+    gap = _MIN_LOGIT_GAP
+    for raw, array in golden.outputs.items():
+        if raw.startswith("rpn_logits_"):
+            gap = max(gap, 2 * scale_of(array) * golden.noise.map_limit(raw, scale_of(array)))
     theirs, ours = (Rows(boxes, own) for boxes, own in zip(sides, logits, strict=True))
-    return measures(theirs, ours, name, max([2 * limit for limit in limits] + [_MIN_LOGIT_GAP]))
+    return measures(theirs, ours, name, gap)
 
 
 def _boxes(array: np.ndarray) -> np.ndarray:
