@@ -9,8 +9,7 @@ from tfdet.ops.paste_masks import PASTE_RULES, paste_masks, paste_probabilities
 from tools.golden import torch_folder
 from tools.golden.torch_compare import Computed
 from tools.golden.torch_folder import TorchGolden
-from tools.golden.torch_losses import LOSS_NAMES
-from tools.golden.torch_training import Step
+from tools.golden.torch_training import LOSS_NAMES, Step
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

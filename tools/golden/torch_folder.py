@@ -96,13 +96,22 @@ def read(folder: str | Path) -> TorchGolden:
     return golden
 
 
-def make(folder: Path, meta: dict, arrays: dict, outputs: dict, train: dict, noise: Noise, settings: dict):
+def make(
+    folder: Path,
+    meta: dict,
+    arrays: dict,
+    outputs: dict,
+    train: dict,
+    noise: Noise | None = None,
+    settings: dict | None = None,
+) -> TorchGolden:
     """A golden from its parts; the tensors of the checkpoint say which program and family it is of."""
     program = _program(arrays)
     if program == "torchvision":
         arrays = torchvision.current_names(arrays)
     family = _family(program, arrays, meta)
-    return TorchGolden(folder, meta, settings, noise, arrays, outputs, train, program, family)
+    noise = noise or Noise("noise.json", {}, [])
+    return TorchGolden(folder, meta, settings or {}, noise, arrays, outputs, train, program, family)
 
 
 def _program(arrays: dict) -> str:
@@ -140,7 +149,7 @@ def build_like(golden: TorchGolden) -> Detector:
 
 def configuration_of(golden: TorchGolden) -> config.Configuration:
     """The gin file of the golden's family with the widths and samplers of what is stored."""
-    return config.parse([f"{golden.program}/{golden.family}.gin"], _overrides(golden))
+    return config.parse([f"{golden.program}/{golden.family}.gin"], overrides(golden))
 
 
 def build(golden: TorchGolden, configuration: config.Configuration) -> Detector:
@@ -173,7 +182,7 @@ def _num_classes(golden: TorchGolden) -> int:
     return _shape(golden, r"roi_heads\.box_predictor\.(0\.)?cls_score\.bias")[0] - 1
 
 
-def _overrides(golden: TorchGolden) -> list[str]:
+def overrides(golden: TorchGolden) -> list[str]:
     """Bindings that give the full-size file the widths and the samplers of a golden."""
     meta, arrays = golden.meta, golden.arrays
     stem = _shape(golden, r"backbone\.(body\.|(bottom_up\.)?stem\.)conv1\.weight")[0]

@@ -6,20 +6,9 @@ import numpy as np
 
 from tools.golden import noise as floors
 from tools.golden.torch_folder import TorchGolden
-from tools.golden.torch_training import Step
+from tools.golden.torch_training import LOSS_NAMES, RETINA_LOSS_NAMES, Step
 from tools.golden.verdict import MapError, missing, relative_error
 
-LOSS_NAMES = {
-    "loss_rpn_cls": "rpn_cls", "loss_rpn_loc": "rpn_box", "loss_cls": "bbox_cls", "loss_box_reg": "bbox_reg",
-    "loss_objectness": "rpn_cls", "loss_rpn_box_reg": "rpn_box", "loss_classifier": "bbox_cls",
-    "loss_cls_stage0": "bbox_cls_1st", "loss_box_reg_stage0": "bbox_reg_1st",
-    "loss_cls_stage1": "bbox_cls_2nd", "loss_box_reg_stage1": "bbox_reg_2nd",
-    "loss_cls_stage2": "bbox_cls_3rd", "loss_box_reg_stage2": "bbox_reg_3rd",
-    "loss_mask": "mask", "classification": "cls", "bbox_regression": "box",
-}  # fmt: skip
-"""The programs' names of losses, and ours."""
-
-_RETINA = {"loss_cls": "cls", "loss_box_reg": "box"}
 _KINDS = ("loss", "gradnorm", "grad", "gradsample", "nograd")
 
 
@@ -71,7 +60,7 @@ def _wanted(golden: TorchGolden, step: Step) -> set[str]:
 
 
 def _names(golden: TorchGolden) -> dict[str, str]:
-    return LOSS_NAMES | (_RETINA if golden.family.startswith("retinanet") else {})
+    return LOSS_NAMES | (RETINA_LOSS_NAMES if golden.family.startswith("retinanet") else {})
 
 
 def _loss(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> list[MapError]:

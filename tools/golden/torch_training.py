@@ -16,6 +16,17 @@ from tools.golden import torch_folder
 from tools.golden.bitmap_targets import bitmap_targets
 from tools.golden.torch_folder import TorchGolden, image_batch
 
+LOSS_NAMES = {
+    "loss_rpn_cls": "rpn_cls", "loss_rpn_loc": "rpn_box", "loss_cls": "bbox_cls", "loss_box_reg": "bbox_reg",
+    "loss_objectness": "rpn_cls", "loss_rpn_box_reg": "rpn_box", "loss_classifier": "bbox_cls",
+    "loss_cls_stage0": "bbox_cls_1st", "loss_box_reg_stage0": "bbox_reg_1st",
+    "loss_cls_stage1": "bbox_cls_2nd", "loss_box_reg_stage1": "bbox_reg_2nd",
+    "loss_cls_stage2": "bbox_cls_3rd", "loss_box_reg_stage2": "bbox_reg_3rd",
+    "loss_mask": "mask", "classification": "cls", "bbox_regression": "box",
+}  # fmt: skip
+"""The programs' names of losses, and ours."""
+
+RETINA_LOSS_NAMES = {"loss_cls": "cls", "loss_box_reg": "box"}
 _FROZEN_NORM = ("gamma", "beta")
 """Ends of the paths of what the programs do not count among parameters: their normalisation is made of constants."""
 
@@ -55,18 +66,18 @@ def losses_and_gradients(detector: Detector, golden: TorchGolden, frozen: Sequen
         total = tf.add_n(list(losses.values()))
     gradients = tape.gradient(total, values, unconnected_gradients="zero")
     by_name = {
-        name: _in_file_layout(gradient.numpy(), step, golden.arrays[name].shape)
+        name: in_file_layout(gradient.numpy(), step, golden.arrays[name].shape)
         for (name, (_, step)), gradient in zip(wanted.items(), gradients, strict=True)
     }
     return Step({name: float(value) for name, value in losses.items()}, by_name, still)
 
 
-def _in_file_layout(gradient: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarray:
-    """A gradient of our variable in the layout of the file's tensor of `shape`, whatever the layout step is."""
+def in_file_layout(values: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarray:
+    """Values or a gradient of our variable, in the layout of the file's tensor of `shape`, whatever the step is."""
     count = int(np.prod(shape))
     origin = step(np.arange(1, count + 1, dtype=np.float64).reshape(shape)).astype(np.int64).reshape(-1)
     flat = np.zeros(count + 1, np.float32)
-    flat[origin] = gradient.reshape(-1)  # number 0 is what the step adds of its own
+    flat[origin] = values.reshape(-1)  # number 0 is what the step adds of its own
     return flat[1:].reshape(shape)
 
 
@@ -89,3 +100,9 @@ def training_batch(golden: TorchGolden) -> Batch:
         edges=tf.constant(np.stack(edges, axis=1).reshape(1, -1, 4), tf.float32),
         edge_owners=tf.constant([[[number, 0] for number in range(len(boxes)) for _ in edges]], tf.int32),
     )
+
+
+def our_loss(golden: TorchGolden, name: str) -> str:
+    """Our name of a loss of the program's."""
+    own = RETINA_LOSS_NAMES.get(name) if golden.family.startswith("retinanet") else None
+    return own or LOSS_NAMES[name]
