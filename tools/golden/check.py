@@ -150,11 +150,22 @@ def _check_torch(folder: Path, console) -> bool:
         for row in _worth_showing(verdict.training):
             table.add_row(row.name, _mark(row), "" if row.noise is None else f"{row.noise:.1e}", f"{row.limit:.1e}")
         console.print(table)
+    verdict = _with_photographs(folder, verdict)
     _print_findings(verdict.findings, console)
     compared = f"{len(verdict.maps)} maps and {len(verdict.training)} losses, norms and gradients compared"
     console.print(f"{compared}; {_without(verdict)}", markup=False)
     console.print(f"{name} {'agrees' if verdict.passed else 'DIFFERS'}")
     return verdict.passed
+
+
+def _with_photographs(folder: Path, verdict):
+    """Names the arrays of whole photographs, which `tools.golden.photos` compares; they come with their weights."""
+    files = {name: next(folder.glob(name), None) for name in ("jpeg_e2e.npz", "jpeg_e2e.json", "jpeg_e2e_weights.*")}
+    gone = [f"{name}: is missing, of a folder with whole photographs" for name, path in files.items() if path is None]
+    if len(gone) == len(files):
+        return verdict
+    named = {"jpeg_e2e.npz": "whole photographs, which python -m tools.golden.photos compares"}
+    return verdict._replace(findings=verdict.findings + gone, not_compared=verdict.not_compared | named)
 
 
 def _print_findings(findings: list[str], console) -> None:
