@@ -296,5 +296,7 @@ class _Machine:
             self.counted(target)
         elif isinstance(target, Global):
             raise refused(self.path, target.name)
-        elif not isinstance(target, (dict, Uncalled)):  # attributes of a table, such as torch's _metadata, are not needed
+        elif not isinstance(
+            target, (dict, Uncalled)
+        ):  # attributes of a table, such as torch's _metadata, are not needed
             raise ValueError(f"state for a {type(target).__name__}")

@@ -11,6 +11,7 @@ import numpy as np
 from tfdet.errors import UserError
 from tfdet.files import check_no_pattern
 from tfdet.weights.formats.file_bytes import broken, check_count
+from tfdet.weights.formats.tf_index import check_index
 
 _KIND = "TensorFlow checkpoint"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -46,6 +47,7 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: no TensorFlow checkpoint (no file {path}.index)")
     check_no_pattern(prefix)
     stored = sum(p.stat().st_size for p in prefix.parent.glob(f"{prefix.name}.data-*"))
+    check_index(prefix)
     arrays = {}
     try:
         reader = tf.train.load_checkpoint(str(prefix))

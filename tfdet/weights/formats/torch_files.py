@@ -57,7 +57,11 @@ def _persistent(reference: Any) -> _Storage:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    if not isinstance(storage, _Storage) or not isinstance(shape, (tuple, list)) or not isinstance(strides, (tuple, list)):
+    if (
+        not isinstance(storage, _Storage)
+        or not isinstance(shape, (tuple, list))
+        or not isinstance(strides, (tuple, list))
+    ):
         raise ValueError("the parts of a tensor")
     if len(shape) != len(strides) or len(shape) > 32:
         raise ValueError("the parts of a tensor")

@@ -1,4 +1,4 @@
-"""Zip archives of weights: entries are counted before they are listed, and unpacked bit by bit into what they declare."""
+"""Zip archives of weights: entries are counted before they are listed, and unpacked into what they declare, no more."""
 
 from __future__ import annotations
 
