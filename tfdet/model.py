@@ -252,6 +252,7 @@ class Model(DetectingModel):
         box_tolerance: float | None = None,
         score_tolerance: float | None = None,
         native_ops: bool = False,
+        max_pixels: int | None = None,
     ) -> Export:
         """Writes the model as a SavedModel that needs TensorFlow alone; docs/serving.md shows its use.
 
@@ -264,6 +265,7 @@ class Model(DetectingModel):
             box_tolerance: largest difference of a box, in pixels of the image; None: 0.05.
             score_tolerance: largest difference of a score; None: 0.001.
             native_ops: trace tfdet's custom ops; the model then loads only where their library was loaded first.
+            max_pixels: most pixels of an image that it takes encoded, height times width; None: 89,478,485.
 
         Returns:
             What was written, and how it differs.
@@ -288,6 +290,7 @@ class Model(DetectingModel):
         check_target(arguments.path("folder", folder))
         for name, value in (("box_tolerance", box_tolerance), ("score_tolerance", score_tolerance)):
             arguments.number(name, 0 if value is None else value)
+        limit = arguments.max_pixels(max_pixels)
         compared = None
         if verify:
             data_dir = evaluation_folder(self.configured(None, {"EvalInput.data_dir": eval_data}))
@@ -296,7 +299,7 @@ class Model(DetectingModel):
         resize = evaluation_resize(self.configuration)
         labels = Labels(self.classes, self.category_ids, self.detector.mask_paste)
         with in_float32():
-            return export_and_compare(self.detector, labels, resize, folder, compared, native_ops)
+            return export_and_compare(self.detector, labels, resize, folder, compared, native_ops, limit)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the weights to a file, which `load` takes with the row, and `Trainer.init_weights` too.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+from tfdet.commands import flags
+
 DESCRIPTION = "Convert COCO or Pascal VOC annotations to sharded TFRecords with a manifest."
 EXAMPLES = """examples:
   # COCO 2017
@@ -53,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 and write nothing when anything is wrong with the data"
     )
+    parser.add_argument(
+        "--allow_outside", action="store_true",
+        help="take image files outside of the image folder, which annotations name by an absolute path, .. or a link",
+    )  # fmt: skip
+    flags.add_max_pixels(parser, "larger ones are left out")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that is already there")
 
 
@@ -94,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _convert(args, report, console):
     from tfdet.data.coco import read_categories, read_coco
+    from tfdet.data.outside import leave_out_outside
     from tfdet.data.voc import read_voc
     from tfdet.errors import UserError
 
@@ -117,12 +125,15 @@ def _convert(args, report, console):
         pairs = list(zip(args.voc, splits, strict=True))
         source = "Pascal VOC: " + ", ".join(f"{pathlib.Path(folder).name} {split or 'all'}" for folder, split in pairs)
         annotations = read_voc(pairs, report, categories, args.difficult)
+    if not args.allow_outside:
+        folders = [images for _, images in args.coco] if args.coco else args.voc
+        annotations = leave_out_outside(annotations, folders, report)
 
     from tfdet.data.convert import convert
 
     return convert(
         annotations, args.output, name, source, report, args.num_shards, args.num_workers, args.strict, args.overwrite,
-        console,
+        console, args.max_pixels,
     )  # fmt: skip
 
 

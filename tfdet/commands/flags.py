@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tfdet import config, model
+from tfdet.arguments import MAX_PIXELS, max_pixels
 from tfdet.config.files import RUN_FILE
 from tfdet.errors import UserError
 
@@ -47,6 +48,17 @@ def add_model_dir(parser: argparse.ArgumentParser, required: bool = True) -> Non
         required=required,
         metavar="FOLDER",
         help="folder of the run: checkpoints, configuration, event files for TensorBoard",
+    )
+
+
+def add_max_pixels(parser: argparse.ArgumentParser, beyond: str) -> None:
+    """Adds `--max_pixels` (`args.max_pixels`, int); `beyond` says what becomes of larger images."""
+    parser.add_argument(
+        "--max_pixels",
+        type=lambda text: max_pixels(int(text)),
+        default=MAX_PIXELS,
+        metavar="N",
+        help=f"most pixels of an image, height times width; {beyond} (default {MAX_PIXELS})",
     )
 
 
