@@ -112,5 +112,5 @@ def _first_frame(encoded: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.T
     check = tf.debugging.Assert((state == _DONE) | (place >= length), ["a GIF of more blocks than are looked through"])
     with tf.control_dependencies([check] if check is not None else []):
         frame = tf.identity(frame)
-    whole = tf.strings.join([tf.strings.substr(encoded, 0, place), tf.constant(b"\x3b")])
+    whole = tf.strings.join([tf.strings.substr(encoded, tf.constant(0, tf.int64), place), tf.constant(b"\x3b")])
     return tf.where(place < length, whole, encoded), frame
