@@ -111,8 +111,9 @@ def _convert(args, report, console):
         from tfdet.data.scan import manifest_from_records
 
         return manifest_from_records(
-            args.from_records, args.output, name, report, categories, args.strict, args.overwrite, console
-        )
+            args.from_records, args.output, name, report, categories, args.strict, args.overwrite, console,
+            args.max_pixels,
+        )  # fmt: skip
     if args.coco:
         if categories:
             raise UserError("--categories is for --voc and --from_records; COCO files bring their own")
