@@ -24,7 +24,7 @@ NO_DEFAULT = inspect.Parameter.empty
 
 _OWN: set[int] = set()  # identities of what `configurable` registered
 _CODE_SCOPES: set[str] = set()  # scopes that code opens itself, with gin.config_scope
-_NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, and some are scripts
+NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, and some are scripts
 
 
 def configurable(name_or_target: str | Callable | None = None, **options: Any) -> Callable:
@@ -252,7 +252,7 @@ def configurable_modules() -> list[str]:
     root = Path(__file__).parents[1]  # by its folder: the root package imports this one
     found = []
     for module in pkgutil.walk_packages([str(root)], "tfdet."):
-        if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
+        if module.name.startswith(NOT_CONFIGURABLE) or module.name in sys.modules:
             continue
         spec = importlib.util.find_spec(module.name)
         source = getattr(spec and spec.loader, "get_source", lambda name: None)(module.name)

@@ -93,7 +93,7 @@ class Source(NamedTuple):
 def _is_own_module(module: str) -> bool:
     """Whether importing it does nothing that `register_all` would not."""
     if module in sys.modules and (module == "tfdet" or module.startswith("tfdet.")):
-        return True
+        return not module.startswith(registration.NOT_CONFIGURABLE)
     return module in registration.configurable_modules()
 
 
