@@ -65,10 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
-    from rich.console import Console
-
     from tfdet.data.problems import ProblemReport
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
+    from tfdet.terminal import Console
 
     console = Console()
     given = [flag for flag in ("coco", "voc", "from_records", "check") if getattr(args, flag)]
@@ -88,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         manifest = _convert(args, report, console)
     except StrictError:
         report.print_summary(console, shown_per_kind=1000)
-        console.print("[bold red]--strict: nothing was written.[/] Put the findings right or convert without --strict.")
+        console.print("--strict: nothing was written. Put the findings right or convert without --strict.", style="red")
         return EXIT_CHECK_FAILED
     except UserError:
         if report.problems:
@@ -101,9 +100,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _convert(args, report, console):
     from tfdet.data.coco import read_categories, read_coco
+    from tfdet.data.listing import note_unlisted
     from tfdet.data.outside import leave_out_outside
     from tfdet.data.voc import read_voc
     from tfdet.errors import UserError
+
+    def inside(annotations, folders):
+        return annotations if args.allow_outside else leave_out_outside(annotations, folders, report)
 
     name = args.name or pathlib.Path(args.output).absolute().name
     categories = read_categories(args.categories) if args.categories else None
@@ -118,17 +121,15 @@ def _convert(args, report, console):
         if categories:
             raise UserError("--categories is for --voc and --from_records; COCO files bring their own")
         source = "COCO: " + ", ".join(pathlib.Path(file).name for file, _ in args.coco)
-        annotations = read_coco(args.coco, report)
+        annotations = inside(read_coco(args.coco, report), [images for _, images in args.coco])
+        note_unlisted(annotations.images, report, [file for file, _ in args.coco])
     else:
         splits = args.split or [None] * len(args.voc)
         if len(splits) != len(args.voc):
             raise UserError(f"give one --split for each --voc: there are {len(args.voc)} --voc, {len(splits)} --split")
         pairs = list(zip(args.voc, splits, strict=True))
         source = "Pascal VOC: " + ", ".join(f"{pathlib.Path(folder).name} {split or 'all'}" for folder, split in pairs)
-        annotations = read_voc(pairs, report, categories, args.difficult)
-    if not args.allow_outside:
-        folders = [images for _, images in args.coco] if args.coco else args.voc
-        annotations = leave_out_outside(annotations, folders, report)
+        annotations = inside(read_voc(pairs, report, categories, args.difficult), args.voc)
 
     from tfdet.data.convert import convert
 
@@ -140,10 +141,9 @@ def _convert(args, report, console):
 
 def print_manifest(manifest, console) -> None:
     """Prints what a data set holds, and its boxes by class."""
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Data set {escape(str(manifest.folder))}", show_header=False)
+    table = Table(title=f"Data set {manifest.folder}", show_header=False)
     landscape, portrait = manifest.num_trainable_landscape, manifest.num_trainable_portrait
     size = sum(shard.bytes for shard in manifest.shards)
     for row in (
@@ -160,21 +160,22 @@ def print_manifest(manifest, console) -> None:
     counts = sorted(zip(manifest.boxes_per_class, manifest.classes, strict=True), reverse=True)
     shown = ", ".join(f"{name} {count}" for count, name in counts[:20])
     more = f", and {len(counts) - 20} more" if len(counts) > 20 else ""
-    console.print(f"boxes by class: {escape(shown)}{more}", highlight=False)
+    console.print(f"boxes by class: {shown}{more}", highlight=False)
 
 
 def _check(folder: str, console) -> int:
     from tfdet.data.doctor import diagnose
     from tfdet.data.manifest import Manifest
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
+    from tfdet.text import one_line
 
     problems = diagnose(folder, checksums=True, console=console)
     for problem in problems:
-        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(str(problem)), highlight=False, soft_wrap=True)
     if problems:
-        console.print(f"[bold red]{len(problems)} problem(s)[/] in {folder}")
+        console.print(f"{len(problems)} problem(s) in {folder}", style="red")
         return EXIT_CHECK_FAILED
     manifest = Manifest.load(folder)
     masks = f"{manifest.num_masks} of {manifest.num_boxes} objects have a mask"
-    console.print(f"[green]{folder} is whole:[/] every shard, record and image was read; {masks}.")
+    console.print(f"{folder} is whole: every shard, record and image was read; {masks}.", style="green")
     return EXIT_OK

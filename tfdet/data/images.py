@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,11 +15,18 @@ from PIL import Image, ImageOps
 from tfdet.arguments import MAX_PIXELS
 from tfdet.errors import UserError
 
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jpe", ".jfif",
+    ".jif", ".mpo", ".apng", ".dib", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".tga", ".pcx",
+)  # fmt: skip
+"""How the names of image files end, in lower case: what is taken from a folder."""
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
 # What readers of the records decode to the pixels of `decode_image`: they repeat grey and look palettes up.
 _KEPT_MODES = {**dict.fromkeys(_JPEG_FORMATS, ("RGB", "L")), "PNG": ("RGB", "L", "P", "1")}
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+_RECORD_FORMATS = (*_JPEG_FORMATS, "PNG", "GIF")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -167,6 +175,8 @@ def prepare_image(
         changes.append(f"converted from {image.format}")
     elif image.format == "PNG" and (_png_bit_depth(encoded) > 8 or "transparency" in image.info):
         changes.append(f"converted from 16-bit or transparent {_describe_mode(chosen)} to 8-bit RGB")
+    elif image.format == "PNG" and not _png_is_whole(encoded):
+        changes.append("written anew: PIL reads all its pixels, but a checksum or the end of the file is damaged")
     if not changes:
         return PreparedImage(encoded, "png" if image.format == "PNG" else "jpeg", image.height, image.width)
     stored, buffer = _to_rgb(chosen), io.BytesIO()
@@ -183,9 +193,16 @@ def image_size(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Height and width from the header alone, not rotated (as TensorFlow decodes it).
 
     Raises:
-        ImageError: the header is not that of an image, or of one that is too large.
+        ImageError: the header is that of no image, of one that is too large, or of one that records cannot hold:
+            their decoder (`schema.decode_rgb`) takes JPEG of every mode, PNG of every depth and GIF of one frame; of
+            WebP it makes pixels of another shape, and others it refuses.
     """
-    return _header(encoded, max_pixels).size[::-1]
+    image = _header(encoded, max_pixels)
+    frames = _guarded(lambda: getattr(image, "n_frames", 1)) if image.format == "GIF" else 1
+    if image.format not in _RECORD_FORMATS or frames > 1:
+        what = f"a GIF of {frames} frames" if frames > 1 else image.format
+        raise ImageError(f"is {what}, which training cannot decode: convert the images and their annotations anew")
+    return image.size[::-1]
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -255,6 +272,20 @@ def _describe_mode(image: Image.Image) -> str:
 
 def _png_bit_depth(encoded: bytes) -> int:
     return encoded[24] if len(encoded) > 24 else 0  # IHDR: signature 8, length 4, type 4, width 4, height 4, depth
+
+
+def _png_is_whole(encoded: bytes) -> bool:
+    """Whether every chunk has its checksum, and there is a last one: libpng, which reads the records, asks for that."""
+    at, view = len(_PNG_SIGNATURE), memoryview(encoded)
+    while at + 12 <= len(encoded):
+        length = int.from_bytes(view[at : at + 4], "big")
+        kind, end = encoded[at + 4 : at + 8], at + 8 + length
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -67,7 +67,9 @@ class ProblemReport:
             "findings": [dataclasses.asdict(problem) for problem in self.problems],
         }
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        # Bytes of a name that are no UTF-8 become json's own escapes: `\\udce9` is read back as `os.fsdecode` had it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
 
     def print_summary(self, console, shown_per_kind: int = 5) -> None:
@@ -77,8 +79,10 @@ class ProblemReport:
             console: a `rich.console.Console`.
             shown_per_kind: how many findings of a kind are named; report.json names all.
         """
-        from rich.markup import escape
         from rich.table import Table
+
+        from tfdet.terminal import shown
+        from tfdet.text import one_line
 
         if not self.problems:
             console.print("Nothing to report: every image and every box was used.")
@@ -89,9 +93,9 @@ class ProblemReport:
         for notes in (False, True):
             for kind, count in self.counts(notes).items():
                 found = [p for p in self.problems if p.kind == kind and p.is_note == notes][:shown_per_kind]
-                lines = [f"{p.file}: {p.reason} -> {p.action}" for p in found]
+                lines = [one_line(f"{p.file}: {p.reason} -> {p.action}") for p in found]
                 if count > len(found):
                     lines.append(f"... and {count - len(found)} more")
                 label = f"{kind} (note)" if notes else kind
-                table.add_row(escape(label), str(count), escape("\n".join(lines)))
+                table.add_row(shown(label), str(count), shown("\n".join(lines)))
         console.print(table)

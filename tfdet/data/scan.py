@@ -14,13 +14,14 @@ from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import Category, ObjectAnnotation, judge_box
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
-from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest
+from tfdet.data.index import FRAME_BYTES, INDEX_FILE
+from tfdet.data.manifest import FROM_RECORDS, MANIFEST_FILE, REPORT_FILE, Manifest
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import ProblemReport
-from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import parse_record
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
+from tfdet.text import name_of
 
 _PNG_MASKS = "image/object/mask"  # TF Model Garden's: one PNG of the size of the image for every object
 
@@ -93,7 +94,7 @@ def manifest_from_records(
     categories = categories or [Category(number, found[number]) for number in sorted(found)]
     if not categories:
         raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
-    builder = ManifestBuilder(name, categories, f"records: {pattern}")
+    builder = ManifestBuilder(name, categories, FROM_RECORDS + pattern)
     for row in rows:
         builder.add(*row)
     try:
@@ -125,7 +126,7 @@ def _parse(serialized):
 def _read_file(path: str, report: ProblemReport):
     """Yields (offset, length, record, masks), the last two as numpy, of every readable record of a file."""
     offset = 0
-    iterator = iter(tf.data.TFRecordDataset(path))
+    iterator = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     while True:
         try:
             serialized = next(iterator)
@@ -151,7 +152,7 @@ def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemRep
     count = len(record.labels)
     if damage := mask_damage(masks.segmentations, masks.rings, count):
         # Reading would fail on such a record as soon as training asks for masks.
-        file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
+        file = f"{name_of(record.filename) or 'record'} ({place})"
         report.add("damaged masks", file, image_id, damage, "boxes alone can be read: keep TrainInput.masks False")
         return np.zeros(count, bool)
     return np.array([bool(text) for text in masks.segmentations] or [False] * count, bool)
@@ -160,7 +161,7 @@ def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemRep
 def _check_record(record, place, ordinal, seen, known, found, report: ProblemReport, max_pixels: int):
     """What the index needs of a record (the arguments of `ManifestBuilder.add` from image_id to area), or None: left
     out."""
-    file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
+    file = f"{name_of(record.filename) or 'record'} ({place})"
     try:
         image_id = int(record.source_id)
     except ValueError:
@@ -192,7 +193,7 @@ def _check_record(record, place, ordinal, seen, known, found, report: ProblemRep
     area = record.area if len(record.area) == count else np.maximum(extent[0] * extent[1], 1.0).astype(np.float32)
     for number in range(count):
         label = int(record.labels[number])
-        text = names[number].decode(errors="replace") or f"class {label}"
+        text = name_of(names[number]) or f"class {label}"
         if found.setdefault(label, text) != text:
             reason = f"category id {label} is '{text}' here but '{found[label]}' before"
             report.add("category name differs", file, image_id, reason, f"named '{found[label]}'")
