@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import ImageAnnotation, ObjectAnnotation, judge_box
-from tfdet.data.images import ImageError, PreparedImage, prepare_image
+from tfdet.data.images import ImageError, PreparedImage, prepare_image, read_file
 from tfdet.data.masks import MaskError, ObjectMask, read_mask
 from tfdet.data.problems import Problem
 
@@ -28,16 +29,17 @@ class PreparedRecord:
     problems: tuple[Problem, ...]
 
 
-def prepare_records(images: list[ImageAnnotation]) -> list[PreparedRecord]:
+def prepare_records(images: list[ImageAnnotation], max_pixels: int = MAX_PIXELS) -> list[PreparedRecord]:
     """Prepares some images of an annotation set; see `prepare_record`."""
-    return [prepare_record(image) for image in images]
+    return [prepare_record(image, max_pixels) for image in images]
 
 
-def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
+def prepare_record(annotation: ImageAnnotation, max_pixels: int = MAX_PIXELS) -> PreparedRecord:
     """Reads and checks one image, converts it if need be, sorts out its boxes and masks. Never raises for bad data.
 
     Args:
         annotation: the image and its objects.
+        max_pixels: most pixels of the image, height times width.
 
     Returns:
         The record to write, or what is wrong.
@@ -55,13 +57,13 @@ def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
     encoded = annotation.encoded
     if encoded is None:
         try:
-            encoded = annotation.path.read_bytes()
+            encoded = read_file(annotation.path, max_pixels)
         except FileNotFoundError:
             return left_out("missing file", "does not exist")
-        except OSError as error:
-            return left_out("unreadable file", error.strerror or str(error))
+        except (OSError, ImageError) as error:
+            return left_out("unreadable file", getattr(error, "strerror", None) or str(error))
     try:
-        image = prepare_image(encoded, annotation.height, annotation.width)
+        image = prepare_image(encoded, annotation.height, annotation.width, max_pixels)
     except ImageError as error:
         kind = "image size differs" if "but the annotation says" in str(error) else "undecodable image"
         return left_out(kind, str(error))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import Category, ObjectAnnotation, judge_box
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
@@ -34,6 +35,7 @@ def manifest_from_records(
     strict: bool = False,
     overwrite: bool = False,
     console=None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Manifest:
     """Scans TFRecord files and writes manifest and index for them; the records stay where they are.
 
@@ -49,6 +51,7 @@ def manifest_from_records(
         strict: write nothing when anything but notes was found.
         overwrite: replace a manifest that is there.
         console: for the progress bar, or None.
+        max_pixels: most pixels of an image, height times width; larger ones are left out.
 
     Returns:
         The manifest.
@@ -74,7 +77,7 @@ def manifest_from_records(
             has_png_masks = False
             for offset, length, record, masks in _read_file(path, report):
                 place = f"{path} at byte {offset}"
-                row = _check_record(record, place, len(rows) + 1, seen, known, found, report)
+                row = _check_record(record, place, len(rows) + 1, seen, known, found, report, max_pixels)
                 if row is not None:
                     rows.append((shard, offset, length, *row, _check_masks(masks, record, place, row[0], report)))
                 has_png_masks |= masks.num_png > 0
@@ -155,7 +158,7 @@ def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemRep
     return np.array([bool(text) for text in masks.segmentations] or [False] * count, bool)
 
 
-def _check_record(record, place, ordinal, seen, known, found, report: ProblemReport):
+def _check_record(record, place, ordinal, seen, known, found, report: ProblemReport, max_pixels: int):
     """What the index needs of a record (the arguments of `ManifestBuilder.add` from image_id to area), or None: left
     out."""
     file = f"{name_of(record.filename) or 'record'} ({place})"
@@ -172,7 +175,7 @@ def _check_record(record, place, ordinal, seen, known, found, report: ProblemRep
     if image_id in seen:
         return left_out("duplicate image id", f"already used by {seen[image_id]}")
     try:
-        height, width = image_size(record.encoded)
+        height, width = image_size(record.encoded, max_pixels)
     except ImageError as error:
         return left_out("undecodable image", str(error))
     if record.height > 0 and record.width > 0 and (record.height, record.width) != (height, width):
