@@ -26,14 +26,34 @@ def test_several_files_make_one_set(make_coco):
     """train2014 with its folder and valminusminival2014, whose images lie in val2014."""
     train, val = make_coco("train2014"), make_coco("val2014")
     train.image(1).box(1, (1, 1, 5, 5))
-    val.image(2).box(2, (2, 2, 5, 5)).image(1).box(1, (9, 9, 5, 5))
-    report = ProblemReport()
-    annotations = read_coco([train.write(), val.write()], report)
+    val.image(2).box(2, (2, 2, 5, 5))
+    annotations = read_coco([train.write(), val.write()], ProblemReport())
     assert [image.image_id for image in annotations.images] == [1, 2]
     assert annotations.images[1].path.parent == val.images_dir
-    # the second image of id 1 and its annotation are named, and do not leak into the first
-    assert [item.x for item in annotations.images[0].objects] == [1]
-    assert report.counts() == {"duplicate image id": 1, "annotation without image": 1}
+    assert [[item.x for item in image.objects] for image in annotations.images] == [[1], [2]]
+
+
+def test_files_that_number_their_images_alike_are_renumbered_when_asked(make_coco):
+    sources = [make_coco(name).image(1).image(2).box(2, (n, 1, 5, 5)).write() for n, name in ((1, "a"), (2, "b"))]
+    with pytest.raises(UserError, match="2 ids to different images .*--renumber"):
+        read_coco(sources, ProblemReport())
+    report = ProblemReport()
+    images = read_coco(sources, report, renumber=True).images
+    assert [(image.image_id, [item.x for item in image.objects]) for image in images] == [
+        (1, []), (2, [1]), (3, []), (4, [2]),
+    ]  # fmt: skip
+    assert report.counts() == {} and report.counts(notes=True) == {"image ids renumbered": 1}
+
+
+def test_two_files_about_the_same_images_are_put_together(coco, tmp_path):
+    """Such as one file a class."""
+    first = coco.image(1).box(1, (1, 1, 5, 5)).write()
+    coco.content["annotations"][0] |= {"bbox": [2, 2, 5, 5], "category_id": 7}
+    (tmp_path / "dogs.json").write_text(json.dumps(coco.content))
+    report = ProblemReport()
+    (image,) = read_coco([first, (tmp_path / "dogs.json", first[1])], report).images
+    assert [(item.x, item.category_id) for item in image.objects] == [(1, 3), (2, 7)]
+    assert report.counts() == {"image in two annotation files": 1}
 
 
 def test_findings_name_file_and_reason(coco):
@@ -71,9 +91,16 @@ def test_wrong_files_are_one_line_errors(coco, make_coco, tmp_path):
         broken.write_text(json.dumps(content))
         with pytest.raises(UserError, match="not a COCO annotation file"):
             read_coco([(broken, images)], ProblemReport())
-    for entry in ({"id": "a", "file_name": "x"}, {"file_name": "x"}, 3):
-        broken.write_text(json.dumps({"images": [entry], "categories": []}))
-        with pytest.raises(UserError, match="integer 'id'"):
+    for annotations in (None, 7, {"1": []}):
+        broken.write_text(json.dumps({"images": [], "categories": [], "annotations": annotations}))
+        with pytest.raises(UserError, match="its 'annotations' is .*must be a list"):
+            read_coco([(broken, images)], ProblemReport())
+    broken.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="nested too deeply"):
+        read_coco([(broken, images)], ProblemReport())
+    for entry in (3, {"name": "cat"}, {"id": 1.5, "name": "cat"}, {"id": True, "name": "cat"}, {"id": 1, "name": None}):
+        broken.write_text(json.dumps({"images": [], "categories": [entry]}))
+        with pytest.raises(UserError, match="category .* needs an integer 'id'"):
             read_coco([(broken, images)], ProblemReport())
     other = make_coco("other", ((3, "bird"),)).write()
     with pytest.raises(UserError, match="category id 3 is 'bird' here but 'cat' before"):

@@ -36,7 +36,7 @@ def messy(coco, make_jpeg):
     coco.image(5, encoded=make_jpeg(40, 60, mode="CMYK")).box(5, (1, 1, 5, 5)).box(5, (1, 1, 5, 5), 12)
     coco.image(6)
     coco.image(7, encoded=make_jpeg(20, 60)).box(7, (1, 1, 5, 5))
-    coco.image(2, name="again.jpg")
+    coco.image(8).box(8, (1, 1, 5, 5)).image(8, name="again.jpg")
     return coco.write()
 
 
@@ -55,7 +55,7 @@ def test_counts_and_report(messy, tmp_path, capsys):
     ]  # fmt: skip
     report = json.loads((out / "report.json").read_text())
     assert report["problems"] == {
-        "duplicate image id": 1, "unknown category": 1, "degenerate box": 1, "box outside the image": 1,
+        "duplicate image id": 2, "annotation without image": 1, "unknown category": 1, "degenerate box": 1, "box outside the image": 1,
         "box partly outside the image": 1, "missing file": 1, "undecodable image": 1, "image size differs": 1,
     }  # fmt: skip
     assert report["notes"] == {"converted image": 1, "image without annotation": 1}

@@ -46,6 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--categories", metavar="FILE",
         help="with --voc or --from_records: the classes, a COCO json or a text file with one name a line",
     )  # fmt: skip
+    parser.add_argument(
+        "--renumber", action="store_true",
+        help="with --coco: number the images 1, 2, ... in their order, for files that give one id to two images",
+    )  # fmt: skip
     parser.add_argument("--output", metavar="DATA_DIR", help="data set folder to make")
     parser.add_argument("--name", help="name of the data set (default: the name of the folder)")
     parser.add_argument("--num_shards", type=int, help="number of record files (default: one for every 512 images)")
@@ -87,9 +91,25 @@ def run(args: argparse.Namespace) -> int:
         if report.problems:
             report.print_summary(console)
         raise
-    report.print_summary(console)
+    report.print_summary(console, used=_what_was_used(manifest))
     print_manifest(manifest, console)
+    if not manifest.num_boxes:
+        console.print(
+            f"[bold red]No box to train on[/] in {manifest.num_images} images. The data set was written and can be "
+            "predicted on; nothing can be trained or measured with it. The findings say what became of the boxes."
+        )
+        return EXIT_CHECK_FAILED
     return EXIT_OK
+
+
+def _what_was_used(manifest) -> str:
+    """What became of images and boxes, where there is no finding."""
+    if not manifest.num_crowd and not manifest.num_images_without_boxes:
+        return "every image and every box was used"
+    return (
+        f"of {manifest.num_images} images, {manifest.num_images_without_boxes} have no box to train on; "
+        f"{manifest.num_crowd} crowd regions are not trained on"
+    )
 
 
 def _convert(args, report, console):
@@ -97,6 +117,8 @@ def _convert(args, report, console):
     from tfdet.data.voc import read_voc
     from tfdet.errors import UserError
 
+    if args.renumber and not args.coco:
+        raise UserError("--renumber is for --coco")
     name = args.name or pathlib.Path(args.output).absolute().name
     categories = read_categories(args.categories) if args.categories else None
     if args.from_records:
@@ -109,7 +131,7 @@ def _convert(args, report, console):
         if categories:
             raise UserError("--categories is for --voc and --from_records; COCO files bring their own")
         source = "COCO: " + ", ".join(pathlib.Path(file).name for file, _ in args.coco)
-        annotations = read_coco(args.coco, report)
+        annotations = read_coco(args.coco, report, args.renumber)
     else:
         splits = args.split or [None] * len(args.voc)
         if len(splits) != len(args.voc):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 
+import numpy as np
 import tensorflow as tf
 
 from tfdet.data.convert import progress_bar
@@ -138,6 +139,9 @@ class _RecordCheck:
         unknown = sorted(set(record.labels.numpy().tolist()) - self._known)
         if unknown:
             return problem("unknown category", f"{name} has category id {unknown[0]}, not in the manifest")
+        numbers = np.concatenate([record.xmin, record.ymin, record.xmax, record.ymax, record.area])
+        if not np.isfinite(numbers).all():
+            return problem("box not finite", f"{name} has a box or an area that is not a finite number")
         rings = Rings(*(field.numpy() for field in rings))
         if damage := mask_damage(segmentations.numpy(), rings, len(record.labels)):
             return problem("damaged masks", f"{name}: {damage}")

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, ObjectAnnotation
 from tfdet.data.problems import ProblemReport
+from tfdet.data.values import flag
 from tfdet.errors import UserError
 
 
@@ -133,7 +134,12 @@ def _read_image(path, folder, stem, image_id, ids, difficult, report) -> ImageAn
             report.add("degenerate box", path, image_id, shown, "left out")
             continue
         width, height = xmax - xmin + 1, ymax - ymin + 1
-        crowd = difficult == "ignore" and (item.findtext("difficult") or "0").strip() == "1"
+        try:
+            is_difficult = flag(item.findtext("difficult"))
+        except ValueError as error:
+            is_difficult = False
+            report.add("unknown flag", path, image_id, f"{name} has difficult {error}", "read as 0")
+        crowd = difficult == "ignore" and is_difficult
         annotation = ObjectAnnotation(xmin - 1, ymin - 1, width, height, ids[name], width * height, crowd)
         image.objects.append(annotation)
     return image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.arguments import whole_number
+from tfdet.data.problems import ProblemReport
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
@@ -168,6 +170,7 @@ def measure(
         max_images = whole_number("max_images", max_images, 1)
     num_samples = whole_number("num_samples", num_samples, 0)
     evaluator = CocoEvaluator(ground_truth, manifest, mask_paste)
+    told = _tell(evaluator.report, console)
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()
     samples: list[Sample] = []
@@ -186,6 +189,7 @@ def measure(
     seconds = time.perf_counter() - start
     timed = evaluator.num_images - warm_images
     result = evaluator.result()
+    _tell(evaluator.report, console, told)
     return EvalResult(
         metrics=result.metrics,
         per_class=result.per_class,
@@ -199,6 +203,16 @@ def measure(
         data=str(manifest.name),
         classes=list(manifest.classes),
     )
+
+
+def _tell(report: ProblemReport, console: Any, told: int = 0) -> int:
+    """Says what could not be measured as it was, from finding number `told` on; returns how many there are."""
+    for line in report.lines(told):
+        if console is None:
+            warnings.warn(line, stacklevel=3)
+        else:
+            console.print(f"not measured as it is: {line}", markup=False, highlight=False, soft_wrap=True)
+    return len(report.problems)
 
 
 def _batches(eval_input, resizes: list[Resize] | None) -> Iterator[tuple[Batch, list[View]]]:
