@@ -73,3 +73,12 @@ def test_wrong_paths(voc, tmp_path):
     (voc.folder / "ImageSets/Main/val.txt").write_text("a\n")
     with pytest.raises(UserError, match="no list 'train' in .*; there are: val"):
         read_voc([(voc.folder, "train")], ProblemReport())
+
+
+def test_difficult_counts_by_value(voc):
+    values = {"true": True, "1": True, "0": False, "false": False, "": False, "perhaps": False}
+    voc("a", *(("cat", value, 5 * n + 1, 1, 5 * n + 4, 9) for n, value in enumerate(values)))
+    report = ProblemReport()
+    (image,) = read_voc([(voc.folder, None)], report).images
+    assert [item.is_crowd for item in image.objects] == list(values.values())
+    assert report.counts() == {"unknown flag": 1} and "perhaps" in report.problems[0].reason

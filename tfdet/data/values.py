@@ -26,7 +26,9 @@ _SHOWN = 60  # characters of a value in a message
 
 
 def shown(value: Any) -> str:
-    """A value as a message names it: its repr, cut short, without line ends and control characters."""
+    """A value as a message names it: as json has it or its repr, cut short, without control characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an int of thousands of digits, a nest

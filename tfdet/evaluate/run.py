@@ -54,6 +54,7 @@ class EvalResult:
     mask_per_class: list[ClassResult] | None = None
     data: str = ""  # name of the data set
     classes: list[str] = dataclasses.field(default_factory=list)  # its names by class
+    findings: dict[str, int] = dataclasses.field(default_factory=dict)  # what was not measured as it is, by kind
 
     def scalars(self) -> dict[str, float]:
         """The figures that exist, as TensorBoard scalars: `AP`, ..., `per_class/AP/<name>`, `images_per_second`.
@@ -73,7 +74,9 @@ class EvalResult:
         figures = "  ".join(f"{name} {percent(self.metrics[name])}" for name in names)
         if self.mask_metrics is not None:
             figures += "  masks: " + "  ".join(f"{name} {percent(self.mask_metrics[name])}" for name in names)
-        return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s)"
+        found = ", ".join(f"{kind} {count}" for kind, count in self.findings.items())
+        found = found and f"; not measured as it is: {found}"
+        return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s{found})"
 
     def save_detections(self, path: str | os.PathLike) -> None:
         """Writes the detections in COCO's result format; UserError where that is not possible."""
@@ -202,6 +205,7 @@ def measure(
         mask_per_class=result.mask_per_class,
         data=str(manifest.name),
         classes=list(manifest.classes),
+        findings=evaluator.report.counts(),
     )
 
 
