@@ -18,6 +18,7 @@ SIZE_NOT_READ = "image size not read"
 NAME_AS_ID = "image id replaced"
 USED_TWICE = "duplicate image id"
 NO_IMAGE = "annotation without image"
+UNUSABLE_ANNOTATION = "unusable annotation entry"
 UNKNOWN_CATEGORY = "unknown category"
 UNREADABLE_BOX = "degenerate box"
 UNKNOWN_FLAG = "unknown flag"
@@ -131,7 +132,7 @@ class AnnotationReader:
         for entry in entries:
             if type(entry) is not dict:
                 reason = f"{shown(entry)} is no object with 'image_id', 'category_id' and 'bbox'"
-                self._report.add(NO_IMAGE, self._file, None, reason, "left out")
+                self._report.add(UNUSABLE_ANNOTATION, self._file, None, reason, "left out")
                 continue
             image_id, category_id = entry.get("image_id"), entry.get("category_id")
             image = images.get(image_id) if type(image_id) is int else self._image_of(image_id)
