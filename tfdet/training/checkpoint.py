@@ -25,6 +25,7 @@ from tfdet.training.step import StepState
 _logger = logging.getLogger("tfdet")
 _PREFIX = "ckpt"
 _AVERAGES = "averages"
+_MOMENTA = {"mxnet": "momenta", "torch": "momenta_torch"}  # by the rule, whose momenta mean nothing to the other
 
 
 class CheckpointStore:
@@ -71,14 +72,14 @@ class CheckpointStore:
             "loss_scale": optimizer.loss_scale.scale,
             "loss_scale_good_steps": optimizer.loss_scale.good_steps,
         }
-        self._momenta = optimizer.momenta
+        self._momenta, self._momenta_group = optimizer.momenta, _MOMENTA[optimizer.rule]
         self._average = average
         self._scale_mode = optimizer.loss_scale.mode
         checkpoint = tf.train.Checkpoint(
             detector=_variables_by_path(detector),
-            momenta=dict(self._momenta),
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
+            **{self._momenta_group: dict(self._momenta)},
             **({} if average is None else {_AVERAGES: dict(average.values)}),
         )
         self._newest = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), keep, checkpoint_name=_PREFIX)
@@ -148,20 +149,29 @@ class CheckpointStore:
                     f"this run has {self._facts[name]}"
                 )
         self._restore_average(tensors, step)
+        self._restore_momenta(tensors, step)
+        self.saved_step = step
+        return step
+
+    def _restore_momenta(self, tensors: Mapping[str, np.ndarray], step: int) -> None:
+        other, *_ = (rule for rule, group in _MOMENTA.items() if group != self._momenta_group)
         fresh = []
         for path, variable in self._momenta.items():
-            saved = tensors.get(_key("momenta", path))
+            saved = tensors.get(_key(self._momenta_group, path))
             if saved is None:
                 fresh.append(path)
             else:
                 variable.assign(saved)
-        if fresh:
+        if fresh and _key(_MOMENTA[other], fresh[0]) in tensors:
+            self._warn(
+                f"the checkpoint of step {step} was trained with Trainer.update_rule = {other!r}, whose momenta mean "
+                "nothing to this run's rule: all start at zero"
+            )
+        elif fresh:
             self._warn(
                 f"{len(fresh)} trained variable(s), first {fresh[0]}, were frozen in the checkpoint of step "
                 f"{step} and start without momentum"
             )
-        self.saved_step = step
-        return step
 
     def _restore_average(self, tensors: Mapping[str, np.ndarray], step: int) -> None:
         if self._average is None:
