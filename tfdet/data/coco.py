@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation
@@ -40,18 +42,33 @@ def read_coco(sources, report: ProblemReport, renumber: bool = False) -> Annotat
     """
     categories: dict[int, Category] = {}
     parts: list[tuple[pathlib.Path, dict[int, ImageAnnotation]]] = []
-    for annotation_file, image_dir in sources:
-        annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
-        content = load_coco(annotation_file)
-        if not image_dir.is_dir():
-            raise UserError(f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER")
-        merge_categories(categories, content["categories"], annotation_file)
-        images = read_images(content["images"], annotation_file.name, report)
-        for image in images.values():
-            image.path = _image_path(image, image_dir, report)
-        AnnotationReader(images, categories, annotation_file.name, report).read(content.get("annotations", []))
-        parts.append((annotation_file, images))
+    with _without_collector():
+        for annotation_file, image_dir in sources:
+            annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
+            content = load_coco(annotation_file)
+            if not image_dir.is_dir():
+                raise UserError(
+                    f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER"
+                )
+            merge_categories(categories, content["categories"], annotation_file)
+            images = read_images(content["images"], annotation_file.name, report)
+            for image in images.values():
+                image.path = _image_path(image, image_dir, report)
+            AnnotationReader(images, categories, annotation_file.name, report).read(content.get("annotations", []))
+            parts.append((annotation_file, images))
     return AnnotationSet(list(categories.values()), _one_set(parts, report, renumber))
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Millions of lists appear, none in a circle: looking through them again and again takes longer than reading."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def read_categories(path) -> list[Category]:
