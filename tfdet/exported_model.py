@@ -184,11 +184,9 @@ def introduce(what: str, manifest: Any, classes: list[str] | None, console: Cons
         if warned:
             warnings.warn(other, stacklevel=3)
         return
-    from rich.markup import escape
+    from tfdet.terminal import shown
 
-    console.print(
-        f"{escape(what)} on {escape(str(manifest.name))}: {manifest.num_images} images, {len(manifest.classes)} "
-        "classes, one device"
-    )
+    count = f"{manifest.num_images} images, {len(manifest.classes)} classes, one device"
+    console.print(shown(f"{what} on {manifest.name}: {count}"))
     if warned:
-        console.print(f"[yellow]warning: {other}")
+        console.print(shown(f"warning: {other}", "yellow"))

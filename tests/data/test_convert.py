@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_counts_and_report(messy, tmp_path, capsys):
         "box outside the image": 1,
         "box partly outside the image": 1, "missing file": 1, "undecodable image": 1, "image size differs": 1,
     }  # fmt: skip
-    assert report["notes"] == {"converted image": 1, "image without annotation": 1}
+    assert report["notes"] == {"converted image": 1, "image without annotation": 1, "files passed over": 1}
     files = {finding["kind"]: pathlib.Path(finding["file"]).name for finding in report["findings"]}
     assert files["undecodable image"] == "0004.jpg" and files["missing file"] == "0003.jpg"
     printed = capsys.readouterr().out
@@ -162,7 +163,7 @@ def test_a_failure_leaves_nothing_behind(coco, tmp_path, monkeypatch):
 
     class FullDisk:
         def __init__(self, path):
-            pathlib.Path(path).write_bytes(b"half")
+            pathlib.Path(os.fsdecode(path)).write_bytes(b"half")
 
         def write(self, record):
             raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")

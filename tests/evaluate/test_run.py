@@ -92,6 +92,17 @@ def test_samples_are_scaled_with_their_image(detector):
     np.testing.assert_allclose(sample.boxes, sample.gt_boxes, atol=1.0)
 
 
+@pytest.mark.parametrize("rule", ["detectron2", "torchvision"])
+def test_the_axes_scales_lead_back_to_the_original(detector, rule):
+    """64 x 44.8 pixels of a picture of 100 x 70, and what is drawn is 8-bit."""
+    source = PictureInput([(100, 70, {0: (10, 60, 59, 99)})], short_side=64, long_side=64, rule=rule)
+    result = evaluate(detector, source, num_samples=1)
+    (found,), (sample,) = result.detections, result.samples
+    np.testing.assert_allclose(found["bbox"], [10, 60, 50, 40], atol=2.0)
+    assert sample.image.dtype == np.uint8 and sample.image.shape == (64, {"detectron2": 45}.get(rule, 44), 3)
+    np.testing.assert_allclose(sample.boxes, sample.gt_boxes, atol=1.5)
+
+
 def test_one_trace_serves_every_size_and_follows_the_weights(detector):
     traces = []
 

@@ -17,12 +17,14 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from tfdet import __version__
 from tfdet.commands.flags import DATA_FLAGS
 from tfdet.config import explain, original_exception
 from tfdet.config.files import did_you_mean
 from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
+from tfdet.text import printable
 
 EXIT_KEYBOARD = 130  # Ctrl-C in a command that had nothing to save (128 + SIGINT, as shells have it)
 _NOT_COMMANDS = ("flags",)
@@ -79,7 +81,7 @@ def _guarded(run: Callable[[], int]) -> int:
         line = one_line(error)
         if line is None:
             raise
-        print(f"tfdet: error: {line}", file=sys.stderr)
+        print(f"tfdet: error: {printable(line)}", file=sys.stderr)
         return EXIT_DIVERGED if isinstance(error, DivergedError) else EXIT_USER_ERROR
 
 
@@ -132,7 +134,7 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     # Keras reads this once, when it is first imported; a ~/.keras/keras.json may say something else.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors of TensorFlow's C++ part
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -142,10 +144,17 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     return module.run(parser.parse_args(arguments)) or EXIT_OK
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors, which repeat what was typed, do not steer a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _top_parser(names: list[str]) -> argparse.ArgumentParser:
     width = max([len(name) for name in names], default=0)
     lines = "\n".join(f"  {name:<{width}}  {_summary(name)}" for name in names)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tfdet",
         usage="tfdet COMMAND [--help] [...]",
         description="Object detection on TensorFlow and Keras.",

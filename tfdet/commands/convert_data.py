@@ -62,10 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
-    from rich.console import Console
-
     from tfdet.data.problems import ProblemReport
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
+    from tfdet.terminal import Console
 
     console = Console()
     given = [flag for flag in ("coco", "voc", "from_records", "check") if getattr(args, flag)]
@@ -85,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         manifest = _convert(args, report, console)
     except StrictError:
         report.print_summary(console, shown_per_kind=1000)
-        console.print("[bold red]--strict: nothing was written.[/] Put the findings right or convert without --strict.")
+        console.print("--strict: nothing was written. Put the findings right or convert without --strict.", style="red")
         return EXIT_CHECK_FAILED
     except UserError:
         if report.problems:
@@ -95,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
     print_manifest(manifest, console)
     if not manifest.num_boxes:
         console.print(
-            f"[bold red]No box to train on[/] in {manifest.num_images} images. The data set was written and can be "
-            "predicted on; nothing can be trained or measured with it. The findings say what became of the boxes."
+            f"No box to train on in {manifest.num_images} images. The data set was written and can be predicted on; "
+            "nothing can be trained or measured with it. The findings say what became of the boxes.",
+            style="red",
         )
         return EXIT_CHECK_FAILED
     return EXIT_OK
@@ -114,6 +114,7 @@ def _what_was_used(manifest) -> str:
 
 def _convert(args, report, console):
     from tfdet.data.coco import read_categories, read_coco
+    from tfdet.data.listing import note_unlisted
     from tfdet.data.voc import read_voc
     from tfdet.errors import UserError
 
@@ -132,6 +133,7 @@ def _convert(args, report, console):
             raise UserError("--categories is for --voc and --from_records; COCO files bring their own")
         source = "COCO: " + ", ".join(pathlib.Path(file).name for file, _ in args.coco)
         annotations = read_coco(args.coco, report, args.renumber)
+        note_unlisted(annotations.images, report, [file for file, _ in args.coco])
     else:
         splits = args.split or [None] * len(args.voc)
         if len(splits) != len(args.voc):
@@ -150,10 +152,9 @@ def _convert(args, report, console):
 
 def print_manifest(manifest, console) -> None:
     """Prints what a data set holds, and its boxes by class."""
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Data set {escape(str(manifest.folder))}", show_header=False)
+    table = Table(title=f"Data set {manifest.folder}", show_header=False)
     landscape, portrait = manifest.num_trainable_landscape, manifest.num_trainable_portrait
     size = sum(shard.bytes for shard in manifest.shards)
     for row in (
@@ -170,21 +171,22 @@ def print_manifest(manifest, console) -> None:
     counts = sorted(zip(manifest.boxes_per_class, manifest.classes, strict=True), reverse=True)
     shown = ", ".join(f"{name} {count}" for count, name in counts[:20])
     more = f", and {len(counts) - 20} more" if len(counts) > 20 else ""
-    console.print(f"boxes by class: {escape(shown)}{more}", highlight=False)
+    console.print(f"boxes by class: {shown}{more}", highlight=False)
 
 
 def _check(folder: str, console) -> int:
     from tfdet.data.doctor import diagnose
     from tfdet.data.manifest import Manifest
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
+    from tfdet.text import one_line
 
     problems = diagnose(folder, checksums=True, console=console)
     for problem in problems:
-        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(str(problem)), highlight=False, soft_wrap=True)
     if problems:
-        console.print(f"[bold red]{len(problems)} problem(s)[/] in {folder}")
+        console.print(f"{len(problems)} problem(s) in {folder}", style="red")
         return EXIT_CHECK_FAILED
     manifest = Manifest.load(folder)
     masks = f"{manifest.num_masks} of {manifest.num_boxes} objects have a mask"
-    console.print(f"[green]{folder} is whole:[/] every shard, record and image was read; {masks}.")
+    console.print(f"{folder} is whole: every shard, record and image was read; {masks}.", style="green")
     return EXIT_OK

@@ -15,6 +15,7 @@ from tfdet.data.coco_entries import AnnotationReader, is_text, read_images
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown, whole_id
 from tfdet.errors import UserError
+from tfdet.text import read_lines
 
 BACKSLASHES = "backslashes in a file name"
 FILE_TWICE = "one file under two image ids"
@@ -74,14 +75,11 @@ def _without_collector() -> Iterator[None]:
 def read_categories(path) -> list[Category]:
     """Reads the categories of a COCO json file, or a text file with one class name a line (ids 1, 2, ...)."""
     path = pathlib.Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         categories: dict[int, Category] = {}
         merge_categories(categories, load_coco(path, needed=("categories",))["categories"], path)
         return list(categories.values())
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the class names in {path}: {error}") from None
+    names = read_lines(path, "the class names")
     if not names or len(set(names)) != len(names):
         raise UserError(f"{path} must hold one class name a line, each once; it has {len(names)} lines")
     return [Category(index + 1, name) for index, name in enumerate(names)]

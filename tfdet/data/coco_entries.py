@@ -103,9 +103,12 @@ def _read_image(entry: Any, file: str, report: ProblemReport, need_name: bool) -
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is text that can be written as UTF-8: json can hold halves of a surrogate pair."""
+    """Whether a value is text that a file can be called: json can hold halves of a surrogate pair, too.
+
+    Bytes that are no UTF-8 are text as `os.fsdecode` has them.
+    """
     try:
-        return isinstance(value, str) and value.encode() is not None
+        return isinstance(value, str) and value.encode("utf-8", "surrogateescape") is not None
     except UnicodeEncodeError:
         return False
 

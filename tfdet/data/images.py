@@ -6,16 +6,24 @@ import dataclasses
 import io
 import os
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from tfdet.errors import UserError
 
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jpe", ".jfif",
+    ".jif", ".mpo", ".apng", ".dib", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".tga", ".pcx",
+)  # fmt: skip
+"""How the names of image files end, in lower case: what is taken from a folder."""
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
 # What readers of the records decode to the pixels of `decode_image`: they repeat grey and look palettes up.
 _KEPT_MODES = {**dict.fromkeys(_JPEG_FORMATS, ("RGB", "L")), "PNG": ("RGB", "L", "P", "1")}
+_RECORD_FORMATS = (*_JPEG_FORMATS, "PNG", "GIF")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -136,6 +144,8 @@ def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: in
         changes.append(f"converted from {image.format}")
     elif image.format == "PNG" and (_png_bit_depth(encoded) > 8 or "transparency" in image.info):
         changes.append(f"converted from 16-bit or transparent {_describe_mode(chosen)} to 8-bit RGB")
+    elif image.format == "PNG" and not _png_is_whole(encoded):
+        changes.append("written anew: PIL reads all its pixels, but a checksum or the end of the file is damaged")
     if not changes:
         return PreparedImage(encoded, "png" if image.format == "PNG" else "jpeg", image.height, image.width)
     stored, buffer = _to_rgb(chosen), io.BytesIO()
@@ -152,9 +162,20 @@ def image_size(encoded: bytes) -> tuple[int, int]:
     """Height and width from the header alone, not rotated (as TensorFlow decodes it).
 
     Raises:
-        ImageError: the header is not that of an image.
+        ImageError: the header is not that of an image, or of one that records cannot hold: their decoder
+            (`schema.decode_rgb`) takes JPEG of every mode, PNG of every depth and GIF of one frame; of WebP it makes
+            pixels of another shape, and others it refuses.
     """
-    return _guarded(lambda: Image.open(io.BytesIO(encoded)).size)[::-1]
+
+    def look() -> tuple[tuple[int, int], str | None, int]:
+        image = Image.open(io.BytesIO(encoded))
+        return image.size, image.format, getattr(image, "n_frames", 1) if image.format == "GIF" else 1
+
+    size, kind, frames = _guarded(look)
+    if kind not in _RECORD_FORMATS or frames > 1:
+        what = f"a GIF of {frames} frames" if frames > 1 else kind
+        raise ImageError(f"is {what}, which training cannot decode: convert the images and their annotations anew")
+    return size[::-1]
 
 
 def _guarded(function):
@@ -202,6 +223,20 @@ def _describe_mode(image: Image.Image) -> str:
 
 def _png_bit_depth(encoded: bytes) -> int:
     return encoded[24] if len(encoded) > 24 else 0  # IHDR: signature 8, length 4, type 4, width 4, height 4, depth
+
+
+def _png_is_whole(encoded: bytes) -> bool:
+    """Whether every chunk has its checksum, and there is a last one: libpng, which reads the records, asks for that."""
+    at, view = len(_PNG_SIGNATURE), memoryview(encoded)
+    while at + 12 <= len(encoded):
+        length = int.from_bytes(view[at : at + 4], "big")
+        kind, end = encoded[at + 4 : at + 8], at + 8 + length
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

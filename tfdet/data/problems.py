@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 
+from tfdet.text import one_line
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
@@ -67,7 +69,9 @@ class ProblemReport:
             "findings": [dataclasses.asdict(problem) for problem in self.problems],
         }
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        # Bytes of a name that are no UTF-8 become json's own escapes: `\\udce9` is read back as `os.fsdecode` had it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
 
     def lines(self, first: int = 0) -> list[str]:
@@ -76,7 +80,7 @@ class ProblemReport:
         for problem in self.problems[first:]:
             kinds.setdefault(problem.kind, []).append(problem)
         return [
-            f"{kind} ({len(found)} times), such as {found[0].file}: {found[0].reason} -> {found[0].action}"
+            one_line(f"{kind} ({len(found)} times), such as {found[0].file}: {found[0].reason} -> {found[0].action}")
             for kind, found in kinds.items()
         ]
 
@@ -85,11 +89,12 @@ class ProblemReport:
 
         Args:
             console: a `rich.console.Console`.
-            used: what to say of images and boxes where nothing was found.
             shown_per_kind: how many findings of a kind are named; report.json names all.
+            used: what to say of images and boxes where nothing was found.
         """
-        from rich.markup import escape
         from rich.table import Table
+
+        from tfdet.terminal import shown
 
         if not self.problems:
             console.print(f"Nothing to report: {used}." if used else "Nothing to report.", markup=False)
@@ -100,9 +105,9 @@ class ProblemReport:
         for notes in (False, True):
             for kind, count in self.counts(notes).items():
                 found = [p for p in self.problems if p.kind == kind and p.is_note == notes][:shown_per_kind]
-                lines = [f"{p.file}: {p.reason} -> {p.action}" for p in found]
+                lines = [one_line(f"{p.file}: {p.reason} -> {p.action}") for p in found]
                 if count > len(found):
                     lines.append(f"... and {count - len(found)} more")
                 label = f"{kind} (note)" if notes else kind
-                table.add_row(escape(label), str(count), escape("\n".join(lines)))
+                table.add_row(shown(label), str(count), shown("\n".join(lines)))
         console.print(table)

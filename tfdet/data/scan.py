@@ -16,15 +16,16 @@ from tfdet.data.annotations import Category, ObjectAnnotation
 from tfdet.data.coco_entries import LEAST_SHARE, NORMALISED
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
-from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest
+from tfdet.data.index import FRAME_BYTES, INDEX_FILE
+from tfdet.data.manifest import FROM_RECORDS, MANIFEST_FILE, REPORT_FILE, Manifest
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.objects import TWICE, judge_objects
 from tfdet.data.problems import ProblemReport
-from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import parse_record
 from tfdet.data.values import image_number, number_of_name, shown
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
+from tfdet.text import name_of
 
 _AS_IT_IS = "stays in the record, read by SimpleDet's rule"
 _IN_RECORDS = {TWICE: "stays in the record: trained on twice, measured once"}
@@ -98,7 +99,7 @@ def manifest_from_records(
     categories = categories or [Category(number, found[number]) for number in sorted(found)]
     if not categories:
         raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
-    builder = ManifestBuilder(name, categories, f"records: {pattern}")
+    builder = ManifestBuilder(name, categories, FROM_RECORDS + pattern)
     for row in rows:
         builder.add(*row)
     try:
@@ -130,7 +131,7 @@ def _parse(serialized):
 def _read_file(path: str, report: ProblemReport):
     """Yields (offset, length, record, masks), the last two as numpy, of every readable record of a file."""
     offset = 0
-    iterator = iter(tf.data.TFRecordDataset(path))
+    iterator = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     while True:
         try:
             serialized = next(iterator)
@@ -156,7 +157,7 @@ def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemRep
     count = len(record.labels)
     if damage := mask_damage(masks.segmentations, masks.rings, count):
         # Reading would fail on such a record as soon as training asks for masks.
-        file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
+        file = f"{name_of(record.filename) or 'record'} ({place})"
         report.add("damaged masks", file, image_id, damage, "boxes alone can be read: keep TrainInput.masks False")
         return np.zeros(count, bool)
     return np.array([bool(text) for text in masks.segmentations] or [False] * count, bool)
@@ -164,13 +165,13 @@ def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemRep
 
 def _image_id(record, place: str, file: str, seen, report: ProblemReport) -> int:
     """The number of a record's image: its id, or that of a name (`values.image_number`)."""
-    source_id = record.source_id.decode("utf-8", "surrogateescape")
+    source_id = name_of(record.source_id)
     try:
         image_id, is_name = image_number(source_id)
         reason = f"source id {shown(source_id)} is not an integer"
     except ValueError:
         # Without an id the file name serves.
-        source_id = record.filename.decode("utf-8", "surrogateescape") or place
+        source_id = name_of(record.filename) or place
         image_id, is_name, reason = number_of_name(source_id), True, f"no source id: {shown(source_id)} stands for it"
     if not is_name:
         return image_id
@@ -206,7 +207,7 @@ def _say_what_is_common(rows, files, report: ProblemReport) -> None:
 def _check_record(record, masks: _Masks, place, seen, known, found, report: ProblemReport):
     """What the index needs of a record (the arguments of `ManifestBuilder.add` from image_id to area), or None: left
     out."""
-    file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
+    file = f"{name_of(record.filename) or 'record'} ({place})"
     image_id = _image_id(record, os.path.basename(place), file, seen, report)
 
     def left_out(kind, reason):
@@ -235,7 +236,7 @@ def _check_record(record, masks: _Masks, place, seen, known, found, report: Prob
     objects = []
     for number in range(count):
         label = int(record.labels[number])
-        text = names[number].decode(errors="replace") or f"class {label}"
+        text = name_of(names[number]) or f"class {label}"
         if found.setdefault(label, text) != text:
             reason = f"category id {label} is '{text}' here but '{found[label]}' before"
             report.add("category name differs", file, image_id, reason, f"named '{found[label]}'")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdet.data.mask_schema import mask_features
+from tfdet.text import name_bytes
 
 ENCODED = "image/encoded"
 FORMAT = "image/format"
@@ -64,11 +65,11 @@ def serialize_example(
     Returns:
         A serialized tf.train.Example.
     """
-    text = [class_names[item.category_id].encode() for item in objects]
+    text = [name_bytes(class_names[item.category_id]) for item in objects]
     feature = {
         ENCODED: _bytes([encoded]),
         FORMAT: _bytes([image_format.encode()]),
-        FILENAME: _bytes([file_name.encode()]),
+        FILENAME: _bytes([name_bytes(file_name)]),
         HEIGHT: _ints([height]),
         WIDTH: _ints([width]),
         SOURCE_ID: _bytes([str(image_id).encode()]),
@@ -152,7 +153,7 @@ def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple
 
 
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF or BMP bytes in the graph.
+    """Decodes JPEG, PNG or GIF (of one frame) bytes in the graph; what else there is, conversion does not let in.
 
     The accurate DCT gives the pixels of cv2.imread and PIL exactly; TensorFlow's default (the fast one) is off by up to
     18 grey levels and no faster here.

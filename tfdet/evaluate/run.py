@@ -19,6 +19,7 @@ from tfdet.errors import UserError
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
 from tfdet.evaluate.tables import percent
 from tfdet.files import write_json
+from tfdet.ops.boxes import box_scale
 from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.predict.predictors import DetectFunction, detect_function
 from tfdet.report.drawing import draw_samples, save_picture
@@ -124,9 +125,9 @@ def evaluate(
     resizes = None
     if augmentation is not None and augmentation.is_on:
         resizes = augmentation.resizes(eval_input.resize)
-        detect_views = AugmentedDetector(detector, augmentation.flip)
+        detect_views = AugmentedDetector(detector, augmentation.flip, eval_input.resize.rule)
     else:
-        detect = detect or detect_function(detector)
+        detect = detect or detect_function(detector, eval_input.resize.rule)
 
     def found(count: int) -> Iterator[tuple[Batch, Detections]]:
         for batch, views in _batches(eval_input, resizes):
@@ -236,15 +237,17 @@ def _first_images(batch: Batch, count: int) -> Batch:
 
 
 def _sample(batch: Batch, found: Detections, index: int) -> Sample:
-    height, width, scale = (float(value) for value in np.asarray(batch.image_info[index]))
+    height, width = (int(value) for value in np.asarray(batch.image_info[index, :2]))
+    scale = box_scale(batch.image_info[index : index + 1])
+    image = np.asarray(batch.images[index])[:height, :width]
     real = np.asarray(batch.classes[index]) >= 0
     valid = int(found.num_valid[index])
     return Sample(
         image_id=int(batch.image_ids[index]),
-        image=np.asarray(batch.images[index])[: int(height), : int(width)],
+        image=image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8),
         gt_boxes=np.asarray(batch.boxes[index])[real],
         gt_classes=np.asarray(batch.classes[index])[real],
-        boxes=found.boxes[index][:valid] * np.float32(scale),
+        boxes=found.boxes[index][:valid] * np.asarray(scale),
         classes=found.classes[index][:valid],
         scores=found.scores[index][:valid],
         masks=None if found.masks is None else found.masks[index][:valid],

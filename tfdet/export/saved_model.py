@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image
+from tfdet.data.resize import Resize, pad_to_canvas, resize_image, view_signature
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.files import check_no_pattern
@@ -47,6 +47,12 @@ class DetectionModule(tf.Module):
         self.detector = detector
         # Not `resize` itself: tf.Module would track the tuple.
         self._resize_image = lambda image: resize_image(image, *resize)
+        images, image_info = view_signature(resize.rule)
+        self._pixels, self._info_columns = images.dtype, image_info.shape[1]
+        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
+        self._detect = tf.function(
+            self._detect_resized, input_signature=[images, image_info, tf.TensorSpec([None, 2], tf.int32)]
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def image_bytes(self, inputs):
@@ -66,26 +72,18 @@ class DetectionModule(tf.Module):
             inputs, lambda record: decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
         )
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.uint8),
-            tf.TensorSpec([None, 3], tf.float32),
-            tf.TensorSpec([None, 2], tf.int32),
-        ]
-    )
-    def _detect(self, images, image_info, sizes):
-        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
+    def _detect_resized(self, images, image_info, sizes):
         return serving_outputs(self.detector.detect(images, image_info), sizes)
 
     def _detect_each(self, inputs, decode):
         return self._detect(*self._prepare(inputs, decode))
 
     def _prepare(self, inputs, decode):
-        """Resizes each image and pads them to one canvas: uint8 [B, H, W, 3], float32 [B, 3], int32 [B, 2]."""
+        """Resizes each image and pads them to one canvas: images and `image_info` as in `Batch`, int32 [B, 2]."""
         count = tf.shape(inputs)[0]
         with tf.device("cpu:0"):  # image decoding has no other kernel
-            resized = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, 3])
-            infos = tf.TensorArray(tf.float32, count, element_shape=[3])
+            resized = tf.TensorArray(self._pixels, count, infer_shape=False, element_shape=[None, None, 3])
+            infos = tf.TensorArray(tf.float32, count, element_shape=[self._info_columns])
             sizes = tf.TensorArray(tf.int32, count, element_shape=[2])
 
             def prepare(index, resized, infos, sizes):
@@ -107,7 +105,7 @@ class DetectionModule(tf.Module):
             images = tf.map_fn(
                 lambda index: pad_to_canvas(resized.read(index), canvas[0], canvas[1]),
                 tf.range(count),
-                fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
+                fn_output_signature=tf.TensorSpec([None, None, 3], self._pixels),
             )
         return images, infos, sizes
 

@@ -18,6 +18,8 @@ from tfdet.ops.paste_masks import encode_masks
 from tfdet.predict.float32 import in_float32
 from tfdet.predict.found import Found, Labels
 from tfdet.report.drawing import save_picture
+from tfdet.terminal import shown
+from tfdet.text import one_line
 
 JSON_FILE = "detections.json"
 
@@ -66,7 +68,7 @@ def predict_files(
             try:
                 image = read_image(path)
             except UserError as error:
-                console.print(f"skipped: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+                console.print(shown(one_line(f"skipped: {error}"), "yellow"), soft_wrap=True)
                 summary.failed.append(path)
                 advance()
                 continue

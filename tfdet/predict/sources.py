@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import glob
 import os
 from collections.abc import Iterable, Sequence
@@ -10,22 +11,22 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from tfdet.data.images import ImageError, read_image, upright_rgb
+from tfdet.data.images import IMAGE_ENDINGS, ImageError, read_image, upright_rgb
+from tfdet.data.listing import count_endings, ending
 from tfdet.errors import UserError
 
 ImageSource: TypeAlias = "str | os.PathLike | np.ndarray | Image.Image"
 """A file, folder or pattern; an array, RGB uint8 [H, W, 3], or grey, with alpha, of 16 bits; a PIL image of any mode
 but "F". Files and PIL images are turned upright by their EXIF orientation."""
 
-#: What is taken from a folder. A file that is named itself is read whatever its ending.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
-
-def find_images(inputs: Sequence[str]) -> list[str]:
+def find_images(inputs: Sequence[str], passed_over: collections.Counter[str] | None = None) -> list[str]:
     """Finds the images that files, folders and patterns name.
 
     Args:
-      inputs: each a file, a folder (its images, not those of folders inside) or a pattern (`**` goes into folders).
+      inputs: each a file, a folder (its images by their endings, not those of folders inside) or a pattern (`**` goes
+        into folders).
+      passed_over: receives the other files of the folders, counted by ending.
 
     Returns:
       Paths, in the order of the inputs, sorted within a folder or pattern, each once. A file that is named itself is
@@ -35,18 +36,22 @@ def find_images(inputs: Sequence[str]) -> list[str]:
       UserError: there is no image.
     """
     paths: dict[str, None] = {}
+    others: collections.Counter[str] = collections.Counter() if passed_over is None else passed_over
     for entry in inputs:
         if os.path.isdir(entry):
             names = sorted(os.listdir(entry))
-            found = [os.path.join(entry, name) for name in names if name.lower().endswith(EXTENSIONS)]
+            found = [os.path.join(entry, name) for name in names if ending(name) in IMAGE_ENDINGS]
+            left = (os.path.join(entry, name) for name in names if ending(name) not in IMAGE_ENDINGS)
+            others.update(ending(path) for path in left if not os.path.isdir(path))
         elif os.path.lexists(entry) or not glob.has_magic(entry):
             found = [entry]
         else:
             found = [path for path in sorted(glob.glob(entry, recursive=True)) if os.path.isfile(path)]
         paths.update(dict.fromkeys(found))
     if not paths:
+        besides = f" ({count_endings(others)} passed over)" if others else ""
         raise UserError(
-            f"no image found in {', '.join(map(str, inputs))}: give image files, folders of them or patterns"
+            f"no image found in {', '.join(map(str, inputs))}{besides}: give image files, folders of them or patterns"
         )
     return list(paths)
 
