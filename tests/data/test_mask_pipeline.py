@@ -73,7 +73,7 @@ def masked(coco, coco_set):
     coco.image(1)
     coco.box(1, (0, 0, 60, 40), 7, iscrowd=1, segmentation=rle(np.ones((HEIGHT, WIDTH), bool), compressed=False))
     coco.box(1, (10, 5, 41, 25), segmentation=TWO_PARTS)
-    coco.box(1, (1, 1, 5, 5), area=0, segmentation=[[1, 1, 6, 1, 6, 6, 1, 6, 0, 3]])
+    coco.box(1, (59.5, 1, 0.5, 5), segmentation=[[59, 1, 60, 1, 60, 6, 59, 6, 58, 3]])
     coco.box(1, (15, 5, 31, 31), 7, segmentation=rle(disc_with_hole()))
     coco.box(1, (2, 2, 9, 9), segmentation=[])
     folder, report = coco_set()
@@ -197,7 +197,7 @@ def test_bad_masks_are_named_and_lose_no_box(coco, coco_set):
         {"size": [WIDTH, HEIGHT], "counts": [0, 2400]}, {"size": [HEIGHT, WIDTH], "counts": [0, 2399]},
     ):  # fmt: skip
         coco.box(1, (5, 5, 20, 20), segmentation=segmentation)
-    coco.box(1, (5, 5, 20, 20), segmentation=TWO_PARTS)
+    coco.box(1, (10, 5, 41, 25), segmentation=TWO_PARTS)
     folder, report = coco_set()
     assert report.counts() == {
         "mask polygon with an odd number of coordinates": 1, "mask polygon of fewer than 3 points": 1,

@@ -48,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--categories", metavar="FILE",
         help="with --voc or --from_records: the classes, a COCO json or a text file with one name a line",
     )  # fmt: skip
+    parser.add_argument(
+        "--renumber", action="store_true",
+        help="with --coco: number the images 1, 2, ... in their order, for files that give one id to two images",
+    )  # fmt: skip
     parser.add_argument("--output", metavar="DATA_DIR", help="data set folder to make")
     parser.add_argument("--name", help="name of the data set (default: the name of the folder)")
     parser.add_argument("--num_shards", type=int, help="number of record files (default: one for every 512 images)")
@@ -93,9 +97,26 @@ def run(args: argparse.Namespace) -> int:
         if report.problems:
             report.print_summary(console)
         raise
-    report.print_summary(console)
+    report.print_summary(console, used=_what_was_used(manifest))
     print_manifest(manifest, console)
+    if not manifest.num_boxes:
+        console.print(
+            f"No box to train on in {manifest.num_images} images. The data set was written and can be predicted on; "
+            "nothing can be trained or measured with it. The findings say what became of the boxes.",
+            style="red",
+        )
+        return EXIT_CHECK_FAILED
     return EXIT_OK
+
+
+def _what_was_used(manifest) -> str:
+    """What became of images and boxes, where there is no finding."""
+    if not manifest.num_crowd and not manifest.num_images_without_boxes:
+        return "every image and every box was used"
+    return (
+        f"of {manifest.num_images} images, {manifest.num_images_without_boxes} have no box to train on; "
+        f"{manifest.num_crowd} crowd regions are not trained on"
+    )
 
 
 def _convert(args, report, console):
@@ -108,6 +129,8 @@ def _convert(args, report, console):
     def inside(annotations, folders):
         return annotations if args.allow_outside else leave_out_outside(annotations, folders, report)
 
+    if args.renumber and not args.coco:
+        raise UserError("--renumber is for --coco")
     name = args.name or pathlib.Path(args.output).absolute().name
     categories = read_categories(args.categories) if args.categories else None
     if args.from_records:
@@ -121,7 +144,7 @@ def _convert(args, report, console):
         if categories:
             raise UserError("--categories is for --voc and --from_records; COCO files bring their own")
         source = "COCO: " + ", ".join(pathlib.Path(file).name for file, _ in args.coco)
-        annotations = inside(read_coco(args.coco, report), [images for _, images in args.coco])
+        annotations = inside(read_coco(args.coco, report, args.renumber), [images for _, images in args.coco])
         note_unlisted(annotations.images, report, [file for file, _ in args.coco])
     else:
         splits = args.split or [None] * len(args.voc)

@@ -16,7 +16,6 @@ from tfdet.layers import (
     INIT_STD,
     ConfiguredLayer,
     HeadNorm,
-    Program,
     SymmetricConv2D,
     draw_each,
     make_head_norms,
