@@ -6,11 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.golden_check.stored import GOLDEN
 from tools.golden import check as command
-from tools.golden import torch_folder
+from tools.golden import photos, torch_folder
 from tools.golden.simpledet_folder import read_golden
+from tools.golden.verdict import Verdict
 
 FAST = GOLDEN / "torch_small" / "d2_trident_fast_r50_c4"
 TV = GOLDEN / "torch_small" / "tv_fasterrcnn_r50_fpn"
@@ -113,11 +115,31 @@ def test_other_folders_are_said_to_be_others(tmp_path, capsys):
 
 def test_what_comes_after_a_refused_folder_is_checked(tmp_path, copy, capsys, monkeypatch):
     seen = []
-    monkeypatch.setattr(command, "_check_torch", lambda folder, console: seen.append(folder) or True)
+    monkeypatch.setattr(command, "_check_torch", lambda folder, *_: seen.append(folder) or True)
     assert command.main([str(tmp_path / "none"), str(FAST)]) == 2
     assert seen == [FAST] and "no such folder" in capsys.readouterr().err
-    monkeypatch.setattr(command, "_check_torch", lambda folder, console: {}["shape"])
+    monkeypatch.setattr(command, "_check_torch", lambda folder, *_: {}["shape"])
     assert "its arrays or figures do not fit together (KeyError: 'shape')" in refused(FAST, capsys)
+
+
+def test_whole_photographs_are_compared_or_named(tmp_path, monkeypatch):
+    empty = Verdict([], [], [], [], {})
+
+    def judged(images=None):
+        return command._with_photographs(tmp_path, empty, images, Console(quiet=True))
+
+    assert judged() == empty
+    (tmp_path / "jpeg_e2e.json").write_text("{}")
+    gone = "jpeg_e2e.npz: is missing, of a folder with whole photographs"
+    assert gone in judged("photos").findings and gone in judged().findings
+    for name in ("jpeg_e2e.npz", "jpeg_e2e_weights.pkl"):
+        (tmp_path / name).write_bytes(b"")
+    assert not judged().findings and "--images" in judged().not_compared["jpeg_e2e.npz"]
+    wrong = photos.PhotoRow("a.jpg", "predict", 0.0, 1, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, ("decodes to (1, 1)",))
+    monkeypatch.setattr(photos, "check", lambda folder, images: [wrong, wrong._replace(faults=())])
+    assert judged("photos").findings == ["a.jpg, predict: decodes to (1, 1)"]
+    monkeypatch.setattr(photos, "check", lambda folder, images: [])
+    assert judged("photos").findings == ["jpeg_e2e.npz: holds no photographs"]
 
 
 def test_a_tolerance_that_lets_all_pass_is_refused(capsys):

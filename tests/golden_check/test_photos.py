@@ -55,6 +55,10 @@ def test_the_same_passes():
         (lambda found: replace(found, class_ids=found.class_ids + 1), "40 of 40 detections are not found"),
         (lambda found: replace(found, scores=found.scores / 2), "40 of 40 detections are not found"),
         (
+            lambda found: replace(found, class_ids=np.r_[found.class_ids[:39], found.class_ids[39] - 1]),
+            "1 detections are of another class",
+        ),
+        (
             lambda found: replace(found, mask_probabilities=found.mask_probabilities * erase(0)),
             "1 masks share no pixel",
         ),

@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for SimpleDet: largest difference over a map's absolute maximum (default 1e-4). For the other programs "
         "the folder has the tolerances: multiples of the program's own noise",
     )
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER",
+        help="holds the photographs of jpeg_e2e.npz, at any depth; without it that file is not compared",
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     console, codes = Console(soft_wrap=True), []
     for folder in map(Path, args.folders):
         try:
-            codes.append(_check(folder, args.tolerance, console))
+            codes.append(_check(folder, args.tolerance, console, args.images))
         except UserError as error:
             print(f"check_golden: error: {error}", file=sys.stderr)
             codes.append(EXIT_USER_ERROR)
@@ -77,7 +82,7 @@ _SHOWN = 12
 """So many findings are shown."""
 
 
-def _check(folder: Path, tolerance: float, console) -> int:
+def _check(folder: Path, tolerance: float, console, images: str | None) -> int:
     """An exit code, or `_PASSED_OVER`."""
     import tensorflow as tf
 
@@ -94,7 +99,7 @@ def _check(folder: Path, tolerance: float, console) -> int:
     meta = read_json(folder / "meta.json")
     try:
         if torch_folder.is_torch(meta):
-            return EXIT_OK if _check_torch(folder, console) else EXIT_CHECK_FAILED
+            return EXIT_OK if _check_torch(folder, console, images) else EXIT_CHECK_FAILED
         if "row" in meta:
             return EXIT_OK if _check_simpledet(folder, tolerance, console) else EXIT_CHECK_FAILED
     except tf.errors.OpError as error:
@@ -129,7 +134,7 @@ def _check_simpledet(folder: Path, tolerance: float, console) -> bool:
     return passed
 
 
-def _check_torch(folder: Path, console) -> bool:
+def _check_torch(folder: Path, console, images: str | None) -> bool:
     from rich.table import Table
 
     from tools.golden import torch_check, torch_folder
@@ -150,7 +155,7 @@ def _check_torch(folder: Path, console) -> bool:
         for row in _worth_showing(verdict.training):
             table.add_row(row.name, _mark(row), "" if row.noise is None else f"{row.noise:.1e}", f"{row.limit:.1e}")
         console.print(table)
-    verdict = _with_photographs(folder, verdict)
+    verdict = _with_photographs(folder, verdict, images, console)
     _print_findings(verdict.findings, console)
     compared = f"{len(verdict.maps)} maps and {len(verdict.training)} losses, norms and gradients compared"
     console.print(f"{compared}; {_without(verdict)}", markup=False)
@@ -158,14 +163,22 @@ def _check_torch(folder: Path, console) -> bool:
     return verdict.passed
 
 
-def _with_photographs(folder: Path, verdict):
-    """Names the arrays of whole photographs, which `tools.golden.photos` compares; they come with their weights."""
+def _with_photographs(folder: Path, verdict, images: str | None, console):
+    """The verdict with what whole photographs add, where a folder has them: they come with their weights."""
+    from tools.golden import photos
+
     files = {name: next(folder.glob(name), None) for name in ("jpeg_e2e.npz", "jpeg_e2e.json", "jpeg_e2e_weights.*")}
     gone = [f"{name}: is missing, of a folder with whole photographs" for name, path in files.items() if path is None]
     if len(gone) == len(files):
         return verdict
-    named = {"jpeg_e2e.npz": "whole photographs, which python -m tools.golden.photos compares"}
-    return verdict._replace(findings=verdict.findings + gone, not_compared=verdict.not_compared | named)
+    if images is None or gone:
+        named = {"jpeg_e2e.npz": "whole photographs: --images names their folder"}
+        return verdict._replace(findings=verdict.findings + gone, not_compared=verdict.not_compared | named)
+    rows = photos.check(folder, images)
+    console.print(photos.table(folder.resolve().name, rows))
+    faults = [f"{row.file_name}, {row.way}: {fault}" for row in rows for fault in row.faults]
+    faults += [] if rows else ["jpeg_e2e.npz: holds no photographs"]
+    return verdict._replace(findings=verdict.findings + faults)
 
 
 def _print_findings(findings: list[str], console) -> None:

@@ -78,6 +78,7 @@ def check(folder: str | Path, images: str | Path, export: bool = False) -> list[
 def _read(folder: Path):
     from tfdet.weights import read_weights
     from tools.golden import torch_folder
+    from tools.golden.verdict import unusable
 
     try:
         stored = dict(np.load(folder / "jpeg_e2e.npz"))
@@ -88,6 +89,9 @@ def _read(folder: Path):
         weights = next(folder.glob("jpeg_e2e_weights.*"))
     except (OSError, ValueError, KeyError, StopIteration, zipfile.BadZipFile) as error:
         raise UserError(f"{folder}: no photographs' golden: {error!r}") from error
+    numbers = {name: array for name, array in stored.items() if name not in ("file_names", "sides")}
+    if wrong := unusable(numbers, f"{folder}/jpeg_e2e.npz"):
+        raise UserError(wrong[0])
     return torch_folder.make(folder, {**meta, "weights": weights.name}, read_weights(weights), {}, {}), stored
 
 
@@ -176,7 +180,7 @@ def _exported(golden, stored, images: Path, predictor, resize) -> list[PhotoRow]
 
 
 def _compare(golden, stored, index: int, way: str, found, input_error: float, faults: list[str]) -> PhotoRow:
-    from tfdet.weights.verify import matched_pairs
+    from tfdet.weights.agreement import Rows, matched_pairs, measures
 
     boxes, scores, classes = (stored[f"det_{key}_{index}"] for key in ("boxes", "scores", "classes"))
     first = 1 if golden.program == "torchvision" and not golden.family.startswith("retinanet") else 0
@@ -188,6 +192,10 @@ def _compare(golden, stored, index: int, way: str, found, input_error: float, fa
         sum(row not in side for row in range(min(_TOP, size)))
         for side, size in ((theirs, len(boxes)), (ours, len(found)))
     ]
+    sides = Rows(boxes, scores, classes), Rows(found.boxes, found.scores, found.class_ids + first)
+    confused = next(measure for measure in measures(*sides) if measure.name == "detections of another class")
+    if not confused.passed:
+        faults = [*faults, f"{confused.value} detections are of another class"]
     box_gaps = np.abs(boxes[theirs] - found.boxes[ours]) if pairs else np.full([1, 4], np.inf)
     score_gaps = np.abs(scores[theirs] - found.scores[ours]) if pairs else np.full([1], np.inf)
     if len(pairs) < _MATCHED * len(boxes):
