@@ -285,3 +285,14 @@ def test_evaluation_at_other_sides(mixed_set):
         take(evaluation.dataset(Resize(16, 30)), 99),
         take(EvalInput(mixed_set, short_side=16, long_side=30).dataset(), 99),
     )
+
+
+@pytest.mark.parametrize("rule, pixels", [("detectron2", np.uint8), ("torchvision", np.float32)])
+def test_batches_are_as_the_resize_leaves_the_images(mixed_set, rule, pixels):
+    training = TrainInput(mixed_set, 25, 50, images_per_replica=2, profile="continuous", resize=rule)
+    evaluation = EvalInput(mixed_set, 25, 50, images_per_batch=3, resize=rule)
+    for batch in (*take(training.dataset(), 1), *take(evaluation.dataset(), 1)):
+        assert batch.images.dtype == pixels and batch.image_info.shape[1] == 4
+        sizes = np.asarray(batch.image_info[:, :2])
+        ratios = sizes / np.where(sizes[:, :1] < sizes[:, 1:], [30, 40], [40, 30])
+        np.testing.assert_allclose(batch.image_info[:, 2:], ratios, rtol=1e-6)

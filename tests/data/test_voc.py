@@ -78,6 +78,15 @@ def test_wrong_paths(voc, tmp_path):
         read_voc([(voc.folder, "train")], ProblemReport())
 
 
+def test_difficult_counts_by_value(voc):
+    values = {"true": True, "1": True, "0": False, "false": False, "": False, "perhaps": False}
+    voc("a", *(("cat", value, 5 * n + 1, 1, 5 * n + 4, 9) for n, value in enumerate(values)))
+    report = ProblemReport()
+    (image,) = read_voc([(voc.folder, None)], report).images
+    assert [item.is_crowd for item in image.objects] == list(values.values())
+    assert report.counts() == {"unknown flag": 1} and "perhaps" in report.problems[0].reason
+
+
 def files(voc, split, report=None):
     report = report or ProblemReport()
     read = read_voc([(voc.folder, split)], report)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+from tfdet.commands import flags
+
 DESCRIPTION = "Convert COCO or Pascal VOC annotations to sharded TFRecords with a manifest."
 EXAMPLES = """examples:
   # COCO 2017
@@ -46,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--categories", metavar="FILE",
         help="with --voc or --from_records: the classes, a COCO json or a text file with one name a line",
     )  # fmt: skip
+    parser.add_argument(
+        "--renumber", action="store_true",
+        help="with --coco: number the images 1, 2, ... in their order, for files that give one id to two images",
+    )  # fmt: skip
     parser.add_argument("--output", metavar="DATA_DIR", help="data set folder to make")
     parser.add_argument("--name", help="name of the data set (default: the name of the folder)")
     parser.add_argument("--num_shards", type=int, help="number of record files (default: one for every 512 images)")
@@ -53,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 and write nothing when anything is wrong with the data"
     )
+    parser.add_argument(
+        "--allow_outside", action="store_true",
+        help="take image files outside of the image folder, which annotations name by an absolute path, .. or a link",
+    )  # fmt: skip
+    flags.add_max_pixels(parser, "larger ones are left out")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that is already there")
 
 
@@ -86,30 +97,54 @@ def run(args: argparse.Namespace) -> int:
         if report.problems:
             report.print_summary(console)
         raise
-    report.print_summary(console)
+    report.print_summary(console, used=_what_was_used(manifest))
     print_manifest(manifest, console)
+    if not manifest.num_boxes:
+        console.print(
+            f"No box to train on in {manifest.num_images} images. The data set was written and can be predicted on; "
+            "nothing can be trained or measured with it. The findings say what became of the boxes.",
+            style="red",
+        )
+        return EXIT_CHECK_FAILED
     return EXIT_OK
+
+
+def _what_was_used(manifest) -> str:
+    """What became of images and boxes, where there is no finding."""
+    if not manifest.num_crowd and not manifest.num_images_without_boxes:
+        return "every image and every box was used"
+    return (
+        f"of {manifest.num_images} images, {manifest.num_images_without_boxes} have no box to train on; "
+        f"{manifest.num_crowd} crowd regions are not trained on"
+    )
 
 
 def _convert(args, report, console):
     from tfdet.data.coco import read_categories, read_coco
     from tfdet.data.listing import note_unlisted
+    from tfdet.data.outside import leave_out_outside
     from tfdet.data.voc import read_voc
     from tfdet.errors import UserError
 
+    def inside(annotations, folders):
+        return annotations if args.allow_outside else leave_out_outside(annotations, folders, report)
+
+    if args.renumber and not args.coco:
+        raise UserError("--renumber is for --coco")
     name = args.name or pathlib.Path(args.output).absolute().name
     categories = read_categories(args.categories) if args.categories else None
     if args.from_records:
         from tfdet.data.scan import manifest_from_records
 
         return manifest_from_records(
-            args.from_records, args.output, name, report, categories, args.strict, args.overwrite, console
-        )
+            args.from_records, args.output, name, report, categories, args.strict, args.overwrite, console,
+            args.max_pixels,
+        )  # fmt: skip
     if args.coco:
         if categories:
             raise UserError("--categories is for --voc and --from_records; COCO files bring their own")
         source = "COCO: " + ", ".join(pathlib.Path(file).name for file, _ in args.coco)
-        annotations = read_coco(args.coco, report)
+        annotations = inside(read_coco(args.coco, report, args.renumber), [images for _, images in args.coco])
         note_unlisted(annotations.images, report, [file for file, _ in args.coco])
     else:
         splits = args.split or [None] * len(args.voc)
@@ -117,13 +152,13 @@ def _convert(args, report, console):
             raise UserError(f"give one --split for each --voc: there are {len(args.voc)} --voc, {len(splits)} --split")
         pairs = list(zip(args.voc, splits, strict=True))
         source = "Pascal VOC: " + ", ".join(f"{pathlib.Path(folder).name} {split or 'all'}" for folder, split in pairs)
-        annotations = read_voc(pairs, report, categories, args.difficult)
+        annotations = inside(read_voc(pairs, report, categories, args.difficult), args.voc)
 
     from tfdet.data.convert import convert
 
     return convert(
         annotations, args.output, name, source, report, args.num_shards, args.num_workers, args.strict, args.overwrite,
-        console,
+        console, args.max_pixels,
     )  # fmt: skip
 
 

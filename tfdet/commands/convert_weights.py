@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         compared = verify.compare(detector, source.program, source.path, args.verify)
         for name, (difference, allowed) in compared.items():
-            console.print(f"{name}: {difference:.1e} (at most {allowed:.0e})", highlight=False)
+            console.print(f"{name}: {difference:.2g} (at most {allowed:g})", highlight=False)
         same = all(difference <= allowed for difference, allowed in compared.values())
         verdict = "both networks give the same maps" if same else "the networks do NOT give the same maps"
         console.print(verdict, style="green" if same else "red")

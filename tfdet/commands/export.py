@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="trace tfdet's custom ops; the model then loads only where their library was loaded first (default: "
         "TensorFlow's own ops, which load anywhere)",
     )
+    flags.add_max_pixels(parser, "the export refuses larger ones before it decodes them")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
             box_tolerance=args.box_tolerance,
             score_tolerance=args.score_tolerance,
             native_ops=args.native_ops,
+            max_pixels=args.max_pixels,
         )
     except ExportDiffersError as error:
         done, failed = error.export, True

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score_threshold", type=float, default=0.3, metavar="X", help="leave out detections below it (default 0.3)"
     )
+    flags.add_max_pixels(parser, "larger ones are named and skipped")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             f"passed over: {count_endings(passed_over)} (a file that is named itself is read)", highlight=False
         )
     model = ExportedModel(args.saved_model) if args.saved_model else flags.load(args)
-    summary = predict_files(model.predictor, files, args.output, args.score_threshold, console)
+    summary = predict_files(model.predictor, files, args.output, args.score_threshold, console, args.max_pixels)
     console.print(
         f"{summary.num_images} images, {summary.num_detections} detections from {100 * args.score_threshold:.0f}% up, "
         f"{summary.images_per_second:.1f} img/s: pictures and {summary.json_file} written",

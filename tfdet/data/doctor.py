@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 
+import numpy as np
 import tensorflow as tf
 
 from tfdet.data.convert import progress_bar
@@ -17,6 +18,7 @@ from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmen
 from tfdet.data.problems import Problem
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import decode_rgb, parse_record
+from tfdet.data.values import whole_id
 from tfdet.data.writer import first_line
 from tfdet.errors import UserError
 from tfdet.text import name_bytes, name_of
@@ -149,9 +151,12 @@ class _RecordCheck:
         unknown = sorted(set(labels) - set(self._names))
         if unknown:
             return problem("unknown category", f"{name} has category id {unknown[0]}, not in the manifest")
+        numbers = np.concatenate([record.xmin, record.ymin, record.xmax, record.ymax, record.area])
+        if not np.isfinite(numbers).all():
+            return problem("box not finite", f"{name} has a box or an area that is not a finite number")
         if other := self._other_name(labels, record.names.numpy()):
             return problem("class name differs", f"{name}: {other}")
-        stated = _whole_number(record.source_id.numpy())
+        stated = _stated_id(record.source_id.numpy())
         if stated not in (None, image_id):
             return problem("image id differs", f"{name} has the source id {stated} in its record")
         rings = Rings(*(field.numpy() for field in rings))
@@ -170,8 +175,9 @@ class _RecordCheck:
         return None
 
 
-def _whole_number(text: bytes) -> int | None:
+def _stated_id(source_id: bytes) -> int | None:
+    """The id that a record states; None for a name, which older versions numbered in the order of the records."""
     try:
-        return int(text)
+        return whole_id(name_of(source_id))
     except ValueError:
         return None

@@ -8,8 +8,10 @@ import json
 import os
 import pathlib
 
+from tfdet.text import one_line
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
     """One finding.
 
@@ -72,20 +74,30 @@ class ProblemReport:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
 
-    def print_summary(self, console, shown_per_kind: int = 5) -> None:
+    def lines(self, first: int = 0) -> list[str]:
+        """One line for every kind of finding: how often, and the first one. Args: first, the finding to begin at."""
+        kinds: dict[str, list[Problem]] = {}
+        for problem in self.problems[first:]:
+            kinds.setdefault(problem.kind, []).append(problem)
+        return [
+            one_line(f"{kind} ({len(found)} times), such as {found[0].file}: {found[0].reason} -> {found[0].action}")
+            for kind, found in kinds.items()
+        ]
+
+    def print_summary(self, console, shown_per_kind: int = 5, used: str = "") -> None:
         """Prints a table of the counts with the first findings of each kind.
 
         Args:
             console: a `rich.console.Console`.
             shown_per_kind: how many findings of a kind are named; report.json names all.
+            used: what to say of images and boxes where nothing was found.
         """
         from rich.table import Table
 
         from tfdet.terminal import shown
-        from tfdet.text import one_line
 
         if not self.problems:
-            console.print("Nothing to report: every image and every box was used.")
+            console.print(f"Nothing to report: {used}." if used else "Nothing to report.", markup=False)
             return
         table = Table(title="Findings", show_lines=True)
         for heading in ("kind", "count", "first ones"):

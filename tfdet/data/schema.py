@@ -145,7 +145,9 @@ def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple
     has_area = tf.cond(
         tf.size(record.area) == tf.size(record.labels), lambda: record.area > 0, lambda: tf.ones_like(record.is_crowd)
     )
-    keep = ~record.is_crowd & has_area & (x2 >= x1) & (y2 >= y1)
+    corners = tf.stack([record.xmin, record.ymin, record.xmax, record.ymax])
+    finite = tf.reduce_all(tf.math.is_finite(corners), axis=0)  # a side of infinity would be clipped to fit
+    keep = finite & ~record.is_crowd & has_area & (x2 >= x1) & (y2 >= y1)
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
     return tf.boolean_mask(boxes, keep), tf.boolean_mask(record.labels, keep), keep
 

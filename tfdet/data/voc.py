@@ -6,11 +6,11 @@ import math
 import pathlib
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, ObjectAnnotation
+from tfdet.data.coco_entries import UNKNOWN_FLAG
 from tfdet.data.problems import ProblemReport
+from tfdet.data.values import flag
 from tfdet.data.voc_files import VocFolder, XmlError, read_xml
 from tfdet.errors import UserError
-
-_FLAGS = {"0": False, "false": False, "no": False, "": False, "1": True, "true": True, "yes": True}
 
 
 def read_voc(sources, report: ProblemReport, categories: list[Category] | None = None, difficult: str = "ignore"):
@@ -114,8 +114,8 @@ def _side(text: str | None) -> int:
 
 
 def _is_difficult(item, path, image_id, report: ProblemReport) -> bool:
-    text = (item.findtext("difficult") or "0").strip().lower()
-    if text in _FLAGS:
-        return _FLAGS[text]
-    report.add("unknown flag", path, image_id, f"difficult is {text!r}, not 0 or 1", "read as 0")
-    return False
+    try:
+        return flag(item.findtext("difficult"))
+    except ValueError as error:
+        report.add(UNKNOWN_FLAG, path, image_id, f"difficult is {error}", "read as 0")
+        return False

@@ -33,9 +33,9 @@ def detect_by_size(
     be told from an image's content later on; so an image is never put on another canvas than its own.
 
     Args:
-        detect: of images without padding, uint8 [B, H, W, 3] with `image_info` [B, 3].
-        images: uint8 [B, H, W, 3], content at the top left; B may be 0.
-        image_info: float32 [B, 3], height and width of the content first.
+        detect: of images without padding, with their `image_info`.
+        images: uint8 or float32 [B, H, W, 3], content at the top left; B may be 0.
+        image_info: float32 [B, 3 or 4], height and width of the content first.
 
     Returns:
         Detections, in the order of the images.

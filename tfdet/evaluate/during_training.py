@@ -50,7 +50,7 @@ class EvaluationDuringTraining(Evaluation):
         self._classes = classes
         self._detector, self._input = detector, eval_input
         self._report, self._console, self._num_pictures = report, console, num_pictures
-        self._detect = detect_function(detector)
+        self._detect = detect_function(detector, eval_input.resize.rule)
         manifest = eval_input.manifest
         kinds = ["", "mask_"] if getattr(detector, "masks", None) is not None and manifest.has_masks else [""]
         figures = [f"{kind}{name}" for kind in kinds for name in METRIC_NAMES]

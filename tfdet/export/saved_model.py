@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfdet.data.resize import Resize, resize_image
+from tfdet.arguments import MAX_PIXELS
+from tfdet.data.resize import Resize, resize_image, view_signature
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
+from tfdet.export.image_header import bounded, check_sizes, with_size
 from tfdet.files import check_no_pattern
 from tfdet.ops import native
 from tfdet.predict.exported import LABELS_FILE, SIGNATURES
@@ -46,18 +48,27 @@ class DetectionModule(tf.Module):
     Args:
       detector: a model with `detect`.
       resize: of the images.
+      max_pixels: most pixels of an encoded image, height times width; a larger one is an InvalidArgumentError before
+        anything of it is decoded.
     """
 
-    def __init__(self, detector: Any, resize: Resize):
+    def __init__(self, detector: Any, resize: Resize, max_pixels: int = MAX_PIXELS):
         super().__init__(name="detection")
         self.detector = detector
+        self._max_pixels = max_pixels
         # Not `resize` itself: tf.Module would track the tuple.
         self._resize_image = lambda image: resize_image(image, *resize)
+        images, image_info = view_signature(resize.rule)
+        self._pixels, self._info_columns = images.dtype, image_info.shape[1]
+        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
+        self._detect = tf.function(
+            self._detect_resized, input_signature=[images, image_info, tf.TensorSpec([None, 2], tf.int32)]
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def image_bytes(self, inputs):
         """Detects on encoded images (JPEG, PNG, BMP, the first frame of a GIF), string [B]."""
-        return self._detect_each(inputs, decode_image)
+        return self._detect_each(self._bounded(inputs, lambda encoded: encoded), decode_bounded)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
     def image_tensor(self, inputs):
@@ -73,63 +84,72 @@ class DetectionModule(tf.Module):
     def tf_example(self, inputs):
         """Detects on serialised `tf.train.Example` records with the feature `image/encoded`, string [B]."""
         feature = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
-        return self._detect_each(
-            inputs, lambda record: decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
-        )
+        encoded = self._bounded(inputs, lambda record: tf.io.parse_single_example(record, feature)[ENCODED])
+        return self._detect_each(encoded, decode_bounded)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.uint8),
-            tf.TensorSpec([None, 3], tf.float32),
-            tf.TensorSpec([None, 2], tf.int32),
-        ]
-    )
-    def _detect(self, images, image_info, sizes):
-        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
+    def _detect_resized(self, images, image_info, sizes):
         return serving_outputs(self.detector.detect(images, image_info), sizes)
 
     def _detect_each(self, inputs, decode):
         return self._detect(*self._prepare(inputs, decode))
 
-    def _prepare(self, inputs, decode):
-        """Resizes each image and pads them to one canvas: uint8 [B, H, W, 3], float32 [B, 3], int32 [B, 2]."""
+    def _bounded(self, inputs, encoded_of):
+        """Encoded images string [B] of no more pixels than allowed, by their headers."""
+        with tf.device("cpu:0"):
+            encoded, sizes = _of_each(inputs, lambda element: with_size(encoded_of(element)))
+            return check_sizes(encoded, sizes, self._max_pixels)
 
-        def prepare(place, element):
-            image = decode(element)
-            return (place, *self._resize_image(image), tf.shape(image)[:2])
+    def _prepare(self, inputs, decode):
+        """Resizes each image and pads them to one canvas: images and `image_info` as in `Batch`, int32 [B, 2]."""
+
+        def prepare(image):
+            return (*self._resize_image(image), tf.shape(image)[:2])
 
         with tf.device("cpu:0"):  # image decoding has no other kernel
-            count = tf.shape(inputs, tf.int64)[0]
-            # The error of an operator that decodes does not say of which image it is. A pipeline can go on without it.
-            items = tf.data.Dataset.from_tensor_slices(inputs).enumerate().map(prepare, num_parallel_calls=_AT_ONCE)
-            whole = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(_plain_options())
-            none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in whole.element_spec]
-            places, images, infos, sizes = whole.reduce(tuple(none), lambda _, batch: batch)
-            decoded = tf.size(places, tf.int64)
-            first_bad = tf.math.count_nonzero(places == tf.range(decoded))  # up to there each is in its place
-            message = tf.strings.format("image {} of the batch " + NOT_DECODED, first_bad)
-            check = tf.debugging.Assert(decoded == count, [message])
-            with tf.control_dependencies([check] if check is not None else []):
-                return tf.identity(images), infos, sizes
+            return _of_each(inputs, lambda element: prepare(decode(element)))
 
 
-def _plain_options() -> tf.data.Options:
-    """A pipeline of one batch: what tf.data would look for to speed it up takes longer than it."""
-    options = tf.data.Options()
+def _of_each(inputs: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> tuple[tf.Tensor, ...]:
+    """What a function gives for each element of a batch, padded to one shape; its error names the element.
+
+    The error of an operator that decodes does not say of which image it is. A pipeline can go on without it, and what
+    is missing at its end is known.
+    """
+    options = tf.data.Options()  # what it would look for to speed a pipeline up takes longer than one of one batch
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
-    return options
+    count = tf.shape(inputs, tf.int64)[0]
+    items = tf.data.Dataset.from_tensor_slices(inputs).enumerate()
+    items = items.map(lambda place, element: (place, *function(element)), num_parallel_calls=_AT_ONCE)
+    whole = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(options)
+    none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in whole.element_spec]
+    places, *results = whole.reduce(tuple(none), lambda _, batch: batch)
+    found = tf.size(places, tf.int64)
+    first_bad = tf.math.count_nonzero(places == tf.range(found))  # up to there each is in its place
+    message = tf.strings.format("image {} of the batch " + NOT_DECODED, first_bad)
+    check = tf.debugging.Assert(found == count, [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tuple(tf.identity(result) for result in results)
 
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """Decodes one image as the input pipeline does; an orientation noted in its EXIF data is not applied.
 
     Args:
       encoded: string [], JPEG, PNG, BMP or GIF (its first frame).
+      max_pixels: most pixels, height times width.
 
     Returns:
       uint8 [H, W, 3], RGB.
+
+    Raises:
+      tf.errors.InvalidArgumentError: no image, or a larger one, when the op runs.
     """
+    return decode_bounded(bounded(encoded, max_pixels))
+
+
+def decode_bounded(encoded: tf.Tensor) -> tf.Tensor:
+    """As `decode_image`, of an image whose size was checked."""
     # decode_image has no choice of DCT, and its fast one is not that of the input pipeline.
     image = tf.cond(
         tf.io.is_jpeg(encoded),
@@ -192,6 +212,7 @@ def export(
     classes: Sequence[str],
     category_ids: Sequence[int],
     implementation: str = "python",
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Writes the detector as a SavedModel, with the class names in `assets.extra/labels.json`.
 
@@ -205,6 +226,7 @@ def export(
       category_ids: original category ids by class.
       implementation: of the ops that are traced: `"python"`, which any TensorFlow loads, or `"native"`, tfdet's custom
         ops, for programs that load their library first.
+      max_pixels: most pixels of an image that the export takes encoded, height times width.
 
     Raises:
       UserError: the folder is not empty or cannot be written, or there are no custom ops.
@@ -212,7 +234,7 @@ def export(
     output = os.path.abspath(os.fspath(output))
     check_target(output)
     temporary = f"{output}.tmp{os.getpid()}"
-    module = DetectionModule(detector, resize)
+    module = DetectionModule(detector, resize, max_pixels)
     signatures = {name: getattr(module, name) for name in SIGNATURES}
     signatures["serving_default"] = module.image_bytes
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.data.images import read_image
 from tfdet.errors import UserError
 from tfdet.files import write_json
@@ -36,7 +37,12 @@ class Summary:
 
 
 def predict_files(
-    predictor: Any, files: Sequence[str], output: str | os.PathLike, score_threshold: float, console: Any
+    predictor: Any,
+    files: Sequence[str],
+    output: str | os.PathLike,
+    score_threshold: float,
+    console: Any,
+    max_pixels: int = MAX_PIXELS,
 ) -> Summary:
     """Detects on each file; what cannot be read is named on the console and skipped.
 
@@ -50,6 +56,7 @@ def predict_files(
       output: the folder to write to; made where it is absent.
       score_threshold: detections below it are neither drawn nor written.
       console: a `rich.console.Console`.
+      max_pixels: most pixels of an image, height times width; larger ones are skipped.
 
     Returns:
       A `Summary`.
@@ -66,7 +73,7 @@ def predict_files(
     with _progress(console, len(files)) as advance:
         for number, (path, picture) in enumerate(zip(files, pictures), 1):
             try:
-                image = read_image(path)
+                image = read_image(path, max_pixels)
             except UserError as error:
                 console.print(shown(one_line(f"skipped: {error}"), "yellow"), soft_wrap=True)
                 summary.failed.append(path)

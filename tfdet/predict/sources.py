@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.data.images import IMAGE_ENDINGS, ImageError, read_image, upright_rgb
 from tfdet.data.listing import count_endings, ending
 from tfdet.errors import UserError
+from tfdet.predict.patterns import matches
 
 ImageSource: TypeAlias = "str | os.PathLike | np.ndarray | Image.Image"
 """A file, folder or pattern; an array, RGB uint8 [H, W, 3], or grey, with alpha, of 16 bits; a PIL image of any mode
@@ -46,7 +48,7 @@ def find_images(inputs: Sequence[str], passed_over: collections.Counter[str] | N
         elif os.path.lexists(entry) or not glob.has_magic(entry):
             found = [entry]
         else:
-            found = [path for path in sorted(glob.glob(entry, recursive=True)) if os.path.isfile(path)]
+            found = matches(entry)
         paths.update(dict.fromkeys(found))
     if not paths:
         besides = f" ({count_endings(others)} passed over)" if others else ""
@@ -73,12 +75,13 @@ def named_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
     return listed
 
 
-def read_source(source: ImageSource, index: int = 0) -> np.ndarray:
+def read_source(source: ImageSource, index: int = 0, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of one image.
 
     Args:
       source: a file, an array or a PIL image.
       index: its place among the images given, for messages.
+      max_pixels: most pixels of a file or a PIL image, height times width.
 
     Returns:
       uint8 [H, W, 3], RGB; alpha is left out and 16 bits keep their high byte.
@@ -87,10 +90,10 @@ def read_source(source: ImageSource, index: int = 0) -> np.ndarray:
       UserError: it cannot be read, or is none of these.
     """
     if isinstance(source, (str, os.PathLike)):
-        return read_image(source)
+        return read_image(source, max_pixels)
     try:
         if isinstance(source, Image.Image):
-            return upright_rgb(source)
+            return upright_rgb(source, max_pixels)
         if hasattr(source, "__array__"):
             return _rgb_of(np.asarray(source))
     except ImageError as error:

@@ -21,6 +21,7 @@ from tfdet.training.average import WeightAverage
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.run_dir import RunDirectory
 from tfdet.training.step import StepState
+from tfdet.weights.formats.tf_index import check_index
 
 _logger = logging.getLogger("tfdet")
 _PREFIX = "ckpt"
@@ -259,9 +260,10 @@ def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
     """Every tensor of a checkpoint, or None where a file of it is missing, cut short or corrupt."""
     check_no_pattern(folder)
     try:
+        check_index(folder / f"{_PREFIX}-{step}")  # a run may be anyone's, and TensorFlow ends the process on some
         reader = tf.train.load_checkpoint(str(folder / f"{_PREFIX}-{step}"))
         tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError):
+    except (UserError, tf.errors.OpError, ValueError, RuntimeError, IndexError):
         return None
     return tensors if _key("progress", "global_step") in tensors else None
 
