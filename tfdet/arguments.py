@@ -10,6 +10,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from tfdet.errors import UserError
+from tfdet.files import check_local
 
 
 def whole_number(name: str, value: Any, least: int) -> int:
@@ -46,6 +47,7 @@ def path(name: str, value: Any) -> str:
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
         raise UserError(f"{name} must be a path. Received: {value!r}")
+    check_local(value, name)
     try:
         os.lstat(text)
     except ValueError as error:

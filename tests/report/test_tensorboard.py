@@ -1,5 +1,8 @@
 """Event files read back."""
 
+import resource
+import signal
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -77,9 +80,46 @@ def test_the_configuration_and_the_table_are_text(tmp_path):
     report = TensorBoardReport(tmp_path)
     report.started({"steps": "100", "batch": "2 images"})
     report.configured("Trainer.steps = 100\n# *star*")
+    assert list(tmp_path.iterdir()) == []  # the run may still be refused
+    report.first_step(1.0)
     report.closed()
     assert text(tmp_path, "operative_config") == "    Trainer.steps = 100\n    # *star*"
     assert text(tmp_path, "run") == "    steps  100\n    batch  2 images"
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning_until_it_can(tmp_path):
+    warned, folder = [], tmp_path / "eval"
+    folder.write_text("in the way")
+    writer = EventWriter(folder, warned.append)
+    for step in (1, 2):
+        writer.scalars(step, {"AP": 0.5})
+        writer.images(step, "found", np.zeros([1, 4, 5, 3], np.uint8))
+        writer.flush()
+    assert len(warned) == 1 and str(folder) in warned[0] and "figures are lost" in warned[0]
+    folder.unlink()
+    writer.scalars(3, {"AP": 0.25})
+    writer.flush()
+    writer.close()
+    assert scalars(folder) == {("AP", 3): 0.25} and len(warned) == 1
+
+
+def test_a_disk_that_fills_up_costs_figures_and_no_error(tmp_path):
+    warned, random = [], np.random.default_rng(0)
+    writer = EventWriter(tmp_path, warned.append)
+    writer.scalars(1, {"AP": 0.5})
+    writer.flush()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # a limit on file sizes fails a write as a full disk does
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        for step in (2, 3):
+            writer.images(step, "found", random.integers(0, 255, [1, 200, 200, 3]).astype(np.uint8))
+            writer.flush()
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert len(warned) == 1 and "cannot be written" in warned[0]
 
 
 def test_pictures_and_graph(tmp_path):

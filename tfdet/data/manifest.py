@@ -19,6 +19,7 @@ import pathlib
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import check_local
 
 MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "index.npz"
@@ -162,6 +163,7 @@ class Manifest:
         Raises:
             UserError: the folder or manifest is missing or damaged, or a shard is missing or was changed.
         """
+        check_local(folder, "data set folder")
         folder = pathlib.Path(folder).expanduser()
         path = folder / MANIFEST_FILE
         if not folder.is_dir():

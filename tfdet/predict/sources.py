@@ -12,6 +12,7 @@ from PIL import Image
 
 from tfdet.data.images import ImageError, read_image, upright_rgb
 from tfdet.errors import UserError
+from tfdet.files import check_local
 
 ImageSource: TypeAlias = "str | os.PathLike | np.ndarray | Image.Image"
 """A file, folder or pattern; an array, RGB uint8 [H, W, 3], or grey, with alpha, of 16 bits; a PIL image of any mode
@@ -36,6 +37,7 @@ def find_images(inputs: Sequence[str]) -> list[str]:
     """
     paths: dict[str, None] = {}
     for entry in inputs:
+        check_local(entry, "image")
         if os.path.isdir(entry):
             names = sorted(os.listdir(entry))
             found = [os.path.join(entry, name) for name in names if name.lower().endswith(EXTENSIONS)]

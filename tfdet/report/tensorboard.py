@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -14,69 +16,99 @@ from tfdet.training.observer import Observer, Progress
 class EventWriter:
     """Writes scalars, text, pictures and graphs to one folder; the event file appears with the first of them.
 
+    What cannot be written, on a full disk say, is lost and warned about, once until something can be written again: the
+    figures of a run are worth less than the run.
+
     Args:
         folder: such as `RunDirectory.train_events`.
+        warn: receives that line.
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        self._folder = str(folder)
+    def __init__(self, folder: str | os.PathLike, warn: Callable[[str], None] = warnings.warn):
+        self._folder, self._warn = str(folder), warn
         self._writer: tf.summary.SummaryWriter | None = None
+        self._failed = False
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Args: step, of all values; values, by tag; a `/` in a tag makes a group."""
-        with self._open().as_default(step=step):
+        with self._writing(step):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Args: text, shown as it is, in a fixed-width font."""
         block = "\n".join("    " + line for line in text.splitlines())  # Markdown's code block
-        with self._open().as_default(step=step):
+        with self._writing(step):
             tf.summary.text(tag, block)
 
     def images(self, step: int, tag: str, images: np.ndarray) -> None:
         """Args: images, uint8 [N, H, W, 3], RGB; one slider for each."""
-        with self._open().as_default(step=step):
+        with self._writing(step):
             tf.summary.image(tag, images, max_outputs=len(images))
 
     def graph(self, graph: tf.Graph) -> None:
         """Args: graph, shown in the tab Graphs."""
-        with self._open().as_default(step=0):
+        with self._writing(0):
             tf.summary.graph(graph)
 
     def flush(self) -> None:
         """Makes everything written so far visible to TensorBoard."""
         if self._writer is not None:
-            self._writer.flush()
+            with self._warning():
+                self._writer.flush()
+                self._failed = False
 
     def close(self) -> None:
         """Closes the event file; a later write begins another."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            with self._warning():
+                writer, self._writer = self._writer, None
+                writer.close()
 
-    def _open(self) -> tf.summary.SummaryWriter:
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(self._folder)
-        return self._writer
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        with self._warning():
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(self._folder)
+            with self._writer.as_default(step=step):
+                yield
+
+    @contextlib.contextmanager
+    def _warning(self) -> Iterator[None]:
+        try:
+            yield
+        except (tf.errors.OpError, OSError) as error:
+            self._writer = None  # the next write tries anew
+            if not self._failed:
+                reason = str(getattr(error, "message", error)).splitlines()[0]
+                self._warn(
+                    f"TensorBoard's files in {self._folder} cannot be written ({reason}): figures are lost there"
+                )
+            self._failed = True
 
 
 class TensorBoardReport(Observer):
-    """Writes every figure of a run to `train/` of its directory.
+    """Writes every figure of a run to `train/` of its directory, the first ones when its first step is done.
 
     Args:
         folder: for the event files.
+        warn: receives a line where they cannot be written.
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        self._events = EventWriter(folder)
+    def __init__(self, folder: str | os.PathLike, warn: Callable[[str], None] = warnings.warn):
+        self._events = EventWriter(folder, warn)
+        self._texts: dict[str, str] = {}  # of a run that may still be refused
 
     def started(self, table: Mapping[str, str]) -> None:
         width = max(len(name) for name in table)
-        self._events.text(0, "run", "\n".join(f"{name:<{width}}  {value}" for name, value in table.items()))
+        self._texts["run"] = "\n".join(f"{name:<{width}}  {value}" for name, value in table.items())
 
     def configured(self, operative_config: str) -> None:
-        self._events.text(0, "operative_config", operative_config)
+        self._texts["operative_config"] = operative_config
+
+    def first_step(self, seconds: float) -> None:
+        for tag, text in self._texts.items():
+            self._events.text(0, tag, text)
         self._events.flush()
 
     def traced(self, graph: tf.Graph) -> None:
