@@ -13,7 +13,7 @@ PACKAGE = ROOT / "tfdet"
 
 # From left to right; a module imports only from its own group's earlier members, its own package, and the left.
 ORDER = [
-    ["errors", "arguments", "structures", "files", "interrupts", "other_python", "ops"],
+    ["errors", "structures", "files", "arguments", "interrupts", "other_python", "ops"],
     ["config"],
     ["data"],
     ["layers", "backbones", "necks", "heads", "targets", "losses"],

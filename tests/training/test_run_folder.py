@@ -107,7 +107,7 @@ def test_a_run_of_an_older_tfdet_goes_on_and_says_what_could_not_be_compared(fol
     assert measured == [4] and RunDirectory(folder).read_classes()[1] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["exp[1]", "a*b", "a?b", "back\\slash"])
+@pytest.mark.parametrize("name", ["exp[1]", "a*b?"])
 def test_a_folder_that_looks_like_a_pattern_is_one(tmp_path, name):
     folder = tmp_path / name
     run(folder, 4, checkpoint_every=1, keep_checkpoints=2, evaluate=lambda step: {"AP": 0.5}, evaluate_every=2)

@@ -107,4 +107,3 @@ class EvaluationReport:
                 masks=sample.masks,
             )
             self._events.images(step, f"detections/{index}", picture[None])
-        self._events.flush()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from tfdet.training.observer import Observer, Progress
+
+_ERRORS = (tf.errors.OpError, OSError)
 
 
 class EventWriter:
@@ -31,60 +32,56 @@ class EventWriter:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Args: step, of all values; values, by tag; a `/` in a tag makes a group."""
-        with self._writing(step):
+
+        def write() -> None:
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
+
+        self._write(step, write)
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Args: text, shown as it is, in a fixed-width font."""
         block = "\n".join("    " + line for line in text.splitlines())  # Markdown's code block
-        with self._writing(step):
-            tf.summary.text(tag, block)
+        self._write(step, lambda: tf.summary.text(tag, block))
 
     def images(self, step: int, tag: str, images: np.ndarray) -> None:
         """Args: images, uint8 [N, H, W, 3], RGB; one slider for each."""
-        with self._writing(step):
-            tf.summary.image(tag, images, max_outputs=len(images))
+        self._write(step, lambda: tf.summary.image(tag, images, max_outputs=len(images)))
 
     def graph(self, graph: tf.Graph) -> None:
         """Args: graph, shown in the tab Graphs."""
-        with self._writing(0):
-            tf.summary.graph(graph)
-
-    def flush(self) -> None:
-        """Makes everything written so far visible to TensorBoard."""
-        if self._writer is not None:
-            with self._warning():
-                self._writer.flush()
-                self._failed = False
+        self._write(0, lambda: tf.summary.graph(graph))
 
     def close(self) -> None:
         """Closes the event file; a later write begins another."""
-        if self._writer is not None:
-            with self._warning():
-                writer, self._writer = self._writer, None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
                 writer.close()
+            except _ERRORS as error:
+                self._tell(error)
 
-    @contextlib.contextmanager
-    def _writing(self, step: int) -> Iterator[None]:
-        with self._warning():
-            if self._writer is None:
-                self._writer = tf.summary.create_file_writer(self._folder)
-            with self._writer.as_default(step=step):
-                yield
+    def _write(self, step: int, write: Callable[[], object]) -> None:
+        """Writes, and makes it visible to TensorBoard: an error shows at a flush, often at that of the next event."""
+        for is_last in (False, True):
+            try:
+                if self._writer is None:
+                    self._writer = tf.summary.create_file_writer(self._folder)
+                with self._writer.as_default(step=step):
+                    write()
+                self._writer.flush()
+                self._failed = False
+                return
+            except _ERRORS as error:
+                self._writer = None  # readers stop at an event that is cut short: the next one begins another file
+                if is_last:
+                    self._tell(error)
 
-    @contextlib.contextmanager
-    def _warning(self) -> Iterator[None]:
-        try:
-            yield
-        except (tf.errors.OpError, OSError) as error:
-            self._writer = None  # the next write tries anew
-            if not self._failed:
-                reason = str(getattr(error, "message", error)).splitlines()[0]
-                self._warn(
-                    f"TensorBoard's files in {self._folder} cannot be written ({reason}): figures are lost there"
-                )
-            self._failed = True
+    def _tell(self, error: Exception) -> None:
+        if not self._failed:
+            reason = str(getattr(error, "message", error)).splitlines()[0]
+            self._warn(f"TensorBoard's files in {self._folder} cannot be written ({reason}): figures are lost there")
+        self._failed = True
 
 
 class TensorBoardReport(Observer):
@@ -109,14 +106,12 @@ class TensorBoardReport(Observer):
     def first_step(self, seconds: float) -> None:
         for tag, text in self._texts.items():
             self._events.text(0, tag, text)
-        self._events.flush()
 
     def traced(self, graph: tf.Graph) -> None:
         self._events.graph(graph)
 
     def progressed(self, progress: Progress) -> None:
         self._events.scalars(progress.step, scalars_of(progress))
-        self._events.flush()
 
     def closed(self) -> None:
         self._events.close()

@@ -44,7 +44,7 @@ class RunRecord:
         data_name: name of the training set.
         data: fingerprint of its records; see `data_fingerprint`.
         values: `Trainer.momentum` -> "0.9", as a gin file has it: every parameter of every part that the configuration
-            binds something of. Empty where there is no configuration.
+            binds something of, those left out that are free. Empty where there is no configuration.
         defaults: of these names, those that nothing binds.
         config: gin text of every binding; None where there is no configuration.
         operative_config: gin text of what was built; None likewise.
@@ -70,7 +70,8 @@ class RunRecord:
             configuration: of the run, everything built; None where it has none.
             may_change: see the class.
         """
-        own = list(settings(configuration, defaults=True)) if configuration is not None else []
+        own = [] if configuration is None else settings(configuration, defaults=True)
+        own = [setting for setting in own if not is_free(f"{setting.part}.{setting.parameter}")]
         return cls(
             classes=list(manifest.classes),
             category_ids=[int(number) for number in manifest.category_ids],
@@ -101,8 +102,7 @@ class RunRecord:
 
     def fingerprint(self) -> str:
         """Of the values that have to stay as they are: equal where two runs train alike. SHA-256 in hex."""
-        held = {name: value for name, value in sorted(self.values.items()) if not is_free(name)}
-        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(sorted(self.values.items())).encode()).hexdigest()
 
     def differences(self, now: RunRecord) -> dict[str, tuple[str, str]]:
         """What another record has otherwise, classes left out: name -> (here, there).
@@ -117,7 +117,7 @@ class RunRecord:
             return found
         sides = ((self.values, set(self.defaults)), (now.values, set(now.defaults)))
         for name in dict.fromkeys([*self.values, *now.values]):
-            if is_free(name):
+            if is_free(name):  # by now
                 continue
             if all(name in values for values, _ in sides):
                 same = self.values[name] == now.values[name]
