@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from tfdet.errors import UserError
-from tfdet.files import replacing
+from tfdet.files import check_local, has_pattern, literal, replacing
 
 
 def test_the_name_appears_when_the_file_is_complete(tmp_path):
@@ -24,4 +26,32 @@ def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path):
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write .*file/a.json"), replacing(tmp_path / "file" / "a.json"):
+        pass
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/a.json", "s3://b", "http://host/x", "hdfs://x", Path("gs://bucket/a")])
+def test_an_address_is_no_path(path):
+    with pytest.raises(UserError, match="^--output .* is an address, and tfdet reads and writes local folders alone"):
+        check_local(path, "--output")
+    with pytest.raises(UserError, match="is an address"), replacing(path):
+        pass
+
+
+def test_an_address_of_a_file_is_told_to_be_a_path_and_paths_are_let_through():
+    with pytest.raises(UserError, match="^file:///data is an address: give the path alone, without file://"):
+        check_local("file:///data")
+    for path in ("a:b", "C:/data", "C:\\data", "a/b://c", "runs/exp[1]", Path("/data"), "", "x:/y"):
+        check_local(path)
+
+
+@pytest.mark.parametrize("name", ["exp[1]", "a*b", "a?b", "back\\slash", "plain"])
+def test_a_folder_has_a_name_that_is_no_pattern(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    with literal(folder) as text:
+        assert not set("*?[\\") & set(text)
+        Path(text, "file").write_text("here")
+    assert (folder / "file").read_text() == "here"
+    assert has_pattern(folder) == (name != "plain")
+    with pytest.raises(FileNotFoundError), literal(tmp_path / "no[where]"):
         pass
