@@ -53,14 +53,14 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with _literal(prefix, parts) as name:
             reader = tf.train.load_checkpoint(name)
-        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        numeric = [n for n in sorted(shapes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
-        if sum(math.prod(shapes[n]) * dtypes[n].size for n in numeric) > stored:
-            raise broken(prefix, _KIND, f"its index names more than the {stored} bytes that its data files have")
-        for name in numeric:
-            if ".OPTIMIZER_SLOT" not in name and "_CHECKPOINTABLE_OBJECT_GRAPH" not in name:
-                array = reader.get_tensor(name)
-                arrays[name.removesuffix(_SUFFIX)] = array.astype(np.float32) if array.dtype.kind == "V" else array
+            shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+            numeric = [n for n in sorted(shapes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
+            if sum(math.prod(shapes[n]) * dtypes[n].size for n in numeric) > stored:
+                raise broken(prefix, _KIND, f"its index names more than the {stored} bytes that its data files have")
+            for name in numeric:
+                if ".OPTIMIZER_SLOT" not in name and "_CHECKPOINTABLE_OBJECT_GRAPH" not in name:
+                    array = reader.get_tensor(name)
+                    arrays[name.removesuffix(_SUFFIX)] = array.astype(np.float32) if array.dtype.kind == "V" else array
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError, TypeError, UnicodeDecodeError) as error:
         raise broken(prefix, _KIND, str(error).splitlines()[0][:200]) from error
     return arrays
