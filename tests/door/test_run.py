@@ -122,7 +122,7 @@ def test_a_run_does_not_go_on_with_data_of_other_classes(here, tmp_path):
     assert (tmp_path / "run/manifest.json").read_text() == before
     # Values that differ are named, those of the row as well as those of a person.
     model = tfdet.build("tiny.gin", bindings={**BINDINGS, "Trainer.steps": 3, "Schedule.base_lr": 0.5})
-    with pytest.raises(UserError, match=r"other values: Schedule.base_lr [\d.]+ -> 0.5. To go on .* change=True"):
+    with pytest.raises(UserError, match=r"other values: Schedule.base_lr [\d.]+ -> 0.5. To go on .*change=True"):
         tfdet.train(model, "data/train", model_dir=tmp_path / "run", quiet=True)
     run = tfdet.train(model, "data/train", model_dir=tmp_path / "run", change=True, quiet=True)
     assert run.step == 3 and "Schedule.base_lr = 0.5" in (tmp_path / "run/config.gin").read_text()

@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import UserError
@@ -283,3 +284,45 @@ class TestRunDirectory:
         shutil.copy(run.best_note, tmp_path / "copy")
         run.best_note.write_text("{")
         assert run.read_best() is None
+
+
+def test_checkpoints_that_no_list_names_are_counted(tmp_path):
+    """A process that was killed between a checkpoint and TensorFlow's list leaves them."""
+    first = Saved(tmp_path, keep=9)
+    for step in (1, 2, 3):
+        first.store.save(step)
+    (tmp_path / "checkpoints/checkpoint").unlink()
+    second = Saved(tmp_path, keep=2)
+    assert second.store.restore() == 3
+    second.store.save(4)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("ckpt-*"))
+    data = ".data-00000-of-00001"
+    assert names == [f"ckpt-3{data}", "ckpt-3.index", f"ckpt-4{data}", "ckpt-4.index"]
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-4")
+
+
+def test_a_damaged_newest_one_does_not_push_out_the_good_ones(tmp_path):
+    first = Saved(tmp_path, keep=9)
+    for step in (1, 5):
+        first.store.save(step)
+    (tmp_path / "checkpoints/ckpt-5.index").write_bytes(b"cut")
+    second = Saved(tmp_path, keep=1)
+    assert second.store.restore() == 1
+    second.store.save(3)
+    assert Saved(tmp_path).store.restore() == 3
+
+
+def test_the_best_is_the_one_that_is_noted(tmp_path):
+    saved = Saved(tmp_path, fill=10.0)
+    saved.store.save_if_best(4, "AP", 0.3)
+    note = (tmp_path / "best.json").read_text()
+    shutil.copytree(tmp_path / "best", tmp_path / "kept")
+    saved.store.save_if_best(8, "AP", 0.4)
+    shutil.copytree(tmp_path / "kept", tmp_path / "best", dirs_exist_ok=True)
+    (tmp_path / "best.json").write_text(note)
+    assert restore_detector(FakeDetector(), tmp_path, "best") == 4
+    (tmp_path / "best.json").unlink()
+    assert restore_detector(FakeDetector(), tmp_path, "best") == 8
+    assert saved.store.save_if_best(9, "AP", 0.1, data="0a") and saved.store.save_if_best(10, "AP", 0.05, data="0b")
+    assert not saved.store.save_if_best(11, "AP", 0.04, data="0b")
+    assert [path.name for path in (tmp_path / "best").glob("*.index")] == ["ckpt-10.index"]
