@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tfdet.errors import UserError
-from tfdet.files import check_local, has_pattern, literal, replacing
+from tfdet.files import check_local, has_pattern, literal, matching, replacing
 
 
 def test_the_name_appears_when_the_file_is_complete(tmp_path):
@@ -55,3 +55,14 @@ def test_a_folder_has_a_name_that_is_no_pattern(tmp_path, name):
     assert has_pattern(folder) == (name != "plain")
     with pytest.raises(FileNotFoundError), literal(tmp_path / "no[where]"):
         pass
+
+
+def test_what_a_pattern_begins_with_is_a_folder_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("exp[1]/a.jpg", "exp[1]/deep/b.jpg", "exp1/c.jpg", "exp[1]/x[2].jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert matching("exp[1]/*.jpg") == ["exp[1]/a.jpg", "exp[1]/x[2].jpg"]
+    assert matching(f"{tmp_path}/exp[1]/**/b*") == [f"{tmp_path}/exp[1]/deep/b.jpg"]
+    assert matching("exp[1]/x[2].jpg") == ["exp[1]/x[2].jpg"] and matching("exp[0-9]/*") == ["exp1/c.jpg"]
+    assert matching("*/c.jpg") == ["exp1/c.jpg"] and matching("no[where]/*") == [] == matching("*.jpg")

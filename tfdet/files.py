@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import re
@@ -102,6 +103,22 @@ def literal(folder: str | os.PathLike) -> Iterator[str]:
         yield f"{_FILE_DESCRIPTORS}/{descriptor}"
     finally:
         os.close(descriptor)
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths that a pattern means, sorted; `**` goes into folders.
+
+    What is there under that very name is meant by it, and so are the folders that a pattern begins with:
+    `exp[1]/*.jpg` are pictures in `exp[1]` where that is a folder.
+    """
+    if os.path.lexists(pattern):
+        return [pattern]
+    beginning, found = os.path.dirname(pattern), ""
+    while beginning != found:
+        if os.path.isdir(beginning):
+            return sorted(glob.glob(glob.escape(beginning) + pattern[len(beginning) :], recursive=True))
+        beginning, found = os.path.dirname(beginning), beginning
+    return sorted(glob.glob(pattern, recursive=True))
 
 
 def write_json(content: Any, path: str | os.PathLike) -> None:

@@ -233,3 +233,10 @@ def test_a_list_of_evaluations_that_cannot_be_written_costs_a_warning(tmp_path, 
     monkeypatch.setattr(RunDirectory, "note_evaluation", full)
     result, _, events = run(tmp_path, 1, evaluate=FakeEvaluation(lambda step: {"AP": 0.5}))
     assert result.metrics == {"AP": 0.5} and ("no space",) in events.named("warned")
+
+
+def test_a_manifest_that_was_exchanged_does_not_rename_what_a_run_finds(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "classes": manifest["classes"][::-1]}))
+    with pytest.raises(UserError, match="manifest.json names other classes than the checkpoint of step 3.*1 'class 0'"):
+        restore_detector(FakeDetector(), folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import pathlib
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import parse_record
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
+from tfdet.files import matching
 
 _PNG_MASKS = "image/object/mask"  # TF Model Garden's: one PNG of the size of the image for every object
 
@@ -58,7 +58,7 @@ def manifest_from_records(
     """
     folder = pathlib.Path(folder).absolute()
     own = {MANIFEST_FILE, INDEX_FILE, REPORT_FILE}
-    files = sorted(path for path in glob.glob(pattern) if os.path.isfile(path) and os.path.basename(path) not in own)
+    files = sorted(path for path in matching(pattern) if os.path.isfile(path) and os.path.basename(path) not in own)
     if not files:
         raise UserError(f"no file matches --from_records {pattern}")
     if (folder / MANIFEST_FILE).exists() and not overwrite:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tfdet.data.images import ImageError, read_image, upright_rgb
 from tfdet.errors import UserError
-from tfdet.files import check_local
+from tfdet.files import check_local, matching
 
 ImageSource: TypeAlias = "str | os.PathLike | np.ndarray | Image.Image"
 """A file, folder or pattern; an array, RGB uint8 [H, W, 3], or grey, with alpha, of 16 bits; a PIL image of any mode
@@ -44,7 +44,7 @@ def find_images(inputs: Sequence[str]) -> list[str]:
         elif os.path.lexists(entry) or not glob.has_magic(entry):
             found = [entry]
         else:
-            found = [path for path in sorted(glob.glob(entry, recursive=True)) if os.path.isfile(path)]
+            found = [path for path in matching(entry) if os.path.isfile(path)]
         paths.update(dict.fromkeys(found))
     if not paths:
         raise UserError(

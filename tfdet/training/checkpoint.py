@@ -251,7 +251,8 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
         The step of the checkpoint.
 
     Raises:
-        UserError: no such checkpoint, a damaged one, or one of another detector or class count.
+        UserError: no such checkpoint, a damaged one, or one of another detector, class count or classes than those that
+            `manifest.json` names.
     """
     run = RunDirectory(model_dir)
     folder = run.best if step == "best" else run.checkpoints
@@ -269,6 +270,12 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
         tensors = _read(folder, int(step))
         if tensors is None:
             raise UserError(f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}")
+    record, named = RunRecord.parse(tensors.get(_RECORD)), run.read_classes()
+    if record is not None and named not in (None, (list(record.classes), list(record.category_ids))):
+        raise UserError(
+            f"{run.manifest} names other classes than the checkpoint of step {step} in {folder} was trained on "
+            f"({record.listed()}): put back the manifest.json of that run"
+        )
     _check_detector(detector, tensors, folder / f"{_PREFIX}-{step}")
     _assign_detector(detector, tensors, averaged=not raw)
     return int(step)

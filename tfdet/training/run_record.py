@@ -100,6 +100,12 @@ class RunRecord:
         except (ValueError, KeyError, TypeError):
             return None
 
+    def listed(self) -> str:
+        """Category ids and names, for a message: `1 'car', 6 'bus'`."""
+        pairs = [f"{number} {name!r}" for number, name in zip(self.category_ids, self.classes)]
+        more = f", ... ({len(pairs)} in all)" if len(pairs) > _NAMES_SHOWN else ""
+        return ", ".join(pairs[:_NAMES_SHOWN]) + more
+
     def fingerprint(self) -> str:
         """Of the values that have to stay as they are: equal where two runs train alike. SHA-256 in hex."""
         return hashlib.sha256(json.dumps(sorted(self.values.items())).encode()).hexdigest()
@@ -144,8 +150,8 @@ class RunRecord:
         place = f": {differ[0][0]!r} in place of {differ[0][1]!r}" if differ else ""
         raise UserError(
             f"the run in {os.fspath(where)} was trained on other classes than those of the data set "
-            f"{now.data_name!r}, or in another order{place}. The data set has {what}: the run's are {_listed(self)}, "
-            f"its are {_listed(now)}; choose another model directory for these data"
+            f"{now.data_name!r}, or in another order{place}. The data set has {what}: the run's are {self.listed()}, "
+            f"its are {now.listed()}; choose another model directory for these data"
         )
 
     def check_changes(self, changes: Mapping[str, tuple[str, str]], where: str | os.PathLike) -> list[str]:
@@ -182,9 +188,3 @@ def data_fingerprint(manifest: Any) -> str:
 
 def _short(value: str) -> str:
     return value if len(value) <= _SHOWN else f"{value[: _SHOWN - 3]}..."
-
-
-def _listed(record: RunRecord) -> str:
-    pairs = [f"{number} {name!r}" for number, name in zip(record.category_ids, record.classes)]
-    more = f", ... ({len(pairs)} in all)" if len(pairs) > _NAMES_SHOWN else ""
-    return ", ".join(pairs[:_NAMES_SHOWN]) + more
