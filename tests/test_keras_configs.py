@@ -17,7 +17,7 @@ from tfdet.detectors import Detector
 from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.heads.bbox import BoxPredictor
 from tfdet.heads.mask import _PlaneConv2D
-from tfdet.layers import BatchNorm, ConfiguredLayer, DilatedConv2D, GroupNorm, SymmetricConv2D
+from tfdet.layers import BatchNorm, ConfiguredLayer, DilatedConv2D, GroupNorm, SymmetricConv2D, TorchDense
 from tfdet.necks import FPN, ReduceNeck, RetinaNeck
 
 IMAGE, MAP, ROIS = (1, 64, 64, 3), (1, 8, 8, 16), (2, 4, 4, 16)
@@ -31,6 +31,7 @@ LAYERS = [
     (SymmetricConv2D(4, 3, dilation_rate=2), MAP),
     (DilatedConv2D(4, 5, 2, use_bias=True), MAP),
     (_PlaneConv2D(4, 1, use_bias=True, name="logit"), MAP),
+    (TorchDense(4, use_bias=False, dtype="float32", name="linear"), (2, 16)),
     (BatchNorm("sync", momentum=0.5, epsilon=1e-3, fixed_gamma=True, name="bn"), MAP),
     (GroupNorm(4, epsilon=1e-3, name="gn"), MAP),
     (BottleneckUnit(4, 16, 2, True, "local", stride_on="3x3", epsilon=1e-3, name="unit1"), MAP),
@@ -38,19 +39,22 @@ LAYERS = [
     (PreActivationUnit(4, 16, 1, True, "frozen", dilation=2, use_bias=True, name="unit1"), MAP),
     (ResNetV1Stage(50, 2, 2, "frozen", WIDTH, "3x3", 1e-3, recompute=True, name="stage2"), MAP),
     (ResNetV2Stage(26, 2, 2, "local", WIDTH, recompute=True, variant="keras", name="stage2"), MAP),
-    (ResNetV1(50, 3, "local", WIDTH, 8, "1x1", 1e-3, (1, 2), (2,), (1, 3), name="trunk"), IMAGE),
+    (ResNetV1(50, 3, "local", WIDTH, 8, "1x1", 1e-3, (1, 2), (2,), (1, 3), "detectron2", name="trunk"), IMAGE),
     (ResNetV2(26, 4, "group", WIDTH, dilate_c5=True, recompute=(4,), name="trunk"), IMAGE),
     (ResNetV2(26, 3, "sync", WIDTH, branches=(1, 2), test_branches=(2,)), IMAGE),
-    (FPN(8, norm="group", name="pyramid"), PYRAMID),
+    (FPN(8, "group", "detectron2", name="pyramid"), PYRAMID),
     (ReduceNeck(8, 3, use_bias=False, stride=8, name="reduced"), PYRAMID),
-    (RetinaNeck(8, p6_from="p5", norm="group", name="pyramid"), PYRAMID),
-    (RpnHead(2, 8, "sigmoid", name="rpn"), [MAP]),
-    (RetinaHead(3, 2, 8, num_convs=1, prior=0.1, init_std=0.1, norm="group", name="dense"), [MAP]),
-    (BoxPredictor(3, class_agnostic=True, name="outputs"), (2, 16)),
-    (C5BboxHead(3, 18, "local", WIDTH, False, 2, epsilon=1e-3, recompute=True, name="head"), ROIS),
+    (RetinaNeck(8, p6_from="p5", norm="group", initializer="torchvision", name="pyramid"), PYRAMID),
+    (RpnHead(2, 8, "sigmoid", "torchvision", name="rpn"), [MAP]),
+    (
+        RetinaHead(3, 2, 8, num_convs=1, prior=0.1, init_std=0.1, norm="group", initializer="detectron2", name="dense"),
+        [MAP],
+    ),
+    (BoxPredictor(3, class_agnostic=True, initializer="torchvision", name="outputs"), (2, 16)),
+    (C5BboxHead(3, 18, "local", WIDTH, False, 2, "1x1", 1e-3, True, "detectron2", name="head"), ROIS),
     (C5V2BboxHead(3, 26, "group", WIDTH, class_agnostic=False, recompute=True, name="head"), ROIS),
     (MlpBboxHead(3, 8, use_bias=False, class_agnostic=True, initializer="gaussian", name="head"), ROIS),
-    (MaskHead(3, 8, 2, norm="local", background_plane=False, name="masks"), ROIS),
+    (MaskHead(3, 8, 2, "local", False, "torchvision", name="masks"), ROIS),
 ]
 
 

@@ -20,6 +20,7 @@ from tfdet.data.mask_schema import RING_OBJECT, SEGMENTATION, Rings, mask_damage
 from tfdet.data.problems import ProblemReport
 from tfdet.data.rle import counts_from_mask, counts_to_string
 from tfdet.data.scan import manifest_from_records
+from tfdet.detectors.masks import target_rule
 from tfdet.errors import UserError
 
 HEIGHT, WIDTH = 40, 60
@@ -115,6 +116,31 @@ def test_the_mirrored_copy(masked):
     expected = plain.edges * [-1, 1, -1, 1] + np.array([1, 0, 1, 0]) * (width - 1)
     np.testing.assert_allclose(mirrored.edges, expected, atol=1e-5)
     np.testing.assert_array_equal(mirrored.edge_owners, plain.edge_owners)
+
+
+@pytest.mark.parametrize("rule", ["detectron2", "torchvision"])
+def test_targets_of_a_batch_by_the_other_programs_rules(masked, rule):
+    """Two parts, run lengths with a hole, no mask; a crowd is no object. The mirrored copy has mirrored targets."""
+    plain = batches(masked, flip=False, profile="continuous")[0]
+    copies = batches(masked, 2, profile="continuous")
+    (mirrored,) = (batch for batch in copies if not np.array_equal(batch.images, plain.images))
+    targets = []
+    for batch, turn in ((plain, 1), (mirrored, -1)):
+        matched = np.array([[0, 1, 2, -1]], np.int32)
+        boxes = np.pad(batch.boxes, [(0, 0), (0, 1), (0, 0)])
+        drawn = target_rule(rule)(boxes, matched, batch.edges, batch.edge_owners, batch.image_info, size=28)
+        targets.append(drawn[0, :, :, ::turn].numpy())
+    (two_parts, disc, nothing, no_roi), reflected = targets
+    corner, sides = plain.boxes[0, 0, :2], plain.boxes[0, 0, 2:] - plain.boxes[0, 0, :2]
+    stretched = [((np.array(p).reshape(-1, 2) / 2 - corner) * 28 / sides).reshape(-1).tolist() for p in TWO_PARTS]
+    expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(stretched, 28, 28)))
+    if rule == "detectron2":
+        np.testing.assert_array_equal(two_parts, expected)
+    assert np.abs(two_parts - expected).mean() < 0.06
+    box = np.s_[5:36, 15:46]  # 31 x 31 pixels, of which the disc's hole is in the middle
+    assert disc.mean() == pytest.approx(disc_with_hole()[box].mean(), abs=0.05) and disc[13:15, 13:15].max() == 0
+    assert not nothing.any() and not no_roi.any()
+    assert np.abs(reflected[:2] - targets[0][:2]).mean() < 0.03
 
 
 def test_without_masks_there_is_no_edge(masked):

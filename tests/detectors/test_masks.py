@@ -1,12 +1,14 @@
 """The mask branch on every trunk, against a plain transcription of SimpleDet's flow (models/maskrcnn/builder.py)."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.detectors.small import random_batch, small_detector, small_masks, small_v2_detector, with_diamonds
 from tfdet.detectors import masks
-from tfdet.detectors.masks import rows_in_use
+from tfdet.detectors.masks import rows_in_use, target_rule
 from tfdet.ops.mask_targets import mask_targets
 
 SEED = tf.constant([7, 3], tf.int32)
@@ -36,6 +38,17 @@ def test_losses_reach_every_variable(trunk):
     assert without == []
     heads = [g for v, g in zip(detector.trainable_variables, gradients, strict=True) if "mask_head" in v.path]
     assert len(heads) >= 4 and all(np.isfinite(g).all() and np.any(g) for g in heads)
+
+
+def test_the_targets_are_whose_the_branch_says():
+    detector = small_detector("fpn", masks=functools.partial(small_masks(), targets="torchvision"))
+    batch, losses = with_diamonds(random_batch([6, 9], 9)), {}
+    for rule in ("bound", "torchvision", "detectron2", "simpledet"):
+        if rule != "bound":
+            detector.masks.draw_targets = target_rule(rule)
+        losses[rule] = float(detector.losses(batch, SEED)["mask"])
+    assert losses["bound"] == losses["torchvision"] and len(set(losses.values())) == 3
+    assert max(losses.values()) < 1.2 * min(losses.values()) < 5
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)

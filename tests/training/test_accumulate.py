@@ -35,13 +35,13 @@ class OwnNorm(FakeDetector):
 class Setting:
     """A detector and a compiled step on so many devices, for a recipe of 8 replicas."""
 
-    def __init__(self, strategy, mode=None, poison=None):
+    def __init__(self, strategy, mode=None, poison=None, rule="mxnet"):
         self.strategy, self.devices = strategy, strategy.num_replicas_in_sync
         keras.utils.set_random_seed(1)
         with strategy.scope():
             self.detector = OwnNorm(poison=poison, normalization="local")
             trained, statistics = self.detector.trainable_variables, moving_statistics(self.detector)
-            self.optimizer = MomentumSGD(trained, LossScale(mode), weight_decay=0.01, clip_norm=0.5)
+            self.optimizer = MomentumSGD(trained, LossScale(mode), weight_decay=0.01, clip_norm=0.5, rule=rule)
             self.state = StepState()
             self.average = WeightAverage(strategy, [*trained, *statistics], 0.5)
         rate = Schedule(base_lr=1.0, warmup_steps=2, decay_steps=()).for_batch(16)
@@ -86,11 +86,11 @@ def test_one_and_two_devices_train_as_eight(mirrored):
         assert settings[devices].step.traces == 1 and settings[devices].state.global_step.numpy() == 3
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_an_infinity_in_one_micro_batch_skips_the_step(mirrored, devices):
+@pytest.mark.parametrize("devices, rule", [(1, "mxnet"), (2, "torch")])
+def test_an_infinity_in_one_micro_batch_skips_the_step(mirrored, devices, rule):
     set_policy("mixed_float16")
     inside = VIRTUAL + 2  # element of a micro-batch in the middle of step 1
-    setting = Setting(mirrored(devices), "dynamic", poison=make_batch(inside, IMAGES).image_ids[0])
+    setting = Setting(mirrored(devices), "dynamic", poison=make_batch(inside, IMAGES).image_ids[0], rule=rule)
     assert setting.run(0)["finite"]
     before = setting.values()
     metrics = setting.run(1)
@@ -120,12 +120,14 @@ def read_checkpoint(folder):
     return {name: reader.get_tensor(name) for name in names}
 
 
-def test_a_run_reads_the_data_of_so_many_replicas_and_resumes_bit_for_bit(tmp_path):
-    options = {"replicas": 1, "accumulate": 2, "ema_decay": 0.9}
+@pytest.mark.parametrize("rule", ["mxnet", "torch"])
+def test_a_run_reads_the_data_of_so_many_replicas_and_resumes_bit_for_bit(tmp_path, rule):
+    """Past a decay of the rate, which moves the momenta of the two rules apart."""
+    options = {"replicas": 1, "accumulate": 2, "ema_decay": 0.9, "update_rule": rule}
     whole = losses_and_tensors(tmp_path / "whole", 6, read_checkpoint, **options)
     losses_and_tensors(tmp_path / "parts", 4, read_checkpoint, **options)
     parts = losses_and_tensors(tmp_path / "parts", 6, read_checkpoint, **options)
-    two = losses_and_tensors(tmp_path / "two", 6, read_checkpoint, replicas=2, ema_decay=0.9)
+    two = losses_and_tensors(tmp_path / "two", 6, read_checkpoint, replicas=2, ema_decay=0.9, update_rule=rule)
     assert whole.keys() == parts.keys() == two.keys()
     assert int(next(value for name, value in whole.items() if "total_batch" in name)) == 4
     for name, value in whole.items():

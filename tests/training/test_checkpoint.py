@@ -20,10 +20,12 @@ from tfdet.training.step import StepState
 class Saved:
     """A detector with its optimizer and store, all values distinct."""
 
-    def __init__(self, folder, keep=5, fill=0.0, mode="dynamic", trained=None, seed=7, total_batch=4, **detector):
+    def __init__(
+        self, folder, keep=5, fill=0.0, mode="dynamic", trained=None, seed=7, total_batch=4, rule="mxnet", **detector
+    ):
         self.warnings = []
         self.detector = FakeDetector(**detector)
-        self.optimizer = MomentumSGD(self.detector.trainable_variables[:trained], LossScale(mode))
+        self.optimizer = MomentumSGD(self.detector.trainable_variables[:trained], LossScale(mode), rule=rule)
         self.state = StepState()
         run = RunDirectory(folder)
         run.create()
@@ -65,6 +67,22 @@ def test_everything_comes_back(tmp_path):
     assert second.store.restore() == 5
     assert_equal(first.values(), second.values())
     assert second.warnings == []
+
+
+@pytest.mark.parametrize("rule, other", [("torch", "mxnet"), ("mxnet", "torch")])
+def test_momenta_of_another_update_rule_are_not_taken(tmp_path, rule, other):
+    first = Saved(tmp_path, fill=10.0, rule=rule)
+    first.store.save(5)
+    same = Saved(tmp_path, rule=rule)
+    assert same.store.restore() == 5 and same.warnings == []
+    assert_equal(first.values(), same.values())
+    second = Saved(tmp_path, rule=other)
+    for momentum in second.optimizer.momenta.values():
+        momentum.assign(np.zeros(momentum.shape))
+    assert second.store.restore() == 5
+    assert not any(np.any(momentum) for momentum in second.optimizer.momenta.values())
+    (warning,) = second.warnings
+    assert f"Trainer.update_rule = '{rule}'" in warning and "start at zero" in warning
 
 
 def test_a_new_run_has_nothing_to_restore(tmp_path):

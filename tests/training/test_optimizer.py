@@ -35,6 +35,29 @@ def test_two_updates_with_decay_and_momentum():
     np.testing.assert_allclose(kernel.numpy(), np.float32([1.4, -3.85]) + momentum, rtol=1e-6)
 
 
+def test_torchs_rule_over_a_warm_up_and_a_decay(golden):
+    """torch.optim.SGD in float64, over the rates of a stored run: m = momentum m + g + decay w, w -= lr m."""
+    rates = golden("torch_rates")["d2_retinanet"] * 50.0
+    rng = np.random.default_rng(0)
+    gradients = rng.normal(size=[len(rates), 2, 2]).astype(np.float32)
+    variables = {rule: make_variables("kernel", "bias") for rule in ("torch", "mxnet")}
+    factors, decays = (1.0, 0.5), (0.1, 0.0)
+    weights, momenta = np.array([[2.0, -3.0]] * 2), np.zeros([2, 2])
+    options = {"momentum": 0.9, "weight_decay": 0.1, "decayed": ("kernel",), "lr_factors": {"bias": 0.5}}
+    optimizers = {rule: MomentumSGD(own, LossScale(None), **options, rule=rule) for rule, own in variables.items()}
+    for rate, gradient in zip(rates, gradients):
+        for optimizer in optimizers.values():
+            apply(optimizer, gradient, learning_rate=np.float32(rate))
+        momenta = 0.9 * momenta + gradient + np.array(decays)[:, None] * weights
+        weights = weights - rate * np.array(factors)[:, None] * momenta
+    own = np.stack([variable.numpy() for variable in variables["torch"]])
+    np.testing.assert_allclose(own, weights, atol=2e-6)
+    stored = [momentum.numpy() for momentum in optimizers["torch"].momenta.values()]
+    np.testing.assert_allclose(stored, momenta, atol=2e-6)
+    other = np.stack([variable.numpy() for variable in variables["mxnet"]])
+    assert np.abs(other - weights).max() > 1e-2
+
+
 @pytest.mark.parametrize("name, decays", [("kernel", True), ("gamma", True), ("bias", False), ("beta", False)])
 def test_decay_where_it_applies(name, decays):
     (variable,) = variables = make_variables(name)

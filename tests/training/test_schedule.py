@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from tfdet.errors import UserError
@@ -142,3 +143,15 @@ def test_a_warm_up_that_no_batch_changes_has_no_formula(schedule):
     assert schedule.warnings(2, 400)[0] == (
         "the warm-up of 500 steps leaves nothing of this run's 400: lower Schedule.warmup_steps"
     )
+
+
+@pytest.mark.parametrize("run, base", [("d2_retinanet", 0.002), ("tv_retinanet", 0.005)])
+def test_every_rate_is_that_of_a_run_of_the_program(golden, run, base):
+    """Detectron2's WarmupMultiStepLR, torch's LinearLR with a MultiStepLR: 40 steps of warm-up, a decay after 80."""
+    numbers = {"base_lr": base, "reference_batch": None, "warmup_steps": 40, "warmup_from": 0.001, "decay_steps": (80,)}
+    stored = golden("torch_rates")[run].astype(np.float32)
+    rate = Schedule(**numbers, warmup_counts_from=0).for_batch(2)
+    np.testing.assert_array_equal([rate(update).numpy() for update in range(1, 101)], stored)
+    mxnet = Schedule(**numbers).for_batch(2)
+    ahead = [mxnet(update).numpy() for update in range(1, 41)]
+    np.testing.assert_allclose(ahead, stored[1:41], rtol=1e-6)  # one step up the ramp

@@ -21,8 +21,10 @@ from tfdet.layers import (
     ConfiguredLayer,
     DilatedConv2D,
     Norm,
+    Program,
     SymmetricConv2D,
     convolve_and_normalize,
+    draw_by_outputs,
     make_norm,
     recomputed,
 )
@@ -190,6 +192,7 @@ class ResNetV1(ConfiguredLayer):
             branches begin in the stage's first unit).
         test_branches: the same while testing: `branches`, or the one of a TridentNet-Fast.
         recompute: stages, 1 to 4, whose activations are computed again for the gradient and not kept; () for none.
+        initializer: N(0, sqrt(2 / n)) of the kernels with n of the inputs ("simpledet") or outputs (the others).
 
     Call: float [B, H, W, 3], mean-subtracted RGB -> list [c2, c3, c4(, c5)] of [B, H/s, W/s, C], strides 4 to 32,
     C = 256, 512, 1024, 2048 (times width), all after ReLU. With k branches c4 has k images for one, image-major.
@@ -207,6 +210,7 @@ class ResNetV1(ConfiguredLayer):
         branches: tuple[PositiveInt, ...] = (),
         test_branches: tuple[PositiveInt, ...] = (),
         recompute: tuple[Stage, ...] = (),
+        initializer: Program = "simpledet",
         name: str = "backbone",
     ):
         super().__init__(name=name)
@@ -215,7 +219,7 @@ class ResNetV1(ConfiguredLayer):
         self.depth, self.num_stages, self.norm, self.width = depth, num_stages, norm, width
         self.stem_channels, self.stride_on, self.epsilon = stem_channels, stride_on, epsilon
         self.branches, self.test_branches = tuple(branches), tuple(test_branches)
-        self.recompute = tuple(recompute)
+        self.recompute, self.initializer = tuple(recompute), initializer
         self.strides = [4, 8, 16, 32][:num_stages]
         self.conv0 = SymmetricConv2D(stem_channels or round(_STEM_CHANNELS * width), 7, 2, name="conv0")
         self.bn0 = make_norm(norm, name="bn0", bn_epsilon=epsilon)
@@ -225,6 +229,7 @@ class ResNetV1(ConfiguredLayer):
             )
             for s in range(1, num_stages + 1)
         ]
+        draw_by_outputs(self, initializer)
 
     def stem(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Convolution, BN, ReLU and max pooling: [B, H, W, 3] -> [B, H/4, W/4, 64 * width]."""

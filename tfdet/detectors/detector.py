@@ -55,9 +55,9 @@ class Detector(keras.Model):
         self.convention = convention
 
     def in_own_convention(self, part: Part) -> Part:
-        """A copy of a part without weights, which counts boxes as this detector does."""
+        """A copy of a part without weights, which counts boxes and pads images as this detector does."""
         part = copy.copy(part)
-        part.convention = self.convention
+        part.convention, part.size_divisor = self.convention, self.size_divisor
         return part
 
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -12,11 +14,24 @@ from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.losses.mask import mask_loss
-from tfdet.ops.mask_targets import edges_of_objects, mask_targets
+from tfdet.ops.bitmap_targets import bitmap_targets
+from tfdet.ops.mask_targets import PolygonRule, edges_of_objects, mask_targets
 from tfdet.ops.paste_masks import PasteRule
 from tfdet.structures import RoiSamples
 
 _ROW_BLOCK = 8  # rows come in multiples of it: each shape that is new to a GPU costs a search for its fastest kernels
+
+MaskTargetRule = Literal["simpledet", "detectron2", "torchvision"]
+
+
+def _polygon_targets(boxes, matched, edges, edge_owners, image_info, size: int, rule: PolygonRule) -> tf.Tensor:
+    del image_info  # polygons are filled beyond the image too
+    return mask_targets(boxes, matched, edges, edge_owners, size, rule=rule)
+
+
+def target_rule(rule: MaskTargetRule) -> Callable[..., tf.Tensor]:
+    """What draws mask targets by a program's rule; its arguments are those of `bitmap_targets`."""
+    return bitmap_targets if rule == "torchvision" else functools.partial(_polygon_targets, rule=rule)
 
 
 def rows_in_use(classes: tf.Tensor) -> tf.Tensor:
@@ -45,6 +60,8 @@ class MaskBranch:
         head: called with `num_classes`, returns the mask head.
         pool_size: cells a side of the masks' own RoI features. None: the head reads what the box head makes of its own
             RoI features, stage 4 of a C4 detector, without another pass in training.
+        targets: whose masks inside RoIs are learnt: polygons filled as "simpledet" does, with x and y swapped, or as
+            "detectron2" does, or RoIAlign of the object's bitmap, shares between 0 and 1, as "torchvision" does.
         paste: how evaluation and prediction stretch masks over their boxes: as "simpledet" (default), "detectron2" or
             "torchvision", see `ops.paste_masks`.
 
@@ -59,11 +76,12 @@ class MaskBranch:
         head: Callable[..., keras.layers.Layer],
         pool_size: PositiveInt | None = 14,
         paste: PasteRule = "simpledet",
+        targets: MaskTargetRule = "simpledet",
     ):
         self.paste = paste
         self.head = head(num_classes=num_classes)
-        # What draws the targets. Bitmaps can stand in for polygons, as they are stored of torchvision.
-        self.draw_targets = mask_targets
+        # Stored bitmaps can stand in for polygons.
+        self.draw_targets = target_rule(targets)
         self.shares_box_features = pool_size is None
         if self.shares_box_features and not getattr(bbox_head, "has_map", False):
             raise ParameterError(
@@ -88,6 +106,7 @@ class MaskBranch:
         max_foreground: int,
         edges: tf.Tensor,
         edge_owners: tf.Tensor,
+        image_info: tf.Tensor,
         box_map: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The loss of one replica's batch, float32 scalar.
@@ -95,7 +114,7 @@ class MaskBranch:
         Args:
             roi_maps: feature maps [B, H, W, C] that RoIs are pooled from, finest first.
             samples: the box head's RoIs; their foreground is among the first `max_foreground` rows.
-            edges, edge_owners: of `Batch`. A RoI whose object has no edges does not count.
+            edges, edge_owners, image_info: of `Batch`. A RoI whose object has no edges does not count.
             box_map: [B * R, P, P, C], what the box head made of its RoIs; read where `shares_box_features`.
         """
         rows = rows_in_use(samples.classes[:, :max_foreground])
@@ -108,7 +127,7 @@ class MaskBranch:
         logits = self._by_roi(self.head(features, classes=tf.reshape(classes, [-1]), training=True), boxes)
         foreground = tf.where(classes >= 0, matched, -1)
         _, edge_counts = edges_of_objects(foreground, edge_owners)
-        targets = self.draw_targets(boxes, foreground, edges, edge_owners, size=logits.shape[2])
+        targets = self.draw_targets(boxes, foreground, edges, edge_owners, image_info, size=logits.shape[2])
         return mask_loss(logits, targets, edge_counts > 0)
 
     def predict(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:

@@ -108,7 +108,8 @@ class RetinaDetector(Detector):
         return [by_stride[s] for s in self.anchors.strides]
 
     def assign_targets(self, maps: list[tf.Tensor], rois: tf.Tensor | None, batch: Batch, seed: tf.Tensor | None):
-        return self.targets(tf.concat(self.anchors.grid(maps), axis=0), batch.boxes, batch.classes)
+        anchors = tf.concat(self.anchors.grid(maps), axis=0)
+        return self.targets(anchors, batch.boxes, batch.classes, batch.image_info)
 
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         del seed  # nothing is random; the argument is part of the detectors' contract

@@ -225,7 +225,7 @@ class TwoStageDetector(Detector):
             losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
             if with_mask:
                 foreground = targets.max_foreground(samples.boxes.shape[1])
-                losses["mask"] = self.masks.loss(first.roi_features, samples, foreground, *edges, *box_map)
+                losses["mask"] = self.masks.loss(first.roi_features, samples, foreground, *edges, image_info, *box_map)
             if index + 1 < len(self.stages):
                 rois = self._refine(samples.boxes, deltas, image_info, targets)
         return losses

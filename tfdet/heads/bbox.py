@@ -11,10 +11,24 @@ from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
-from tfdet.layers import BN_EPSILON, INIT_STD, ConfiguredLayer, Norm, make_final_norm
+from tfdet.layers import (
+    BN_EPSILON,
+    INIT_STD,
+    ConfiguredLayer,
+    Norm,
+    Program,
+    TorchDense,
+    draw_by_outputs,
+    draw_each,
+    make_final_norm,
+)
 
 _BOX_INIT_STD = 0.001
-_INITIALIZERS = {"uniform": (1.0, "uniform"), "gaussian": (2.0, "untruncated_normal")}
+_INITIALIZERS = {
+    "uniform": (1.0, "uniform"),
+    "gaussian": (2.0, "untruncated_normal"),
+    "detectron2": (1.0, "uniform"),
+}
 
 
 class BoxPredictor(ConfiguredLayer):
@@ -24,14 +38,22 @@ class BoxPredictor(ConfiguredLayer):
         num_classes: C, without background.
         class_agnostic: True predicts one box a RoI, in 8 channels of which the last 4 count, as SimpleDet stores them;
             False one a class, 4 * (1 + C) channels, background first.
+        initializer: N(0, .01) of the class kernel, N(0, .001) of the box kernel, biases of 0; with "torchvision" all
+            from U(+-1 / sqrt(F)), see `TorchDense`.
 
     Call: [N, F] -> (cls_logits float32 [N, 1 + C], background first; deltas float32 [N, 8 or 4 (1 + C)]).
     """
 
-    def __init__(self, num_classes: int, class_agnostic: bool, name: str = "predictor"):
+    def __init__(
+        self, num_classes: int, class_agnostic: bool, initializer: Program = "simpledet", name: str = "predictor"
+    ):
         super().__init__(name=name)
-        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self.num_classes, self.class_agnostic, self.initializer = num_classes, class_agnostic, initializer
         outputs = 8 if class_agnostic else 4 * (1 + num_classes)
+        if initializer == "torchvision":
+            self.cls = TorchDense(1 + num_classes, dtype="float32", name="cls")
+            self.box = TorchDense(outputs, dtype="float32", name="box")
+            return
         # Float32 whatever the policy, as SimpleDet's fp16 rows have it.
         cls_init, box_init = (keras.initializers.RandomNormal(stddev=s) for s in (INIT_STD, _BOX_INIT_STD))
         self.cls = keras.layers.Dense(1 + num_classes, kernel_initializer=cls_init, dtype="float32", name="cls")
@@ -51,7 +73,7 @@ class C5BboxHead(ConfiguredLayer):
         depth, norm, width: of the stage, as in `ResNetV1`.
         class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
         strides: of the stage: 1 on RoIs of 7 x 7 (SimpleDet), 2 on RoIs of 14 x 14 (Detectron2's Res5ROIHeads).
-        stride_on, epsilon: of the stage, as in `ResNetV1`.
+        stride_on, epsilon, initializer: of the stage, as in `ResNetV1`.
         recompute: the stage's activations are computed again for the gradient and not kept.
 
     Call: [N, P, P, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
@@ -71,14 +93,16 @@ class C5BboxHead(ConfiguredLayer):
         stride_on: StrideOn = "1x1",
         epsilon: NonNegativeFloat = BN_EPSILON,
         recompute: bool = False,
+        initializer: Program = "simpledet",
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         self.depth, self.norm, self.width, self.recompute = depth, norm, width, recompute
-        self.strides, self.stride_on, self.epsilon = strides, stride_on, epsilon
+        self.strides, self.stride_on, self.epsilon, self.initializer = strides, stride_on, epsilon, initializer
         self.stage4 = ResNetV1Stage(depth, 4, strides, norm, width, stride_on, epsilon, recompute, name="stage4")
-        self.predictor = BoxPredictor(num_classes, class_agnostic)
+        draw_by_outputs(self.stage4, initializer)
+        self.predictor = BoxPredictor(num_classes, class_agnostic, initializer)
 
     def call(self, roi_features: tf.Tensor, training: bool = False, return_map: bool = False):
         x = self.stage4(roi_features, training=training)
@@ -137,7 +161,8 @@ class MlpBboxHead(ConfiguredLayer):
         use_bias: True in SimpleDet's first release, False in its later revision (1x1 convolutions without bias).
         class_agnostic: see `BoxPredictor`; False in the zoo's FPN rows, True in a cascade.
         initializer: of both layers' kernels: "uniform" (U(+-sqrt(3 / fan_in)); FPN rows, and Cascade of the later
-            revision) or "gaussian" (N(0, sqrt(2 / fan_in)); Cascade of the first release).
+            revision), "gaussian" (N(0, sqrt(2 / fan_in)); Cascade of the first release), "detectron2" (as "uniform")
+            or "torchvision" (`TorchDense`, also of the predictor).
 
     Call: [N, P, P, C] -> (cls_logits [N, 1 + C], deltas), float32. The features are flattened H, W, C; SimpleDet's
     checkpoints flatten C, H, W, which their weight map mends.
@@ -149,18 +174,23 @@ class MlpBboxHead(ConfiguredLayer):
         channels: PositiveInt = 1024,
         use_bias: bool = True,
         class_agnostic: bool = False,
-        initializer: Literal["uniform", "gaussian"] = "uniform",
+        initializer: Literal["uniform", "gaussian", "detectron2", "torchvision"] = "uniform",
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         self.channels, self.use_bias, self.initializer = channels, use_bias, initializer
-        scale, distribution = _INITIALIZERS[initializer]
-        init = keras.initializers.VarianceScaling(scale, mode="fan_in", distribution=distribution)
-        fc = {"use_bias": use_bias, "kernel_initializer": init}
-        self.fc1 = keras.layers.Dense(channels, name="fc1", **fc)
-        self.fc2 = keras.layers.Dense(channels, name="fc2", **fc)
-        self.predictor = BoxPredictor(num_classes, class_agnostic)
+        if initializer == "torchvision":
+            self.fc1, self.fc2 = (TorchDense(channels, use_bias=use_bias, name=name) for name in ("fc1", "fc2"))
+        else:
+            scale, distribution = _INITIALIZERS[initializer]
+            init = keras.initializers.VarianceScaling(scale, mode="fan_in", distribution=distribution)
+            fc = {"use_bias": use_bias, "kernel_initializer": init}
+            self.fc1 = keras.layers.Dense(channels, name="fc1", **fc)
+            self.fc2 = keras.layers.Dense(channels, name="fc2", **fc)
+        program = initializer if initializer in ("detectron2", "torchvision") else "simpledet"
+        self.predictor = BoxPredictor(num_classes, class_agnostic, program)
+        draw_each(self, program)
 
     def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         del training  # nothing here behaves differently; the argument is part of the heads' common call

@@ -10,7 +10,17 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeInt, PositiveInt
-from tfdet.layers import BatchNorm, BatchNormMode, ConfiguredLayer, SymmetricConv2D
+from tfdet.layers import (
+    BatchNorm,
+    BatchNormMode,
+    ConfiguredLayer,
+    Program,
+    SymmetricConv2D,
+    draw_each,
+    torch_bias,
+)
+
+_PLANE_INIT_STD = 0.001  # Detectron2 modeling/roi_heads/mask_head.py: use normal distribution initialization
 
 
 class _PlaneConv2D(SymmetricConv2D):
@@ -37,6 +47,9 @@ class MaskHead(ConfiguredLayer):
             normalises them instead.
         background_plane: whether the planes begin with one for the background, which nothing learns or reads:
             SimpleDet's checkpoints have it (81 planes), Detectron2's do not.
+        initializer: N(0, sqrt(2 / fan_out)) of every kernel and biases of 0 ("simpledet"); of the planes' convolution
+            N(0, .001), so that every pixel begins undecided ("detectron2"); biases of the deconvolution and of the
+            planes' convolution from U(+-1 / sqrt(fan_in)) ("torchvision"). See also `draw_each`.
 
     Call: RoI features [N, P, P, Cin] -> logits, float32: of all planes [N, 2P, 2P, C or 1 + C], or with `classes`,
     int32 [N], 0..C-1, of the plane of each RoI's class alone [N, 2P, 2P]. The two agree but for rounding; the second
@@ -50,11 +63,12 @@ class MaskHead(ConfiguredLayer):
         num_convs: NonNegativeInt = 4,
         norm: BatchNormMode | None = None,
         background_plane: bool = True,
+        initializer: Program = "simpledet",
         name: str = "mask_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.channels, self.num_convs = num_classes, channels, num_convs
-        self.norm, self.background_plane = norm, background_plane
+        self.norm, self.background_plane, self.initializer = norm, background_plane, initializer
         # N(0, sqrt(2 / fan_out)).
         init = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
         conv = {"kernel_initializer": init, "use_bias": norm is None}
@@ -71,6 +85,12 @@ class MaskHead(ConfiguredLayer):
             dtype="float32",
             name="logit",
         )
+        if initializer == "detectron2":
+            self.logit.kernel_initializer = keras.initializers.RandomNormal(stddev=_PLANE_INIT_STD)
+        elif initializer == "torchvision":
+            self.up.bias_initializer = torch_bias(4 * channels)  # torch counts a deconvolution's outputs as inputs
+            self.logit.bias_initializer = torch_bias(channels)
+        draw_each(self, initializer)
 
     def call(self, roi_features: tf.Tensor, classes: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
         x = roi_features

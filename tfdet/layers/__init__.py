@@ -5,6 +5,7 @@ from tfdet.layers.conv import INIT_STD, SymmetricConv2D
 from tfdet.layers.conv_norm import convolve_and_normalize
 from tfdet.layers.dilated_conv import DilatedConv2D
 from tfdet.layers.group_norm import GroupNorm, HeadNorm, Norm, make_final_norm, make_head_norms, make_norm
+from tfdet.layers.initial import Program, TorchDense, draw_by_outputs, draw_each, torch_bias
 from tfdet.layers.normalization import BN_EPSILON, BatchNorm, BatchNormMode
 from tfdet.layers.recompute import recomputed
 
@@ -18,10 +19,15 @@ __all__ = [
     "GroupNorm",
     "HeadNorm",
     "Norm",
+    "Program",
     "SymmetricConv2D",
+    "TorchDense",
     "convolve_and_normalize",
+    "draw_by_outputs",
+    "draw_each",
     "make_final_norm",
     "make_head_norms",
     "make_norm",
     "recomputed",
+    "torch_bias",
 ]

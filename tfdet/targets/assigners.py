@@ -11,6 +11,7 @@ from tfdet.config.ranges import Fraction, PositiveFloat, PositiveInt
 from tfdet.ops.box_coding import BOX_STD
 from tfdet.ops.boxes import LEGACY
 from tfdet.structures import RoiSamples
+from tfdet.targets.extent import Extent
 from tfdet.targets.roi import roi_targets
 from tfdet.targets.rpn import RpnTargets, rpn_targets
 
@@ -29,6 +30,8 @@ class RpnTargetAssigner:
         negative_iou: IoU below which it is background.
         ignored_iou: of a detector with branches: IoU with a box of another branch above which it is ignored.
         outside: whether anchors that cross the border of the image take part.
+        extent: where the centre of an anchor must lie for it to take part: anywhere on the "canvas" (SimpleDet), on the
+            "batch", the canvas that Detectron2 and torchvision would make of the replica's batch, or on the "image".
     """
 
     def __init__(
@@ -39,11 +42,12 @@ class RpnTargetAssigner:
         negative_iou: Fraction = 0.3,
         ignored_iou: Fraction = 0.3,
         outside: bool = False,
+        extent: Extent = "canvas",
     ):
         self.batch_per_image, self.fg_fraction = batch_per_image, fg_fraction
         self.positive_iou, self.negative_iou, self.ignored_iou = positive_iou, negative_iou, ignored_iou
-        self.outside = outside
-        self.convention = LEGACY  # of boxes; a detector sets its own
+        self.outside, self.extent = outside, extent
+        self.convention, self.size_divisor = LEGACY, 1  # a detector sets its own
 
     def __call__(
         self,
@@ -69,6 +73,8 @@ class RpnTargetAssigner:
             area_ranges=area_ranges,
             ignored_iou=self.ignored_iou,
             convention=self.convention,
+            extent=self.extent,
+            size_divisor=self.size_divisor,
         )
 
 

@@ -10,6 +10,7 @@ from tfdet.ops.box_coding import encode
 from tfdet.ops.boxes import LEGACY, area, to_float32
 from tfdet.ops.matching import match_best, match_boxes
 from tfdet.ops.sampling import random_subset, split_seed
+from tfdet.targets.extent import Extent, centred_within
 
 FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
 
@@ -35,6 +36,8 @@ def rpn_targets(
     area_ranges=None,
     ignored_iou: float = 0.3,
     convention: str = LEGACY,
+    extent: Extent = "canvas",
+    size_divisor: int = 1,
 ) -> RpnTargets:
     """Labels anchors by their IoU with the ground truth and draws a batch of them.
 
@@ -61,6 +64,8 @@ def rpn_targets(
             makes for itself, anchors that overlap another box are ignored.
         ignored_iou: the overlap above which they are.
         convention: of boxes, `"legacy_plus_one"` (default) or `"continuous"`.
+        extent: where the centres of anchors must lie, or the anchors are ignored throughout: see `centred_within`.
+        size_divisor: of the extent "batch".
 
     Returns:
         RpnTargets; with `area_ranges` of K B rows, image-major.
@@ -71,7 +76,10 @@ def rpn_targets(
     anchors, image_info, boxes = (tf.stop_gradient(t) for t in to_float32(anchors, image_info, boxes))
     classes = tf.cast(classes, tf.int32)
     valid = classes >= 0
-    labels, matched = _label(anchors, image_info, boxes, valid, positive_iou, negative_iou, allowed_border, convention)
+    inside = _inside(anchors, image_info, allowed_border)
+    within = centred_within(anchors, image_info, extent, size_divisor)
+    inside = inside if within is None else inside & within
+    labels, matched = _label(anchors, inside, boxes, valid, positive_iou, negative_iou, convention)
     if area_ranges is not None:
         near = _near_others(anchors, boxes, valid, to_float32(area_ranges), ignored_iou, convention)
         labels = tf.reshape(tf.where(near, IGNORED, labels[:, None]), [-1, tf.shape(anchors)[0]])
@@ -85,9 +93,8 @@ def rpn_targets(
     return RpnTargets(labels, targets)
 
 
-def _label(anchors, info, boxes, valid, positive_iou: float, negative_iou: float, border: float, convention):
+def _label(anchors, inside, boxes, valid, positive_iou: float, negative_iou: float, convention):
     """Labels int32 [B, N] before the draw, and the index int32 [B, N] of the best box, -1 where there is none."""
-    inside = _inside(anchors, info, border)
     # An anchor outside the image takes no part: it neither is nor hides the nearest one.
     matches = match_boxes(anchors[None], boxes, valid, box_valid=inside, convention=convention)
     labels = tf.where(matches.iou < negative_iou, BACKGROUND, IGNORED)

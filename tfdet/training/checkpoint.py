@@ -30,6 +30,7 @@ _AVERAGES = "averages"
 _RECORD = "record/.ATTRIBUTES/py_state"  # the name in the file of the `PythonState` called "record"
 # A checkpoint that says this is perhaps whole: it is not passed over for an older one.
 _UNREADABLE = (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)
+_MOMENTA = {"mxnet": "momenta", "torch": "momenta_torch"}  # by the rule, whose momenta mean nothing to the other
 
 
 class CheckpointStore:
@@ -80,15 +81,15 @@ class CheckpointStore:
             "loss_scale": optimizer.loss_scale.scale,
             "loss_scale_good_steps": optimizer.loss_scale.good_steps,
         }
-        self._momenta = optimizer.momenta
+        self._momenta, self._momenta_group = optimizer.momenta, _MOMENTA[optimizer.rule]
         self._average = average
         self._record = record
         self._scale_mode = optimizer.loss_scale.mode
         self._checkpoint = tf.train.Checkpoint(
             detector=_variables_by_path(detector),
-            momenta=dict(self._momenta),
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
+            **{self._momenta_group: dict(self._momenta)},
             **({} if average is None else {_AVERAGES: dict(average.values)}),
             **({} if record is None else {"record": _Text(record.json())}),
         )
@@ -183,20 +184,29 @@ class CheckpointStore:
         for name, variable in progress.items():
             variable.assign(tensors[_key("progress", name)])
         self._restore_average(tensors, step)
+        self._restore_momenta(tensors, step)
+        self.saved_step = step
+        return step
+
+    def _restore_momenta(self, tensors: Mapping[str, np.ndarray], step: int) -> None:
+        other, *_ = (rule for rule, group in _MOMENTA.items() if group != self._momenta_group)
         fresh = []
         for path, variable in self._momenta.items():
-            saved = tensors.get(_key("momenta", path))
+            saved = tensors.get(_key(self._momenta_group, path))
             if saved is None:
                 fresh.append(path)
             else:
                 variable.assign(saved)
-        if fresh:
+        if fresh and _key(_MOMENTA[other], fresh[0]) in tensors:
+            self._warn(
+                f"the checkpoint of step {step} was trained with Trainer.update_rule = {other!r}, whose momenta mean "
+                "nothing to this run's rule: all start at zero"
+            )
+        elif fresh:
             self._warn(
                 f"{len(fresh)} trained variable(s), first {fresh[0]}, were frozen in the checkpoint of step "
                 f"{step} and start without momentum"
             )
-        self.saved_step = step
-        return step
 
     def _record_of_old(self, step: int) -> RunRecord:
         """What can be said of a run whose checkpoint has no record: an older tfdet wrote it."""

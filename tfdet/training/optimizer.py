@@ -1,4 +1,4 @@
-"""SGD with momentum exactly as SimpleDet (MXNet) applies it, safe under MirroredStrategy and float16.
+"""SGD with momentum exactly as SimpleDet (MXNet) or torch applies it, safe under MirroredStrategy and float16.
 
 One update, with the gradients g_r of R replicas, each already normalised on its replica:
 
@@ -9,18 +9,25 @@ One update, with the gradients g_r of R replicas, each already normalised on its
     m = momentum * m - lr * f * (g + decay * w)     f is the variable's factor of the learning rate, 1 by default
     w = w + m                           the learning rate is inside the buffer
 
+or by torch's rule, where the learning rate is not in the buffer, so that a decay of the rate acts on the momentum too:
+
+    m = momentum * m + g + decay * w
+    w = w - lr * f * m
+
 Where the result is not finite, neither m nor w moves, on any replica.
 
 Why not `keras.optimizers`: the `LossScaleOptimizer` of Keras 3 looks at the gradients of replica 0 before the
 all-reduce, so an infinity on another replica writes NaN into every weight; its `clipvalue` too acts before
 the all-reduce; and its SGD has no decay of gradients after the clip.
 
-Source: SimpleDet core/detection_module.py and detection_train.py; MXNet `SGD` with momentum.
+Source: SimpleDet core/detection_module.py and detection_train.py; MXNet `SGD` with momentum; torch.optim.SGD without
+dampening and Nesterov's momentum, which Detectron2 and torchvision's recipes use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -29,6 +36,9 @@ from tfdet.errors import UserError
 from tfdet.ops.replica_mean import replica_mean
 from tfdet.training.precision import LossScale
 from tfdet.training.variables import zeros_beside
+
+UpdateRule = Literal["mxnet", "torch"]
+"""Whose form of the update: with the learning rate inside the momentum, or outside of it."""
 
 
 class MomentumSGD(tf.Module):
@@ -47,9 +57,11 @@ class MomentumSGD(tf.Module):
         clip_norm: positive limit of the L2 norm of all gradients together, or None; acts after `clip`.
         lr_factors: parts of the paths of variables -> factor, not negative, of their learning rate; of several that
             fit a path the longest counts. MXNet's `lr_mult`.
+        rule: "mxnet" or "torch".
 
     Attributes:
-        momenta: dict from variable path to the momentum, float32 of the variable's shape.
+        momenta: dict from variable path to the momentum, float32 of the variable's shape. What is in it depends on the
+            rule: one rule's momenta mean nothing to the other.
     """
 
     def __init__(
@@ -63,8 +75,10 @@ class MomentumSGD(tf.Module):
         undecayed: Sequence[str] = (),
         clip_norm: float | None = None,
         lr_factors: Mapping[str, float] | None = None,
+        rule: UpdateRule = "mxnet",
     ):
         super().__init__(name="optimizer")
+        self.rule = rule
         self.variables_to_train = list(variables)
         self.loss_scale = loss_scale
         self.momentum = float(momentum)
@@ -126,13 +140,15 @@ class MomentumSGD(tf.Module):
             factor = self.clip_norm / tf.maximum(tf.linalg.global_norm(gradients), self.clip_norm)
             gradients = [gradient * factor for gradient in gradients]
 
+        one_pass = _ONE_PASS[self.rule]
+
         def update():
             rows = zip(self.variables_to_train, gradients, self.is_decayed, self.lr_factors, strict=True)
             for variable, gradient, decayed, factor in rows:
                 if decayed and self.weight_decay:
                     gradient += self.weight_decay * tf.convert_to_tensor(variable.value)
                 # One pass over variable and momentum, on this replica's copies: every replica does the same.
-                tf.raw_ops.ResourceApplyKerasMomentum(
+                one_pass(
                     var=variable.value.handle,
                     accum=self.momenta[variable.path].handle,
                     lr=learning_rate if factor == 1.0 else learning_rate * factor,
@@ -142,6 +158,9 @@ class MomentumSGD(tf.Module):
             return tf.constant(True)
 
         tf.cond(finite, update, lambda: tf.constant(False))
+
+
+_ONE_PASS = {"mxnet": tf.raw_ops.ResourceApplyKerasMomentum, "torch": tf.raw_ops.ResourceApplyMomentum}
 
 
 def _factor(path: str, factors: Mapping[str, float]) -> float:

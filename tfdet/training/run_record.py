@@ -88,7 +88,7 @@ class RunRecord:
         """What a checkpoint keeps."""
         kept = ("classes", "category_ids", "data_name", "data", "values", "defaults")
         content = {name: getattr(self, name) for name in kept}
-        return json.dumps({"version": 1, **content, "configuration": self.fingerprint()}, ensure_ascii=False)
+        return json.dumps({"version": 1, **content, "configuration": self.fingerprint()})
 
     @classmethod
     def parse(cls, text: str | bytes | None) -> RunRecord | None:

@@ -16,11 +16,14 @@ class LearningRate:
     """A schedule made concrete for one total batch: warm-up, then a step function or half a cosine.
 
     For update n (the first update is n = 1), with the base rate b and W warm-up steps:
-    n <= W: `b0 + (b - b0) * n / W`; later `b * factor ** (number of boundaries below n)`, or, where `cosine_end` is
-    given as (the last update T, the rate e then), `e + (b - e) * (1 + cos(pi * (n - W) / (T - W))) / 2`, and e after T.
+    n <= W: `b0 + (b - b0) * n / W`, or with n - 1 in place of n where the warm-up counts from 0; later
+    `b * factor ** (number of boundaries below n)`, or, where `cosine_end` is given as (the last update T, the rate e
+    then), `e + (b - e) * (1 + cos(pi * (n - W) / (T - W))) / 2`, and e after T.
 
-    Sources: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`; Loshchilov and
-    Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, without restarts.
+    Sources: SimpleDet utils/lr_scheduler.py, `WarmupMultiFactorScheduler` and `AdvancedLRScheduler`; Detectron2
+    solver/lr_scheduler.py, `WarmupParamScheduler`, and torch.optim.lr_scheduler.LinearLR, which torchvision's recipe
+    uses, for the warm-up from 0; Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR
+    2017, without restarts.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class LearningRate:
         boundaries: tuple[int, ...],
         factor: float,
         cosine_end: tuple[int, float] | None = None,
+        warmup_counts_from: int = 1,
     ):
         self.base = base
         self.warmup_from = warmup_from
@@ -38,6 +42,7 @@ class LearningRate:
         self.boundaries = boundaries
         self.factor = factor
         self.cosine_end = cosine_end
+        self.warmup_counts_from = warmup_counts_from
 
     def __call__(self, update: tf.Tensor | int) -> tf.Tensor:
         """Args: update, integer scalar, 1-based. Returns: the learning rate, float32 scalar."""
@@ -50,7 +55,8 @@ class LearningRate:
         for boundary in self.boundaries:
             rate = tf.where(n > boundary, rate * self.factor, rate)
         if self.warmup_steps:
-            ramp = self.warmup_from + (self.base - self.warmup_from) * n / self.warmup_steps
+            done = n - 1.0 + self.warmup_counts_from
+            ramp = self.warmup_from + (self.base - self.warmup_from) * done / self.warmup_steps
             rate = tf.where(n <= self.warmup_steps, ramp, rate)
         return tf.cast(rate, tf.float32)
 
@@ -70,6 +76,9 @@ class Schedule:
         warmup_steps: length of the linear warm-up at the reference batch; 0 for none.
         warmup_from: start of the warm-up as a fraction of the base rate: 0 for C4 rows, 1/3 for FPN rows.
         scale_warmup: whether the warm-up grows as the batch shrinks.
+        warmup_counts_from: what the warm-up calls the first update: 1 (SimpleDet: it is one step up the ramp, the last
+            one at the base rate) or 0 (Detectron2, torchvision: it is at the start, the first one after the warm-up at
+            the base rate). Decays do not depend on it.
         decay_steps: updates after which the rate is multiplied by `decay_factor`, at the reference batch.
         decay_factor: what a decay multiplies the rate by.
         decay: "steps" for the above, or "cosine": half a cosine from the base rate at the end of the warm-up to
@@ -96,6 +105,7 @@ class Schedule:
         decay: Literal["steps", "cosine"] = "steps",
         end_lr: Fraction = 0.0,
         length_factor: PositiveFloat = 1.0,
+        warmup_counts_from: Literal[0, 1] = 1,
     ):
         if list(decay_steps) != sorted(set(decay_steps)):
             raise UserError(f"Schedule.decay_steps must increase. Received: {tuple(decay_steps)}")
@@ -105,6 +115,7 @@ class Schedule:
         self.warmup_steps = int(warmup_steps)
         self.warmup_from = float(warmup_from)
         self.scale_warmup = scale_warmup
+        self.warmup_counts_from = int(warmup_counts_from)
         self.decay_steps = tuple(int(step) for step in decay_steps)
         self.decay_factor = float(decay_factor)
 
@@ -122,10 +133,14 @@ class Schedule:
             if total_steps is None:
                 raise ValueError("Expected total_steps with Schedule.decay = 'cosine'. Received: None")
             end = (total_steps, base * self.end_lr)
-            return LearningRate(base, base * self.warmup_from, warmup, (), self.decay_factor, end)
+            return self._rate(base, warmup, (), end)
         lengthened = (round(step * self.length_factor) for step in self.decay_steps)
         boundaries = tuple(step * reference // total_batch for step in lengthened)
-        return LearningRate(base, base * self.warmup_from, warmup, boundaries, self.decay_factor)
+        return self._rate(base, warmup, boundaries)
+
+    def _rate(self, base: float, warmup: int, boundaries: tuple[int, ...], cosine_end=None) -> LearningRate:
+        start = base * self.warmup_from
+        return LearningRate(base, start, warmup, boundaries, self.decay_factor, cosine_end, self.warmup_counts_from)
 
     def warnings(self, total_batch: int, total_steps: int) -> list[str]:
         """What of the schedule a run of so many updates never comes to: zoo rows are made for COCO's 118,000 images.

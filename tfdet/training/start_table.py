@@ -60,8 +60,8 @@ def start_table(
         **variables.describe(detector, parts.optimizer.variables_to_train),
         "start": origin,
         **schedule.describe(batch, plan.total_steps),
-        "update": f"momentum {trainer.momentum:g}, weight decay {trainer.weight_decay:g}, "
-        f"clip {', '.join(limits) or 'none'}{average}",
+        "update": f"{trainer.update_rule}'s rule, momentum {trainer.momentum:g}, "
+        f"weight decay {trainer.weight_decay:g}, clip {', '.join(limits) or 'none'}{average}",
         "steps": steps,
         "model directory": str(model_dir),
     }

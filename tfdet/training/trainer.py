@@ -12,6 +12,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.training import distribution, precision
+from tfdet.training.optimizer import UpdateRule
 
 
 @configurable
@@ -28,6 +29,8 @@ class Trainer:
         tensor_float_32: lets GPUs from Ampere on round the factors of float32 products; see `ops.tensor_float_32`.
         loss_scale: with mixed_float16 "dynamic", or a number (SimpleDet's float16 rows: 128); else not used.
         momentum: of the update.
+        update_rule: "mxnet" (SimpleDet), with the learning rate inside the momentum, or "torch" (Detectron2,
+            torchvision), outside of it; see `training.optimizer`. The two differ where the rate changes.
         weight_decay: of the update, for the variables in `decayed`.
         decayed: last parts of the paths of decayed variables. SimpleDet's SyncBN row decays "beta" too.
         undecayed: parts of the paths of variables that are not decayed all the same.
@@ -59,6 +62,7 @@ class Trainer:
     tensor_float_32: bool = False
     loss_scale: Literal["dynamic"] | PositiveFloat = "dynamic"
     momentum: Annotated[float, Range(least=0, below=1)] = 0.9
+    update_rule: UpdateRule = "mxnet"
     weight_decay: NonNegativeFloat = 1e-4
     decayed: tuple[str, ...] = ("kernel", "gamma")
     undecayed: tuple[str, ...] = ()

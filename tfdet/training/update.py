@@ -37,6 +37,7 @@ def make_parts(strategy: tf.distribute.Strategy, detector, trainer: Trainer) -> 
             trainer.undecayed,
             trainer.clip_norm,
             trainer.lr_factors,
+            trainer.update_rule,
         )
         average = None
         if trainer.ema_decay is not None:

@@ -89,7 +89,7 @@ def build_like(golden: TorchGolden) -> Detector:
 
     Every configurable must have been registered (`tfdet.config.register_all`).
     """
-    configuration = config.parse([f"{golden.program}/{golden.family}.gin"], _overrides(golden))
+    configuration = config.parse([f"{golden.program}/{golden.family}.gin"], overrides(golden))
     detector = configuration.build("build_detector", num_classes=_num_classes(golden))
     report = assign(detector, golden.arrays, name_map(golden, detector), str(golden.folder / golden.meta["weights"]))
     # The moving number of RetinaNet's foreground anchors is in no checkpoint.
@@ -114,7 +114,7 @@ def _num_classes(golden: TorchGolden) -> int:
     return _shape(golden, r"roi_heads\.box_predictor\.(0\.)?cls_score\.bias")[0] - 1
 
 
-def _overrides(golden: TorchGolden) -> list[str]:
+def overrides(golden: TorchGolden) -> list[str]:
     """Bindings that give the full-size file the widths and the samplers of a golden."""
     meta, arrays = golden.meta, golden.arrays
     stem = _shape(golden, r"backbone\.(body\.|(bottom_up\.)?stem\.)conv1\.weight")[0]

@@ -54,18 +54,18 @@ def losses_and_gradients(detector: Detector, golden: TorchGolden) -> tuple[dict[
         total = tf.add_n(list(losses.values()))
     gradients = tape.gradient(total, values, unconnected_gradients="zero")
     by_name = {
-        name: _in_file_layout(gradient.numpy(), step, golden.arrays[name].shape)
+        name: in_file_layout(gradient.numpy(), step, golden.arrays[name].shape)
         for (name, (_, step)), gradient in zip(wanted.items(), gradients, strict=True)
     }
     return {name: float(value) for name, value in losses.items()}, by_name
 
 
-def _in_file_layout(gradient: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarray:
-    """A gradient of our variable in the layout of the file's tensor of `shape`, whatever the layout step is."""
+def in_file_layout(values: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarray:
+    """Values or a gradient of our variable, in the layout of the file's tensor of `shape`, whatever the step is."""
     count = int(np.prod(shape))
     origin = step(np.arange(1, count + 1, dtype=np.float64).reshape(shape)).astype(np.int64).reshape(-1)
     flat = np.zeros(count + 1, np.float32)
-    flat[origin] = gradient.reshape(-1)  # number 0 is what the step adds of its own
+    flat[origin] = values.reshape(-1)  # number 0 is what the step adds of its own
     return flat[1:].reshape(shape)
 
 
@@ -90,6 +90,12 @@ def training_batch(golden: TorchGolden) -> Batch:
     )
 
 
+def our_loss(golden: TorchGolden, name: str) -> str:
+    """Our name of a loss of the program's."""
+    own = _RETINA.get(name) if golden.family.startswith("retinanet") else None
+    return own or LOSS_NAMES[name]
+
+
 def compare(golden: TorchGolden, losses: dict[str, float], gradients: dict[str, np.ndarray]) -> list[TrainingError]:
     """Relative errors of losses and gradient norms; of gradient elements relative to the gradient's largest."""
     stored, noise = golden.train, golden.meta["train_fp32_vs_fp64"]
@@ -97,8 +103,7 @@ def compare(golden: TorchGolden, losses: dict[str, float], gradients: dict[str, 
     for key in stored:
         kind, _, name = key.partition("/")
         if kind == "loss":
-            own = _RETINA.get(name) if golden.family.startswith("retinanet") else None
-            own = own or LOSS_NAMES[name]
+            own = our_loss(golden, name)
             reference = float(stored[key])
             error = abs(losses[own] - reference) / max(abs(reference), 1e-12)
             errors.append(TrainingError(key, error, 1e-4 if own in _FIRST_STAGE else 1e-3))
