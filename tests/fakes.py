@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.data.resize import Resize, resize_image
+from tfdet.ops.boxes import box_scale
 from tfdet.structures import Batch, Detections
 
 CLASSES = ["red", "green", "blue"]
@@ -60,7 +61,7 @@ class ColorDetector(keras.Model):
         score = tf.where(found, score, 0.0)
         order = tf.argsort(score, direction="DESCENDING", stable=True)
         found, score = tf.gather(found, order, batch_dims=1), tf.gather(score, order, batch_dims=1)
-        boxes = tf.gather(boxes, order, batch_dims=1) / image_info[:, None, 2:]
+        boxes = tf.gather(boxes, order, batch_dims=1) / box_scale(image_info)[:, None]
         return Detections(
             tf.where(found[..., None], boxes, 0.0),
             score,
@@ -92,9 +93,9 @@ def picture(height, width, boxes, noise_seed=None):
 class PictureInput:
     """What `EvalInput` is to `evaluate`, over pictures in memory. One picture a batch, or padded to one canvas."""
 
-    def __init__(self, pictures, short_side=64, long_side=128, images_per_batch=1):
+    def __init__(self, pictures, short_side=64, long_side=128, images_per_batch=1, rule="simpledet"):
         self._pictures = pictures  # list of (height, width, boxes)
-        self.resize = Resize(short_side, long_side)
+        self.resize = Resize(short_side, long_side, rule)
         self._images_per_batch = images_per_batch
         self.manifest = SimpleNamespace(
             name="pictures", classes=CLASSES, category_ids=CATEGORY_IDS, num_images=len(pictures)
@@ -113,13 +114,13 @@ class PictureInput:
     def _batch(self, part, resize):
         resized = [resize_image(tf.constant(picture(*self._pictures[index])), *resize) for index in part]
         canvas = np.max([image.shape for image, _ in resized], axis=0)
-        images = np.zeros([len(resized), *canvas], np.uint8)
+        images = np.zeros([len(resized), *canvas], resized[0][0].dtype.as_numpy_dtype)
         boxes = np.full([len(resized), 4, 4], -1, np.float32)
         classes = np.full([len(resized), 4], -1, np.int32)
         for place, (index, (image, info)) in enumerate(zip(part, resized)):
             images[place, : image.shape[0], : image.shape[1]] = image
             for slot, (kind, box) in enumerate(self._pictures[index][2].items()):
-                boxes[place, slot], classes[place, slot] = np.array(box) * float(info[2]), kind
+                boxes[place, slot], classes[place, slot] = np.array(box) * box_scale(info[None])[0], kind
         return Batch(
             tf.constant(images),
             tf.stack([info for _, info in resized]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ PACKAGE = ROOT / "tfdet"
 
 # From left to right; a module imports only from its own group's earlier members, its own package, and the left.
 ORDER = [
-    ["errors", "structures", "files", "arguments", "interrupts", "other_python", "ops"],
+    ["errors", "structures", "text", "terminal", "files", "arguments", "interrupts", "other_python", "ops"],
     ["config"],
     ["data"],
     ["layers", "backbones", "necks", "heads", "targets", "losses"],
@@ -35,6 +36,8 @@ LATE_EXCEPT = {  # subclasses of orbit's; `train` alone needs them
     "tfdet/training/inner_loop.py": {"orbit"},
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
+# Annotations alone: a console that the caller made.
+TYPES_OF_RICH = {"tfdet/model.py", "tfdet/run.py", "tfdet/exported_model.py"}
 MAX_LINES = 400
 # Documented by Keras; a docstring of one's own is wanted only where there is more to say.
 KERAS_METHODS = {"build", "call", "get_config", "compute_output_shape"}
@@ -95,6 +98,26 @@ def allowed(importer: str, imported: str) -> bool:
     if imported == importer or imported in ("", "__version__"):
         return True
     return rank(imported) < rank(importer)
+
+
+def test_only_one_module_writes_to_a_terminal():
+    """Names with escape codes, `[red]` or `:smile:` in them are text on `terminal.Console`, which is the only one."""
+    for path in MODULES:
+        if relative(path) == "tfdet/terminal.py":
+            continue
+        assert "rich.markup" not in path.read_text(), f"{relative(path)}: there is no markup to escape; give a style"
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called != "print" or any(word.arg == "file" for word in node.keywords), (
+                    f"{relative(path)}: print"
+                )
+                assert called != "rich.console.Console", relative(path)
+            if isinstance(node, ast.ImportFrom) and node.module == "rich.console":
+                assert relative(path) in TYPES_OF_RICH, f"{relative(path)}: use tfdet.terminal.Console"
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                colour = re.search(r"\[/?(bold |dim )?(red|green|yellow)\]|\[/\]", node.value)
+                assert not colour, f"{relative(path)}:{node.lineno}: {colour[0]} is text, give a style"
 
 
 def test_the_rule_itself():

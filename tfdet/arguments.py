@@ -12,6 +12,14 @@ from typing import Any
 from tfdet.errors import UserError
 from tfdet.files import check_local
 
+MAX_PIXELS = 89_478_485
+"""Of an image, height times width, where nobody says otherwise: from there on PIL warns of a bomb."""
+
+
+def max_pixels(value: Any) -> int:
+    """The most pixels of an image: `value`, a whole number from 1, or `MAX_PIXELS` for None; `UserError` for others."""
+    return MAX_PIXELS if value is None else whole_number("max_pixels", value, 1)
+
 
 def whole_number(name: str, value: Any, least: int) -> int:
     """A count.

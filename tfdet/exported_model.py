@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfdet import arguments
-from tfdet.arguments import number
 from tfdet.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,19 +35,26 @@ class DetectingModel:
         """Detects on one image: uint8 [H, W, 3], RGB -> `Found`."""
         raise NotImplementedError
 
-    def predict(self, images: ImageSource | Iterable[ImageSource], *, score_threshold: float = 0.3) -> list[Found]:
+    def predict(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        score_threshold: float = 0.3,
+        max_pixels: int | None = None,
+    ) -> list[Found]:
         """Finds objects on images.
 
         Args:
             images: one or several: files, folders of them, patterns such as "in/**/*.jpg", arrays (RGB, uint8
                 [H, W, 3]) or PIL images.
             score_threshold: 0..1, objects below it are left out.
+            max_pixels: most pixels of a file or a PIL image, height times width; None: 89,478,485.
 
         Returns:
             A `Found` for each image, in their order.
 
         Raises:
-            UserError: an image cannot be read, or is none.
+            UserError: an image cannot be read, is none, or too large.
 
         Example:
             >>> (found,) = model.predict("pictures/street.jpg", score_threshold=0.5)
@@ -58,11 +64,12 @@ class DetectingModel:
         from tfdet.predict.float32 import in_float32
         from tfdet.predict.sources import named_images, read_source
 
-        number("score_threshold", score_threshold, 1)
+        limit = arguments.max_pixels(max_pixels)
+        arguments.number("score_threshold", score_threshold, 1)
         named, predictor, results = named_images(images), self.predictor, []
         for index, source in enumerate(named):
             path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-            image = read_source(source, index)
+            image = read_source(source, index, limit)
             with in_float32():
                 results.append(predictor(image, path).above(score_threshold))
         return results
@@ -185,11 +192,9 @@ def introduce(what: str, manifest: Any, classes: list[str] | None, console: Cons
         if warned:
             warnings.warn(other, stacklevel=3)
         return
-    from rich.markup import escape
+    from tfdet.terminal import shown
 
-    console.print(
-        f"{escape(what)} on {escape(str(manifest.name))}: {manifest.num_images} images, {len(manifest.classes)} "
-        "classes, one device"
-    )
+    count = f"{manifest.num_images} images, {len(manifest.classes)} classes, one device"
+    console.print(shown(f"{what} on {manifest.name}: {count}"))
     if warned:
-        console.print(f"[yellow]warning: {other}")
+        console.print(shown(f"warning: {other}", "yellow"))

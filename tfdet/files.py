@@ -105,20 +105,17 @@ def literal(folder: str | os.PathLike) -> Iterator[str]:
         os.close(descriptor)
 
 
-def matching(pattern: str) -> list[str]:
-    """The paths that a pattern means, sorted; `**` goes into folders.
+def literal_beginning(pattern: str) -> str:
+    """A pattern for `glob.glob` whose folders mean themselves as far as they are there.
 
-    What is there under that very name is meant by it, and so are the folders that a pattern begins with:
     `exp[1]/*.jpg` are pictures in `exp[1]` where that is a folder.
     """
-    if os.path.lexists(pattern):
-        return [pattern]
-    beginning, found = os.path.dirname(pattern), ""
-    while beginning != found:
+    beginning, longer = os.path.dirname(pattern), ""
+    while beginning != longer:
         if os.path.isdir(beginning):
-            return sorted(glob.glob(glob.escape(beginning) + pattern[len(beginning) :], recursive=True))
-        beginning, found = os.path.dirname(beginning), beginning
-    return sorted(glob.glob(pattern, recursive=True))
+            return glob.escape(beginning) + pattern[len(beginning) :]
+        beginning, longer = os.path.dirname(beginning), beginning
+    return pattern
 
 
 def write_json(content: Any, path: str | os.PathLike) -> None:

@@ -36,6 +36,7 @@ def build(
     *,
     classes: Sequence[str] | None = None,
     bindings: Settings = None,
+    allow_imports: bool = False,
 ) -> Model:
     """A model with the architecture of a gin file and random weights, to be trained.
 
@@ -45,6 +46,7 @@ def build(
         num_classes: C, without background; None: `classes` say it, or the data that it is trained on.
         classes: their C names; None: "class 1", "class 2", ..., or those of the data that it is trained on.
         bindings: values in place of the row's.
+        allow_imports: whether the `config.gin` of a run, as a row, may import modules that are not tfdet's.
 
     Raises:
         UserError: there is no such file, name or value.
@@ -57,7 +59,7 @@ def build(
     """
     count, names = arguments.class_names(num_classes, classes)
     files = arguments.gin_files(row)
-    return Model(_parsed(files, bindings), Path(files[0]).stem, count, names)
+    return Model(_parsed(files, bindings, allow_imports), Path(files[0]).stem, count, names)
 
 
 def load(
@@ -67,6 +69,7 @@ def load(
     checkpoint: int | str | None = None,
     raw_weights: bool = False,
     bindings: Settings = None,
+    allow_imports: bool = False,
 ) -> Model | ExportedModel:
     """A trained model: of a run, of an exported folder, or of a weights file with its row.
 
@@ -77,6 +80,8 @@ def load(
         checkpoint: of a run: a step, "best", or None for the newest.
         raw_weights: of a run: the weights as trained, also where it keeps their moving average.
         bindings: values in place of the configuration's.
+        allow_imports: of a run: whether its configuration may import modules that are not tfdet's, which run then. For
+            a run of your own parts, or of someone you trust.
 
     Raises:
         UserError: there is nothing of the kind at `path`, or something is named that it does not have.
@@ -100,7 +105,7 @@ def load(
             raise UserError(f"{own} not found: give row, the gin file that the run was trained with")
         from tfdet.predict.restore import RunWeights
 
-        configuration = _parsed([str(own)] if row is None else arguments.gin_files(row), bindings)
+        configuration = _parsed([str(own)] if row is None else arguments.gin_files(row), bindings, allow_imports)
         return Model(configuration, folder.name, weights=RunWeights(folder, checkpoint, raw_weights))
     if row is None:
         what = "is no run (it has no config.gin) and no exported model" if folder.is_dir() else "is no folder"
@@ -108,7 +113,7 @@ def load(
     if checkpoint is not None or raw_weights:
         raise UserError(f"{path} is no run: checkpoint and raw_weights choose among the weights of one")
     files = arguments.gin_files(row)
-    configuration = _parsed(files, bindings)
+    configuration = _parsed(files, bindings, allow_imports)
     from tfdet.predict.restore import FileWeights, evaluation_folder
 
     return Model(configuration, Path(files[0]).stem, weights=FileWeights(path, evaluation_folder(configuration)))
@@ -247,6 +252,7 @@ class Model(DetectingModel):
         box_tolerance: float | None = None,
         score_tolerance: float | None = None,
         native_ops: bool = False,
+        max_pixels: int | None = None,
     ) -> Export:
         """Writes the model as a SavedModel that needs TensorFlow alone; docs/serving.md shows its use.
 
@@ -259,6 +265,7 @@ class Model(DetectingModel):
             box_tolerance: largest difference of a box, in pixels of the image; None: 0.05.
             score_tolerance: largest difference of a score; None: 0.001.
             native_ops: trace tfdet's custom ops; the model then loads only where their library was loaded first.
+            max_pixels: most pixels of an image that it takes encoded, height times width; None: 89,478,485.
 
         Returns:
             What was written, and how it differs.
@@ -283,6 +290,7 @@ class Model(DetectingModel):
         check_target(arguments.path("folder", folder))
         for name, value in (("box_tolerance", box_tolerance), ("score_tolerance", score_tolerance)):
             arguments.number(name, 0 if value is None else value)
+        limit = arguments.max_pixels(max_pixels)
         compared = None
         if verify:
             data_dir = evaluation_folder(self.configured(None, {"EvalInput.data_dir": eval_data}))
@@ -291,7 +299,7 @@ class Model(DetectingModel):
         resize = evaluation_resize(self.configuration)
         labels = Labels(self.classes, self.category_ids, self.detector.mask_paste)
         with in_float32():
-            return export_and_compare(self.detector, labels, resize, folder, compared, native_ops)
+            return export_and_compare(self.detector, labels, resize, folder, compared, native_ops, limit)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the weights to a file, which `load` takes with the row, and `Trainer.init_weights` too.
@@ -325,18 +333,19 @@ class Model(DetectingModel):
         """
         given = {name: value for name, value in (settings or {}).items() if value is not None}
         lines = [*gin_lines(bindings), *gin_lines(given)]
-        return config.parse(self.configuration.files, [*self.configuration.params, *lines])
+        own = self.configuration
+        return config.parse(own.files, [*own.params, *lines], own.allow_imports)
 
     def trained(self, configuration: Configuration, weights: Weights) -> None:
         """Takes what training left, in place of what the model was."""
         self._set(configuration, weights)
 
 
-def _parsed(files: list[str], bindings: Settings) -> Configuration:
+def _parsed(files: list[str], bindings: Settings, allow_imports: bool) -> Configuration:
     """The configuration of gin files, all of tfdet imported: a gin file names parts of any package."""
     _choose_tensorflow()
     config.register_all()
-    return config.parse(files, gin_lines(bindings))
+    return config.parse(files, gin_lines(bindings), allow_imports)
 
 
 def _choose_tensorflow() -> None:

@@ -34,8 +34,12 @@ class Example(NamedTuple):
 class Batch(NamedTuple):
     """What one replica receives for one step."""
 
-    images: tf.Tensor  # uint8 [B, H, W, 3], RGB, content at the top left of the canvas, zeros elsewhere
-    image_info: tf.Tensor  # float32 [B, 3]: height and width of the resized content, scale = resized / original
+    # uint8, or float32 in 0..255 where the resize does not round ("torchvision"), [B, H, W, 3], RGB, content at the top
+    # left of the canvas, zeros elsewhere
+    images: tf.Tensor
+    # float32 [B, 3]: height and width of the resized content, scale = resized / original; or [B, 4] where rows and
+    # columns have scales of their own, that of rows first (the resizes "detectron2" and "torchvision")
+    image_info: tf.Tensor
     boxes: tf.Tensor  # float32 [B, G, 4], padded with -1; in the convention of the detector (`TrainInput.profile`)
     classes: tf.Tensor  # int32 [B, G], padded with -1
     image_ids: tf.Tensor  # int64 [B]

@@ -35,13 +35,14 @@ temporary=$(dirname "$output")/.new$$.so
 trap 'rm -f "$temporary"' EXIT
 cp bazel-bin/custom_ops/_tfdet_ops.so "$temporary"
 chmod 644 "$temporary"
+# Size and digest go behind it, so that a copy cut short is known before it is loaded.
 if [ -n "$config" ] && nm -D --undefined-only "$temporary" | grep -i ' cuda\|__cuda'; then
   echo "custom ops: the library needs the CUDA symbols above from elsewhere; the static runtime was not linked in" >&2
   exit 1
 fi
 # A library without GPU kernels is refused where TensorFlow sees a GPU: that is for the run to say, not for the build.
 CUDA_VISIBLE_DEVICES=-1 TF_CPP_MIN_LOG_LEVEL=3 TFDET_OPS=native TFDET_OPS_LIBRARY=$temporary \
-  "$PYTHON_BIN_PATH" -c "from tfdet.ops import native; i = native.state().info; print(
+  "$PYTHON_BIN_PATH" -c "from tfdet.ops import library_file, native; library_file.seal('$temporary'); i = native.state().info; print(
     f'custom ops for TensorFlow {i.tensorflow}, ' + (f'CUDA {i.cuda} (sm {chr(44).join(i.archs)})' if i.cuda else 'CPU alone'))"
 mv "$temporary" "$output"
 echo "installed: $output"

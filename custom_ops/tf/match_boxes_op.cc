@@ -1,7 +1,6 @@
 // MatchBoxes as a TensorFlow op: shapes, checks, outputs. The work is in custom_ops/kernels/match_boxes*.
 #include "custom_ops/kernels/match_boxes.h"
 
-#include <limits>
 #include <string>
 
 #include "custom_ops/tf/glue.h"
@@ -12,7 +11,6 @@ namespace {
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
-using tensorflow::TensorShape;
 using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
@@ -114,18 +112,16 @@ class MatchBoxesOp : public tensorflow::OpKernel {
     const int64_t images = gt_boxes.dim_size(0), num_boxes = boxes.dim_size(1), num_gts = gt_boxes.dim_size(1);
     OP_REQUIRES_OK(context, CheckImages("boxes", boxes, images));
     OP_REQUIRES_OK(context, CheckImages("box_valid", box_valid, images));
-    const int64_t limit = std::numeric_limits<int32_t>::max();
-    OP_REQUIRES(context, num_boxes <= limit && num_gts <= limit,
-                absl::InvalidArgumentError("MatchBoxes: boxes and gt_boxes must be fewer than 2^31 an image"));
+    OP_REQUIRES_OK(context, CheckSizes("MatchBoxes: images and boxes", {images, num_boxes}));
+    OP_REQUIRES_OK(context, CheckSizes("MatchBoxes: images and gt_boxes", {images, num_gts}));
 
-    const TensorShape per_box({images, num_boxes});
-    const TensorShape none({0, 0});
+    const int64_t tied_images = ties_ ? images : 0;
     Tensor *iou, *index, *nearest, *gt_iou, *overlap;
-    OP_REQUIRES_OK(context, context->allocate_output(0, per_box, &iou));
-    OP_REQUIRES_OK(context, context->allocate_output(1, per_box, &index));
-    OP_REQUIRES_OK(context, context->allocate_output(2, ties_ ? per_box : none, &nearest));
-    OP_REQUIRES_OK(context, context->allocate_output(3, ties_ ? TensorShape({images, num_gts}) : none, &gt_iou));
-    OP_REQUIRES_OK(context, context->allocate_output(4, per_box, &overlap));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 0, {images, num_boxes}, &iou));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 1, {images, num_boxes}, &index));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 2, {tied_images, ties_ ? num_boxes : 0}, &nearest));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 3, {tied_images, ties_ ? num_gts : 0}, &gt_iou));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 4, {images, num_boxes}, &overlap));
 
     MatchBoxesArgs args;
     args.images = images;
@@ -164,7 +160,7 @@ class MatchBoxesCpuOp : public MatchBoxesOp {
   void Launch(OpKernelContext* context, const MatchBoxesArgs& args) override {
     Tensor workspace;
     const int64_t bytes = MatchBoxesCpuWorkspace(args.images, args.num_gts);
-    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_UINT8, TensorShape({bytes}), &workspace));
+    OP_REQUIRES_OK(context, AllocateWorkspace(context, bytes, &workspace));
     MatchBoxesCpu(args, workspace.flat<uint8_t>().data(), PoolOf(context));
   }
 };

@@ -1,6 +1,5 @@
 // TfdetBatchedNms: suppression per class of a batch, and the best detections over all classes.
 #include <cmath>
-#include <limits>
 
 #include "custom_ops/kernels/nms.h"
 #include "custom_ops/tf/glue.h"
@@ -63,7 +62,7 @@ class BatchedNmsOp : public tensorflow::OpKernel {
                 InvalidArgument("iou_threshold must be in [0, 1], above 0 if inclusive. Received: ", threshold));
     OP_REQUIRES(context, std::isfinite(options_.sigma) && options_.sigma > 0.0f,
                 InvalidArgument("sigma must be above 0. Received: ", options_.sigma));
-    OP_REQUIRES(context, options_.max_detections <= std::numeric_limits<int32_t>::max(),
+    OP_REQUIRES(context, options_.max_detections <= kMaxElements,
                 InvalidArgument("max_detections is too large: ", options_.max_detections));
   }
 
@@ -81,15 +80,15 @@ class BatchedNmsOp : public tensorflow::OpKernel {
                     (sizes.box_sets == 1 || sizes.box_sets == sizes.classes),
                 InvalidArgument("boxes ", boxes.shape().DebugString(), " do not fit scores ",
                                 scores.shape().DebugString()));
-    OP_REQUIRES(context, scores.NumElements() <= std::numeric_limits<int32_t>::max(),
-                InvalidArgument("scores has too many elements: ", scores.shape().DebugString()));
-
     const int64_t rows = options_.max_detections;
+    OP_REQUIRES_OK(context, CheckSizes("scores", {sizes.batch, sizes.boxes, sizes.classes}));
+    OP_REQUIRES_OK(context, CheckSizes("detected_boxes, a row for each detection of an image", {sizes.batch, rows, 4}));
+    if (sizes.boxes == 0) sizes.classes = 0, sizes.box_sets = 1;  // any number of classes, and a list kept for each
+
     tensorflow::Tensor* outputs[5];
-    const tensorflow::TensorShape matrix({sizes.batch, rows});
-    OP_REQUIRES_OK(context, context->allocate_output(0, {sizes.batch, rows, 4}, &outputs[0]));
-    for (int i = 1; i < 4; ++i) OP_REQUIRES_OK(context, context->allocate_output(i, matrix, &outputs[i]));
-    OP_REQUIRES_OK(context, context->allocate_output(4, {sizes.batch}, &outputs[4]));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 0, {sizes.batch, rows, 4}, &outputs[0]));
+    for (int i = 1; i < 4; ++i) OP_REQUIRES_OK(context, AllocateOutput(context, i, {sizes.batch, rows}, &outputs[i]));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 4, {sizes.batch}, &outputs[4]));
     Run(context, sizes, options_, boxes.flat<float>().data(), scores.flat<float>().data(),
         {outputs[0]->flat<float>().data(), outputs[1]->flat<float>().data(), outputs[2]->flat<int32_t>().data(),
          outputs[3]->flat<int32_t>().data(), outputs[4]->flat<int32_t>().data()});
@@ -126,7 +125,7 @@ class BatchedNmsGpuOp : public BatchedNmsOp {
     size_t bytes = 0;
     OP_REQUIRES_OK(context, GpuStatus("TfdetBatchedNms", BatchedNmsGpuWorkspace(sizes, options, &bytes)));
     tensorflow::Tensor workspace;
-    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_UINT8, {static_cast<int64_t>(bytes)}, &workspace));
+    OP_REQUIRES_OK(context, AllocateWorkspace(context, static_cast<int64_t>(bytes), &workspace));
     OP_REQUIRES_OK(context, GpuStatus("TfdetBatchedNms",
                                       BatchedNmsGpu(sizes, options, boxes, scores, outputs,
                                                     workspace.flat<uint8_t>().data(), StreamOf(context))));

@@ -1,6 +1,5 @@
 // TfdetGenerateProposals: region proposals of one or many levels of a batch.
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "custom_ops/kernels/proposals.h"
@@ -100,7 +99,7 @@ class GenerateProposalsOp : public tensorflow::OpKernel {
                 InvalidArgument("iou_threshold must be in [0, 1], above 0 for v3. Received: ", threshold));
     OP_REQUIRES(context, std::isfinite(options_.min_size),
                 InvalidArgument("min_size must be a number. Received: ", options_.min_size));
-    OP_REQUIRES(context, options_.post_nms_top_n <= std::numeric_limits<int32_t>::max(),
+    OP_REQUIRES(context, options_.post_nms_top_n <= kMaxElements,
                 InvalidArgument("post_nms_top_n is too large: ", options_.post_nms_top_n));
   }
 
@@ -138,6 +137,8 @@ class GenerateProposalsOp : public tensorflow::OpKernel {
                       deltas.dim_size(3) == 4 * anchors,
                   InvalidArgument("deltas[", i, "] ", deltas.shape().DebugString(), " do not fit scores[", i, "] ",
                                   scores.shape().DebugString()));
+      OP_REQUIRES_OK(context, CheckSizes("scores of a level", {options.batch, scores.dim_size(1), scores.dim_size(2),
+                                                               scores.dim_size(3)}));
       levels[i] = {scores.flat<float>().data(),
                    deltas.flat<float>().data(),
                    cell.flat<float>().data(),
@@ -148,14 +149,13 @@ class GenerateProposalsOp : public tensorflow::OpKernel {
                    variants_[i]};
       total += options.batch * levels[i].size();
     }
-    const int64_t limit = std::numeric_limits<int32_t>::max();
-    OP_REQUIRES(context, total <= limit, InvalidArgument("scores have too many elements in all: ", total));
-    OP_REQUIRES(context, options.batch * num_levels <= limit / std::max<int64_t>(1, options.post_nms_top_n),
-                InvalidArgument("post_nms_top_n is too large: ", options.post_nms_top_n));
+    OP_REQUIRES(context, total <= kMaxElements, InvalidArgument("scores have too many elements in all: ", total));
+    OP_REQUIRES_OK(context, CheckSizes("boxes, post_nms_top_n of each level of an image",
+                                       {options.batch, num_levels, options.post_nms_top_n}));
 
     tensorflow::Tensor *boxes, *box_scores;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {options.batch, options.post_nms_top_n, 4}, &boxes));
-    OP_REQUIRES_OK(context, context->allocate_output(1, {options.batch, options.post_nms_top_n}, &box_scores));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 0, {options.batch, options.post_nms_top_n, 4}, &boxes));
+    OP_REQUIRES_OK(context, AllocateOutput(context, 1, {options.batch, options.post_nms_top_n}, &box_scores));
     Run(context, levels, options, image_info.flat<float>().data(),
         has_range ? area_range.flat<float>().data() : nullptr, boxes->flat<float>().data(),
         box_scores->flat<float>().data());
@@ -195,7 +195,7 @@ class GenerateProposalsGpuOp : public GenerateProposalsOp {
     OP_REQUIRES_OK(context,
                    GpuStatus("TfdetGenerateProposals", GenerateProposalsGpuWorkspace(levels, options, &bytes)));
     tensorflow::Tensor workspace;
-    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_UINT8, {static_cast<int64_t>(bytes)}, &workspace));
+    OP_REQUIRES_OK(context, AllocateWorkspace(context, static_cast<int64_t>(bytes), &workspace));
     OP_REQUIRES_OK(context,
                    GpuStatus("TfdetGenerateProposals",
                              GenerateProposalsGpu(levels, options, image_info, area_range, boxes, scores,

@@ -136,6 +136,7 @@ class RoiAlignBase : public OpKernel {
       return absl::InvalidArgumentError(absl::StrCat("levels: expected the shape [", boxes.dim_size(0), ",",
                                                      boxes.dim_size(1), "], as boxes. Received: ",
                                                      levels.DebugString()));
+    TF_RETURN_IF_ERROR(CheckSizes("boxes", {boxes.dim_size(0), boxes.dim_size(1), 4}));
     shape->batch = boxes.dim_size(0);
     shape->rois = boxes.dim_size(1);
     return absl::OkStatus();
@@ -156,8 +157,10 @@ class RoiAlignBase : public OpKernel {
     if (level > 0 && map.dim_size(3) != shape->channels)
       return absl::InvalidArgumentError(absl::StrCat("features[", level, "]: expected ", shape->channels,
                                                      " channels, as features[0]. Received: ", map.DebugString()));
-    shape->height[level] = int32_t(map.dim_size(1));
-    shape->width[level] = int32_t(map.dim_size(2));
+    // Lines without pixels take no memory and could be any number; the kernels go through them.
+    const bool has_pixels = map.dim_size(1) > 0 && map.dim_size(2) > 0;
+    shape->height[level] = has_pixels ? int32_t(map.dim_size(1)) : 0;
+    shape->width[level] = has_pixels ? int32_t(map.dim_size(2)) : 0;
     shape->channels = int32_t(map.dim_size(3));
     return absl::OkStatus();
   }
@@ -326,11 +329,10 @@ class RoiAlignGradGpuOp : public RoiAlignGradOp<T> {
           "TfdetRoiAlignGrad adds in no fixed order on a GPU, and deterministic ops are asked for "
           "(enable_op_determinism). Set TFDET_OPS=python.");
     Tensor workspace;
-    const int64_t values = RoiAlignGradWorkspace(Storage<T>::id, shape) / int64_t(sizeof(float));
-    TF_RETURN_IF_ERROR(context->allocate_temp(tensorflow::DT_FLOAT, TensorShape({values}), &workspace));
+    TF_RETURN_IF_ERROR(AllocateWorkspace(context, RoiAlignGradWorkspace(Storage<T>::id, shape), &workspace));
     return GpuStatus("TfdetRoiAlignGrad",
                      RoiAlignGradGpu(Storage<T>::id, shape, upstream, winner, boxes, levels, gradients,
-                                     workspace.flat<float>().data(), StreamOf(context)));
+                                     reinterpret_cast<float*>(workspace.flat<uint8_t>().data()), StreamOf(context)));
   }
 };
 

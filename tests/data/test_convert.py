@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def messy(coco, make_jpeg):
     coco.image(5, encoded=make_jpeg(40, 60, mode="CMYK")).box(5, (1, 1, 5, 5)).box(5, (1, 1, 5, 5), 12)
     coco.image(6)
     coco.image(7, encoded=make_jpeg(20, 60)).box(7, (1, 1, 5, 5))
-    coco.image(2, name="again.jpg")
+    coco.image(8).box(8, (1, 1, 5, 5)).image(8, name="again.jpg")
     return coco.write()
 
 
@@ -55,10 +56,11 @@ def test_counts_and_report(messy, tmp_path, capsys):
     ]  # fmt: skip
     report = json.loads((out / "report.json").read_text())
     assert report["problems"] == {
-        "duplicate image id": 1, "unknown category": 1, "degenerate box": 1, "box outside the image": 1,
+        "duplicate image id": 2, "annotation without image": 1, "unknown category": 1, "degenerate box": 1,
+        "box outside the image": 1,
         "box partly outside the image": 1, "missing file": 1, "undecodable image": 1, "image size differs": 1,
     }  # fmt: skip
-    assert report["notes"] == {"converted image": 1, "image without annotation": 1}
+    assert report["notes"] == {"converted image": 1, "image without annotation": 1, "files passed over": 1}
     files = {finding["kind"]: pathlib.Path(finding["file"]).name for finding in report["findings"]}
     assert files["undecodable image"] == "0004.jpg" and files["missing file"] == "0003.jpg"
     printed = capsys.readouterr().out
@@ -92,6 +94,26 @@ def test_strict_writes_nothing(messy, tmp_path, capsys):
 def test_strict_accepts_notes(coco, make_jpeg, tmp_path):
     coco.image(1).box(1, (1, 1, 9, 9)).image(2).image(3, encoded=make_jpeg(40, 60, mode="CMYK")).box(3, (1, 1, 9, 9))
     assert run_convert("--coco", *coco.write(), "--output", tmp_path / "out", "--num_workers", 0, "--strict") == 0
+
+
+def test_every_box_was_used_only_when_it_is_true(coco, tmp_path, capsys):
+    coco.image(1).box(1, (1, 1, 9, 9))
+    assert run_convert("--coco", *coco.write(), "--output", tmp_path / "a", "--num_workers", 0) == 0
+    assert "every image and every box was used" in capsys.readouterr().out
+    coco.box(1, (20, 1, 9, 9), iscrowd=1)
+    assert run_convert("--coco", *coco.write(), "--output", tmp_path / "b", "--num_workers", 0) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "every box" not in printed and "1 crowd regions are not trained on" in printed
+
+
+@pytest.mark.parametrize("iscrowd", [0, 1])
+def test_a_set_without_a_box_to_train_on_is_no_success(coco, tmp_path, capsys, iscrowd):
+    coco.image(1)
+    if iscrowd:
+        coco.box(1, (1, 1, 9, 9), iscrowd=1)
+    assert run_convert("--coco", *coco.write(), "--output", tmp_path / "out", "--num_workers", 0) == 1
+    assert "No box to train on" in capsys.readouterr().out
+    assert Manifest.load(tmp_path / "out").num_images == 1
 
 
 def test_a_grey_jpeg_is_stored_as_it_is(coco, make_jpeg, tmp_path):
@@ -141,7 +163,7 @@ def test_a_failure_leaves_nothing_behind(coco, tmp_path, monkeypatch):
 
     class FullDisk:
         def __init__(self, path):
-            pathlib.Path(path).write_bytes(b"half")
+            pathlib.Path(os.fsdecode(path)).write_bytes(b"half")
 
         def write(self, record):
             raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
@@ -162,6 +184,7 @@ def test_wrong_flags(coco, tmp_path):
         (["--coco", *source], "--output"),
         (["--coco", *source, "--output", tmp_path / "o", "--num_shards", 2], "--num_shards"),
         (["--coco", *source, "--output", tmp_path / "o", "--num_workers", -1], "--num_workers"),
+        (["--voc", "a", "--renumber", "--output", tmp_path / "o"], "--renumber is for --coco"),
         (["--voc", "a", "--voc", "b", "--split", "train", "--output", tmp_path / "o"], "one --split for each"),
     ):
         with pytest.raises(UserError, match=message):

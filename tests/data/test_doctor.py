@@ -1,5 +1,7 @@
 import dataclasses
+import glob
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from tfdet.commands import convert_data
 from tfdet.data.doctor import diagnose, explain_pipeline_error
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.data.manifest import Manifest, file_sha256
+from tfdet.data.problems import ProblemReport
+from tfdet.data.scan import manifest_from_records
 from tfdet.errors import UserError
 
 
@@ -75,7 +79,7 @@ def rewrite(folder, row, change):
     shards[index.shard[row]] = dataclasses.replace(
         shards[index.shard[row]], bytes=path.stat().st_size, sha256=file_sha256(path)
     )
-    dataclasses.replace(manifest, shards=shards).write()
+    dataclasses.replace(manifest, shards=shards, index_sha256=index.sha256()).write()
 
 
 def test_a_truncated_jpeg_inside_a_record(mixed_set):
@@ -173,3 +177,35 @@ def test_manifest_errors(mixed_set, tmp_path):
     (mixed_set / "index.npz").unlink()
     with pytest.raises(UserError, match="record index"):
         TrainInput(mixed_set)
+
+
+def test_ids_and_class_names_are_compared_with_the_records(mixed_set):
+    """Reversed ids and permuted images are whole by every count; here they belong to their digests too."""
+    manifest = Manifest.load(mixed_set)
+    dataclasses.replace(manifest, category_ids=manifest.category_ids[::-1]).write()
+    problems = diagnose(mixed_set)
+    assert {problem.kind for problem in problems} == {"class name differs"} and len(problems) == 14
+    assert "category id 7 is 'dog' in its record and 'cat' in the manifest" in str(problems[0])
+    renamed = dataclasses.replace(manifest, classes=["cat", "hound"])
+    renamed.write()
+    assert {problem.kind for problem in diagnose(mixed_set)} == {"class name differs"}
+    dataclasses.replace(renamed, source="records: *.tfrecord").write()
+    assert diagnose(mixed_set) == [], "whoever lists the classes of other records names them"
+
+    index = manifest.load_index()
+    index.image_id[[2, 3]] = index.image_id[[3, 2]]
+    index.save(mixed_set / "index.npz")
+    dataclasses.replace(manifest, index_sha256=index.sha256()).write()
+    (first, second) = diagnose(mixed_set)
+    assert (first.kind, first.image_id, second.image_id) == ("image id differs", 13, 12)
+    assert "12.jpg has the source id 12" in first.reason
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path, make_set):
+    folder = tmp_path / os.fsdecode(b"caf\xe9 [1]")
+    make_set(folder / "set", [(30, 40)] * 2)
+    assert diagnose(folder / "set", checksums=True) == []
+    iterate(folder / "set")
+    pattern = glob.escape(str(folder / "set")) + "/*.tfrecord"
+    manifest_from_records(pattern, folder / "again", "again", ProblemReport())
+    iterate(folder / "again")

@@ -154,9 +154,38 @@ def test_truncated_png_is_refused(gradient):
         prepare_image(encode(gradient)[:-60])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "P", "L"])
+def test_a_png_whose_last_bytes_are_lost_is_written_anew(gradient, mode):
+    """PIL reads every pixel of it; TensorFlow, which reads the records, refuses it."""
+    whole = encode(Image.fromarray(gradient).convert(mode))
+    for damaged in (whole[:-12], whole[:-3], whole[:-13] + b"x" + whole[-12:]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_rgb(damaged)
+        prepared = prepare_image(damaged, 20, 30)
+        assert "written anew" in prepared.changes[0]
+        np.testing.assert_array_equal(in_tensorflow(prepared), decode_image(whole))
+
+
 def test_float_pixels_are_refused():
     with pytest.raises(ImageError, match="floating-point"):
         prepare_image(encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "GIF", "PNG"])
+def test_what_training_decodes_is_let_into_records_and_nothing_else(gradient, kind):
+    """The twin of what TensorFlow does: only these two lists together say that a record can be trained on."""
+    picture = Image.fromarray(gradient)
+    still = encode(gradient, kind)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="GIF", save_all=True, append_images=[picture.transpose(Image.Transpose.ROTATE_180)])
+    for encoded in (still, *([buffer.getvalue()] if kind == "GIF" else [])):
+        try:
+            size = decode_rgb(encoded).shape[:2]
+        except (tf.errors.OpError, ValueError):
+            with pytest.raises(ImageError, match=f"{kind}.*which training cannot decode"):
+                image_size(encoded)
+        else:
+            assert kind in ("GIF", "PNG") and encoded == still and image_size(encoded) == tuple(size)
 
 
 def test_image_size_reads_the_header(make_jpeg):

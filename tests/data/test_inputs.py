@@ -54,6 +54,29 @@ def test_landscape_comes_first_and_remainders_are_dropped(mixed_set):
     assert shapes == epoch * 2
 
 
+@pytest.mark.parametrize("order", ["landscape_first", "mixed"])
+def test_an_orientation_that_fills_no_batch_is_repeated_to_fill_one(mixed_set, order):
+    """5 portrait images and their mirrors make no batch of 12; 9 landscape ones make one and drop 6."""
+    one, two = (TrainInput(mixed_set, images_per_replica=n, order=order, **SIDES) for n in (12, 6))
+    assert one.steps_per_epoch(1) == two.steps_per_epoch(2) == 2
+    batches = take(one.dataset(1, seed=3), 16)
+    portrait = [batch for batch in batches if batch.images.shape == (12, 36, 24, 3)]
+    assert len(portrait) == 8 and (order == "mixed" or portrait[0] is batches[1])
+    for batch in portrait:
+        counts = collections.Counter(zip(batch.image_ids.tolist(), batch.boxes[:, 0, 0].tolist()))
+        assert len(counts) == 10 and max(counts.values()) == 2, "each image and its mirror, two of them twice"
+    assert len({tuple(batch.image_ids.tolist()) for batch in portrait}) > 1, "in another order each epoch"
+    seen = {int(number) for batch in batches for number in batch.image_ids}
+    assert seen == set(range(10, 24)), "nor is an image of the other orientation left out for good"
+    assert_same(take(one.dataset(1, start_step=7, seed=3), 9), batches[7:])
+    parts = take(two.dataset(2, seed=3), 8)
+    for step, pair in enumerate(zip(parts[::2], parts[1::2])):
+        np.testing.assert_array_equal(batches[step].image_ids, np.concatenate([part.image_ids for part in pair]))
+    (line,) = one.warnings(1)
+    assert line.startswith("5 portrait images (10 with their mirrored copies) make no batch of 12")
+    assert one.warnings(1) == two.warnings(2) and two.warnings(1) == []
+
+
 def test_mixed_order_mixes_canvases_and_keeps_the_batches_whole(mixed_set):
     train = TrainInput(mixed_set, images_per_replica=1, order="mixed", **SIDES)
     portrait = [batch.images.shape[1] == 36 for batch in take(train.dataset(1, seed=4), 28)]
@@ -262,3 +285,14 @@ def test_evaluation_at_other_sides(mixed_set):
         take(evaluation.dataset(Resize(16, 30)), 99),
         take(EvalInput(mixed_set, short_side=16, long_side=30).dataset(), 99),
     )
+
+
+@pytest.mark.parametrize("rule, pixels", [("detectron2", np.uint8), ("torchvision", np.float32)])
+def test_batches_are_as_the_resize_leaves_the_images(mixed_set, rule, pixels):
+    training = TrainInput(mixed_set, 25, 50, images_per_replica=2, profile="continuous", resize=rule)
+    evaluation = EvalInput(mixed_set, 25, 50, images_per_batch=3, resize=rule)
+    for batch in (*take(training.dataset(), 1), *take(evaluation.dataset(), 1)):
+        assert batch.images.dtype == pixels and batch.image_info.shape[1] == 4
+        sizes = np.asarray(batch.image_info[:, :2])
+        ratios = sizes / np.where(sizes[:, :1] < sizes[:, 1:], [30, 40], [40, 30])
+        np.testing.assert_allclose(batch.image_info[:, 2:], ratios, rtol=1e-6)

@@ -1,10 +1,12 @@
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image, resized_size, scale_bilinear
+from tfdet.data.pillow_resize import resize_as_pillow
+from tfdet.data.resize import Resize, pad_to_canvas, resize_image, resized_size, scale_bilinear, view_signature
 from tfdet.errors import UserError
 
 # SimpleDet's sizes for its settings; (333, 500) is 800x1201 where the long side allows it.
@@ -110,25 +112,95 @@ def test_sizes_of_other_programs(size, sides, detectron2, torchvision):
         assert float(scale) == min(sides[0] / min(size), sides[1] / max(size))
 
 
-@pytest.mark.parametrize("size, sides", [((48, 64), (80, 120)), ((90, 140), (40, 50)), ((30, 30), (40, 60))])
-def test_detectron2_resizes_as_pillow(size, sides):
-    image = np.random.default_rng(2).integers(0, 256, (*size, 3), np.uint8)
-    resized, info = resize_image(tf.constant(image), *sides, "detectron2")
-    height, width = info.numpy()[:2].astype(int)
-    expected = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    difference = np.abs(resized.numpy().astype(int) - expected)
-    assert difference.max() <= 1 and (difference > 0).mean() < 0.01  # Pillow's weights are of fixed point
-    plain, _ = resize_image(tf.constant(image), *sides)
-    assert (size[0] < sides[0]) or (np.abs(plain.numpy().astype(int) - expected) > 8).mean() > 0.2  # it smooths
+# Original and resized height and width: up, down, both, an axis or neither unchanged, single pixels, large steps.
+PILLOW_SIZES = [
+    ((48, 64), (80, 107)), ((90, 140), (32, 50)), ((30, 30), (40, 40)), ((21, 90), (60, 33)), ((90, 21), (33, 60)),
+    ((40, 33), (13, 33)), ((33, 40), (33, 13)), ((40, 33), (71, 33)), ((17, 23), (17, 23)), ((1, 1), (7, 9)),
+    ((1, 40), (1, 9)), ((40, 1), (9, 1)), ((50, 70), (1, 1)), ((300, 211), (9, 6)), ((200, 60), (67, 20)),
+    ((130, 60), (65, 30)), ((3, 9), (2, 500)), ((500, 3), (11, 2)),
+]  # fmt: skip
+RANDOM_SIZES = np.random.default_rng(5).integers(1, 120, (40, 2, 2)).tolist()
 
 
-def test_torchvision_maps_by_the_ratio_of_the_sizes():
-    image = np.random.default_rng(3).integers(0, 256, (48, 61, 3), np.uint8)
+def passes_of_pillow(image, height, width):
+    """Both passes by Pillow itself, one call each: in the order of its version 13 whatever the installed one is."""
+
+    def resized(pixels, height, width):
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+    lost_rows, lost_columns = image.shape[0] - height, image.shape[1] - width
+    if lost_rows > 0 and lost_rows > 2 * lost_columns:
+        return resized(resized(image, height, image.shape[1]), height, width)
+    return resized(resized(image, image.shape[0], width), height, width)
+
+
+@pytest.fixture(scope="module")
+def as_pillow():
+    signature = [tf.TensorSpec([None, None, 3], tf.uint8), *[tf.TensorSpec([], tf.int32)] * 2]
+    return tf.function(resize_as_pillow, input_signature=signature)
+
+
+@pytest.mark.parametrize("sizes", [PILLOW_SIZES, RANDOM_SIZES], ids=["chosen", "random"])
+def test_resizes_as_pillow_bit_for_bit(sizes, as_pillow):
+    random = np.random.default_rng(2)
+    orders = set()
+    for number, (size, (height, width)) in enumerate(sizes):
+        # Every other one of few levels, whose means are often halves.
+        image = random.integers(0, 256 if number % 2 else 3, (*size, 3), np.uint8)
+        expected = passes_of_pillow(image, height, width)
+        np.testing.assert_array_equal(as_pillow(image, height, width), expected, err_msg=f"{size} -> {height, width}")
+        if int(PIL.__version__.split(".")[0]) >= 13:
+            whole = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+            np.testing.assert_array_equal(whole, expected, err_msg=f"{size} -> {height, width}")
+        swapped = passes_of_pillow(image.swapaxes(0, 1), width, height).swapaxes(0, 1)
+        orders.add(bool((swapped != expected).any()))
+    assert orders == {False, True}  # the order of the passes shows
+
+
+def test_detectron2_resizes_as_pillow_and_has_a_scale_for_each_axis():
+    image = np.random.default_rng(2).integers(0, 256, (90, 141, 3), np.uint8)
+    resized, info = resize_image(tf.constant(image), 40, 50, "detectron2")
+    np.testing.assert_array_equal(resized, passes_of_pillow(image, 32, 50))
+    np.testing.assert_array_equal(info, np.float32([32, 50, 32 / 90, 50 / 141]))
+
+
+@pytest.mark.parametrize("size, expected_size", [((48, 61), (80, 101)), ((200, 333), (72, 120)), ((1, 2), (60, 120))])
+def test_torchvision_interpolates_as_torch_and_does_not_round(size, expected_size):
+    image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     resized, info = resize_image(tf.constant(image), 80, 120, "torchvision")
-    assert info.numpy()[:2].tolist() == [80, 101]
-    # What torch.nn.functional.interpolate computes: pixels of the source at (x + .5) * w / w' - .5.
-    expected = cv2.resize(image.astype(np.float32), (101, 80), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_allclose(resized.numpy(), expected, atol=0.501)
+    assert resized.dtype == tf.float32
+    np.testing.assert_array_equal(
+        info, np.float32([*expected_size, expected_size[0] / size[0], expected_size[1] / size[1]])
+    )
+    np.testing.assert_allclose(resized, interpolated_by_torch(image, *expected_size), atol=1e-4)
+    # The same but for float32's weights, by another program.
+    by_opencv = cv2.resize(image.astype(np.float32), expected_size[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(resized, by_opencv, atol=0.02)
+
+
+def interpolated_by_torch(image, height, width):
+    """torch.nn.functional.interpolate(mode="bilinear", align_corners=False), by its formula: all of it in float32."""
+    one, half = np.float32(1), np.float32(0.5)
+
+    def taps(size, new_size):
+        source = np.float32(size) / np.float32(new_size) * (np.arange(new_size, dtype=np.float32) + half) - half
+        source = np.maximum(source, np.float32(0))
+        first = np.minimum(source.astype(int), size - 1)
+        return first, np.minimum(first + 1, size - 1), source - first.astype(np.float32)
+
+    x0, x1, right = taps(image.shape[1], width)
+    y0, y1, low = taps(image.shape[0], height)
+    pixels, right, low = image.astype(np.float32), right[None, :, None], low[:, None, None]
+    top = pixels[y0][:, x0] * (one - right) + pixels[y0][:, x1] * right
+    bottom = pixels[y1][:, x0] * (one - right) + pixels[y1][:, x1] * right
+    return top * (one - low) + bottom * low
+
+
+@pytest.mark.parametrize("rule", ["simpledet", "detectron2", "torchvision"])
+def test_what_a_detector_receives_is_what_the_signature_says(rule):
+    image, info = resize_image(tf.zeros([30, 40, 3], tf.uint8), 60, 90, rule)
+    images, infos = view_signature(rule)
+    assert images.is_compatible_with(image[None]) and infos.is_compatible_with(info[None])
 
 
 def test_sides_that_do_not_fit_are_named():

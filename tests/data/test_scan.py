@@ -1,5 +1,6 @@
 import argparse
 import json
+import math
 import subprocess
 import sys
 
@@ -7,10 +8,15 @@ import pytest
 import tensorflow as tf
 
 from tfdet.commands import convert_data
+from tfdet.data.annotations import ObjectAnnotation
+from tfdet.data.doctor import diagnose
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.data.manifest import Manifest
+from tfdet.data.problems import ProblemReport
 from tfdet.data.schema import serialize_example
+from tfdet.data.values import number_of_name
 from tfdet.errors import UserError
+from tfdet.evaluate.ground_truth import checked_ground_truth
 
 # TF Model Garden's own writer, in a process of its own: it defines absl flags and brings tf_keras along.
 OFFICIAL = """
@@ -73,13 +79,13 @@ def test_bad_records_are_named_and_left_out(records, make_jpeg, tmp_path):
         [(good, 1, 40, 60), (b"nonsense", 2, 40, 60), (good, 1, 40, 60), (good, 4, 60, 40), (good, "name", 40, 60)]
     )
     out = tmp_path / "out"
-    assert scan(path, "--output", out, "--categories", names(tmp_path)) == 0
+    assert scan(path, "--output", out, "--categories", names(tmp_path)) == 1  # no box to train on
     report = json.loads((out / "report.json").read_text())
     assert report["problems"] == {"undecodable image": 1, "duplicate image id": 1, "image size differs": 1}
     assert report["notes"] == {"image id replaced": 1, "image without annotation": 2}
     manifest = Manifest.load(out)
     assert manifest.num_images == 2
-    assert [int(batch.image_ids[0]) for batch in EvalInput(out, 20, 30).dataset()] == [1, 2]
+    assert [int(batch.image_ids[0]) for batch in EvalInput(out, 20, 30).dataset()] == [1, number_of_name("name")]
     assert scan(path, "--output", tmp_path / "strict", "--strict") == 1
     assert not (tmp_path / "strict").exists()
 
@@ -95,7 +101,7 @@ def test_a_damaged_file_is_read_up_to_the_damage(records, make_jpeg, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    assert scan(path, "--output", tmp_path / "out", "--categories", names(tmp_path)) == 0
+    assert scan(path, "--output", tmp_path / "out", "--categories", names(tmp_path)) == 1
     assert Manifest.load(tmp_path / "out").num_images == 1
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["problems"] == {"corrupt record": 1}
@@ -104,7 +110,7 @@ def test_a_damaged_file_is_read_up_to_the_damage(records, make_jpeg, tmp_path):
 
 def test_the_folder_of_the_records_can_become_the_data_set(records, make_jpeg, tmp_path):
     path = records([(make_jpeg(40, 60), 1, 40, 60)])
-    assert scan(tmp_path / "*.tfrecord", "--output", tmp_path, "--categories", names(tmp_path)) == 0
+    assert scan(tmp_path / "*.tfrecord", "--output", tmp_path, "--categories", names(tmp_path)) == 1
     assert Manifest.load(tmp_path).shards[0].file == path.name
     with pytest.raises(UserError, match="--overwrite"):
         scan(tmp_path / "*.tfrecord", "--output", tmp_path)
@@ -112,3 +118,47 @@ def test_the_folder_of_the_records_can_become_the_data_set(records, make_jpeg, t
         scan(tmp_path / "*.tfrecord", "--output", tmp_path / "y")
     with pytest.raises(UserError, match="no file matches"):
         scan(tmp_path / "*.nothing", "--output", tmp_path / "x")
+
+
+def box_records(tmp_path, encoded, rows):
+    """Records of 40x60 images with objects of class 1: box_records(folder, image, [(source id, objects), ...])."""
+    path = tmp_path / "boxes.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for source_id, objects in rows:
+            writer.write(serialize_example(encoded, "jpeg", 40, 60, "a.jpg", source_id, objects, {1: "cat"}))
+    return path
+
+
+def test_names_as_source_ids_meet_no_number(make_jpeg, tmp_path):
+    item = ObjectAnnotation(5, 5, 20, 20, 1, 400)
+    rows = [(source_id, [item]) for source_id in ("a.jpg", "1", "-5", "2.0", "", "a.jpg")]
+    assert scan(box_records(tmp_path, make_jpeg(40, 60), rows), "--output", tmp_path / "out") == 0
+    ids = Manifest.load(tmp_path / "out").load_index().image_id.tolist()
+    assert ids[:4] == [number_of_name("a.jpg"), 1, number_of_name("-5"), 2]
+    assert len(set(ids)) == 6 and min(ids) == 1
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["problems"] == {"image id replaced": 2}  # the name that came twice, and the file name for no id
+    assert report["notes"] == {"image id replaced": 2}
+
+
+def test_numbers_that_are_not_finite_take_no_part(make_jpeg, tmp_path):
+    good = ObjectAnnotation(5, 5, 20, 20, 1, 400)
+    bad = [(math.nan, 5, 9, 9), (5, 5, math.inf, 9), (5, 5, math.nan, math.nan), (-math.inf, 5, math.inf, 9)]
+    objects = [good, *(ObjectAnnotation(*box, 1, 81) for box in bad), ObjectAnnotation(30, 5, 9, 9, 1, 0)]
+    path = box_records(tmp_path, make_jpeg(40, 60), [(1, objects), (2, [good, good])])
+    assert scan(path, "--output", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["problems"] == {"degenerate box": 4, "box without a whole pixel": 1, "annotation given twice": 1}
+    assert Manifest.load(tmp_path / "out").num_boxes == 3
+    batches = list(TrainInput(tmp_path / "out", 20, 30, images_per_replica=1, flip=False).dataset(1).take(2))
+    assert sorted(int(tf.reduce_sum(tf.cast(batch.classes >= 0, tf.int32))) for batch in batches) == [1, 2]
+    clean = checked_ground_truth(EvalInput(tmp_path / "out").ground_truth(), [1], ProblemReport())
+    assert [annotation["area"] for annotation in clean["annotations"]] == [400, 81, 400]
+    problems = diagnose(tmp_path / "out")
+    assert [(problem.kind, problem.image_id) for problem in problems] == [("box not finite", 1)]
+
+
+def test_boxes_of_records_that_were_divided_twice_are_named(make_jpeg, tmp_path):
+    path = box_records(tmp_path, make_jpeg(40, 60), [(1, [ObjectAnnotation(0.1, 0.1, 0.4, 0.5, 1, 0.2)])])
+    assert scan(path, "--output", tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out/report.json").read_text())["problems"] == {"boxes below one pixel": 1}

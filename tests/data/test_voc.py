@@ -1,3 +1,6 @@
+import os
+import re
+
 import pytest
 
 from tfdet.data.annotations import Category
@@ -73,3 +76,113 @@ def test_wrong_paths(voc, tmp_path):
     (voc.folder / "ImageSets/Main/val.txt").write_text("a\n")
     with pytest.raises(UserError, match="no list 'train' in .*; there are: val"):
         read_voc([(voc.folder, "train")], ProblemReport())
+
+
+def test_difficult_counts_by_value(voc):
+    values = {"true": True, "1": True, "0": False, "false": False, "": False, "perhaps": False}
+    voc("a", *(("cat", value, 5 * n + 1, 1, 5 * n + 4, 9) for n, value in enumerate(values)))
+    report = ProblemReport()
+    (image,) = read_voc([(voc.folder, None)], report).images
+    assert [item.is_crowd for item in image.objects] == list(values.values())
+    assert report.counts() == {"unknown flag": 1} and "perhaps" in report.problems[0].reason
+
+
+def files(voc, split, report=None):
+    report = report or ProblemReport()
+    read = read_voc([(voc.folder, split)], report)
+    return [image.file_name for image in read.images], report
+
+
+def test_lists_name_files_in_many_ways(voc):
+    for stem in ("cat", "cat 2", "dog 1", "v1.0", os.fsdecode(b"caf\xe9"), "Gro\u0308\u00dfe"):
+        voc(stem, ("cat", 0, 2, 3, 4, 9))
+    write = (voc.folder / "ImageSets/Main/train.txt").write_bytes
+    for content, expected in (
+        (b"\xef\xbb\xbfcat\r\n\r\ndog 1\r\n", ["cat.jpg", "dog 1.jpg"]),
+        (b"cat 2\ndog 1", ["cat 2.jpg", "dog 1.jpg"]),
+        (b"dog 1\ncat 1\n", ["dog 1.jpg", "cat.jpg"]),  # a flag, where no file is called so
+        (b"cat -1\ndog 1  1\nv1.0 0", ["cat.jpg", "dog 1.jpg", "v1.0.jpg"]),
+        (b"cat.jpg\nv1.0.JPG\ncat 2.xml", ["cat.jpg", "v1.0.jpg", "cat 2.jpg"]),
+        (b"JPEGImages/cat.jpg\nC:\\data\\JPEGImages\\cat 2.jpg", ["cat.jpg", "cat 2.jpg"]),
+        (b"JPEGImages/cat 2.jpg Annotations/cat 2.xml", ["cat 2.jpg"]),
+        (b"caf\xe9\n", [os.fsdecode(b"caf\xe9.jpg")]),
+        ("Gr\u00f6\u00dfe\ncat 2".encode("utf-16"), ["Gro\u0308\u00dfe.jpg", "cat 2.jpg"]),
+    ):
+        write(content)
+        names, report = files(voc, "train")
+        assert (names, report.counts()) == (expected, {}), content
+    write(b"cat 3\ncat 2\n")
+    names, report = files(voc, "train")
+    assert names == ["cat 2.jpg"] and report.counts() == {"missing file": 1}, "cat 3 is not cat with a 3"
+    assert report.problems[0].file.endswith("cat 3.xml")
+    assert len(files(voc, None)[0]) == 6
+
+
+XML = """<?xml version="1.0" encoding="{}"?>
+<annotation xmlns="http://x"><filename>{}</filename><object><name>\u732b</name><difficult>{}</difficult><bndbox><xmin>1</xmin>
+<ymin>2</ymin><xmax>5</xmax><ymax>9</ymax></bndbox></object></annotation>"""
+
+
+def test_annotations_in_every_encoding(voc):
+    voc("a", ("cat", 0, 2, 3, 4, 9))
+    for declared, stored in (
+        ("utf-8", "utf-8-sig"), ("utf-16", "utf-16"), ("utf-8", "utf-16"), ("utf-16", "utf-8"), ("gb2312", "gb2312"),
+        ("GBK", "gb18030"), ("euc-jp", "euc_jp"), ("Shift_JIS", "shift_jis"), ("utf-16", "utf-16-le"),
+    ):  # fmt: skip
+        (voc.folder / "Annotations/a.xml").write_bytes(XML.format(declared, "a.jpg", 0).encode(stored))
+        (category,) = read_voc([(voc.folder, None)], ProblemReport()).categories
+        assert category.name == "\u732b", (declared, stored)
+
+
+def test_one_bad_annotation_is_a_finding(voc):
+    voc("good", ("cat", 0, 2, 3, 4, 9))
+    bad = {
+        "a": (b"<annotation>caf\xe9</annotation>", "byte 15 is not of its encoding, utf-8"),
+        "b": (
+            XML.format("gb2312", "b.jpg", 0).encode("utf-8")[:-20] + b"\xff\xff</annotation>",
+            "not of its encoding, gb2312",
+        ),
+        "c": (b'<?xml version="1.0" encoding="klingon"?><annotation/>', "encoding 'klingon' is not known"),
+        "d": (b'<?xml version="1.0" encoding="base64"?><annotation/>', "encoding 'base64' is not known"),
+        "e": (b"", "not valid xml"),
+        "f": (b"\0\0\0\0", "not valid xml|not of its encoding"),
+        "g": (b"<html><body/></html>", "its root is <html>"),
+        "h": (b"<a>" * 3000, "not valid xml"),
+    }
+    for stem, (content, _) in bad.items():
+        (voc.folder / f"Annotations/{stem}.xml").write_bytes(content)
+    (voc.folder / "Annotations/i.xml").mkdir()
+    names, report = files(voc, None)
+    assert names == ["good.jpg"]
+    assert report.counts() == {"unreadable annotation": 9}
+    for problem in report.problems[:8]:
+        assert any(re.search(message, problem.reason) for message in [bad[problem.file[-5]][1]]), problem
+    assert report.problems[8].reason == "Is a directory"
+
+
+def test_names_of_images_and_values_of_other_tools(voc):
+    for stem in ("a", "b", "c", "d"):
+        voc(stem, ("cat", 0, 2, 3, 4, 9))
+    images = voc.folder / "JPEGImages"
+    (images / "a.jpg").rename(images / "a.JpG")
+    (images / "b.jpg").rename(images / "b.WEBP")
+    (images / "c.jpg").rename(images / "other.PNG")
+    (images / "d.jpg").rename(images / "elsewhere.jpg")
+    (images / "alone.bmp").write_bytes(b"")
+    (images / "Thumbs.db").write_bytes(b"")
+    (voc.folder / "Annotations/c.xml").write_text(
+        XML.format("utf-8", "C:\\pictures\\other.PNG", "true"), encoding="utf-8"
+    )
+    text = (voc.folder / "Annotations/d.xml").read_text().replace("stale.jpg", "./elsewhere.png")
+    text = text.replace("<width>60", "<width>\u00b2").replace("<difficult>0", "<difficult>perhaps")
+    (voc.folder / "Annotations/d.xml").write_text(text, encoding="utf-8")
+    (voc.folder / "Annotations/d.xml").rename(voc.folder / "Annotations/d.XML")
+    report = ProblemReport()
+    read = read_voc([(voc.folder, None)], report)
+    assert [image.file_name for image in read.images] == ["a.JpG", "b.WEBP", "other.PNG", "elsewhere.jpg"]
+    assert (read.images[3].width, read.images[3].height) == (0, 40)
+    assert [image.objects[0].is_crowd for image in read.images] == [False, False, True, False]
+    assert report.counts() == {"unknown flag": 1}
+    notes = {problem.kind: problem.reason for problem in report.problems if problem.is_note}
+    assert notes["files passed over"] == "1 .db"
+    assert notes["image without annotation file"].startswith("3 images have no .xml of their name: alone.bmp, ")

@@ -65,6 +65,13 @@ def test_the_largest_objects_of_an_image_that_was_made_smaller_are_kept():
     np.testing.assert_array_equal(scores[0, :, 0], [-1, -1, 1])
 
 
+def test_each_axis_may_have_its_own_scale():
+    info = tf.constant([[800.0, 400.0, 2.0, 1.0]])
+    box = tf.constant([[[[0.0, 0.0, 89.0, 178.0]]]] * 3)  # 90 x 90 pixels of the original: within all ranges
+    _, scores = ScaleBranches(RANGES).merge(box, tf.ones([3, 1, 2]), info)
+    np.testing.assert_array_equal(scores[0, :, 0], [1, 1, 1])
+
+
 def test_bounds_are_included():
     """A box of exactly the bound is kept: 90 pixels a side, +1 convention."""
     box = tf.constant([[[[0.0, 0.0, 89.0, 89.0]]]] * 3)

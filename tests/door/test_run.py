@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tensorflow.python.framework import config as determinism
 import tfdet
 from tests.door.conftest import BINDINGS
 from tfdet.commands import main
+from tfdet.data.manifest import Manifest
 from tfdet.errors import EXIT_OK, UserError
 from tfdet.training.observer import Observer
 
@@ -113,8 +114,8 @@ def test_what_is_no_model_and_absent_data_are_named(here, tmp_path):
 def test_a_run_does_not_go_on_with_data_of_other_classes(here, tmp_path):
     shutil.copytree("runs/shapes", tmp_path / "run")
     shutil.copytree("data/train", tmp_path / "other")
-    manifest = json.loads((tmp_path / "other/manifest.json").read_text())
-    (tmp_path / "other/manifest.json").write_text(json.dumps({**manifest, "classes": ["circle", "car", "triangle"]}))
+    manifest = Manifest.load(tmp_path / "other")
+    dataclasses.replace(manifest, classes=["circle", "car", "triangle"]).write()
     before = (tmp_path / "run/manifest.json").read_text()
     model = tfdet.build("tiny.gin", bindings={"Trainer.steps": 3})
     with pytest.raises(UserError, match="trained on other classes .*'square' in place of 'car'"):
@@ -193,8 +194,9 @@ def test_mistakes_are_one_line_and_leave_no_folder(here, tmp_path, built, messag
     bindings = {"TrainInput.data_dir": "data/train", **built.pop("bindings", {})}
     if bindings.get("EvalInput.data_dir") == "one_class":
         shutil.copytree("data/val", tmp_path / "one_class")
-        manifest = json.loads(Path("data/val/manifest.json").read_text())
-        (tmp_path / "one_class/manifest.json").write_text(json.dumps({**manifest, "classes": ["any"]}))
+        manifest = Manifest.load("data/val")
+        one = {"classes": ["any"], "category_ids": [1], "boxes_per_class": [manifest.num_boxes]}
+        dataclasses.replace(manifest, **one).write(tmp_path / "one_class")
         bindings["EvalInput.data_dir"] = str(tmp_path / "one_class")
     with pytest.raises(UserError, match=message):
         tfdet.train(tfdet.build("tiny.gin", bindings=bindings, **built), model_dir=tmp_path / "run", quiet=True)

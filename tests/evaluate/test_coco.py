@@ -182,8 +182,12 @@ def test_quiet(capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "not valid json"), ('{"images": []}', "'annotations'"), ("[]", "'images'")]
-)
+    ("text", "message"),
+    [
+        ("{", "not valid json"), ('{"images": []}', "'annotations'"), ("[]", "'images'"),
+        ('{"images": [], "annotations": 7, "categories": []}', "'annotations' is 7"),
+    ],
+)  # fmt: skip
 def test_bad_annotation_files_are_one_line(tmp_path, text, message):
     path = tmp_path / "bad.json"
     path.write_text(text)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.detectors.small import small_detector
 from tests.fakes import CLASSES, ColorDetector, MaskedColorDetector, PictureInput
+from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.evaluate.coco import METRIC_NAMES
 from tfdet.evaluate.during_training import EvaluationDuringTraining
@@ -43,7 +44,9 @@ def test_detect_is_traced_once_before_the_first_step_and_follows_the_weights():
 
 def test_preparing_moves_neither_weights_nor_random_numbers():
     detector = small_detector("c4")
-    evaluation = EvaluationDuringTraining(detector, SimpleNamespace(manifest=manifest(detector)))
+    evaluation = EvaluationDuringTraining(
+        detector, SimpleNamespace(manifest=manifest(detector), resize=Resize(64, 128))
+    )
     before = [variable.numpy() for variable in detector.variables]
     keras.utils.set_random_seed(5)
     expected = draws()
@@ -67,7 +70,9 @@ def manifest(detector, num_classes=None, has_masks=False):
 def test_a_wrong_value_of_the_post_processing_is_one_line_before_the_first_step():
     detector = small_detector("c4")
     detector.postprocess.nms_method = "guassian"  # as a part of somebody's own would have it, which nothing checks
-    evaluation = EvaluationDuringTraining(detector, SimpleNamespace(manifest=manifest(detector)))
+    evaluation = EvaluationDuringTraining(
+        detector, SimpleNamespace(manifest=manifest(detector), resize=Resize(64, 128))
+    )
     with pytest.raises(UserError) as error:
         evaluation.prepare()
     assert "guassian" in str(error.value) and "\n" not in str(error.value)

@@ -92,6 +92,17 @@ def test_samples_are_scaled_with_their_image(detector):
     np.testing.assert_allclose(sample.boxes, sample.gt_boxes, atol=1.0)
 
 
+@pytest.mark.parametrize("rule", ["detectron2", "torchvision"])
+def test_the_axes_scales_lead_back_to_the_original(detector, rule):
+    """64 x 44.8 pixels of a picture of 100 x 70, and what is drawn is 8-bit."""
+    source = PictureInput([(100, 70, {0: (10, 60, 59, 99)})], short_side=64, long_side=64, rule=rule)
+    result = evaluate(detector, source, num_samples=1)
+    (found,), (sample,) = result.detections, result.samples
+    np.testing.assert_allclose(found["bbox"], [10, 60, 50, 40], atol=2.0)
+    assert sample.image.dtype == np.uint8 and sample.image.shape == (64, {"detectron2": 45}.get(rule, 44), 3)
+    np.testing.assert_allclose(sample.boxes, sample.gt_boxes, atol=1.5)
+
+
 def test_one_trace_serves_every_size_and_follows_the_weights(detector):
     traces = []
 
@@ -121,7 +132,7 @@ def test_other_ground_truth_decides(detector):
     given = PictureInput(PICTURES)
     truth = given.ground_truth()
     for annotation in truth["annotations"]:
-        annotation["bbox"] = [200, 200, 9, 9]
+        annotation["bbox"] = [22, 22, 9, 9]
     assert evaluate(detector, given, ground_truth=truth).metrics["AP"] == 0.0
 
 
@@ -162,3 +173,16 @@ def test_masks_are_measured_where_both_sides_have_them():
     assert all(set(entry["segmentation"]) == {"size", "counts"} for entry in result.detections)
     without = evaluate(MaskedColorDetector(), PictureInput(PICTURES), num_samples=0)
     assert without.mask_metrics is None and not any("mask" in name for name in without.scalars())
+
+
+def test_ground_truth_that_is_not_sound_is_said(detector):
+    pictures = PictureInput(PICTURES)
+    truth = pictures.ground_truth()
+    truth["annotations"][0]["bbox"][2] = float("nan")
+    console = rich.console.Console(file=io.StringIO(), width=500)
+    result = evaluate(detector, pictures, ground_truth=truth, console=console)
+    assert result.findings == {"degenerate box": 1} and result.metrics["AP50"] < 1.0
+    assert "not measured as it is: degenerate box 1" in result.line()
+    assert "degenerate box (1 times), such as" in console.file.getvalue()
+    with pytest.warns(UserWarning, match="degenerate box .*left out"):
+        evaluate(detector, pictures, ground_truth=truth, max_images=1)

@@ -31,10 +31,8 @@ def test_export_finds_what_the_detector_finds(tmp_path):
         tf.io.encode_jpeg(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
         tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),
     ]
-    folder = tmp_path / "model"
-    export(detector, folder, Resize(96, 128), ["a", "b", "c"], [1, 2, 3])
-    for entry in verify(
-        CheckpointPredictor(detector, Resize(96, 128), ["a", "b", "c"], [1, 2, 3]), str(folder), images
-    ):
+    folder, resize = tmp_path / "model", Resize(96, 128, "torchvision")
+    export(detector, folder, resize, ["a", "b", "c"], [1, 2, 3])
+    for entry in verify(CheckpointPredictor(detector, resize, ["a", "b", "c"], [1, 2, 3]), str(folder), images):
         assert entry.passed(), entry
         assert entry.num_detections >= 10

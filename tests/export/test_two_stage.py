@@ -27,32 +27,35 @@ NARROW_MASKS = ["MaskHead.channels = 16", "MaskHead.num_convs = 2"]
 
 
 @pytest.mark.parametrize(
-    "family,bindings",
+    "family,bindings,rule",
     [
-        ("families/faster_c4.gin", []),
-        ("families/faster_fpn.gin", []),
-        ("families/faster_c4_v2.gin", ["DEPTH = 26"]),
-        ("families/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"]),
-        ("examples/mask_r50v1_c4.gin", []),
-        ("examples/cascade_mask_r50v1_fpn.gin", ["MlpBboxHead.channels = 64", "FPN.channels = 32", *NARROW_MASKS]),
+        ("families/faster_c4.gin", [], "simpledet"),
+        ("families/faster_fpn.gin", [], "torchvision"),
+        ("families/faster_c4_v2.gin", ["DEPTH = 26"], "simpledet"),
+        ("families/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"], "detectron2"),
+        ("examples/mask_r50v1_c4.gin", [], "detectron2"),
+        (
+            "examples/cascade_mask_r50v1_fpn.gin",
+            ["MlpBboxHead.channels = 64", "FPN.channels = 32", *NARROW_MASKS],
+            "torchvision",
+        ),
         (
             "families/faster_c5_v2.gin overlays/cascade.gin",
             ["DEPTH = 26", "ReduceNeck.channels = 32", "MlpBboxHead.channels = 64"],
+            "simpledet",
         ),
     ],
 )
-def test_export_finds_what_the_detector_finds(family, bindings, tmp_path):
+def test_export_finds_what_the_detector_finds(family, bindings, rule, tmp_path):
     register_all()
     detector = config.parse(family.split(), [*SMALL, *bindings]).build(build_detector, num_classes=3)
     images = [
         tf.io.encode_jpeg(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
         tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),
     ]
-    folder = tmp_path / "model"
-    export(detector, folder, Resize(96, 128), ["a", "b", "c"], [1, 2, 3])
-    for entry in verify(
-        CheckpointPredictor(detector, Resize(96, 128), ["a", "b", "c"], [1, 2, 3]), str(folder), images
-    ):
+    folder, resize = tmp_path / "model", Resize(96, 128, rule)
+    export(detector, folder, resize, ["a", "b", "c"], [1, 2, 3])
+    for entry in verify(CheckpointPredictor(detector, resize, ["a", "b", "c"], [1, 2, 3]), str(folder), images):
         assert entry.passed(), entry
         assert entry.num_detections >= 10
         assert (entry.mask is not None) == ("mask" in family)

@@ -1,5 +1,7 @@
 """The Mask R-CNN row: the comparison of a folder, SimpleDet's names in both numberings, its frozen parameters."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 
 from tests.detectors.small import small_masks
 from tests.golden_check import written
+from tests.golden_check.test_simpledet_mutations import FINALS
 from tests.golden_check.written import checkpoint, nchw
 from tfdet import config
 from tfdet.backbones import ResNetV1
@@ -21,8 +24,10 @@ from tfdet.weights import load, write_params
 from tfdet.weights.maps import simpledet
 from tfdet.weights.maps.rules import source_of
 from tools.golden import check as command
-from tools.golden.simpledet_check import check
+from tools.golden.simpledet_check import check, compute
+from tools.golden.simpledet_compare import compare
 from tools.golden.simpledet_folder import read_golden
+from tools.golden.simpledet_rows import row_of
 
 CLASSES, ROIS, DETECTIONS = 3, 12, 9
 
@@ -49,6 +54,8 @@ def detector():
     )
     built.create_weights()
     written.random_weights(built)
+    kernel = built.bbox_head.predictor.cls.kernel
+    kernel.assign(kernel * 0.02)  # so that scores differ
     return built
 
 
@@ -58,8 +65,8 @@ def write_golden(folder, detector, first_number):
     rois = detector.propose(first, info, training=False).boxes
     boxes, scores = detector.predict_boxes(first, rois, info)
     found = detector.postprocess(boxes, scores, info)
-    assert int(found.num_valid[0]) >= 5
-    final = found.boxes[:, ::-1]  # not in the order of scores: SimpleDet's go by class
+    assert int(found.num_valid[0]) >= 5 and np.ptp(found.scores) > 0.05
+    final = found.boxes
     pooled = detector.masks.roi_extractor(first.roi_features, final)
     head, outputs = detector.mask_head, {}
     x = pooled
@@ -78,8 +85,10 @@ def write_golden(folder, detector, first_number):
         "bbox_cls_score_reshape": scores.numpy(),
         "add_n1": nchw(detector.roi_extractor(first.roi_features, rois)),
         "add_n2": nchw(pooled),
-        "HEAD4:bbox_post_processing_post_bbox_xyxy": final.numpy(),
-        "HEAD5:bbox_post_processing_post_cls": found.classes.numpy()[:, ::-1, None],
+        "HEAD3:custom10_post_score": found.scores.numpy()[..., None],
+        "HEAD4:custom10_post_bbox_xyxy": final.numpy(),
+        "HEAD5:custom10_post_cls": found.classes.numpy()[..., None].astype(np.float32),
+        **written.identities(info),
     }
     np.savez(folder / "outputs_core.npz", **outputs)
     return checkpoint(detector, first_number), outputs
@@ -91,16 +100,56 @@ def folder(detector, tmp_path_factory):
     return folder, *write_golden(folder, detector, first_number=1)
 
 
-def test_check_golden_compares_every_map_of_the_branch(folder, capsys):
+def test_check_golden_compares_every_map_of_the_branch(folder, tmp_path, capsys):
     path, arrays, outputs = folder
     assert arrays["arg:mask_up0_weight"].shape == (8, 8, 2, 2)
     assert arrays["arg:mask_fcn_logit_weight"].shape == (1 + CLASSES, 8, 1, 1)
     assert command.main([str(path)]) == 0
     shown = capsys.readouterr().out
-    assert f"{len(outputs) - 1} maps compared; without a counterpart: HEAD5" in shown.replace("\n", " ")
-    assert command.main([str(path), "--tolerance=-1"]) == 1
-    assert command.main([str(path / "none")]) == 2
-    assert "none: not a golden folder: its meta.json cannot be read" in capsys.readouterr().err
+    assert f"{len(outputs)} arrays compared; not compared: none" in shown
+    wrong = shutil.copytree(path, tmp_path / path.name)
+    name = "HEAD3:custom10_post_score"
+    np.savez(wrong / "outputs_core.npz", **outputs | {name: outputs[name] / 2})
+    assert command.main([str(wrong)]) == 1
+    assert "mask_r50v1_fpn_1x DIFFERS" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def computed(folder):
+    golden = read_golden(folder[0])
+    return golden, row_of(golden)[0], compute(golden, golden.folded)
+
+
+def best_dropped(outputs):
+    for name in [name for name in outputs if "post_" in name]:
+        outputs[name] = np.concatenate([outputs[name][:, 1:], outputs[name][:, :1]], axis=1)
+
+
+def classes_by_one(outputs):
+    outputs["HEAD5:custom10_post_cls"] += 1
+
+
+def classes_missing(outputs):
+    del outputs["HEAD5:custom10_post_cls"]
+
+
+def best_mask_erased(outputs):
+    outputs["HEAD6:mask_prob_output"][:, 0] = 0
+
+
+def masks_missing(outputs):
+    del outputs["HEAD6:mask_prob_output"]
+
+
+@pytest.mark.parametrize(
+    "mutate", [*FINALS, best_dropped, classes_by_one, classes_missing, best_mask_erased, masks_missing]
+)
+def test_wrong_finals_are_found(computed, mutate):
+    golden, row, own = computed
+    assert compare(golden, row, own).passed
+    outputs = {name: array.copy() for name, array in golden.outputs.items()}
+    mutate(outputs)
+    assert not compare(golden._replace(outputs=outputs), row, own).passed
 
 
 @pytest.mark.parametrize(
@@ -109,13 +158,13 @@ def test_check_golden_compares_every_map_of_the_branch(folder, capsys):
         ("arg:mask_fcn_conv2_weight", "mask_fcn_conv2"),
         ("arg:mask_up0_weight", "mask_up0"),
         ("arg:mask_fcn_logit_weight", "mask_fcn_logit"),
-        ("arg:bbox_reg_delta_weight", "HEAD4:bbox_post_processing_post_bbox_xyxy"),
+        ("arg:bbox_reg_delta_weight", "HEAD4:custom10_post_bbox_xyxy"),
     ],
 )
 def test_a_wrong_weight_is_found_where_it_first_matters(folder, tensor, seen_in):
     golden = read_golden(folder[0])
     wrong = {**golden.folded, tensor: np.flip(golden.folded[tensor], axis=0) * 1.1}
-    errors = {e.name: e.error for e in check(golden, wrong)}
+    errors = {e.name: e.error for e in check(golden, wrong).maps}
     assert errors[seen_in] > 1e-2
     assert errors["add_n2"] <= 1e-4  # pooled from SimpleDet's boxes, whatever ours are
 
@@ -130,7 +179,7 @@ def test_a_wrong_weight_is_found_where_it_first_matters(folder, tensor, seen_in)
 )
 def test_a_wrong_line_in_a_gin_file_fails_the_golden(folder, line, seen_in):
     golden = read_golden(folder[0])
-    different = [e.name for e in check(golden, golden.folded, [line]) if not e.error <= 1e-4]
+    different = [e.name for e in check(golden, golden.folded, [line]).wrong]
     assert any(name.startswith(seen_in) for name in different), different
 
 

@@ -102,11 +102,11 @@ def test_a_mask_begins_undecided():
     assert float(tf.reduce_mean(losses)) == pytest.approx(math.log(2), abs=0.01)
 
 
-def test_simpledets_parts_draw_what_they_drew():
-    """One initialiser a part, drawn once: their runs from scratch stay what they were."""
+def test_every_kernel_has_a_draw_of_its_own():
+    """SimpleDet's rows too: towers that begin alike would learn alike for many steps."""
     for make, shape in ((FPN, PYRAMID), (lambda: RetinaHead(3, 9), MAPS), (lambda: MaskHead(3), MASK_ROIS)):
-        keras.utils.set_random_seed(5)
         layer = make()
         layer([tf.zeros(one) for one in shape] if isinstance(shape, list) else tf.zeros(shape))
-        alike = [v.numpy() for v in layer.variables if re.search(r"(p3_conv|p4_conv|conv2|conv3)/kernel", v.path)]
-        np.testing.assert_array_equal(alike[0], alike[1])
+        kernels = [v.numpy() for v in layer.variables if v.path.endswith("kernel")]
+        beginnings = {(one.shape, float(one.ravel()[0])) for one in kernels}
+        assert len(beginnings) == len(kernels) > 3

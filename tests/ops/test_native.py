@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.ops import native
+from tfdet.ops import library_file, native
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def library(tmp_path):
         path = tmp_path / "ops.so"
         marker = f"tfdet_ops_build{{tensorflow={tensorflow};cuda={cuda};archs={archs}}}"
         path.write_bytes(b"\x00\x01" + marker.encode() + b"\x00")
+        library_file.seal(path)
         return path
 
     return write
@@ -62,6 +63,38 @@ def test_a_cpu_library_on_a_gpu_machine_is_not_used(load, library, monkeypatch):
 def test_a_damaged_library_says_why_it_does_not_load(load, library):
     state = load(library())
     assert state.library is None and "does not load" in state.reason
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "as linked"])
+def test_a_library_cut_short_is_refused_before_it_is_loaded(load, custom_ops, monkeypatch, tmp_path, sealed):
+    """The loader maps the file: what is cut off is a SIGBUS when it is touched."""
+    monkeypatch.setattr(tf, "load_op_library", lambda path: pytest.fail("must not be loaded"))
+    path = tmp_path / "ops.so"
+    path.write_bytes(native.state().path.read_bytes())
+    if sealed:
+        library_file.seal(path)
+    whole = path.read_bytes()
+    if not sealed:
+        whole = whole.split(b"tfdet_ops_seal{")[0]
+    assert library_file.damage(whole) is None
+    marker = whole.index(b"tfdet_ops_build{") + 100  # what follows is not needed to know it for one of tfdet's
+    for size in (marker, len(whole) // 2, len(whole) - 4096, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        reason = load(path).reason
+        assert "is cut short" in reason or "is damaged" in reason or "no library" in reason, (size, reason)
+
+
+def test_a_sealed_library_with_a_changed_byte_is_refused(load, library, monkeypatch):
+    monkeypatch.setattr(tf, "load_op_library", lambda path: pytest.fail("must not be loaded"))
+    path = library()
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    assert "its digest is not that of its build" in load(path).reason
+    path.write_bytes(content[:1] + content)
+    assert "bytes, " in load(path).reason and "were built" in load(path).reason
+    library_file.seal(path)
+    assert path.read_bytes() == content[:1] + content, "a sealed library is sealed once"
 
 
 def test_missing_ops_are_named(load, library, monkeypatch):

@@ -30,7 +30,7 @@ class ColorCandidates(ColorDetector):
         return Candidates(found.boxes[:, :, None], tf.one_hot(found.classes, 3) * found.scores[..., None])
 
     def suppression_pixels(self, image_info):
-        return tf.ones_like(image_info[:, 2])
+        return tf.ones_like(image_info[:, 2:])
 
     def suppress(self, candidates, image_info):
         return multiclass_nms(candidates.boxes, candidates.scores, 0.05, 0.5, 12)

@@ -1,10 +1,14 @@
 """Which files are taken for images, and what becomes of images of every kind."""
 
+import collections
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfdet.data.listing import count_endings
 from tfdet.errors import UserError
 from tfdet.predict.sources import find_images, named_images, read_source
 
@@ -28,6 +32,21 @@ def test_folders_patterns_and_files(folder):
     assert names(folder, "strange.data") == ["strange.data"], "a file that is named is taken whatever its ending"
     assert names(folder, "a.png", "*.png") == ["a.png", "[1].png"], "each once"
     assert names(folder, "[1].png") == ["[1].png"], "a file may look like a pattern"
+
+
+def test_the_other_files_of_a_folder_are_counted(folder):
+    for name in ("c.jfif", "d.avif", "e.MPO", "f.TXT", "LICENSE"):
+        (folder / name).write_bytes(b"")
+    counts = collections.Counter()
+    found = find_images([str(folder)], counts)
+    assert [os.path.basename(path) for path in found] == ["[1].png", "a.png", "b.JPG", "c.jfif", "d.avif", "e.MPO"]
+    assert count_endings(counts) == "2 .txt, 1 without ending, 1 .data", "the folder in it is none of them"
+    many = collections.Counter({f".{number}": 1 for number in range(20)})
+    assert count_endings(many).endswith(", 1 .11, 8 of other endings")
+    (folder / "other").mkdir()
+    (folder / "other/a.heic").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no image found in .*other \(1 .heic passed over\)"):
+        find_images([str(folder / "other")])
 
 
 def test_an_absent_file_is_kept_so_that_reading_names_it(folder):

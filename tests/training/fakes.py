@@ -87,6 +87,9 @@ class FakeInput:
     def explain(self, error):
         return UserError(f"The training input failed: {error}")
 
+    def warnings(self, num_replicas):
+        return []
+
     def steps_per_epoch(self, num_replicas):
         return self.manifest.num_images // (self.images_per_replica * num_replicas)
 

@@ -14,7 +14,6 @@ from tfdet.config import register_all
 from tfdet.errors import UserError
 from tfdet.weights import sources, verify, verify_maps
 from tfdet.weights.maps.coco_ids import COCO_IDS
-from tfdet.weights.verify import matched_pairs
 
 _NARROW = ["DEPTH = 18", "WIDTH = 0.125", "PostProcess.score_threshold = 0.0", "PostProcess.max_detections = 5"]
 
@@ -50,7 +49,8 @@ def test_equal_outputs_pass_and_others_are_found(detector, picture, monkeypatch)
 
     def theirs(name, packages, variable, path, pixels, epsilon):
         asked.update(path=path, shape=pixels.shape, epsilon=epsilon)
-        outputs = torchs(verify_maps.detector_maps(detector, pixels)[0]) | verify_maps.detections(detector, pixels)
+        outputs = torchs(verify_maps.detector_maps(detector, pixels)[0])
+        outputs |= verify_maps.detections(detector, pixels, "torchvision")
         outputs["labels"], outputs["numbers"] = outputs.pop("classes") + 1, np.array(4)
         return {name: array + error.get(name, 0) for name, array in outputs.items()}
 
@@ -63,7 +63,53 @@ def test_equal_outputs_pass_and_others_are_found(detector, picture, monkeypatch)
     error = {"rpn_deltas_1": 1.0, "labels": 1}
     other = verify.compare(detector, sources.TORCHVISION, "x.pth", picture)
     wrong = {name for name, (difference, allowed) in other.items() if difference > allowed}
-    assert wrong == {"rpn_deltas_1", "detections without counterpart"}
+    assert wrong == {
+        "rpn_deltas_1",
+        "detections without counterpart",
+        "best detections that are not here",
+        "best detections that are only here",
+        "detections of another class",
+    }
+
+
+MAPS = {"fpn_0": np.ones([1, 2, 3, 4]), "rpn_logits_0": np.ones([1, 3, 3, 4])}
+DETECTED = {
+    "boxes": np.arange(24.0).reshape(1, 24)[..., None] + np.float64([0, 0, 9, 9]),
+    "scores": np.linspace(0.9, 0.1, 24),
+    "classes": np.arange(24),
+    "masks": np.ones([24, 8, 8], bool),
+}
+DETECTED["boxes"] = DETECTED["boxes"][0]
+
+
+@pytest.mark.parametrize(
+    "change,seen_in",
+    [
+        ({key: DETECTED[key][1:] for key in DETECTED}, "best detections that are only here"),
+        ({"scores": DETECTED["scores"] / 2}, "best detections that are not here"),
+        ({"classes": np.r_[0:22, 23, 22]}, "another class"),
+        ({"masks": DETECTED["masks"] & (np.arange(24) > 0)[:, None, None]}, "masks of the best detections"),
+        ({"scores": np.full(24, np.nan)}, "without counterpart"),
+        ({"fpn_0": np.full([1, 2, 3, 4], np.nan)}, "fpn_0"),
+    ],
+)
+def test_what_the_other_program_gives_is_found_to_be_wrong(change, seen_in):
+    right = MAPS | DETECTED
+    assert all(value <= limit for value, limit in verify.differences(right, right).values())
+    found = verify.differences(right | change, right)
+    wrong = [name for name, (value, limit) in found.items() if not value <= limit]
+    assert any(seen_in in name for name in wrong), found
+
+
+@pytest.mark.parametrize("gone", ["fpn_0", "rpn_logits_0", "boxes", "scores", "masks"])
+def test_nothing_that_one_side_alone_has_is_passed_over(gone):
+    right = MAPS | DETECTED
+    less = {name: array for name, array in right.items() if name != gone}
+    for sides in ((less, right), (right, less)):
+        with pytest.raises(UserError, match="--verify: "):
+            verify.differences(*sides)
+    with pytest.raises(UserError, match="no map"):
+        verify.differences(DETECTED, DETECTED)
 
 
 def test_classes_are_numbered_as_here():
@@ -124,16 +170,6 @@ def test_a_program_gets_its_inputs_and_gives_its_outputs(tmp_path, monkeypatch):
     )
     found = verify.run_program("double.py", "nothing", "TFDET_TORCH_PYTHON", "x.pth", a=np.arange(3), b=1.5)
     assert found["a"].tolist() == [0, 2, 4] and found["b"] == 3.0 and str(found["weights"]) == "x.pth"
-
-
-def test_pairs_need_class_score_and_place():
-    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 9, 9]])
-    scores, classes = np.array([0.9, 0.8, 0.7]), np.array([1, 2, 3])
-    own = boxes + [[0, 0, 0.01, 0], [0, 0, 0, 0], [1, 0, 1, 0]]
-    assert matched_pairs(boxes, scores, classes, own, scores, classes) == [(0, 0), (1, 1)]
-    assert matched_pairs(boxes, scores, classes, own[::-1], scores[::-1], classes[::-1]) == [(0, 2), (1, 1)]
-    assert matched_pairs(boxes, scores, classes, own, scores + 0.01, classes) == []
-    assert matched_pairs(boxes, scores, classes, own, scores, classes + 1) == []
 
 
 def test_the_programs_stand_in_the_source_tree_and_are_run_by_their_files():

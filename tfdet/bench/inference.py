@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.bench.measure import process_peak
+from tfdet.data.resize import Rule
 from tfdet.detectors import Detector
 from tfdet.predict.predictors import detect_function
 from tfdet.training.distribution import gpu_memory_peak
@@ -31,19 +32,21 @@ def measure_inference(
     batches: list[tuple[np.ndarray, np.ndarray]],
     repeats: int,
     warm_up: int = 2,
+    rule: Rule = "simpledet",
 ) -> InferenceSpeed:
-    """Detects on batches in turn, from uint8 pixels to boxes, on one device.
+    """Detects on batches in turn, from pixels to boxes, on one device.
 
     Args:
         detector: built under `strategy.scope()`.
         strategy: of one replica.
-        batches: pairs of images uint8 [B, H, W, 3] and image_info float32 [B, 3].
+        batches: pairs of images [B, H, W, 3] and image_info [B, 3 or 4], as in `Batch`.
         repeats: measured calls, at least 1, after `warm_up` ones on each batch's shape.
+        rule: by which the images were resized.
 
     Returns:
         What was found.
     """
-    detect = detect_function(detector)
+    detect = detect_function(detector, rule)
     on_device = [(tf.constant(images), tf.constant(info)) for images, info in batches]
     for number in range(max(warm_up, len(on_device))):
         detect(*on_device[number % len(on_device)]).boxes.numpy()

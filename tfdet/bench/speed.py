@@ -123,11 +123,12 @@ def benchmark_inference(
         batches = [
             (np.asarray(b.images), np.asarray(b.image_info)) for b in itertools.islice(source.dataset(), repeats)
         ]
-        data = source.manifest.name
+        data, rule = source.manifest.name, source.resize.rule
     else:
         (batch,) = synthetic_batches(images_per_batch, short_side, long_side, num_classes).take(1)
         batches, data = [(np.asarray(batch.images), np.asarray(batch.image_info))], "random pictures"
-    speed = measure_inference(detector, strategy, batches, repeats)
+        rule = "simpledet"
+    speed = measure_inference(detector, strategy, batches, repeats, rule=rule)
     return {
         "images_per_second": round(speed.images_per_second, 3),
         "latency_ms": round(1e3 * speed.latency, 1),

@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from tfdet import __version__
 from tfdet.commands.flags import DATA_FLAGS
@@ -26,6 +27,7 @@ from tfdet.config.files import did_you_mean
 from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
 from tfdet.files import check_local
 from tfdet.interrupts import Terminated, terminated_by_exception
+from tfdet.text import printable
 
 EXIT_SIGNAL = 128  # and the number of the signal that ended a command that had nothing to save, as shells have it
 EXIT_KEYBOARD = EXIT_SIGNAL + signal.SIGINT
@@ -87,7 +89,7 @@ def _guarded(run: Callable[[], int]) -> int:
         line = one_line(error)
         if line is None:
             raise
-        print(f"tfdet: error: {line}", file=sys.stderr)
+        print(f"tfdet: error: {printable(line)}", file=sys.stderr)
         return EXIT_DIVERGED if isinstance(error, DivergedError) else EXIT_USER_ERROR
 
 
@@ -140,7 +142,7 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     # Keras reads this once, when it is first imported; a ~/.keras/keras.json may say something else.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors of TensorFlow's C++ part
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -163,10 +165,17 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(part)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors, which repeat what was typed, do not steer a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _top_parser(names: list[str]) -> argparse.ArgumentParser:
     width = max([len(name) for name in names], default=0)
     lines = "\n".join(f"  {name:<{width}}  {_summary(name)}" for name in names)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tfdet",
         usage="tfdet COMMAND [--help] [...]",
         description="Object detection on TensorFlow and Keras.",

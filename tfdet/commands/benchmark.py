@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     configuration = flags.configure(args)
-    from rich.console import Console
-
     from tfdet.bench import speed
+    from tfdet.terminal import Console
 
     console = Console(soft_wrap=True)
     figures = speed.benchmark_training(
@@ -67,9 +66,8 @@ def _train(args: argparse.Namespace) -> int:
 
 def _inference(args: argparse.Namespace) -> int:
     configuration = flags.configure(args, from_run=True)
-    from rich.console import Console
-
     from tfdet.bench import speed
+    from tfdet.terminal import Console
 
     figures = speed.benchmark_inference(
         configuration, args.model_dir, bool(args.eval_data), args.num_classes, args.batch, args.repeats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from tfdet.commands import flags
 from tfdet.errors import EXIT_OK
 
 
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--gin_param", action="append", default=[], metavar="BINDING", help="overrides one parameter"
         )
+        flags.add_allow_imports(command)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,12 +31,13 @@ def run(args: argparse.Namespace) -> int:
 
     config.register_all()
     console = make_console()
+    given = args.gin_param, args.allow_imports
     if args.what == "show":
-        shown = show.settings(config.parse(list(map(_file, args.rows)), args.gin_param), args.defaults)
+        shown = show.settings(config.parse(list(map(_file, args.rows)), *given), args.defaults)
         rows = [(s.part, (s.parameter, f"= {s.value}", s.place)) for s in shown]
         console.print(_table(("", "", "set in"), rows))
         return EXIT_OK
-    left, right = (config.parse([_file(row)], args.gin_param) for row in args.rows)
+    left, right = (config.parse([_file(row)], *given) for row in args.rows)
     found = show.differences(left, right)
     if not found:
         console.print("no difference")

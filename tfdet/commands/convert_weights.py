@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     console = make_console()
 
     def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     source = convert.read_source(args.weights)
     say(source.summary())
@@ -60,10 +60,9 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         compared = verify.compare(detector, source.program, source.path, args.verify)
         for name, (difference, allowed) in compared.items():
-            console.print(f"{name}: {difference:.1e} (at most {allowed:.0e})", highlight=False)
+            console.print(f"{name}: {difference:.2g} (at most {allowed:g})", highlight=False)
         same = all(difference <= allowed for difference, allowed in compared.values())
-        console.print(
-            "[green]both networks give the same maps" if same else "[red]the networks do NOT give the same maps"
-        )
+        verdict = "both networks give the same maps" if same else "the networks do NOT give the same maps"
+        console.print(verdict, style="green" if same else "red")
         passed &= same
     return EXIT_OK if passed else EXIT_CHECK_FAILED

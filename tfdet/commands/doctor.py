@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the findings."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from tfdet.report.environment import findings
+    from tfdet.terminal import Console
 
     table = Table(title="tfdet doctor", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)

@@ -33,11 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the figures."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from tfdet.errors import UserError
     from tfdet.evaluate.tables import class_table, metrics_table
+    from tfdet.terminal import Console
 
     if args.max_images is not None and args.max_images < 1:
         raise UserError(f"--max_images {args.max_images} must be at least 1")
@@ -57,15 +55,13 @@ def run(args: argparse.Namespace) -> int:
     console.print(result.line())
     if args.output:
         result.save_detections(args.output)
-        console.print(f"{len(result.detections)} detections written to {escape(args.output)}")
+        console.print(f"{len(result.detections)} detections written to {args.output}")
     if args.results:
         _append(args, result, model.step)
-        console.print(f"appended to {escape(args.results)}")
+        console.print(f"appended to {args.results}")
     if args.pictures:
         result.save_pictures(args.pictures)
-        console.print(
-            f"{len(result.samples)} pictures (truth left, detections right) written to {escape(args.pictures)}"
-        )
+        console.print(f"{len(result.samples)} pictures (truth left, detections right) written to {args.pictures}")
     return EXIT_OK
 
 

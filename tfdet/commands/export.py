@@ -37,16 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="trace tfdet's custom ops; the model then loads only where their library was loaded first (default: "
         "TensorFlow's own ops, which load anywhere)",
     )
+    flags.add_max_pixels(parser, "the export refuses larger ones before it decodes them")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports and verifies."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from tfdet.errors import UserError
     from tfdet.export.run import ExportDiffersError
     from tfdet.predict.exported import SIGNATURES
+    from tfdet.terminal import Console
 
     if args.num_images < 1:
         raise UserError(f"--num_images {args.num_images} must be at least 1")
@@ -60,25 +59,27 @@ def run(args: argparse.Namespace) -> int:
             box_tolerance=args.box_tolerance,
             score_tolerance=args.score_tolerance,
             native_ops=args.native_ops,
+            max_pixels=args.max_pixels,
         )
     except ExportDiffersError as error:
         done, failed = error.export, True
     console.print(
-        f"{escape(model.describe())} written to {escape(args.output)}: signatures {', '.join(SIGNATURES)} (image_bytes "
+        f"{model.describe()} written to {args.output}: signatures {', '.join(SIGNATURES)} (image_bytes "
         f"is also serving_default), short side {done.resize.short_side}, long side at most {done.resize.long_side}",
         highlight=False,
     )
     console.print(done.table())
     if failed:
         console.print(
-            f"[red]the export in {escape(args.output)} does NOT find what the checkpoint finds: do not use it"
+            f"the export in {args.output} does NOT find what the checkpoint finds: do not use it", style="red"
         )
         return EXIT_CHECK_FAILED
     if not done.num_detections:
         console.print(
-            f"[yellow]warning: nothing was compared, for there is no detection on {escape(done.origin)}: "
-            "give images with objects by --images"
+            f"warning: nothing was compared, for there is no detection on {done.origin}: give images with objects by "
+            "--images",
+            style="yellow",
         )
     else:
-        console.print(f"the export finds what the checkpoint finds on {escape(done.origin)}")
+        console.print(f"the export finds what the checkpoint finds on {done.origin}")
     return EXIT_OK

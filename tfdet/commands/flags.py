@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tfdet import config, model
+from tfdet.arguments import MAX_PIXELS, max_pixels
 from tfdet.config.files import RUN_FILE
 from tfdet.errors import UserError
 
@@ -28,6 +29,16 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         metavar="BINDING",
         help='overrides one parameter, such as "Trainer.steps = 100"; may be given several times',
     )
+    add_allow_imports(parser)
+
+
+def add_allow_imports(parser: argparse.ArgumentParser) -> None:
+    """Adds `--allow_imports`: trust in the configuration of a run (`args.allow_imports`, bool)."""
+    parser.add_argument(
+        "--allow_imports",
+        action="store_true",
+        help="let a run's own config.gin import modules that are not tfdet's: for runs whose author you trust",
+    )
 
 
 def add_model_dir(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -37,6 +48,17 @@ def add_model_dir(parser: argparse.ArgumentParser, required: bool = True) -> Non
         required=required,
         metavar="FOLDER",
         help="folder of the run: checkpoints, configuration, event files for TensorBoard",
+    )
+
+
+def add_max_pixels(parser: argparse.ArgumentParser, beyond: str) -> None:
+    """Adds `--max_pixels` (`args.max_pixels`, int); `beyond` says what becomes of larger images."""
+    parser.add_argument(
+        "--max_pixels",
+        type=lambda text: max_pixels(int(text)),
+        default=MAX_PIXELS,
+        metavar="N",
+        help=f"most pixels of an image, height times width; {beyond} (default {MAX_PIXELS})",
     )
 
 
@@ -79,7 +101,7 @@ def configure(args: argparse.Namespace, from_run: bool = False) -> config.Config
     """
     files, lines = row_and_lines(args, from_run)
     config.register_all()
-    return config.parse(files, lines)
+    return config.parse(files, lines, args.allow_imports)
 
 
 def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[list[str], list[str]]:
@@ -141,6 +163,7 @@ def load(args: argparse.Namespace) -> model.Model:
         checkpoint=checkpoint,
         raw_weights=args.raw_weights,
         bindings=lines,
+        allow_imports=args.allow_imports,
     )
     assert isinstance(found, model.Model)
     return found

@@ -30,13 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
-    from rich.console import Console
-
     from tfdet.commands.convert_data import print_manifest
     from tfdet.data.convert import convert
     from tfdet.data.problems import ProblemReport
     from tfdet.data.shapes import draw_shapes
     from tfdet.errors import EXIT_OK, UserError
+    from tfdet.terminal import Console
 
     match = re.fullmatch(r"(\d+)x(\d+)", args.size)
     if not match or min(height := int(match[1]), width := int(match[2])) < 32:

@@ -20,10 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reads the run's event files and writes the picture."""
     from tfdet.report.curves import plot_run, plot_runs
+    from tfdet.terminal import Console
 
     if args.compare:
         plot_runs([args.model_dir, *args.compare], args.output)
     else:
         plot_run(args.model_dir, args.output)
-    print(f"{args.output} written")
+    Console(soft_wrap=True).print(f"{args.output} written", highlight=False)
     return EXIT_OK

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.run import train
 
     run = train(
-        build(files, bindings=lines),
+        build(files, bindings=lines, allow_imports=args.allow_imports),
         model_dir=args.model_dir,
         evaluate=not args.no_eval,
         init_weights=args.init_weights,

@@ -34,11 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Counts what is asked for, and lists."""
-    from rich.console import Console
-
     from tfdet.config.files import did_you_mean
     from tfdet.config.zoo import zoo_rows
     from tfdet.errors import UserError
+    from tfdet.terminal import Console
 
     rows = zoo_rows(program=None if args.rows else args.program)
     names = [row.name for row in rows]

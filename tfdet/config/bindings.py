@@ -52,6 +52,7 @@ class Bindings:
     Attributes:
         files: names of the gin files, as they were given.
         params: bindings beside them, as they were given.
+        allow_imports: whether a run's own file may import modules that are not tfdet's.
         places: where each binding was last written.
         macros: macro name -> where it was defined.
         used_macros, used_scopes: also by values that were overridden later.
@@ -60,8 +61,8 @@ class Bindings:
         operative: the same of what was built so far, defaults included.
     """
 
-    def __init__(self, files: Sequence[str] = (), params: Sequence[str] = ()):
-        self.files, self.params = tuple(files), tuple(params)
+    def __init__(self, files: Sequence[str] = (), params: Sequence[str] = (), allow_imports: bool = False):
+        self.files, self.params, self.allow_imports = tuple(files), tuple(params), allow_imports
         self.places: dict[Binding, str] = {}
         self.macros: dict[str, str] = {}
         self.used_macros: set[str] = set()

@@ -9,6 +9,7 @@ import gin
 
 from tfdet.config import registration, text, usage
 from tfdet.config.bindings import Bindings
+from tfdet.errors import UserError
 
 
 class Configuration(Bindings):
@@ -46,6 +47,9 @@ class Configuration(Bindings):
                 if missing is None:
                     raise
                 raise missing from error
+            except RecursionError as error:  # @Part() among the parameters of Part
+                name = part if isinstance(part, str) else part.__name__
+                raise UserError(f"{name}: the parts of this configuration are built through each other.") from error
 
     def is_bound(self, name: str) -> bool:
         """Whether a file or a parameter gives `EvalInput.data_dir`, say, a value."""

@@ -5,21 +5,23 @@ from __future__ import annotations
 import io
 import tokenize
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import gin
 from gin import config_parser
 
 from tfdet.config import registration, renamed
-from tfdet.config.bindings import MACRO, Binding, references
+from tfdet.config.bindings import MACRO, Binding, is_reference, macro_name, references
 from tfdet.config.configuration import Configuration
 from tfdet.config.files import RUN_FILE, did_you_mean, find_gin_file
+from tfdet.config.untrusted import Budget, Source, check_macros, check_size
 from tfdet.config.values import check_types
 from tfdet.errors import UserError
 
+_MAX_MESSAGE = 2000  # a line of a file can be of any length
 
-def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Configuration:
+
+def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = (), allow_imports: bool = False) -> Configuration:
     """Reads gin files and parameters. gin's own state stays as it is: see `Configuration.active`.
 
     The modules with the configurables must have been imported (`register_all`), by the caller or by an `import` in a
@@ -28,8 +30,9 @@ def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Conf
     Args:
       gin_files: names of gin files, later ones override earlier ones; `find_gin_file` says where they are looked for.
         An `include` in a file may also name a file relative to that file. A run's own `config.gin` may say what is
-        called otherwise now (`tfdet.config.renamed`).
+        called otherwise now (`tfdet.config.renamed`), and what it may do is limited (`tfdet.config.untrusted`).
       gin_params: bindings such as `Trainer.steps = 10`; they override the files.
+      allow_imports: whether a run's own file may import modules that are not tfdet's.
 
     Returns:
       The configuration.
@@ -40,13 +43,15 @@ def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Conf
     """
     files = [gin_files] if isinstance(gin_files, str) else list(gin_files)
     params = [gin_params] if isinstance(gin_params, str) else list(gin_params)
-    configuration = Configuration(files, params)
+    configuration = Configuration(files, params, allow_imports)
+    budget = Budget()
     with configuration.active():
         for name in files:
-            _read_file(find_gin_file(name), configuration, ())
+            _read_file(Source(name).file(find_gin_file(name)), configuration, budget)
         for text in params:
-            _read(text, f"the binding {text!r}", configuration, None, ())
+            _read(text, Source(f"the binding {text!r}"), configuration, budget)
     _check_macros(configuration)
+    check_size(configuration)
     _check_scopes(configuration)
     check_types(configuration)
     return configuration
@@ -55,13 +60,13 @@ def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = ()) -> Conf
 class _Delegate(gin.config.ParserDelegate):
     """Makes references as gin does, names the nearest configurable on a miss, and keeps count of what is used."""
 
-    def __init__(self, configuration: Configuration):
+    def __init__(self, configuration: Configuration, source: Source):
         super().__init__()
-        self._configuration = configuration
+        self._configuration, self._source = configuration, source
 
     def configurable_reference(self, scoped_selector, evaluate):
         scope, _, name = scoped_selector.rpartition("/")
-        registration.known_selector(name)
+        self._source.check_part(registration.known_selector(name), self._configuration.allow_imports)
         self._configuration.used_scopes.update(_prefixes(scope))
         return super().configurable_reference(scoped_selector, evaluate)
 
@@ -76,33 +81,26 @@ def _prefixes(scope: str) -> list[str]:
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
-def _read_file(path: Path, configuration: Configuration, opened: tuple[Path, ...]) -> None:
-    if path.resolve() in opened:
-        chain = " -> ".join(str(part) for part in (*opened, path.resolve()))
-        raise UserError(f"gin files include each other: {chain}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read gin file {path}: {getattr(error, 'strerror', None) or error}.") from error
-    _read(text, str(path), configuration, path, (*opened, path.resolve()))
+def _read_file(source: Source, configuration: Configuration, budget: Budget) -> None:
+    assert source.path is not None
+    _read(budget.read(source.path), source, configuration, budget)
 
 
-def _read(text: str, source: str, configuration: Configuration, path: Path | None, opened: tuple[Path, ...]) -> None:
+def _read(text: str, source: Source, configuration: Configuration, budget: Budget) -> None:
     """Applies every statement of a text.
 
     Args:
       text: gin statements.
-      source: what errors call it: the path of the file, or the flag.
+      source: where they stand.
       configuration: receives what is read.
-      path: the file, or None for a flag (whose statements stand in no line).
-      opened: the files being read, outermost first.
+      budget: of all texts.
     """
-    place = source
+    place, path = source.name, source.path
     parser: Any = None
     # An empty last line ends the last statement even where the file does not end in one.
     stream = io.StringIO(text + "\n")
     try:
-        parser = config_parser.ConfigParser(stream, _Delegate(configuration))
+        parser = config_parser.ConfigParser(stream, _Delegate(configuration, source))
         with gin.config._parse_scope() as context:
             while True:
                 statement = parser.parse_statement()
@@ -111,9 +109,9 @@ def _read(text: str, source: str, configuration: Configuration, path: Path | Non
                 if path is not None:
                     place = f"{path}:{statement.location.line_num}"
                 if isinstance(statement, config_parser.IncludeStatement):
-                    _read_file(find_gin_file(statement.filename, path), configuration, opened)
+                    _read_file(source.included(statement.filename), configuration, budget)
                     continue
-                _apply(statement, place, configuration, context, path)
+                _apply(statement, place, configuration, context, source)
             gin.config._IMPORTS.update(context.imports)
     except UserError as error:
         # The error of an included file names its own place.
@@ -122,20 +120,23 @@ def _read(text: str, source: str, configuration: Configuration, path: Path | Non
             raise original from None
         if original is not error and path is not None:  # raised while a value was read: the parser knows the line
             place = f"{path}:{parser._current_token.start[0]}"
-        raise _placed(place, str(original)) from None
+        raise _placed(place, str(original), source) from None
     except (SyntaxError, tokenize.TokenError) as error:
-        raise _placed(*_syntax_error(error, source, path, text)) from None
+        raise _placed(*_syntax_error(error, source, text), source) from None
 
 
-def _placed(place: str, message: str) -> UserError:
-    error = UserError(f"{place}: {message}")
+def _placed(place: str, message: str, source: Source) -> UserError:
+    if not source.quotable:  # `include '/etc/passwd'` is no way to read that
+        message = "no gin syntax, or no gin file of tfdet: its name does not end in .gin, and its text is not shown."
+    error = UserError(f"{place}: {message[:_MAX_MESSAGE]}")
     error.placed = True  # type: ignore[attr-defined]
     return error
 
 
-def _apply(statement: Any, place: str, configuration: Configuration, context: Any, path: Path | None) -> None:
+def _apply(statement: Any, place: str, configuration: Configuration, context: Any, source: Source) -> None:
     """Carries out one import, block or binding statement."""
     if isinstance(statement, config_parser.ImportStatement):
+        source.check_import(statement.module, configuration.allow_imports)
         try:
             context.process_import(statement)
         except ImportError as error:
@@ -151,18 +152,18 @@ def _apply(statement: Any, place: str, configuration: Configuration, context: An
         gin.bind_parameter((name, MACRO, "value"), statement.value)
         configuration.macros[name] = place
     else:
-        _bind(statement, place, configuration, is_run=path is not None and path.name == RUN_FILE)
+        _bind(statement, place, configuration, source)
 
 
-def _bind(statement: Any, place: str, configuration: Configuration, is_run: bool) -> None:
-    """Carries out one binding statement; `is_run`: of a run's own file, in the spelling of its time."""
+def _bind(statement: Any, place: str, configuration: Configuration, source: Source) -> None:
+    """Carries out one binding statement; one of a run's own file is in the spelling of its time."""
     scope, name, value = statement.scope, f"{statement.selector}.{statement.arg_name}", statement.value
-    if is_run:
-        is_defined = all(macro in configuration.macros for macro in _macro_names(value))
-        name, value = renamed.current(name, value, configuration.resolve(value) if is_defined else value)
+    if source.path is not None and source.path.name == RUN_FILE:
+        name, value = renamed.current(name, value, _behind_macros(value, configuration))
         if name.rpartition(".")[0] != statement.selector:
             scope = ""  # of the part that had the parameter then
     selector, _, parameter = registration.selector_and_parameter(name)
+    source.check_part(selector, configuration.allow_imports)
     binding = Binding(scope, selector, parameter)
     if binding in configuration.places:
         configuration.overridden.append(configuration.bound[binding.scope, binding.selector][binding.parameter])
@@ -170,8 +171,18 @@ def _bind(statement: Any, place: str, configuration: Configuration, is_run: bool
     configuration.places[binding] = place
 
 
-def _syntax_error(error: Exception, source: str, path: Path | None, text: str) -> tuple[str, str]:
+def _behind_macros(value: Any, configuration: Configuration) -> Any:
+    """The value, or what a macro that it is stands for, so far as macros are defined."""
+    seen: set[str] = set()
+    while is_reference(value) and (name := macro_name(value)) in configuration.macros and name not in seen:
+        seen.add(name)
+        value = configuration.macro_value(name)
+    return value
+
+
+def _syntax_error(error: Exception, source: Source, text: str) -> tuple[str, str]:
     """Where gin's parser stopped, and one line that says why."""
+    path = source.path
     if isinstance(error, SyntaxError):
         message, line = str(error.msg).splitlines()[0].rstrip("."), error.lineno
         if "Failed to parse token" in str(error.msg):
@@ -191,7 +202,7 @@ def _syntax_error(error: Exception, source: str, path: Path | None, text: str) -
         )
     elif path is None and "=" not in text:
         hint = ' Write --gin_param="Name.parameter = value".'
-    place = f"{path}:{line}" if path is not None and line else source
+    place = f"{path}:{line}" if path is not None and line else source.name
     quoted = f" in {content!r}" if content and path is not None else ""
     return place, f"not gin syntax: {message}{quoted}.{hint}"
 
@@ -210,14 +221,7 @@ def _check_macros(configuration: Configuration) -> None:
         if name not in configuration.used_macros:
             near = did_you_mean(name, [*registration.known_names(), *(used for used in configuration.used_macros)])
             raise UserError(f"{place}: {name!r} is set but nothing uses %{name}: was a Name.parameter meant?{near}")
-        inside, frontier = set(), [name]
-        while frontier:
-            for used in _macro_names(configuration.macro_value(frontier.pop())):
-                if used == name:
-                    raise UserError(f"{place}: the macro %{name} is defined through itself.")
-                if used not in inside:
-                    inside.add(used)
-                    frontier.append(used)
+    check_macros(configuration)
 
 
 def _macro_names(value: Any) -> Iterable[str]:

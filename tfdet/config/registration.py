@@ -22,8 +22,9 @@ from tfdet.errors import ParameterError, UserError
 
 NO_DEFAULT = inspect.Parameter.empty
 
+_OWN: set[int] = set()  # identities of what `configurable` registered
 _CODE_SCOPES: set[str] = set()  # scopes that code opens itself, with gin.config_scope
-_NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, and some are scripts
+NOT_CONFIGURABLE = ("tfdet.commands", "tfdet.__main__")  # register nothing, and some are scripts
 
 
 def configurable(name_or_target: str | Callable | None = None, **options: Any) -> Callable:
@@ -56,7 +57,10 @@ def configurable(name_or_target: str | Callable | None = None, **options: Any) -
         name = name_or_target or target.__name__
         configure = gin.configurable(name_or_target, **options)
         if not inspect.isclass(target):
-            return _without_gins_lines(configure(_checked(target, name)))
+            checked = _checked(target, name)
+            _OWN.add(id(checked))
+            return _without_gins_lines(configure(checked))
+        _OWN.add(id(target))
         construction = gin.config._find_class_construction_fn(target)
         # A class with neither __init__ nor __new__ has object's slot wrapper here.
         if inspect.isfunction(construction):
@@ -165,6 +169,11 @@ def entry(selector: str) -> Any:
     return gin.config._REGISTRY[selector]
 
 
+def is_own(selector: str) -> bool:
+    """Whether `configurable` registered what has this complete selector, and not some other package's gin."""
+    return id(entry(selector).wrapped) in _OWN
+
+
 def constructor(selector: str) -> Callable:
     """The plain function behind a configurable: the function itself, or the class's `__init__` (or `__new__`)."""
     target = entry(selector).wrapped
@@ -234,14 +243,22 @@ def register_all() -> None:
     Modules whose source does not speak of a configurable are left alone: some cost seconds, and nothing needs them
     all.
     """
+    for name in configurable_modules():
+        importlib.import_module(name)
+
+
+def configurable_modules() -> list[str]:
+    """The modules of tfdet that are not imported yet and that may register something."""
     root = Path(__file__).parents[1]  # by its folder: the root package imports this one
+    found = []
     for module in pkgutil.walk_packages([str(root)], "tfdet."):
-        if module.name.startswith(_NOT_CONFIGURABLE) or module.name in sys.modules:
+        if module.name.startswith(NOT_CONFIGURABLE) or module.name in sys.modules:
             continue
         spec = importlib.util.find_spec(module.name)
         source = getattr(spec and spec.loader, "get_source", lambda name: None)(module.name)
         if module.ispkg or "configurable" in (source or "configurable"):
-            importlib.import_module(module.name)
+            found.append(module.name)
+    return found
 
 
 def original_exception(error: BaseException) -> BaseException:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tfdet.data.values import shown
+
 
 @dataclasses.dataclass(frozen=True)
 class Category:
@@ -21,7 +23,7 @@ class Category:
     name: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ObjectAnnotation:
     """One annotated object.
 
@@ -91,6 +93,9 @@ class BoxVerdict:
     reason: str = ""
 
 
+_GOOD = BoxVerdict(True)
+
+
 def inclusive_boxes(
     xmin: np.ndarray, ymin: np.ndarray, xmax: np.ndarray, ymax: np.ndarray, height: int, width: int, area: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +124,8 @@ def inclusive_boxes(
 
     x1, x2 = side(xmin, xmax, width)
     y1, y2 = side(ymin, ymax, height)
-    valid = (np.asarray(area, np.float32) > 0) & (x2 >= x1) & (y2 >= y1)
+    finite = np.isfinite(np.stack([xmin, ymin, xmax, ymax])).all(axis=0)  # a side of infinity would be clipped to fit
+    valid = finite & (np.asarray(area, np.float32) > 0) & (x2 >= x1) & (y2 >= y1)
     return np.stack([x1, y1, x2, y2], axis=-1).astype(np.float32), valid
 
 
@@ -133,31 +139,39 @@ def judge_box(item: ObjectAnnotation, height: int, width: int) -> BoxVerdict:
 
     Args:
         item: the object.
-        height, width: size of the image in pixels.
+        height, width: size of the image in pixels; 0 where it is not known, and borders are not looked at.
 
     Returns:
         The verdict.
     """
-    values = (item.x, item.y, item.width, item.height, item.area)
-    shown = f"x={item.x:g} y={item.y:g} width={item.width:g} height={item.height:g}"
-    if not all(math.isfinite(value) for value in values):
-        return BoxVerdict(False, DEGENERATE, f"{shown} area={item.area:g} is not finite")
+    x, y, area = item.x, item.y, item.area
+    if not all(map(math.isfinite, (x, y, item.width, item.height, area))):
+        return BoxVerdict(False, DEGENERATE, f"{_shown(item)} area={area:g} is not finite")
     if item.width < 0 or item.height < 0:
-        return BoxVerdict(False, DEGENERATE, f"{shown} has a negative side")
+        return BoxVerdict(False, DEGENERATE, f"{_shown(item)} has a negative side")
     if item.width == 0 or item.height == 0:
         # SimpleDet trains on such a box, one pixel wide, when its area is positive.
-        if item.area > 0:
-            return BoxVerdict(True, DEGENERATE, f"{shown} has a side of 0 but area {item.area:g}: used as one pixel")
-        return BoxVerdict(False, DEGENERATE, f"{shown} has no extent")
-    right, bottom = item.x + item.width, item.y + item.height
-    if item.x >= width or item.y >= height or right <= 0 or bottom <= 0:
-        return BoxVerdict(False, OUTSIDE, f"{shown} lies outside the image of {width}x{height}")
-    if item.x < -1 or item.y < -1 or right > width + 1 or bottom > height + 1:
-        return BoxVerdict(True, PARTLY_OUTSIDE, f"{shown} goes over the border of {width}x{height}: clipped on reading")
-    if not item.is_crowd:
+        if area > 0:
+            return BoxVerdict(True, DEGENERATE, f"{_shown(item)} has a side of 0 but area {area:g}: used as one pixel")
+        return BoxVerdict(False, DEGENERATE, f"{_shown(item)} has no extent")
+    if not height or not width:
+        return _GOOD
+    right, bottom = x + item.width, y + item.height
+    if x >= width or y >= height or right <= 0 or bottom <= 0:
+        return BoxVerdict(False, OUTSIDE, f"{_shown(item)} lies outside the image of {width}x{height}")
+    if x < -1 or y < -1 or right > width + 1 or bottom > height + 1:
+        reason = f"{_shown(item)} goes over the border of {width}x{height}: clipped on reading"
+        return BoxVerdict(True, PARTLY_OUTSIDE, reason)
+    # The rule can leave out only a box in the last pixel or without area; the float32 of the record moves less.
+    if not item.is_crowd and not (x < width - 1.5 and y < height - 1.5 and area > 1e-30):
         size = np.array([width, height, width, height], np.float32)
-        xmin, ymin, xmax, ymax = np.array([[item.x], [item.y], [right], [bottom]], np.float32) / size[:, None]
-        _, valid = inclusive_boxes(xmin, ymin, xmax, ymax, height, width, np.array([item.area], np.float32))
+        xmin, ymin, xmax, ymax = np.array([[x], [y], [right], [bottom]], np.float32) / size[:, None]
+        _, valid = inclusive_boxes(xmin, ymin, xmax, ymax, height, width, np.array([area], np.float32))
         if not valid[0]:
-            return BoxVerdict(True, TOO_SMALL, f"{shown} area={item.area:g}: counts in evaluation, not in training")
-    return BoxVerdict(True)
+            return BoxVerdict(True, TOO_SMALL, f"{_shown(item)} area={area:g}: counts in evaluation, not in training")
+    return _GOOD
+
+
+def _shown(item: ObjectAnnotation) -> str:
+    name = "" if item.annotation_id is None else f"annotation {shown(item.annotation_id)}: "
+    return f"{name}x={item.x:g} y={item.y:g} width={item.width:g} height={item.height:g}"

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+import os
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, ObjectAnnotation
+from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation
+from tfdet.data.coco_entries import AnnotationReader, is_text, read_images
 from tfdet.data.problems import ProblemReport
+from tfdet.data.values import shown, whole_id
 from tfdet.errors import UserError
+from tfdet.text import read_lines
+
+BACKSLASHES = "backslashes in a file name"
+FILE_TWICE = "one file under two image ids"
+IN_TWO_FILES = "image in two annotation files"
+RENUMBERED = "image ids renumbered"
 
 
-def read_coco(sources, report: ProblemReport) -> AnnotationSet:
+def read_coco(sources, report: ProblemReport, renumber: bool = False) -> AnnotationSet:
     """Reads one or more COCO annotation files into one set.
 
     Classes are in the order of the annotation files, which is the class order of SimpleDet (utils/generate_roidb.py).
@@ -19,123 +32,176 @@ def read_coco(sources, report: ProblemReport) -> AnnotationSet:
     Args:
         sources: sequence of (annotation file, image folder).
         report: receives what is wrong: duplicate image ids, unknown categories, annotations without image or box.
+        renumber: give the images the ids 1, 2, ... in their order: for files that number their images alike.
 
     Returns:
         The set, images in file order.
 
     Raises:
-        UserError: a path is wrong, a file is not COCO json, or two files give one category id different names.
+        UserError: a path is wrong, a file is not COCO json, two files give one category id different names or number
+            different images alike.
     """
     categories: dict[int, Category] = {}
-    images: list[ImageAnnotation] = []
-    seen: dict[int, str] = {}
-    for annotation_file, image_dir in sources:
-        annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
-        content = _load(annotation_file)
-        if not image_dir.is_dir():
-            raise UserError(f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER")
-        _merge_categories(categories, content, annotation_file)
-        own: dict[int, ImageAnnotation] = {}
-        for entry in content["images"]:
-            image = _image(entry, image_dir, annotation_file)
-            if image.image_id in seen:
-                report.add(
-                    "duplicate image id", image.file_name, image.image_id,
-                    f"{annotation_file.name} lists an image id already used by {seen[image.image_id]}", "left out",
-                )  # fmt: skip
-                continue
-            seen[image.image_id] = image.file_name
-            own[image.image_id] = image
-            images.append(image)
-        _attach(own, content, categories, annotation_file, report)
-    return AnnotationSet(list(categories.values()), images)
+    parts: list[tuple[pathlib.Path, dict[int, ImageAnnotation]]] = []
+    with _without_collector():
+        for annotation_file, image_dir in sources:
+            annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
+            content = load_coco(annotation_file)
+            if not image_dir.is_dir():
+                raise UserError(
+                    f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER"
+                )
+            merge_categories(categories, content["categories"], annotation_file)
+            images = read_images(content["images"], annotation_file.name, report)
+            for image in images.values():
+                image.path = _image_path(image, image_dir, report)
+            AnnotationReader(images, categories, annotation_file.name, report).read(content.get("annotations", []))
+            parts.append((annotation_file, images))
+    return AnnotationSet(list(categories.values()), _one_set(parts, report, renumber))
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Millions of lists appear, none in a circle: looking through them again and again takes longer than reading."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def read_categories(path) -> list[Category]:
     """Reads the categories of a COCO json file, or a text file with one class name a line (ids 1, 2, ...)."""
     path = pathlib.Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         categories: dict[int, Category] = {}
-        _merge_categories(categories, _load(path, keys=("categories",)), path)
+        merge_categories(categories, load_coco(path, needed=("categories",))["categories"], path)
         return list(categories.values())
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the class names in {path}: {error}") from None
+    names = read_lines(path, "the class names")
     if not names or len(set(names)) != len(names):
         raise UserError(f"{path} must hold one class name a line, each once; it has {len(names)} lines")
     return [Category(index + 1, name) for index, name in enumerate(names)]
 
 
-def _load(path: pathlib.Path, keys=("images", "categories")) -> dict:
+def load_coco(path: str | os.PathLike, needed: Sequence[str] = ("images", "categories")) -> dict[str, Any]:
+    """Reads a COCO annotation file.
+
+    Args:
+        path: a json file in UTF-8, -16 or -32, with or without a byte order mark.
+        needed: the lists that it must have.
+
+    Returns:
+        The content; `images`, `annotations` and `categories` are lists where they are there.
+
+    Raises:
+        UserError: the file cannot be read, is no json, or lacks one of the lists.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # json finds out the encoding of bytes by itself.
+        content = json.loads(pathlib.Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read annotation file {path}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid json: {error}") from None
-    for key in keys:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+    except RecursionError:
+        raise UserError(f"annotation file {path} is not valid json: it is nested too deeply") from None
+    except ValueError as error:
+        raise UserError(f"annotation file {path} is not valid json: {error}") from None
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or (key in needed and key not in content):
             raise UserError(f"{path} is not a COCO annotation file: it has no list '{key}'")
+        if key in content and not isinstance(content[key], list):
+            raise UserError(
+                f"{path} is not a COCO annotation file: its '{key}' is {shown(content[key])}, and must be a list"
+            )
     return content
 
 
-def _merge_categories(categories: dict[int, Category], content: dict, path) -> None:
-    names = {category.name: category.id for category in categories.values()}
-    for entry in content["categories"]:
+def merge_categories(categories: dict[int, Category], entries: list, path, need_name: bool = True) -> None:
+    """Reads categories into those of the files before.
+
+    Args:
+        categories: by id; is added to.
+        entries: the list `categories` of a file.
+        path: the file, for errors.
+        need_name: refuse a category without name; otherwise its name is empty.
+
+    Raises:
+        UserError: an entry is no category, or names and ids do not agree.
+    """
+    names = {category.name: category.id for category in categories.values() if category.name}
+    for entry in entries:
         try:
-            category = Category(int(entry["id"]), str(entry["name"]))
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"{path}: category {entry!r} needs an integer 'id' and a 'name'") from None
+            name = entry.get("name", "")
+            category = Category(whole_id(entry["id"]), name if isinstance(name, str) else str(whole_id(name)))
+            if not is_text(category.name) or (need_name and not category.name.strip()):
+                raise ValueError
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{path}: category {shown(entry)} needs an integer 'id' from 0 to 2^63 - 1 and a 'name'"
+            ) from None
         known = categories.get(category.id)
         if known is not None and known.name != category.name:
             raise UserError(f"{path}: category id {category.id} is '{category.name}' here but '{known.name}' before")
         if names.get(category.name, category.id) != category.id:
             raise UserError(f"{path}: category '{category.name}' has the ids {names[category.name]} and {category.id}")
         categories[category.id] = category
-        names[category.name] = category.id
+        if category.name:
+            names[category.name] = category.id
 
 
-def _image(entry, image_dir: pathlib.Path, path) -> ImageAnnotation:
-    try:
-        image_id, file_name = int(entry["id"]), str(entry["file_name"])
-        height, width = int(entry.get("height") or 0), int(entry.get("width") or 0)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError(f"{path}: image {str(entry)[:120]} needs an integer 'id' and a 'file_name'") from None
-    return ImageAnnotation(image_id, file_name, image_dir / file_name, height, width)
+def _image_path(image: ImageAnnotation, image_dir: pathlib.Path, report: ProblemReport) -> pathlib.Path:
+    """The file of an image. A name with the backslashes of Windows is read with slashes where it names no file."""
+    path = image_dir / image.file_name
+    if "\\" not in image.file_name or path.exists():
+        return path
+    name = image.file_name.replace("\\", "/")
+    for candidate in (image_dir / name, image_dir / pathlib.PurePosixPath(name).name):
+        if candidate.is_file():
+            reason = f"{image.file_name} names no file, {candidate} is there"
+            report.add(BACKSLASHES, image.file_name, image.image_id, reason, "that one read", is_note=True)
+            return candidate
+    return image_dir / name
 
 
-def _attach(images, content, categories, annotation_file, report: ProblemReport) -> None:
-    """Adds the annotations of one file to its images."""
-    for entry in content.get("annotations", []):
-        label = f"annotation {entry.get('id', '?')}"
-        image_id = entry.get("image_id")
-        image = images.get(image_id if isinstance(image_id, int) else None)
-        if image is None:
-            report.add(
-                "annotation without image", annotation_file.name, None,
-                f"{label} belongs to image id {image_id!r}, which this file does not list or lists twice", "left out",
-            )  # fmt: skip
-            continue
-        category_id = entry.get("category_id")
-        if not isinstance(category_id, int) or category_id not in categories:
-            report.add(
-                "unknown category", image.file_name, image.image_id,
-                f"{label} has category id {category_id!r}, which {annotation_file.name} does not define", "left out",
-            )  # fmt: skip
-            continue
-        try:
-            x, y, width, height = (float(value) for value in entry["bbox"])
-            area = float(entry["area"]) if entry.get("area") is not None else width * height
-        except (KeyError, TypeError, ValueError):
-            report.add(
-                "degenerate box", image.file_name, image.image_id,
-                f"{label} has bbox {entry.get('bbox')!r} and area {entry.get('area')!r}; "
-                "expected four numbers and a number", "left out",
-            )  # fmt: skip
-            continue
-        item = ObjectAnnotation(
-            x, y, width, height, category_id, area, bool(entry.get("iscrowd", 0)), entry.get("segmentation"),
-            entry.get("id"),
-        )  # fmt: skip
-        image.objects.append(item)
+def _one_set(parts, report: ProblemReport, renumber: bool) -> list[ImageAnnotation]:
+    """The images of all files in one list; what two files say of one image is put together."""
+    images: list[ImageAnnotation] = []
+    known: dict[int, tuple[ImageAnnotation, pathlib.Path]] = {}
+    for annotation_file, own in parts:
+        clashes = []
+        for image_id, image in own.items():
+            first, first_file = known.setdefault(image_id, (image, annotation_file))
+            if first is image:
+                images.append(image)
+            elif first.path == image.path:
+                first.objects.extend(image.objects)
+                reason = f"{first_file.name} and {annotation_file.name} list it"
+                report.add(IN_TWO_FILES, image.file_name, image_id, reason, "used once, with the boxes of both")
+            else:
+                images.append(image)
+                clashes.append((image, first, first_file))
+        if clashes and not renumber:
+            image, first, first_file = clashes[0]
+            raise UserError(
+                f"{first_file} and {annotation_file} give {len(clashes)} ids to different images (id {image.image_id}: "
+                f"{first.file_name} and {image.file_name}): give --renumber to number all images anew"
+            )
+    _report_files_named_twice(images, report)
+    if renumber:
+        for number, image in enumerate(images, 1):
+            image.image_id = number
+        reason = f"--renumber: {len(images)} images of {len(parts)} files"
+        report.add(RENUMBERED, parts[0][0].name, None, reason, f"numbered 1 to {len(images)}", is_note=True)
+    return images
+
+
+def _report_files_named_twice(images: list[ImageAnnotation], report: ProblemReport) -> None:
+    seen: dict[str, ImageAnnotation] = {}
+    for image in images:
+        first = seen.setdefault(os.path.normpath(image.path), image)
+        if first is not image:
+            reason = (
+                f"the image ids {first.image_id} and {image.image_id} name this file: does each have half its boxes?"
+            )
+            report.add(FILE_TWICE, image.path, image.image_id, reason, "both kept")

@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import AnnotationSet
 from tfdet.data.manifest import Manifest
 from tfdet.data.prepare import prepare_records
@@ -36,6 +37,7 @@ def convert(
     strict: bool = False,
     overwrite: bool = False,
     console=None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Manifest:
     """Writes an annotation set as a data set folder.
 
@@ -53,6 +55,7 @@ def convert(
         strict: write nothing when anything but notes was found.
         overwrite: replace a data set that is there.
         console: a `rich.console.Console` for the progress bar; None shows none.
+        max_pixels: most pixels of an image, height times width; larger ones are left out.
 
     Returns:
         The manifest of the new data set.
@@ -71,7 +74,7 @@ def convert(
     shard_starts = {round(number * len(images) / num_shards) for number in range(num_shards)}
     with DatasetWriter(folder, name, annotations.categories, source, overwrite) as writer:
         with progress_bar(console, len(images), "converting images") as advance:
-            for position, record in enumerate(_prepared(images, num_workers)):
+            for position, record in enumerate(_prepared(images, num_workers, max_pixels)):
                 if position in shard_starts:
                     writer.start_shard()
                 report.extend(record.problems)
@@ -87,12 +90,12 @@ def _cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _prepared(images, num_workers: int):
+def _prepared(images, num_workers: int, max_pixels: int):
     """Yields the prepared records in order; only a few tasks are under way, so memory stays small."""
     tasks = [images[start : start + _IMAGES_PER_TASK] for start in range(0, len(images), _IMAGES_PER_TASK)]
     if num_workers == 0:
         for task in tasks:
-            yield from prepare_records(task)
+            yield from prepare_records(task, max_pixels)
         return
     # A fork of a process with TensorFlow's threads can hang; spawned workers do not import TensorFlow.
     context = multiprocessing.get_context("spawn")
@@ -101,7 +104,7 @@ def _prepared(images, num_workers: int):
     pending: collections.deque = collections.deque()
     try:
         for task in tasks:
-            pending.append(executor.submit(prepare_records, task))
+            pending.append(executor.submit(prepare_records, task, max_pixels))
             if len(pending) >= 3 * workers:
                 yield from pending.popleft().result()
         while pending:

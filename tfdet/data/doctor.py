@@ -7,23 +7,27 @@ import os
 import pathlib
 import re
 
+import numpy as np
 import tensorflow as tf
 
 from tfdet.data.convert import progress_bar
 from tfdet.data.example import UNKNOWN_CATEGORY, WRONG_SIZE
-from tfdet.data.manifest import Manifest, RecordIndex, file_sha256
+from tfdet.data.index import FRAME_BYTES, RecordIndex
+from tfdet.data.manifest import FROM_RECORDS, Manifest, file_sha256
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import Problem
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import decode_rgb, parse_record
+from tfdet.data.values import whole_id
 from tfdet.data.writer import first_line
 from tfdet.errors import UserError
+from tfdet.text import name_bytes, name_of
 
 _RESTORE = "restore the shard or convert the data set again"
 
 
 def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
-    """Reads a whole data set as training would: shards, checksums, schema, image decoding, categories, masks.
+    """Reads a whole data set as training would: shards, checksums, schema, ids, image decoding, categories, masks.
 
     Args:
         data_dir: the data set folder.
@@ -107,17 +111,25 @@ class _RecordCheck:
             lambda serialized: (parse_segmentations(serialized), parse_rings(serialized)),
             input_signature=[tf.TensorSpec([], tf.string)], autograph=False,
         )  # fmt: skip
-        self._known = set(manifest.category_ids)
+        self._names = dict(zip(manifest.category_ids, manifest.classes, strict=True))
+        # Whoever gives names for records made elsewhere may call a class as they like, but not as another one.
+        self._may_rename = manifest.source.startswith(FROM_RECORDS)
+        paths = manifest.shard_paths()
+        self._sizes = [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
+        self._paths = [pathlib.Path(path) for path in paths]
 
     def __call__(self, row: int) -> Problem | None:
         index = self._index
-        shard = pathlib.Path(self._manifest.shard_paths()[int(index.shard[row])])
-        place = f"{shard} record at byte {int(index.offset[row])}"
+        number = int(index.shard[row])
+        place = f"{self._paths[number]} record at byte {int(index.offset[row])}"
         image_id = int(index.image_id[row])
 
         def problem(kind, reason):
             return Problem(kind, place, image_id, reason, _RESTORE)
 
+        # TensorFlow would take memory for a record of any length.
+        if int(index.offset[row]) + int(index.length[row]) + FRAME_BYTES > self._sizes[number]:
+            return problem("corrupt record", "goes beyond the end of the shard")
         try:
             serialized = self._read(tf.constant(row, tf.int64))
         except tf.errors.OpError as error:
@@ -127,18 +139,45 @@ class _RecordCheck:
             segmentations, rings = self._parse_masks(serialized)
         except tf.errors.OpError as error:
             return problem("unreadable record", first_line(error))
-        name = record.filename.numpy().decode(errors="replace")
+        name = name_of(record.filename.numpy())
         try:
             shape = tuple(decode_rgb(record.encoded).shape)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, ValueError) as error:  # ValueError: WebP, which has an axis more
             return problem("undecodable image", f"{name}: {first_line(error)}")
         expected = (int(index.height[row]), int(index.width[row]), 3)
         if shape != expected:
             return problem("image size differs", f"{name} is {shape[1]}x{shape[0]}, not {expected[1]}x{expected[0]}")
-        unknown = sorted(set(record.labels.numpy().tolist()) - self._known)
+        labels = record.labels.numpy().tolist()
+        unknown = sorted(set(labels) - set(self._names))
         if unknown:
             return problem("unknown category", f"{name} has category id {unknown[0]}, not in the manifest")
+        numbers = np.concatenate([record.xmin, record.ymin, record.xmax, record.ymax, record.area])
+        if not np.isfinite(numbers).all():
+            return problem("box not finite", f"{name} has a box or an area that is not a finite number")
+        if other := self._other_name(labels, record.names.numpy()):
+            return problem("class name differs", f"{name}: {other}")
+        stated = _stated_id(record.source_id.numpy())
+        if stated not in (None, image_id):
+            return problem("image id differs", f"{name} has the source id {stated} in its record")
         rings = Rings(*(field.numpy() for field in rings))
         if damage := mask_damage(segmentations.numpy(), rings, len(record.labels)):
             return problem("damaged masks", f"{name}: {damage}")
+        return None
+
+    def _other_name(self, labels: list[int], names) -> str | None:
+        """What a record calls its classes, where the manifest calls them otherwise."""
+        if len(names) != len(labels):
+            return None  # the record names no classes
+        for label, text in sorted(set(zip(labels, names.tolist(), strict=True))):
+            own, stated = name_of(text), name_of(name_bytes(self._names[label]))
+            if own and own != stated and not (self._may_rename and own not in self._names.values()):
+                return f"category id {label} is '{own}' in its record and '{stated}' in the manifest"
+        return None
+
+
+def _stated_id(source_id: bytes) -> int | None:
+    """The id that a record states; None for a name, which older versions numbered in the order of the records."""
+    try:
+        return whole_id(name_of(source_id))
+    except ValueError:
         return None

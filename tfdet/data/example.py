@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdet.data.mask_schema import parse_rings, ring_edges
 from tfdet.data.resize import Resize, pad_to_canvas, resize_image
 from tfdet.data.schema import decode_rgb, parse_record, training_boxes
+from tfdet.ops.boxes import box_scale
 from tfdet.structures import Batch, Example
 
 Profile = Literal["first_release", "later_revision", "continuous"]
@@ -56,9 +57,9 @@ def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Prof
     """Resizes an example and mirrors it when asked.
 
     The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
-    equals mirroring afterwards up to rounding where the scaled width is not whole. Boxes follow SimpleDet: times scale,
-    clipped, then mirrored in the resized image: x1' = (w' - 1) - x2. Edges of masks are scaled and mirrored alike, not
-    clipped.
+    equals mirroring afterwards up to rounding where the scaled width is not whole. Detectron2 mirrors afterwards, and
+    so its rows do. Boxes follow SimpleDet: times scale (see `resize_image`), clipped, then mirrored in the resized
+    image: x1' = (w' - 1) - x2. Edges of masks are scaled and mirrored alike, not clipped.
 
     Args:
         example: a decoded image.
@@ -72,15 +73,18 @@ def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Prof
     Returns:
         A `Batch` without the batch axis and without padding.
     """
-    image = tf.cond(flip, lambda: tf.reverse(example.image, axis=[1]), lambda: example.image)
-    image, info = resize_image(image, *resize)
-    height, width = info[0], info[1]
+    if resize.rule == "detectron2":
+        image, info = resize_image(example.image, *resize)
+        image = _mirror_if(flip, image)
+    else:
+        image, info = resize_image(_mirror_if(flip, example.image), *resize)
+    height, width, scale = info[0], info[1], box_scale(info[None])
     if profile == "continuous":
         # Inclusive corners name pixels: the right and lower edges lie one pixel of the stored image further.
-        boxes = (example.boxes + tf.constant([0.0, 0.0, 1.0, 1.0])) * info[2]
+        boxes = (example.boxes + tf.constant([0.0, 0.0, 1.0, 1.0])) * scale
         limit_y, limit_x, mirrored_from = height, width, width
     else:
-        boxes, mirrored_from = example.boxes * info[2], width - 1.0
+        boxes, mirrored_from = example.boxes * scale, width - 1.0
     if profile == "first_release":
         shape = tf.shape(example.image)
         canvas = canvas_size(shape[0] >= shape[1], resize.short_side, resize.long_side)
@@ -92,8 +96,12 @@ def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Prof
     y1, y2 = tf.minimum(y1, limit_y), tf.minimum(y2, limit_y)
     x1, x2 = tf.cond(flip, lambda: (mirrored_from - x2, mirrored_from - x1), lambda: (x1, x2))
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
-    edges = _fit_edges(example.edges, mirrored_from, info[2], flip)
+    edges = _fit_edges(example.edges, mirrored_from, scale, flip)
     return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_owners)
+
+
+def _mirror_if(flip: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    return tf.cond(flip, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
 def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
@@ -148,10 +156,11 @@ def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool)
         return item._replace(boxes=boxes, classes=tf.pad(item.classes, [[0, missing]], constant_values=-1))
 
     dataset = dataset.map(one_slot_at_least)
-    num_edges = dataset.element_spec.edges.shape[0]  # the static 0 where masks are not read stays static
-    shapes = Batch([None, None, 3], [3], [None, 4], [None], [], [num_edges, 4], [num_edges, 2])
+    item = dataset.element_spec
+    num_edges = item.edges.shape[0]  # the static 0 where masks are not read stays static
+    shapes = Batch([None, None, 3], item.image_info.shape, [None, 4], [None], [], [num_edges, 4], [num_edges, 2])
     padding = Batch(
-        tf.constant(0, tf.uint8), tf.constant(0.0), tf.constant(-1.0), tf.constant(-1), tf.constant(-1, tf.int64),
-        tf.constant(0.0), tf.constant(-1),
+        tf.constant(0, item.images.dtype), tf.constant(0.0), tf.constant(-1.0), tf.constant(-1),
+        tf.constant(-1, tf.int64), tf.constant(0.0), tf.constant(-1),
     )  # fmt: skip
     return dataset.padded_batch(batch_size, shapes, padding, drop_remainder=drop_remainder)

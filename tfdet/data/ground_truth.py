@@ -7,10 +7,12 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.manifest import Manifest, RecordIndex
+from tfdet.data.index import RecordIndex
+from tfdet.data.manifest import Manifest
 from tfdet.data.mask_schema import parse_segmentations
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import Record, parse_record
+from tfdet.text import name_of
 
 # Records hold float32 corners relative to the image size. Three decimals of a pixel undo that rounding exactly for any
 # annotation with at most three decimals (COCO has two) and images up to 8,000 pixels.
@@ -31,7 +33,7 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
     images, annotations = [], []
     for row, (record, segmentations) in enumerate(_records(manifest, index)):
         image_id, height, width = int(index.image_id[row]), int(index.height[row]), int(index.width[row])
-        name = record.filename.decode(errors="replace")
+        name = name_of(record.filename)
         images.append({"id": image_id, "height": height, "width": width, "file_name": name})
         x, y = record.xmin.astype(np.float64) * width, record.ymin.astype(np.float64) * height
         w, h = record.xmax.astype(np.float64) * width - x, record.ymax.astype(np.float64) * height - y
@@ -59,7 +61,7 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
 def image_files(manifest: Manifest, index: RecordIndex) -> dict[int, str]:
     """Original file name of every image id."""
     records = enumerate(_records(manifest, index))
-    return {int(index.image_id[row]): record.filename.decode(errors="replace") for row, (record, _) in records}
+    return {int(index.image_id[row]): name_of(record.filename) for row, (record, _) in records}
 
 
 def _records(manifest: Manifest, index: RecordIndex):

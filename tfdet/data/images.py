@@ -5,18 +5,33 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import stat
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.errors import UserError
 
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jpe", ".jfif",
+    ".jif", ".mpo", ".apng", ".dib", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".tga", ".pcx",
+)  # fmt: skip
+"""How the names of image files end, in lower case: what is taken from a folder."""
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
 # What readers of the records decode to the pixels of `decode_image`: they repeat grey and look palettes up.
 _KEPT_MODES = {**dict.fromkeys(_JPEG_FORMATS, ("RGB", "L")), "PNG": ("RGB", "L", "P", "1")}
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+_RECORD_FORMATS = (*_JPEG_FORMATS, "PNG", "GIF")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device",
+          stat.S_IFDIR: "folder"}  # fmt: skip
 
 
 class ImageError(Exception):
@@ -41,45 +56,65 @@ class PreparedImage:
     changes: tuple[str, ...] = ()
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image file of any kind that PIL knows, turned upright by its EXIF orientation.
 
     Args:
         path: the file.
+        max_pixels: most pixels, height times width.
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        UserError: the file is missing or cannot be decoded.
+        UserError: the file is missing, no file, too large or cannot be decoded.
     """
     try:
-        with open(path, "rb") as file:
-            encoded = file.read()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        encoded = read_file(path, max_pixels)
+    except (OSError, ImageError) as error:
         raise UserError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        return decode_image(encoded)
+        return decode_image(encoded, max_pixels)
     except ImageError as error:
         raise UserError(f"cannot decode image {path}: {error}") from None
 
 
-def decode_image(encoded: bytes) -> np.ndarray:
+def read_file(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of an image file; a pipe or device, which may have no end, is not read.
+
+    Raises:
+        ImageError: no file, of an impossible name, or longer than any image of so many pixels.
+        OSError: it is not there, or cannot be read.
+    """
+    try:
+        status = os.stat(path)
+    except ValueError:
+        raise ImageError("has a null byte in its name") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"is a {_KINDS.get(stat.S_IFMT(status.st_mode), 'thing')}, not a file")
+    if status.st_size > 8 * max_pixels + (1 << 20):  # four channels of 16 bits
+        raise ImageError(f"has {status.st_size} bytes: more than an image of {max_pixels} pixels takes")
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def decode_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes image bytes to upright RGB.
 
     Args:
         encoded: the bytes of an image file.
+        max_pixels: most pixels, height times width.
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        ImageError: the bytes are not an image, or end too early.
+        ImageError: the bytes are not an image, or end too early, or it is too large.
     """
-    return upright_rgb(_open(encoded))
+    return upright_rgb(_open(encoded, max_pixels), max_pixels)
 
 
-def upright_rgb(image: Image.Image) -> np.ndarray:
+def upright_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of a PIL image of any mode, turned upright by its EXIF orientation.
 
     Returns:
@@ -90,11 +125,14 @@ def upright_rgb(image: Image.Image) -> np.ndarray:
     """
     if 0 in image.size:
         raise ImageError("has no pixels: it is {}x{}".format(*image.size))
+    _check_size(*image.size, max_pixels)
     _guarded(image.load)  # PIL reads a file's pixels when they are first asked for
     return np.array(_to_rgb(_transpose(image)))
 
 
-def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: int = 0) -> PreparedImage:
+def prepare_image(
+    encoded: bytes, annotated_height: int = 0, annotated_width: int = 0, max_pixels: int = MAX_PIXELS
+) -> PreparedImage:
     """Checks that an image decodes, and makes it one that decodes to 8-bit RGB, for the records.
 
     EXIF rotation: boxes refer to the size that the annotation gives. When the picture turned upright has that size, it
@@ -108,14 +146,15 @@ def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: in
     Args:
         encoded: the bytes of the image file.
         annotated_height, annotated_width: size in pixels that the boxes refer to; 0 when unknown.
+        max_pixels: most pixels, height times width.
 
     Returns:
         The image to store.
 
     Raises:
-        ImageError: undecodable or truncated, or its size is not the annotated one either way.
+        ImageError: undecodable or truncated, too large, or its size is not the annotated one either way.
     """
-    image = _open(encoded)
+    image = _open(encoded, max_pixels)
     upright = _transpose(image)
     annotated = (annotated_width, annotated_height)
     if 0 in annotated or upright.size == annotated:
@@ -136,6 +175,8 @@ def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: in
         changes.append(f"converted from {image.format}")
     elif image.format == "PNG" and (_png_bit_depth(encoded) > 8 or "transparency" in image.info):
         changes.append(f"converted from 16-bit or transparent {_describe_mode(chosen)} to 8-bit RGB")
+    elif image.format == "PNG" and not _png_is_whole(encoded):
+        changes.append("written anew: PIL reads all its pixels, but a checksum or the end of the file is damaged")
     if not changes:
         return PreparedImage(encoded, "png" if image.format == "PNG" else "jpeg", image.height, image.width)
     stored, buffer = _to_rgb(chosen), io.BytesIO()
@@ -148,13 +189,44 @@ def prepare_image(encoded: bytes, annotated_height: int = 0, annotated_width: in
     return PreparedImage(buffer.getvalue(), kind, stored.height, stored.width, tuple(changes))
 
 
-def image_size(encoded: bytes) -> tuple[int, int]:
+def image_size(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Height and width from the header alone, not rotated (as TensorFlow decodes it).
 
     Raises:
-        ImageError: the header is not that of an image.
+        ImageError: the header is that of no image, of one that is too large, or of one that records cannot hold:
+            their decoder (`schema.decode_rgb`) takes JPEG of every mode, PNG of every depth and GIF of one frame; of
+            WebP it makes pixels of another shape, and others it refuses.
     """
-    return _guarded(lambda: Image.open(io.BytesIO(encoded)).size)[::-1]
+    image = _header(encoded, max_pixels)
+    frames = _guarded(lambda: getattr(image, "n_frames", 1)) if image.format == "GIF" else 1
+    if image.format not in _RECORD_FORMATS or frames > 1:
+        what = f"a GIF of {frames} frames" if frames > 1 else image.format
+        raise ImageError(f"is {what}, which training cannot decode: convert the images and their annotations anew")
+    return image.size[::-1]
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"is {width}x{height}, more than the {max_pixels} pixels that are taken; --max_pixels, from Python "
+            "max_pixels, allows more"
+        )
+
+
+def _header(encoded: bytes, max_pixels: int) -> Image.Image:
+    """The image, not decoded yet: a few bytes can mean gigabytes."""
+    if encoded[:4] in _POSTSCRIPT:
+        raise ImageError("is PostScript, a program that PIL would have run")
+    # PIL has limits of its own, twice the one it warns from; asked for more, it has to be told.
+    allowed = Image.MAX_IMAGE_PIXELS
+    try:
+        if allowed is not None and max_pixels > 2 * allowed:
+            Image.MAX_IMAGE_PIXELS = max_pixels
+        image = _guarded(lambda: Image.open(io.BytesIO(encoded)))
+    finally:
+        Image.MAX_IMAGE_PIXELS = allowed
+    _check_size(*image.size, max_pixels)
+    return image
 
 
 def _guarded(function):
@@ -165,20 +237,18 @@ def _guarded(function):
             return function()
     except Image.UnidentifiedImageError:
         raise ImageError("is not an image of a known kind") from None
+    except Image.DecompressionBombError:
+        raise ImageError("is a decompression bomb: more pixels than are taken (--max_pixels)") from None
     except Exception as error:
         raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
-def _open(encoded: bytes) -> Image.Image:
+def _open(encoded: bytes, max_pixels: int) -> Image.Image:
     if not encoded:
         raise ImageError("is empty")
-
-    def load():
-        image = Image.open(io.BytesIO(encoded))
-        image.load()
-        return image
-
-    return _guarded(load)
+    image = _header(encoded, max_pixels)
+    _guarded(image.load)
+    return image
 
 
 def _transpose(image: Image.Image) -> Image.Image:
@@ -202,6 +272,20 @@ def _describe_mode(image: Image.Image) -> str:
 
 def _png_bit_depth(encoded: bytes) -> int:
     return encoded[24] if len(encoded) > 24 else 0  # IHDR: signature 8, length 4, type 4, width 4, height 4, depth
+
+
+def _png_is_whole(encoded: bytes) -> bool:
+    """Whether every chunk has its checksum, and there is a last one: libpng, which reads the records, asks for that."""
+    at, view = len(_PNG_SIGNATURE), memoryview(encoded)
+    while at + 12 <= len(encoded):
+        length = int.from_bytes(view[at : at + 4], "big")
+        kind, end = encoded[at + 4 : at + 8], at + 8 + length
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -32,7 +32,9 @@ class TrainInput:
 
     Source: SimpleDet core/detection_input.py (Loader, AnchorLoader, SequentialLoader). Landscape and portrait images
     (height >= width) never share a batch: each orientation is shuffled, cut into global batches of
-    replicas * images_per_replica images, and the remainder dropped, in each epoch anew.
+    replicas * images_per_replica images, and the remainder dropped, in each epoch anew. An orientation with fewer
+    images than one such batch, where the other has enough, makes one batch an epoch all the same: the batch repeats its
+    images until it is full. SimpleDet drops them, so that they are never trained on.
 
     Args:
         data_dir: data set folder with a manifest.
@@ -93,26 +95,46 @@ class TrainInput:
             raise UserError(f"data set {data_dir} has no image with a box to train on")
 
     def steps_per_epoch(self, num_replicas: int) -> int:
-        """Steps in one epoch: whole global batches of each orientation.
+        """Steps in one epoch: whole global batches of each orientation, and one of an orientation that fills none.
 
         Args:
             num_replicas: replicas in sync, over all workers.
 
         Raises:
-            UserError: there are fewer images than one global batch.
+            UserError: neither orientation fills a global batch.
         """
         global_batch = num_replicas * self.images_per_replica
-        copies = 2 if self.flip else 1
-        landscape, portrait = copies * len(self._landscape), copies * len(self._portrait)
-        steps = landscape // global_batch + portrait // global_batch
-        if not steps:
+        landscape, portrait = self._epoch_sizes()
+        if max(landscape, portrait) < global_batch:
             raise UserError(
                 f"data set {self.manifest.folder} gives {landscape} landscape and {portrait} portrait images an epoch"
                 f"{' with their mirrored copies' if self.flip else ''}, fewer than one global batch of {global_batch} "
                 f"({num_replicas} replicas x {self.images_per_replica} images); use fewer replicas, a smaller "
                 "TrainInput.images_per_replica or more images"
             )
-        return steps
+        return _num_batches(landscape, global_batch) + _num_batches(portrait, global_batch)
+
+    def warnings(self, num_replicas: int) -> list[str]:
+        """What a person should know of these data before training: an orientation that does not fill a batch.
+
+        Args:
+            num_replicas: replicas in sync, over all workers.
+
+        Returns:
+            One line each.
+        """
+        global_batch = num_replicas * self.images_per_replica
+        lines = []
+        for name, rows, entries in zip(
+            ("landscape", "portrait"), (self._landscape, self._portrait), self._epoch_sizes()
+        ):
+            if 0 < entries < global_batch:
+                copies = f" ({entries} with their mirrored copies)" if self.flip else ""
+                lines.append(
+                    f"{len(rows)} {name} image{'s' * (len(rows) > 1)}{copies} make no batch of {global_batch}, and "
+                    "orientations do not share one: they are repeated to fill one batch an epoch"
+                )
+        return lines
 
     def dataset(self, num_replicas: int = 1, start_step: int = 0, seed: int = 0, input_context=None) -> tf.data.Dataset:
         """The endless stream of batches.
@@ -164,6 +186,11 @@ class TrainInput:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
         return explain_pipeline_error(error, self.manifest.folder)
 
+    def _epoch_sizes(self) -> tuple[int, int]:
+        """Entries of an epoch: landscape and portrait images with their mirrored copies."""
+        copies = 2 if self.flip else 1
+        return copies * len(self._landscape), copies * len(self._portrait)
+
     def _epoch_batches(self, epoch: tf.Tensor, seed: int, global_batch: int) -> tuple[tf.Tensor, tf.Tensor]:
         """The global batches of one epoch: entries int64 [steps, global_batch], is_portrait bool [steps].
 
@@ -175,7 +202,9 @@ class TrainInput:
             if self.flip:
                 entries = tf.concat([2 * entries, 2 * entries + 1], axis=0)
             entries = tf.random.experimental.stateless_shuffle(entries, _shuffle_seed(seed, epoch, stream))
-            whole = entries.shape[0] // global_batch
+            whole = _num_batches(entries.shape[0], global_batch)
+            if 0 < entries.shape[0] < global_batch:
+                entries = tf.gather(entries, tf.range(global_batch) % entries.shape[0])
             groups.append(tf.reshape(entries[: whole * global_batch], [whole, global_batch]))
         entries = tf.concat(groups, axis=0)
         portrait = tf.range(entries.shape[0]) >= groups[0].shape[0]
@@ -263,6 +292,11 @@ class EvalInput:
     def image_files(self) -> dict[int, str]:
         """Original file name of every image id."""
         return image_files(self.manifest, self._index)
+
+
+def _num_batches(entries: int, global_batch: int) -> int:
+    """Batches an epoch of one orientation with so many entries."""
+    return max(entries // global_batch, min(entries, 1))
 
 
 def _shuffle_seed(seed: int, epoch: tf.Tensor, stream: int) -> tf.Tensor:

@@ -1,11 +1,15 @@
 """The manifest of a data set folder: what it holds, and where each record lies.
 
-    manifest.json   class names, original category ids, counts, shards with sizes and SHA-256
-    index.npz       one row a record: shard, offset, length, image id, size, counts (arrays of `RecordIndex`)
+    manifest.json   class names, original category ids, counts, shards with sizes and SHA-256, the index's SHA-256, and
+                    a digest of all this
+    index.npz       one row a record: shard, offset, length, image id, size, counts (arrays of `index.RecordIndex`)
     *.tfrecord      the shards
 
 The index makes the order of training a pure function of seed and step: any record is read directly, so an epoch is a
 full permutation without a shuffle buffer, and a resumed run starts at its step at once.
+
+Both are checked when they are read: by what cannot be true of them, and by the digests, which sets of older versions do
+not have.
 """
 
 from __future__ import annotations
@@ -15,22 +19,24 @@ import hashlib
 import json
 import os
 import pathlib
+import re
+from typing import Any
 
-import numpy as np
-
+from tfdet.data.index import INDEX_FILE, RecordIndex
 from tfdet.errors import UserError
 from tfdet.files import check_local
 
 MANIFEST_FILE = "manifest.json"
-INDEX_FILE = "index.npz"
 REPORT_FILE = "report.json"
+FROM_RECORDS = "records: "
+"""How `source` begins where the records were made elsewhere."""
 _FORMAT = "tfdet data set"
 _VERSION = 1
 _MASK_COUNTS = ("num_masks", "num_crowd_masks")  # manifests of before there were masks do not have them
-# Fields of RecordIndex, in order, with their types.
-_COLUMNS = {
-    "shard": "i4", "offset": "i8", "length": "i8", "image_id": "i8", "height": "i4", "width": "i4", "num_boxes": "i4",
-}  # fmt: skip
+_CLASS_COLUMNS = ("category_ids", "classes", "boxes_per_class")  # one entry a class, in one order
+_LARGEST = 2**63 - 1
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ADVICE = "restore it or convert the data set again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,67 +47,6 @@ class Shard:
     records: int
     bytes: int
     sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordIndex:
-    """Where each record lies and what decides its place in an epoch; all arrays have one row a record (N).
-
-    Attributes:
-        shard: int32 [N], index into the manifest's shards.
-        offset: int64 [N], byte where the record begins in its shard.
-        length: int64 [N], bytes of the serialized example (the record has 16 more).
-        image_id: int64 [N].
-        height, width: int32 [N], pixels.
-        num_boxes: int32 [N], boxes that training uses (not crowd, valid by SimpleDet's rule).
-    """
-
-    shard: np.ndarray
-    offset: np.ndarray
-    length: np.ndarray
-    image_id: np.ndarray
-    height: np.ndarray
-    width: np.ndarray
-    num_boxes: np.ndarray
-
-    @classmethod
-    def from_rows(cls, rows) -> RecordIndex:
-        """Builds the index from tuples in the order of the fields."""
-        columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
-        return cls(*(np.array(column, kind) for column, kind in zip(columns, _COLUMNS.values(), strict=True)))
-
-    @property
-    def is_trainable(self) -> np.ndarray:
-        """bool [N]: the image has a box to train on."""
-        return self.num_boxes > 0
-
-    @property
-    def is_portrait(self) -> np.ndarray:
-        """bool [N]: height >= width, as SimpleDet groups (square counts as portrait)."""
-        return self.height >= self.width
-
-    def save(self, path: pathlib.Path) -> None:
-        """Writes the arrays to an npz file."""
-        temporary = path.with_name(path.name + ".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, **{name: getattr(self, name) for name in _COLUMNS})
-        os.replace(temporary, path)
-
-    @classmethod
-    def load(cls, path: pathlib.Path) -> RecordIndex:
-        """Reads what `save` wrote.
-
-        Raises:
-            UserError: the file is missing or not an index.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                columns = [np.asarray(arrays[name], kind) for name, kind in _COLUMNS.items()]
-        except Exception as error:
-            raise UserError(f"cannot read the record index {path} ({error}); convert the data set again") from None
-        if len({len(column) for column in columns}) != 1:
-            raise UserError(f"the record index {path} is damaged (columns of unequal length); convert again")
-        return cls(*columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +69,7 @@ class Manifest:
         source: where the data came from, in words.
         num_masks: boxes that training uses and that have a mask, of `num_boxes`.
         num_crowd_masks: crowd regions that have a mask, of `num_crowd`.
+        index_sha256: SHA-256 of the index's file, in hex; empty in sets of versions that did not note it.
     """
 
     folder: pathlib.Path
@@ -141,6 +87,7 @@ class Manifest:
     source: str = ""
     num_masks: int = 0
     num_crowd_masks: int = 0
+    index_sha256: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -173,20 +120,19 @@ class Manifest:
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
                 hint = f"for records made elsewhere: tfdet convert_data --from_records '{folder}/*' --output {folder}"
             raise UserError(f"{folder} is not a data set: it has no {MANIFEST_FILE}; {hint}")
+        content = _read(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.get("format") != _FORMAT:
-                raise UserError(f"{path} is not the manifest of a data set (its 'format' is {content.get('format')!r})")
-            if content.get("version") != _VERSION:
-                raise UserError(f"{path} has version {content.get('version')!r}, this program reads {_VERSION}")
-            shards = [Shard(**shard) for shard in content["shards"]]
-            content = {**dict.fromkeys(_MASK_COUNTS, 0), **content}
-            names = [field.name for field in dataclasses.fields(cls) if field.name not in ("folder", "shards")]
-            manifest = cls(folder=folder, shards=shards, **{name: content[name] for name in names})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); convert the data again") from None
-        if not manifest.num_images or not shards:
+            manifest = cls(folder=folder, **_fields(content))
+        except (KeyError, ValueError, TypeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{path} is damaged ({reason}); {_ADVICE}") from None
+        if not manifest.num_images or not manifest.shards:
             raise UserError(f"data set {folder} holds no records")
+        if fault := manifest._fault():
+            raise UserError(f"{path} is damaged ({fault}); {_ADVICE}")
+        # A set with either digest has both: that one was taken out is a change like any other.
+        if ("digest" in content or manifest.index_sha256) and content.get("digest") != digest(content):
+            raise UserError(f"{path} was changed after it was written (its digest does not fit); {_ADVICE}")
         if check_shards:
             manifest.check_shards()
         return manifest
@@ -212,22 +158,130 @@ class Manifest:
         """Reads the record index.
 
         Raises:
-            UserError: it is missing, damaged or does not belong to this manifest.
+            UserError: it is missing, damaged, changed or does not belong to this manifest.
         """
-        index = RecordIndex.load(self.folder / INDEX_FILE)
-        fits = len(index.shard) == self.num_images and index.shard.min() >= 0 and index.shard.max() < len(self.shards)
-        if not fits:
-            raise UserError(f"{self.folder / INDEX_FILE} does not belong to {MANIFEST_FILE} beside it; convert again")
+        path = self.folder / INDEX_FILE
+        index = RecordIndex.load(path, self.num_images, self.index_sha256)
+        fault = index.fault([shard.bytes for shard in self.shards], [shard.records for shard in self.shards])
+        landscape, portrait = (
+            int((index.is_trainable & turned).sum()) for turned in (~index.is_portrait, index.is_portrait)
+        )
+        if (int(index.num_boxes.sum()), landscape, portrait) != (
+            self.num_boxes, self.num_trainable_landscape, self.num_trainable_portrait,
+        ):  # fmt: skip
+            fault = fault or "its boxes and orientations are not those that the manifest counts"
+        if fault:
+            raise UserError(f"{path} does not belong to {MANIFEST_FILE} beside it ({fault}); {_ADVICE}")
         return index
+
+    def _fault(self) -> str | None:
+        """What cannot be true of these values."""
+        for name in ("classes", "boxes_per_class"):
+            if len(getattr(self, name)) != len(self.category_ids):
+                return f"{name} has {len(getattr(self, name))} entries for {len(self.category_ids)} category_ids"
+        if len(set(self.category_ids)) != len(self.category_ids):
+            return "category_ids has an id twice"
+        orientations = self.num_trainable_landscape + self.num_trainable_portrait
+        for what, total, stated in (
+            ("boxes_per_class", sum(self.boxes_per_class), self.num_boxes),
+            ("images by orientation and without boxes", orientations + self.num_images_without_boxes, self.num_images),
+            ("records of the shards", sum(shard.records for shard in self.shards), self.num_images),
+        ):
+            if total != stated:
+                return f"the {what} add up to {total}, not {stated}"
+        if self.num_masks > self.num_boxes or self.num_crowd_masks > self.num_crowd:
+            return "it has more masks than objects"
+        return None
 
     def write(self, folder: pathlib.Path | None = None) -> None:
         """Writes manifest.json into the folder (`folder` overrides where, while the data set is being built)."""
         content = {"format": _FORMAT, "version": _VERSION, **dataclasses.asdict(self)}
         del content["folder"]
+        content["digest"] = digest(content)
         path = (folder or self.folder) / MANIFEST_FILE
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        # What of a name is no UTF-8 becomes json's own escape, and is read back as it was.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
+
+
+def digest(content: dict[str, Any]) -> str:
+    """The digest of a manifest's values, in hex: SHA-256, whatever the layout of the text.
+
+    The classes may stand in any order, as long as each keeps its id and its boxes: classes are compared by name.
+
+    Args:
+        content: the manifest as in its file; "digest" itself takes no part.
+    """
+    rows = sorted(zip(*(content[name] for name in _CLASS_COLUMNS), strict=True))
+    rest = {name: value for name, value in content.items() if name not in (*_CLASS_COLUMNS, "digest")}
+    text = json.dumps([rest, rows], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """The content of a manifest of this version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {_ADVICE}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (it is no JSON object); {_ADVICE}")
+    if content.get("format") != _FORMAT:
+        raise UserError(f"{path} is not the manifest of a data set (its 'format' is {content.get('format')!r})")
+    if content.get("version") != _VERSION:
+        raise UserError(f"{path} has version {content.get('version')!r}, this program reads {_VERSION}")
+    return content
+
+
+def _fields(content: dict[str, Any]) -> dict[str, Any]:
+    """The values of a manifest by the names of `Manifest`'s fields, each of its type; ValueError names what is not."""
+    content = {**dict.fromkeys(_MASK_COUNTS, 0), "index_sha256": "", **content}
+    checks = {
+        "shards": lambda name, value: [_shard(item) for item in _list(name, value)],
+        "classes": lambda name, value: [_text(name, item) for item in _list(name, value)],
+        "category_ids": lambda name, value: [_integer(name, item) for item in _list(name, value)],
+        "boxes_per_class": lambda name, value: [_count(name, item) for item in _list(name, value)],
+        "index_sha256": lambda name, value: _text(name, value, _SHA256 if value else None),
+        "name": _text, "source": _text,
+    }  # fmt: skip
+    names = [field.name for field in dataclasses.fields(Manifest) if field.name != "folder"]
+    return {name: checks.get(name, _count)(name, content[name]) for name in names}
+
+
+def _list(name: str, value: Any) -> list:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is {value!r:.60}, not a list")
+    return value
+
+
+def _text(name: str, value: Any, pattern: re.Pattern | None = None) -> str:
+    if not isinstance(value, str) or "\0" in value or (pattern and not pattern.fullmatch(value)):
+        raise ValueError(f"{name} is {value!r:.60}, not {'a SHA-256 in hex' if pattern else 'a text'}")
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST:
+        raise ValueError(f"{name} holds {value!r:.60}, not an integer of 64 bits")
+    return value
+
+
+def _count(name: str, value: Any) -> int:
+    if _integer(name, value) < 0:
+        raise ValueError(f"{name} is {value}, less than 0")
+    return value
+
+
+def _shard(value: Any) -> Shard:
+    names = [field.name for field in dataclasses.fields(Shard)]
+    if not isinstance(value, dict) or sorted(value) != sorted(names):
+        raise ValueError(f"shards holds {value!r:.60}, not {', '.join(names)}")
+    file, sha256 = _text("file", value["file"]), _text("sha256", value["sha256"], _SHA256)
+    if not file:
+        raise ValueError("a shard has no file")
+    return Shard(file, _count("records", value["records"]), _count("bytes", value["bytes"]), sha256)
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 
-from tfdet.data.rle import counts_from_string, counts_to_string, mask_from_counts, rings_of_mask
+from tfdet.data.rle import counts_from_string, counts_to_string, extent_of_counts, mask_from_counts, rings_of_mask
+from tfdet.data.values import shown
 
 # What can be wrong with a segmentation.
 UNREADABLE = "unreadable mask"
@@ -22,8 +24,6 @@ FAR_OUTSIDE = "mask polygon far outside the image"
 WRONG_SIZE = "mask RLE of another size than the image"
 WRONG_SUM = "mask RLE does not fill the image"
 NO_PIXEL = "mask without a pixel"
-
-_SHOWN = 60  # characters of a bad value in the report
 
 
 class MaskError(Exception):
@@ -58,8 +58,31 @@ class ObjectMask:
     ring_parts: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+    """A checked segmentation: safe for pycocotools, which trusts what it is given.
+
+    Attributes:
+        value: as COCO writes it: the polygons as annotated, or `{"size": [h, w], "counts": s}` with compressed counts.
+        polygons: float64 [n, 2] each, x and y in pixels; empty for an RLE.
+        counts: run lengths of an RLE, zeros first, that sum to height * width; empty for polygons.
+        extent: `(x1, y1, x2, y2)` of the border in pixels, continuous corners.
+    """
+
+    value: Any
+    polygons: list[np.ndarray]
+    counts: list[int]
+    extent: tuple[float, float, float, float]
+
+
 def read_mask(segmentation, height: int, width: int, is_crowd: bool = False) -> ObjectMask | None:
-    """Checks the segmentation of one object and finds its rings.
+    """Checks the segmentation of one object and finds its rings: `read_segmentation`, then `object_mask`."""
+    checked = read_segmentation(segmentation, height, width)
+    return None if checked is None else object_mask(checked, is_crowd)
+
+
+def read_segmentation(segmentation, height: int, width: int) -> Segmentation | None:
+    """Checks the segmentation of one object.
 
     An object with one bad polygon has no mask at all: the rest of it would be a wrong target.
 
@@ -67,10 +90,9 @@ def read_mask(segmentation, height: int, width: int, is_crowd: bool = False) -> 
         segmentation: COCO's value: a list of polygons `[x1, y1, x2, y2, ...]`, an RLE `{"size", "counts"}` with counts
             as a list or compressed, or None or an empty list for an object without mask.
         height, width: size of the image in pixels, which the coordinates refer to.
-        is_crowd: leave out the rings.
 
     Returns:
-        The mask; None when the object has none.
+        What was read; None when the object has no mask.
 
     Raises:
         MaskError: the segmentation cannot be used.
@@ -78,56 +100,107 @@ def read_mask(segmentation, height: int, width: int, is_crowd: bool = False) -> 
     if segmentation is None or segmentation == []:
         return None
     if isinstance(segmentation, dict):
-        return _read_rle(segmentation, height, width, is_crowd)
+        return _read_rle(segmentation, height, width)
     if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
-        reason = f"segmentation {str(segmentation)[:_SHOWN]} is neither a list of polygons nor an RLE with its size"
+        reason = f"segmentation {shown(segmentation)} is neither a list of polygons nor an RLE with its size"
         raise MaskError(UNREADABLE, reason)
-    rings = [_read_polygon(polygon, height, width) for polygon in segmentation]
-    parts = range(len(rings))
-    return _object_mask(segmentation, [] if is_crowd else rings, () if is_crowd else parts)
+    polygons, extents = zip(*(_read_polygon(polygon, height, width) for polygon in segmentation), strict=True)
+    left, top, right, bottom = zip(*extents, strict=True)
+    extent = (float(min(left)), float(min(top)), float(max(right)), float(max(bottom)))
+    return Segmentation(segmentation, list(polygons), [], extent)
 
 
-def _object_mask(segmentation, rings, parts) -> ObjectMask:
+def object_mask(checked: Segmentation, is_crowd: bool = False) -> ObjectMask:
+    """The mask that a record stores.
+
+    Args:
+        checked: a segmentation that was read.
+        is_crowd: leave out the rings.
+    """
+    if is_crowd:
+        rings, parts = [], []
+    elif checked.polygons:
+        rings, parts = checked.polygons, list(range(len(checked.polygons)))
+    else:
+        rings = rings_of_mask(mask_from_counts(checked.counts, *checked.value["size"]))
+        parts = [0] * len(rings)
     vertices = np.concatenate([np.zeros((0, 2)), *rings]).astype(np.float32)
-    text = json.dumps(segmentation, separators=(",", ":"))
+    text = json.dumps(checked.value, separators=(",", ":"))
     return ObjectMask(text, vertices, tuple(len(ring) for ring in rings), tuple(parts))
 
 
-def _read_polygon(polygon: list, height: int, width: int) -> np.ndarray:
-    """The corners float64 [n, 2] of one polygon."""
-    shown = str(polygon)[:_SHOWN]
+def covers_no_pixel(checked: Segmentation, height: int, width: int) -> bool:
+    """Whether polygons set no pixel of the image by COCO's rule.
+
+    Args:
+        checked: a segmentation that was read; an RLE without a pixel is refused when it is read.
+        height, width: size of the image in pixels.
+    """
+    if not checked.polygons or any(_is_thick(polygon, height, width) for polygon in checked.polygons):
+        return False
+    from pycocotools import mask as coco_mask
+
+    return not any(map(int, coco_mask.area(coco_mask.frPyObjects(checked.value, height, width))))
+
+
+def is_line(checked: Segmentation) -> bool:
+    """Whether all points of every polygon lie on one line, so that it has no inside at any size."""
+
+    def flat(polygon: np.ndarray) -> bool:
+        rays = polygon - polygon[0]
+        longest = rays[np.argmax(np.abs(rays).sum(axis=1))]
+        return bool(np.all(np.abs(rays[:, 0] * longest[1] - rays[:, 1] * longest[0]) <= 1e-6 * np.abs(longest).sum()))
+
+    return bool(checked.polygons) and all(flat(polygon) for polygon in checked.polygons)
+
+
+def _is_thick(polygon: np.ndarray, height: int, width: int) -> bool:
+    """Whether a polygon surely has a pixel: it is more than a pixel thick in the mean, and not outside the image."""
+    (left, top), (right, bottom) = polygon.min(axis=0), polygon.max(axis=0)
+    if left < 0 or top < 0 or right > width or bottom > height:
+        return False
+    x, y = polygon[:, 0] - left, polygon[:, 1] - top
+    area = abs(np.dot(x[:-1], y[1:]) - np.dot(y[:-1], x[1:]) + x[-1] * y[0] - y[-1] * x[0]) / 2
+    return bool(area > 2 * max(right - left, bottom - top))
+
+
+def _read_polygon(polygon: list, height: int, width: int) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """The corners float64 [n, 2] of one polygon, and its extent x1, y1, x2, y2."""
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in polygon):
-        raise MaskError(UNREADABLE, f"polygon {shown} holds something that is no number")
+        raise MaskError(UNREADABLE, f"polygon {shown(polygon)} holds something that is no number")
     if len(polygon) % 2:
-        raise MaskError(ODD_COORDINATES, f"polygon {shown} has {len(polygon)} coordinates")
+        raise MaskError(ODD_COORDINATES, f"polygon {shown(polygon)} has {len(polygon)} coordinates")
     if len(polygon) < 6:
-        raise MaskError(FEW_POINTS, f"polygon {shown} has {len(polygon) // 2} points")
+        raise MaskError(FEW_POINTS, f"polygon {shown(polygon)} has {len(polygon) // 2} points")
     if not all(math.isfinite(value) for value in polygon if isinstance(value, float)):
-        raise MaskError(NOT_FINITE, f"polygon {shown} holds a coordinate that is not finite")
+        raise MaskError(NOT_FINITE, f"polygon {shown(polygon)} holds a coordinate that is not finite")
+    xs, ys = polygon[0::2], polygon[1::2]
+    left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     # Rasterising takes memory by the length of the border, also where that lies outside.
-    for values, size in ((polygon[0::2], width), (polygon[1::2], height)):
-        if min(values) < -size or max(values) > 2 * size:
-            reason = f"polygon {shown} goes over the border by more than the image is large, {width}x{height}"
-            raise MaskError(FAR_OUTSIDE, reason)
-    return np.array(polygon, np.float64).reshape(-1, 2)
+    if left < -width or top < -height or right > 2 * width or bottom > 2 * height:
+        reason = f"polygon {shown(polygon)} goes over the border by more than the image is large, {width}x{height}"
+        raise MaskError(FAR_OUTSIDE, reason)
+    return np.array(polygon, np.float64).reshape(-1, 2), (left, top, right, bottom)
 
 
-def _read_rle(segmentation: dict, height: int, width: int, is_crowd: bool) -> ObjectMask:
+def _read_rle(segmentation: dict, height: int, width: int) -> Segmentation:
     size, counts = segmentation.get("size"), segmentation.get("counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(value, int) for value in size):
-        raise MaskError(UNREADABLE, f"RLE has the size {str(size)[:_SHOWN]}; expected [height, width]")
+    if not isinstance(size, list) or len(size) != 2 or not all(type(value) is int for value in size):
+        raise MaskError(UNREADABLE, f"RLE has the size {shown(size)}; expected [height, width]")
     if size != [height, width]:
-        raise MaskError(WRONG_SIZE, f"RLE is {size[1]}x{size[0]}, the image {width}x{height}")
+        raise MaskError(WRONG_SIZE, f"RLE is {shown(size[1])}x{shown(size[0])}, the image {width}x{height}")
+    if isinstance(counts, bytes):  # pycocotools gives its own so
+        counts = counts.decode("latin-1")
     if isinstance(counts, str):
         try:
             counts = counts_from_string(counts)
         except ValueError as error:
-            raise MaskError(UNREADABLE, f"RLE counts {counts[:_SHOWN]!r}: {error}") from None
+            raise MaskError(UNREADABLE, f"RLE counts {shown(counts)}: {error}") from None
     elif not isinstance(counts, list) or not all(type(value) is int and value >= 0 for value in counts):
-        raise MaskError(UNREADABLE, f"RLE counts {str(counts)[:_SHOWN]}: expected whole numbers or a string")
+        raise MaskError(UNREADABLE, f"RLE counts {shown(counts)}: expected whole numbers or a string")
     if sum(counts) != height * width:
-        raise MaskError(WRONG_SUM, f"RLE counts sum to {sum(counts)}, the image has {height * width} pixels")
+        raise MaskError(WRONG_SUM, f"RLE counts sum to {shown(sum(counts))}, the image has {height * width} pixels")
     if not any(counts[1::2]):
         raise MaskError(NO_PIXEL, "RLE covers no pixel")
-    rings = [] if is_crowd else rings_of_mask(mask_from_counts(counts, height, width))
-    return _object_mask({"size": size, "counts": counts_to_string(counts)}, rings, [0] * len(rings))
+    value = {"size": size, "counts": counts_to_string(counts)}
+    return Segmentation(value, [], counts, extent_of_counts(counts, height))

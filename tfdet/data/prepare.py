@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfdet.data.annotations import ImageAnnotation, ObjectAnnotation, judge_box
-from tfdet.data.images import ImageError, PreparedImage, prepare_image
-from tfdet.data.masks import MaskError, ObjectMask, read_mask
+from tfdet.arguments import MAX_PIXELS
+from tfdet.data.annotations import ImageAnnotation, ObjectAnnotation
+from tfdet.data.images import ImageError, PreparedImage, prepare_image, read_file
+from tfdet.data.masks import ObjectMask, object_mask
+from tfdet.data.objects import judge_objects
 from tfdet.data.problems import Problem
 
 
@@ -28,16 +30,17 @@ class PreparedRecord:
     problems: tuple[Problem, ...]
 
 
-def prepare_records(images: list[ImageAnnotation]) -> list[PreparedRecord]:
+def prepare_records(images: list[ImageAnnotation], max_pixels: int = MAX_PIXELS) -> list[PreparedRecord]:
     """Prepares some images of an annotation set; see `prepare_record`."""
-    return [prepare_record(image) for image in images]
+    return [prepare_record(image, max_pixels) for image in images]
 
 
-def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
+def prepare_record(annotation: ImageAnnotation, max_pixels: int = MAX_PIXELS) -> PreparedRecord:
     """Reads and checks one image, converts it if need be, sorts out its boxes and masks. Never raises for bad data.
 
     Args:
         annotation: the image and its objects.
+        max_pixels: most pixels of the image, height times width.
 
     Returns:
         The record to write, or what is wrong.
@@ -55,34 +58,23 @@ def prepare_record(annotation: ImageAnnotation) -> PreparedRecord:
     encoded = annotation.encoded
     if encoded is None:
         try:
-            encoded = annotation.path.read_bytes()
+            encoded = read_file(annotation.path, max_pixels)
         except FileNotFoundError:
             return left_out("missing file", "does not exist")
-        except OSError as error:
-            return left_out("unreadable file", error.strerror or str(error))
+        except (OSError, ImageError) as error:
+            return left_out("unreadable file", getattr(error, "strerror", None) or str(error))
     try:
-        image = prepare_image(encoded, annotation.height, annotation.width)
+        image = prepare_image(encoded, annotation.height, annotation.width, max_pixels)
     except ImageError as error:
         kind = "image size differs" if "but the annotation says" in str(error) else "undecodable image"
         return left_out(kind, str(error))
     if image.changes:
         note("converted image", ", ".join(image.changes), f"stored as {image.format}", is_note=True)
-    objects, masks = [], []
-    for item in annotation.objects:
-        verdict = judge_box(item, image.height, image.width)
-        if verdict.problem:
-            note(verdict.problem, verdict.reason, "kept" if verdict.keep else "left out")
-        if not verdict.keep:
-            continue
-        try:
-            # Boxes and masks refer to the annotated size, which is the size of the image as it is stored.
-            mask = read_mask(item.segmentation, image.height, image.width, item.is_crowd)
-        except MaskError as error:
-            mask = None
-            note(error.kind, f"annotation {item.annotation_id}: {error.reason}", "box kept without mask")
-        objects.append(dataclasses.replace(item, segmentation=None))
-        masks.append(mask)
+    # Boxes and masks refer to the annotated size, which is the size of the image as it is stored.
+    judged, found = judge_objects(annotation.objects, image.height, image.width, file, annotation.image_id)
+    problems += found
+    objects = tuple(dataclasses.replace(item, segmentation=None) for item, _ in judged)
+    masks = tuple(None if mask is None else object_mask(mask, item.is_crowd) for item, mask in judged)
     if not annotation.objects:
         note("image without annotation", "has no object", "kept for evaluation, not trained on", is_note=True)
-    found = (tuple(items) for items in (objects, masks, problems))
-    return PreparedRecord(annotation.image_id, annotation.file_name, image, *found)
+    return PreparedRecord(annotation.image_id, annotation.file_name, image, objects, masks, tuple(problems))

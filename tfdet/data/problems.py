@@ -8,8 +8,10 @@ import json
 import os
 import pathlib
 
+from tfdet.text import one_line
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
     """One finding.
 
@@ -67,21 +69,35 @@ class ProblemReport:
             "findings": [dataclasses.asdict(problem) for problem in self.problems],
         }
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        # Bytes of a name that are no UTF-8 become json's own escapes: `\\udce9` is read back as `os.fsdecode` had it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
 
-    def print_summary(self, console, shown_per_kind: int = 5) -> None:
+    def lines(self, first: int = 0) -> list[str]:
+        """One line for every kind of finding: how often, and the first one. Args: first, the finding to begin at."""
+        kinds: dict[str, list[Problem]] = {}
+        for problem in self.problems[first:]:
+            kinds.setdefault(problem.kind, []).append(problem)
+        return [
+            one_line(f"{kind} ({len(found)} times), such as {found[0].file}: {found[0].reason} -> {found[0].action}")
+            for kind, found in kinds.items()
+        ]
+
+    def print_summary(self, console, shown_per_kind: int = 5, used: str = "") -> None:
         """Prints a table of the counts with the first findings of each kind.
 
         Args:
             console: a `rich.console.Console`.
             shown_per_kind: how many findings of a kind are named; report.json names all.
+            used: what to say of images and boxes where nothing was found.
         """
-        from rich.markup import escape
         from rich.table import Table
 
+        from tfdet.terminal import shown
+
         if not self.problems:
-            console.print("Nothing to report: every image and every box was used.")
+            console.print(f"Nothing to report: {used}." if used else "Nothing to report.", markup=False)
             return
         table = Table(title="Findings", show_lines=True)
         for heading in ("kind", "count", "first ones"):
@@ -89,9 +105,9 @@ class ProblemReport:
         for notes in (False, True):
             for kind, count in self.counts(notes).items():
                 found = [p for p in self.problems if p.kind == kind and p.is_note == notes][:shown_per_kind]
-                lines = [f"{p.file}: {p.reason} -> {p.action}" for p in found]
+                lines = [one_line(f"{p.file}: {p.reason} -> {p.action}") for p in found]
                 if count > len(found):
                     lines.append(f"... and {count - len(found)} more")
                 label = f"{kind} (note)" if notes else kind
-                table.add_row(escape(label), str(count), escape("\n".join(lines)))
+                table.add_row(shown(label), str(count), shown("\n".join(lines)))
         console.print(table)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdet.data.manifest import Manifest, RecordIndex
-
-FRAME_BYTES = 16
-"""What a TFRecord has around its data: the length 8, its checksum 4, the checksum of the data 4."""
+from tfdet.data.index import FRAME_BYTES, RecordIndex
+from tfdet.data.manifest import Manifest
 
 
 class RecordTable(NamedTuple):
@@ -26,7 +25,7 @@ def record_table(manifest: Manifest, index: RecordIndex) -> RecordTable:
     """Makes the table; on the CPU, wherever the caller's default device is."""
     with tf.device("/cpu:0"):
         return RecordTable(
-            paths=tf.constant(manifest.shard_paths()),
+            paths=tf.constant([os.fsencode(path) for path in manifest.shard_paths()]),  # a name may be no UTF-8
             shard=tf.constant(index.shard),
             offset=tf.constant(index.offset),
             length=tf.constant(index.length),

@@ -12,9 +12,21 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
+from tfdet.data.pillow_resize import resize_as_pillow
 from tfdet.errors import UserError
 
 Rule = Literal["simpledet", "detectron2", "torchvision"]
+
+
+def view_signature(rule: Rule) -> list[tf.TensorSpec]:
+    """What a detector receives of a batch of images that were resized by this rule, see `resize_image`.
+
+    Returns:
+        The specs of images uint8 or float32 [B, H, W, 3] and of `image_info` float32 [B, 3 or 4].
+    """
+    pixels = tf.float32 if rule == "torchvision" else tf.uint8
+    columns = 3 if rule == "simpledet" else 4
+    return [tf.TensorSpec([None, None, None, 3], pixels), tf.TensorSpec([None, columns], tf.float32)]
 
 
 class Resize(NamedTuple):
@@ -91,61 +103,48 @@ def resize_image(
     "simpledet": no antialiasing, the exact scale. tf.image.resize maps by the ratio of the rounded sizes and so drifts
     by up to .03 source pixel; here the source coordinate is (x + .5) / scale - .5 in float64, as in cv2.resize with fx
     and fy. Before rounding the result agrees with OpenCV's float path within 1e-3; OpenCV's uint8 path has fixed-point
-    weights and can differ by one level.
+    weights and can differ by one level. Rounded half to even.
 
-    "detectron2": by the ratio of the sizes, with Pillow's antialiasing: columns first, rounded, then rows. (Pillow 13
-    takes rows first where that is less work: one level of difference in a fifth of the values of such images.)
+    "detectron2": by the ratio of the sizes, with Pillow's antialiasing, bit for bit: see `resize_as_pillow`.
 
-    "torchvision": by the ratio of the sizes, no antialiasing. torchvision goes on with the unrounded values.
+    "torchvision": by the ratio of the sizes in float32, no antialiasing, not rounded. torchvision normalises before,
+    which is the same but for the last digit, as the weights of a pixel add up to 1.
 
     Args:
         image: uint8 [H, W, C].
         short_side, long_side, rule: of `Resize`.
 
     Returns:
-        image uint8 [H', W', C], rounded half to even; image_info float32 [3]: H', W', scale. The last two rules' scale
-        is the one before the sizes are rounded, so that boxes of such images are exact to half a pixel of H' and W'.
+        image uint8 [H', W', C], with "torchvision" float32 in 0..255. image_info float32: with "simpledet" [3], H', W'
+        and the scale before the sizes are rounded, by which SimpleDet's boxes go there and back; with the others [4],
+        H', W', H' / H, W' / W: their boxes go by the ratio of each axis.
     """
     shape = tf.shape(image)
     height, width, scale = resized_size(shape[0], shape[1], short_side, long_side, rule)
+    size = tf.stack([height, width])
     if rule == "detectron2":
-        columns = _antialiased(image, shape[0], width)
-        resized = _antialiased(columns, height, width)
+        resized = resize_as_pillow(image, height, width)
+    elif rule == "torchvision":
+        resized = _interpolate(image, _taps_of_torch(shape[0], height), _taps_of_torch(shape[1], width))
     else:
-        by = scale if rule == "simpledet" else tf.stack([height, width]) / shape[:2]
-        resized = scale_bilinear(image, height, width, by)
-    info = tf.stack([tf.cast(height, tf.float32), tf.cast(width, tf.float32), tf.cast(scale, tf.float32)])
-    return tf.cast(tf.round(resized), tf.uint8), info
-
-
-def _antialiased(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Pillow's bilinear filter, a triangle as wide as a pixel of the smaller image: float32 of whole levels."""
-    resized = tf.image.resize(image, tf.stack([height, width]), antialias=True)
-    return tf.floor(resized + 0.5)
+        resized = tf.cast(tf.round(scale_bilinear(image, height, width, scale)), tf.uint8)
+    scales = scale[None] if rule == "simpledet" else size / shape[:2]
+    return resized, tf.concat([tf.cast(size, tf.float32), tf.cast(scales, tf.float32)], axis=0)
 
 
 def scale_bilinear(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """Bilinear interpolation at the source coordinates (x + .5) / scale - .5, the border repeated.
 
-    Columns come first: the image is then still small and, up to here, uint8.
-
     Args:
         image: uint8 or float32 [H, W, C].
         height, width: int32 [], size of the result.
-        scale: float64 [], or [2] for rows and columns.
+        scale: float64 [].
 
     Returns:
         float32 [height, width, C].
     """
     shape = tf.shape(image)
-    rows, columns = tf.unstack(tf.broadcast_to(scale, [2]))
-    left, right, weight = _taps(shape[1], width, columns)
-    first = tf.cast(tf.gather(image, left, axis=1), tf.float32)
-    second = tf.cast(tf.gather(image, right, axis=1), tf.float32)
-    columns = first + (second - first) * weight[None, :, None]
-    top, bottom, weight = _taps(shape[0], height, rows)
-    first, second = tf.gather(columns, top), tf.gather(columns, bottom)
-    return first + (second - first) * weight[:, None, None]
+    return _interpolate(image, _taps(shape[0], height, scale), _taps(shape[1], width, scale))
 
 
 def pad_to_canvas(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -162,10 +161,35 @@ def pad_to_canvas(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.T
     return tf.pad(image, [[0, height - shape[0]], [0, width - shape[1]], [0, 0]])
 
 
-def _taps(size: tf.Tensor, new_size: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The two source positions of every output position (int32), and the float32 weight of the second."""
+Taps = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+"""The two source positions of every output position (int32), and the float32 weight of the second."""
+
+
+def _interpolate(image: tf.Tensor, rows: Taps, columns: Taps) -> tf.Tensor:
+    """Columns come first: the image is then still small and, up to here, uint8."""
+    left, right, weight = columns
+    first = tf.cast(tf.gather(image, left, axis=1), tf.float32)
+    second = tf.cast(tf.gather(image, right, axis=1), tf.float32)
+    wide = first + (second - first) * weight[None, :, None]
+    top, bottom, weight = rows
+    first, second = tf.gather(wide, top), tf.gather(wide, bottom)
+    return first + (second - first) * weight[:, None, None]
+
+
+def _taps(size: tf.Tensor, new_size: tf.Tensor, scale: tf.Tensor) -> Taps:
     source = (tf.cast(tf.range(new_size), tf.float64) + 0.5) / scale - 0.5
     source = tf.clip_by_value(source, 0.0, tf.cast(size - 1, tf.float64))
+    return _taps_at(source, size)
+
+
+def _taps_of_torch(size: tf.Tensor, new_size: tf.Tensor) -> Taps:
+    """In float32, as PyTorch computes them (aten/src/ATen/native/UpSample.h): in float64 the weights differ by 3e-5."""
+    ratio = tf.cast(size, tf.float32) / tf.cast(new_size, tf.float32)
+    source = ratio * (tf.cast(tf.range(new_size), tf.float32) + 0.5) - 0.5
+    return _taps_at(tf.clip_by_value(source, 0.0, tf.cast(size - 1, tf.float32)), size)
+
+
+def _taps_at(source: tf.Tensor, size: tf.Tensor) -> Taps:
     low = tf.floor(source)
     first = tf.cast(low, tf.int32)
     return first, tf.minimum(first + 1, size - 1), tf.cast(source - low, tf.float32)

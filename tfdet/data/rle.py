@@ -80,6 +80,18 @@ def counts_from_mask(mask: np.ndarray) -> list[int]:
     return [0, *counts] if flat.size and flat[0] else counts
 
 
+def extent_of_counts(counts: list[int], height: int) -> tuple[float, float, float, float]:
+    """The box around the set pixels of run lengths that have some: x1, y1, x2, y2, continuous corners in pixels."""
+    ends = np.cumsum(counts)[1::2]
+    starts = ends - np.array(counts[1::2])
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    first, last = starts // height, (ends - 1) // height  # columns
+    one_column = first == last
+    top = np.where(one_column, starts % height, 0).min()
+    bottom = np.where(one_column, (ends - 1) % height, height - 1).max() + 1
+    return float(first.min()), float(top), float(last.max() + 1), float(bottom)
+
+
 def rings_of_mask(mask: np.ndarray) -> list[np.ndarray]:
     """The border of a mask as rectilinear rings along the pixel borders; exact under the even-odd rule.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import glob
+import json
 import os
 import pathlib
 from typing import NamedTuple
@@ -9,18 +12,25 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.annotations import Category, ObjectAnnotation, judge_box
+from tfdet.arguments import MAX_PIXELS
+from tfdet.data.annotations import Category, ObjectAnnotation
+from tfdet.data.coco_entries import LEAST_SHARE, NORMALISED
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
-from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest
+from tfdet.data.index import FRAME_BYTES, INDEX_FILE
+from tfdet.data.manifest import FROM_RECORDS, MANIFEST_FILE, REPORT_FILE, Manifest
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
+from tfdet.data.objects import TWICE, judge_objects
 from tfdet.data.problems import ProblemReport
-from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import parse_record
+from tfdet.data.values import image_number, number_of_name, shown
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
-from tfdet.files import matching
+from tfdet.files import literal_beginning
+from tfdet.text import name_of
 
+_AS_IT_IS = "stays in the record, read by SimpleDet's rule"
+_IN_RECORDS = {TWICE: "stays in the record: trained on twice, measured once"}
 _PNG_MASKS = "image/object/mask"  # TF Model Garden's: one PNG of the size of the image for every object
 
 
@@ -33,6 +43,7 @@ def manifest_from_records(
     strict: bool = False,
     overwrite: bool = False,
     console=None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Manifest:
     """Scans TFRecord files and writes manifest and index for them; the records stay where they are.
 
@@ -48,6 +59,7 @@ def manifest_from_records(
         strict: write nothing when anything but notes was found.
         overwrite: replace a manifest that is there.
         console: for the progress bar, or None.
+        max_pixels: most pixels of an image, height times width; larger ones are left out.
 
     Returns:
         The manifest.
@@ -58,7 +70,8 @@ def manifest_from_records(
     """
     folder = pathlib.Path(folder).absolute()
     own = {MANIFEST_FILE, INDEX_FILE, REPORT_FILE}
-    files = sorted(path for path in matching(pattern) if os.path.isfile(path) and os.path.basename(path) not in own)
+    named = [pattern] if os.path.lexists(pattern) else glob.glob(literal_beginning(pattern))
+    files = sorted(path for path in named if os.path.isfile(path) and os.path.basename(path) not in own)
     if not files:
         raise UserError(f"no file matches --from_records {pattern}")
     if (folder / MANIFEST_FILE).exists() and not overwrite:
@@ -73,7 +86,7 @@ def manifest_from_records(
             has_png_masks = False
             for offset, length, record, masks in _read_file(path, report):
                 place = f"{path} at byte {offset}"
-                row = _check_record(record, place, len(rows) + 1, seen, known, found, report)
+                row = _check_record(record, masks, place, seen, known, found, report, max_pixels)
                 if row is not None:
                     rows.append((shard, offset, length, *row, _check_masks(masks, record, place, row[0], report)))
                 has_png_masks |= masks.num_png > 0
@@ -83,6 +96,7 @@ def manifest_from_records(
     for path in files_with_png_masks:
         reason = f"its masks are PNG images ({_PNG_MASKS}); to have masks, convert the COCO annotations (--coco)"
         report.add("masks not read", path, None, reason, "boxes alone are read", is_note=True)
+    _say_what_is_common(rows, files, report)
     if not rows:
         raise UserError(f"no record of {pattern} could be used; the findings above say why")
     if strict and report.has_problems:
@@ -90,7 +104,7 @@ def manifest_from_records(
     categories = categories or [Category(number, found[number]) for number in sorted(found)]
     if not categories:
         raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
-    builder = ManifestBuilder(name, categories, f"records: {pattern}")
+    builder = ManifestBuilder(name, categories, FROM_RECORDS + pattern)
     for row in rows:
         builder.add(*row)
     try:
@@ -122,7 +136,7 @@ def _parse(serialized):
 def _read_file(path: str, report: ProblemReport):
     """Yields (offset, length, record, masks), the last two as numpy, of every readable record of a file."""
     offset = 0
-    iterator = iter(tf.data.TFRecordDataset(path))
+    iterator = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     while True:
         try:
             serialized = next(iterator)
@@ -148,22 +162,58 @@ def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemRep
     count = len(record.labels)
     if damage := mask_damage(masks.segmentations, masks.rings, count):
         # Reading would fail on such a record as soon as training asks for masks.
-        file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
+        file = f"{name_of(record.filename) or 'record'} ({place})"
         report.add("damaged masks", file, image_id, damage, "boxes alone can be read: keep TrainInput.masks False")
         return np.zeros(count, bool)
     return np.array([bool(text) for text in masks.segmentations] or [False] * count, bool)
 
 
-def _check_record(record, place, ordinal, seen, known, found, report: ProblemReport):
+def _image_id(record, place: str, file: str, seen, report: ProblemReport) -> int:
+    """The number of a record's image: its id, or that of a name (`values.image_number`)."""
+    source_id = name_of(record.source_id)
+    try:
+        image_id, is_name = image_number(source_id)
+        reason = f"source id {shown(source_id)} is not an integer"
+    except ValueError:
+        # Without an id the file name serves.
+        source_id = name_of(record.filename) or place
+        image_id, is_name, reason = number_of_name(source_id), True, f"no source id: {shown(source_id)} stands for it"
+    if not is_name:
+        return image_id
+    is_used = image_id in seen
+    if is_used:
+        image_id, reason = number_of_name(f"{source_id} {place}"), f"{reason}, and {seen[image_id]} has it too"
+    report.add("image id replaced", file, image_id, reason, f"numbered {image_id}", is_note=not is_used)
+    return image_id
+
+
+def _segmentation(text: bytes):
+    """The segmentation of an object in a record; None where there is none, or no json, which `mask_damage` names."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _say_what_is_common(rows, files, report: ProblemReport) -> None:
+    """Whether the boxes of all records are smaller than a pixel."""
+    sides = [row[6][2:] * np.array([[row[5]], [row[4]]]) - row[6][:2] * np.array([[row[5]], [row[4]]]) for row in rows]
+    tiny = [np.all(side < 1, axis=0) for side in sides]
+    count, total = sum(map(np.count_nonzero, tiny)), sum(map(np.size, tiny))
+    if count and count >= LEAST_SHARE * total:
+        shard, offset = next((row[0], row[1]) for row, is_tiny in zip(rows, tiny, strict=True) if is_tiny.any())
+        reason = (
+            f"{count} of {total} boxes are smaller than a pixel (the first at byte {offset}): "
+            "were they divided by the image size twice?"
+        )
+        report.add(NORMALISED, files[shard], None, reason, "kept as they are")
+
+
+def _check_record(record, masks: _Masks, place, seen, known, found, report: ProblemReport, max_pixels: int):
     """What the index needs of a record (the arguments of `ManifestBuilder.add` from image_id to area), or None: left
     out."""
-    file = f"{record.filename.decode(errors='replace') or 'record'} ({place})"
-    try:
-        image_id = int(record.source_id)
-    except ValueError:
-        image_id = ordinal
-        reason = f"source id {record.source_id!r} is not an integer"
-        report.add("image id replaced", file, image_id, reason, f"numbered {image_id}", is_note=True)
+    file = f"{name_of(record.filename) or 'record'} ({place})"
+    image_id = _image_id(record, os.path.basename(place), file, seen, report)
 
     def left_out(kind, reason):
         report.add(kind, file, image_id, reason, "image left out")
@@ -171,7 +221,7 @@ def _check_record(record, place, ordinal, seen, known, found, report: ProblemRep
     if image_id in seen:
         return left_out("duplicate image id", f"already used by {seen[image_id]}")
     try:
-        height, width = image_size(record.encoded)
+        height, width = image_size(record.encoded, max_pixels)
     except ImageError as error:
         return left_out("undecodable image", str(error))
     if record.height > 0 and record.width > 0 and (record.height, record.width) != (height, width):
@@ -187,19 +237,22 @@ def _check_record(record, place, ordinal, seen, known, found, report: ProblemRep
     pixels = corners.astype(np.float64) * np.array([width, height, width, height])[:, None]
     extent = pixels[2:] - pixels[:2]
     area = record.area if len(record.area) == count else np.maximum(extent[0] * extent[1], 1.0).astype(np.float32)
+    texts = masks.segmentations if len(masks.segmentations) == count else [b""] * count
+    objects = []
     for number in range(count):
         label = int(record.labels[number])
-        text = names[number].decode(errors="replace") or f"class {label}"
+        text = name_of(names[number]) or f"class {label}"
         if found.setdefault(label, text) != text:
             reason = f"category id {label} is '{text}' here but '{found[label]}' before"
             report.add("category name differs", file, image_id, reason, f"named '{found[label]}'")
-        item = ObjectAnnotation(
-            pixels[0, number], pixels[1, number], extent[0, number], extent[1, number], label, float(area[number]),
-            bool(record.is_crowd[number]),
+        objects.append(
+            ObjectAnnotation(
+                pixels[0, number], pixels[1, number], extent[0, number], extent[1, number], label, float(area[number]),
+                bool(record.is_crowd[number]), _segmentation(texts[number]), number + 1,
+            )
         )  # fmt: skip
-        verdict = judge_box(item, height, width)
-        if verdict.problem:
-            report.add(verdict.problem, file, image_id, verdict.reason, "stays in the record, read by SimpleDet's rule")
+    for problem in judge_objects(objects, height, width, file, image_id)[1]:
+        report.extend([dataclasses.replace(problem, action=_IN_RECORDS.get(problem.kind, _AS_IT_IS))])
     if not count:
         action = "kept for evaluation, not trained on"
         report.add("image without annotation", file, image_id, "has no object", action, is_note=True)

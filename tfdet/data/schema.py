@@ -14,6 +14,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdet.data.mask_schema import mask_features
+from tfdet.text import name_bytes
 
 ENCODED = "image/encoded"
 FORMAT = "image/format"
@@ -64,11 +65,11 @@ def serialize_example(
     Returns:
         A serialized tf.train.Example.
     """
-    text = [class_names[item.category_id].encode() for item in objects]
+    text = [name_bytes(class_names[item.category_id]) for item in objects]
     feature = {
         ENCODED: _bytes([encoded]),
         FORMAT: _bytes([image_format.encode()]),
-        FILENAME: _bytes([file_name.encode()]),
+        FILENAME: _bytes([name_bytes(file_name)]),
         HEIGHT: _ints([height]),
         WIDTH: _ints([width]),
         SOURCE_ID: _bytes([str(image_id).encode()]),
@@ -144,13 +145,15 @@ def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple
     has_area = tf.cond(
         tf.size(record.area) == tf.size(record.labels), lambda: record.area > 0, lambda: tf.ones_like(record.is_crowd)
     )
-    keep = ~record.is_crowd & has_area & (x2 >= x1) & (y2 >= y1)
+    corners = tf.stack([record.xmin, record.ymin, record.xmax, record.ymax])
+    finite = tf.reduce_all(tf.math.is_finite(corners), axis=0)  # a side of infinity would be clipped to fit
+    keep = finite & ~record.is_crowd & has_area & (x2 >= x1) & (y2 >= y1)
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
     return tf.boolean_mask(boxes, keep), tf.boolean_mask(record.labels, keep), keep
 
 
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF or BMP bytes in the graph.
+    """Decodes JPEG, PNG or GIF (of one frame) bytes in the graph; what else there is, conversion does not let in.
 
     The accurate DCT gives the pixels of cv2.imread and PIL exactly; TensorFlow's default (the fast one) is off by up to
     18 grey levels and no faster here.

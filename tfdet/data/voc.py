@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
-import xml.etree.ElementTree as ElementTree
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, ObjectAnnotation
+from tfdet.data.coco_entries import UNKNOWN_FLAG
 from tfdet.data.problems import ProblemReport
+from tfdet.data.values import flag
+from tfdet.data.voc_files import VocFolder, XmlError, read_xml
 from tfdet.errors import UserError
 
 
@@ -31,18 +34,16 @@ def read_voc(sources, report: ProblemReport, categories: list[Category] | None =
     Raises:
         UserError: a folder, list or class cannot be found.
     """
-    folders = [pathlib.Path(folder) for folder, _ in sources]
-    for folder in folders:
-        if not (folder / "Annotations").is_dir():
-            raise UserError(f"{folder} is not a Pascal VOC folder: it has no folder 'Annotations'")
+    folders = [VocFolder(pathlib.Path(folder)) for folder, _ in sources]
     if categories is None:
         categories = _scan_categories(folders)
     ids = {category.name: category.id for category in categories}
     images: list[ImageAnnotation] = []
     seen: set[pathlib.Path] = set()
     for folder, (_, split) in zip(folders, sources, strict=True):
-        for stem in _split_names(folder, split):
-            path = folder / "Annotations" / f"{stem}.xml"
+        folder.note_passed_over(report, whole=split is None)
+        for stem in folder.stems(split):
+            path = folder.annotation(stem)
             image_id = len(images) + 1
             if path in seen:
                 report.add("duplicate image id", path.name, None, f"the list names {stem} twice", "left out")
@@ -54,68 +55,32 @@ def read_voc(sources, report: ProblemReport, categories: list[Category] | None =
     return AnnotationSet(categories, images)
 
 
-def _split_names(folder: pathlib.Path, split) -> list[str]:
-    if split is None:
-        names = sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
-        if not names:
-            raise UserError(f"{folder / 'Annotations'} holds no .xml file")
-        return names
-    main = folder / "ImageSets" / "Main"
-    candidates = [pathlib.Path(split), main / str(split), main / f"{split}.txt"]
-    for candidate in candidates:
-        if candidate.is_file():
-            lines = candidate.read_text(encoding="utf-8").split("\n")
-            # A class-specific list has a second column; the first is the name in both kinds.
-            names = [line.split()[0] for line in lines if line.strip()]
-            if not names:
-                raise UserError(f"{candidate} names no image")
-            return names
-    available = ", ".join(sorted(path.stem for path in main.glob("*.txt"))) or "none"
-    raise UserError(f"no list '{split}' in {main}; there are: {available}")
-
-
-def _scan_categories(folders) -> list[Category]:
+def _scan_categories(folders: list[VocFolder]) -> list[Category]:
     names = set()
     for folder in folders:
-        for path in (folder / "Annotations").glob("*.xml"):
+        for path in folder.annotations.values():
             try:
-                names.update((item.findtext("name") or "").strip() for item in _parse(path).iter("object"))
-            except (ElementTree.ParseError, OSError):
+                names.update((item.findtext("name") or "").strip() for item in read_xml(path).iter("object"))
+            except (XmlError, OSError):
                 continue  # reported by name when the image itself is read
     names.discard("")
     if not names:
-        raise UserError(f"no object with a name in the annotations of {', '.join(map(str, folders))}")
+        raise UserError(f"no object with a name in the annotations of {', '.join(str(one.path) for one in folders)}")
     return [Category(index + 1, name) for index, name in enumerate(sorted(names))]
-
-
-def _parse(path: pathlib.Path):
-    return ElementTree.parse(path).getroot()
-
-
-def _image_path(folder: pathlib.Path, stem: str, file_name: str) -> pathlib.Path:
-    """The image of an annotation. The list's name wins: `filename` inside the xml is often stale."""
-    images = folder / "JPEGImages"
-    for suffix in (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp"):
-        if (images / f"{stem}{suffix}").is_file():
-            return images / f"{stem}{suffix}"
-    return images / (file_name or f"{stem}.jpg")
 
 
 def _read_image(path, folder, stem, image_id, ids, difficult, report) -> ImageAnnotation | None:
     try:
-        root = _parse(path)
+        root = read_xml(path)
     except FileNotFoundError:
         report.add("missing file", path, None, "the list names it but it does not exist", "left out")
         return None
-    except (ElementTree.ParseError, OSError) as error:
-        report.add("unreadable annotation", path, None, f"not valid xml: {error}", "left out")
+    except (XmlError, OSError) as error:
+        report.add("unreadable annotation", path, None, getattr(error, "strerror", None) or str(error), "left out")
         return None
-    file = _image_path(folder, stem, (root.findtext("filename") or "").strip())
-    sizes = []
-    for key in ("size/height", "size/width"):
-        text = (root.findtext(key) or "0").strip()
-        sizes.append(int(float(text)) if text.replace(".", "", 1).isdigit() else 0)
-    image = ImageAnnotation(image_id, file.name, file, sizes[0], sizes[1])
+    file = folder.image(stem, (root.findtext("filename") or "").strip())
+    height, width = (_side(root.findtext(f"size/{key}")) for key in ("height", "width"))
+    image = ImageAnnotation(image_id, file.name, file, height, width)
     for item in root.iter("object"):
         name = (item.findtext("name") or "").strip()
         if name not in ids:
@@ -133,7 +98,24 @@ def _read_image(path, folder, stem, image_id, ids, difficult, report) -> ImageAn
             report.add("degenerate box", path, image_id, shown, "left out")
             continue
         width, height = xmax - xmin + 1, ymax - ymin + 1
-        crowd = difficult == "ignore" and (item.findtext("difficult") or "0").strip() == "1"
+        crowd = difficult == "ignore" and _is_difficult(item, path, image_id, report)
         annotation = ObjectAnnotation(xmin - 1, ymin - 1, width, height, ids[name], width * height, crowd)
         image.objects.append(annotation)
     return image
+
+
+def _side(text: str | None) -> int:
+    """A side of the image in pixels; 0 where the annotation does not say."""
+    try:
+        value = float(text or 0)
+    except ValueError:
+        return 0
+    return int(value) if math.isfinite(value) and 0 < value < 2**31 else 0
+
+
+def _is_difficult(item, path, image_id, report: ProblemReport) -> bool:
+    try:
+        return flag(item.findtext("difficult"))
+    except ValueError as error:
+        report.add(UNKNOWN_FLAG, path, image_id, f"difficult is {error}", "read as 0")
+        return False

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.data.annotations import Category, inclusive_boxes
-from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE, REPORT_FILE, Manifest, RecordIndex, Shard, file_sha256
+from tfdet.data.index import FRAME_BYTES, INDEX_FILE, RecordIndex
+from tfdet.data.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, Shard, file_sha256
 from tfdet.data.problems import ProblemReport
-from tfdet.data.records import FRAME_BYTES
 from tfdet.data.schema import serialize_example
 from tfdet.errors import UserError
 from tfdet.files import check_local
@@ -92,6 +92,7 @@ class ManifestBuilder:
             source=self.source,
             num_masks=self._num_masks,
             num_crowd_masks=self._num_crowd_masks,
+            index_sha256=index.sha256(),
         )
         return manifest, index
 
@@ -165,7 +166,7 @@ class DatasetWriter:
             if self._writer is None:
                 name = f"{self._builder.name}-{len(self._shard_files):05d}.tfrecord"
                 self._shard_files.append(name)
-                self._writer = tf.io.TFRecordWriter(str(self._temporary / name))
+                self._writer = tf.io.TFRecordWriter(os.fsencode(self._temporary / name))
                 self._offset = 0
             self._writer.write(serialized)
         except (tf.errors.OpError, OSError) as error:

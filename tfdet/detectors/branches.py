@@ -14,7 +14,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, Range
 from tfdet.detectors.postprocess import PostProcess
 from tfdet.errors import ParameterError
-from tfdet.ops.boxes import area
+from tfdet.ops.boxes import area, box_scale
 from tfdet.ops.class_aware_nms import class_aware_nms
 from tfdet.structures import Candidates, Detections
 
@@ -62,7 +62,7 @@ class ScaleBranches:
             )
 
     def network_ranges(self, image_info: tf.Tensor, branches: int) -> tf.Tensor:
-        """Valid sides in pixels of the network input: `image_info` [B, 3] -> float32 [B, k, 2]."""
+        """Valid sides in pixels of the network input: `image_info` [B, 3 or 4] -> float32 [B, k, 2]."""
         if self.valid_ranges is None:
             return tf.tile(tf.constant([[[0.0, np.inf]]]), [tf.shape(image_info)[0], branches, 1])
         return self._bounded(self._ranges()[None] * image_info[:, 2, None, None], image_info)
@@ -73,7 +73,7 @@ class ScaleBranches:
         Args:
             boxes: float32 [k B, R, S, 4], pixels of the network input, S class slots.
             scores: float32 [k B, R, 1 + C].
-            image_info: float32 [B, 3].
+            image_info: float32 [B, 3 or 4].
 
         Returns:
             Boxes [B, k R, S, 4] and scores [B, k R, 1 + C]; a score is -1 where the box left its range.
@@ -81,7 +81,7 @@ class ScaleBranches:
         batch = tf.shape(image_info)[0]
         if self.valid_ranges is not None:
             branches = len(self.valid_ranges)
-            scale = tf.repeat(image_info[:, 2], branches)[:, None, None, None]
+            scale = tf.repeat(box_scale(image_info), branches, axis=0)[:, None, None]
             # In pixels of the original image, but where there is no largest side: SimpleDet takes the resized one's.
             # Of an image that was made smaller that would leave out its largest objects: there it is the original's.
             full = image_info[:, :2] / tf.minimum(image_info[:, 2:], 1.0)

@@ -13,7 +13,7 @@ from tfdet.config.ranges import Fraction, PositiveFloat, PositiveFraction, Posit
 from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.box_voting import vote_boxes
-from tfdet.ops.boxes import LEGACY, clip_to_image, to_float32
+from tfdet.ops.boxes import LEGACY, box_scale, clip_to_image, to_float32
 from tfdet.ops.class_aware_nms import class_aware_nms
 from tfdet.ops.nms import NmsMethod
 from tfdet.structures import Candidates, Detections
@@ -36,7 +36,7 @@ def best_candidates(
         cls_logits: [B, H, W, A * C], channel a * C + c; the score is the sigmoid.
         deltas: [B, H, W, 4 * A], channel 4 * a + k.
         anchors: float32 [H * W * A, 4].
-        image_info: float32 [B, 3], height and width of the image content first.
+        image_info: float32 [B, 3 or 4], height and width of the image content first.
         score_threshold: scores must exceed it.
         top_n: K, pairs kept at most; fewer on a map that has fewer.
         bound_growth: whether a box grows by 1000 / 16 at most.
@@ -119,7 +119,7 @@ class DensePostProcess:
         Args:
             predictions: of each level (cls_logits [B, H, W, A * C], deltas [B, H, W, 4 * A]), finest first.
             anchors: of each level float32 [H * W * A, 4].
-            image_info: float32 [B, 3].
+            image_info: float32 [B, 3 or 4].
         """
         thresholds = [self.score_threshold] * (len(predictions) - 1) + [self.coarsest_score_threshold]
         return [
@@ -158,7 +158,7 @@ class DensePostProcess:
         levels = self.candidates(predictions, anchors, image_info)
         boxes, scores, classes = (tf.concat(parts, axis=1) for parts in zip(*levels, strict=True))
         # Suppression happens in pixels of the original image: the +1 of the legacy overlap depends on the scale.
-        boxes = boxes / image_info[:, 2][:, None, None]
+        boxes = boxes / box_scale(image_info)[:, None]
         return Candidates(boxes, scores, classes)
 
     def suppress(self, candidates: Candidates, image_info: tf.Tensor, num_classes: int) -> Detections:
@@ -175,6 +175,6 @@ class DensePostProcess:
         if self.vote_iou_threshold is not None:
             found = vote_boxes(found, candidates, self.vote_iou_threshold, convention=self.convention)
         if self.clip == "detections":
-            sizes = image_info / image_info[:, 2:]  # of the content, in pixels of the original image
+            sizes = image_info[:, :2] / image_info[:, 2:]  # of the content, in pixels of the original image
             return without_empty(found._replace(boxes=clip_to_image(found.boxes, sizes, self.convention)))
         return found

@@ -13,7 +13,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt, PositiveRgb, Rgb
 from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
 from tfdet.structures import Batch, Candidates, Detections
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
@@ -70,7 +70,7 @@ class Detector(keras.Model):
         raise NotImplementedError
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
+        """Detections of images uint8 or float32 [B, H, W, 3] with `image_info` [B, 3 or 4]; see `Batch` for both."""
         raise NotImplementedError
 
     def assign_targets(self, maps: list[tf.Tensor], rois: tf.Tensor, batch: Batch, seed: tf.Tensor):
@@ -92,8 +92,8 @@ class Detector(keras.Model):
         raise NotImplementedError
 
     def suppression_pixels(self, image_info: tf.Tensor) -> tf.Tensor:
-        """Pixels that boxes are suppressed in, in one of the original image: `image_info` [B, 3] -> float32 [B]."""
-        return tf.ones_like(image_info[:, 2])
+        """Pixels that boxes are suppressed in, in one of the original image, as `box_scale` gives them."""
+        return tf.ones_like(box_scale(image_info))
 
     def finish(self, found: Detections) -> Detections:
         """Detections of `suppress` in the convention of `Detections`: inclusive corners."""
@@ -113,7 +113,7 @@ class Detector(keras.Model):
         return self.detect(images, image_info)
 
     def normalize(self, images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
-        """uint8 images [B, H, W, 3] with `image_info` [B, 3] -> float32, zeros on the padding."""
+        """Images [B, H, W, 3] with `image_info` [B, 3 or 4], see `Batch` -> float32, zeros on the padding."""
         normalized = normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
         return pad_to_multiple(normalized, self.size_divisor) if self.size_divisor > 1 else normalized
 

@@ -8,7 +8,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt
 from tfdet.ops.box_coding import BOX_STD, MAX_LOG_RATIO, decode
 from tfdet.ops.box_voting import vote_boxes
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, box_scale, clip_to_image, sizes
 from tfdet.ops.nms import NmsMethod, multiclass_nms
 from tfdet.structures import Candidates, Detections
 from tfdet.targets.assigners import BoxStd
@@ -68,7 +68,7 @@ class PostProcess:
         Args:
             rois: float32 [B, R, 4].
             deltas: float32 [B, R, 8 or 4 (1 + C)].
-            image_info: float32 [B, 3].
+            image_info: float32 [B, 3 or 4].
             class_agnostic: whether one box serves all classes.
             box_std: of an earlier stage of a cascade, in place of the last one's.
 
@@ -95,13 +95,14 @@ class PostProcess:
         Args:
             boxes: float32 [B, R, 1 or 1 + C, 4] of `decode`.
             scores: float32 [B, R, 1 + C], background first.
-            image_info: float32 [B, 3].
+            image_info: float32 [B, 3 or 4].
         """
         return self.suppress(self.candidates(boxes, scores, image_info), image_info)
 
     def pixels(self, image_info: tf.Tensor) -> tf.Tensor:
-        """Pixels that boxes are suppressed in, in one of the original image: `image_info` [B, 3] -> float32 [B]."""
-        return image_info[:, 2] if self.in_network_pixels else tf.ones_like(image_info[:, 2])
+        """Pixels that boxes are suppressed in, in one of the original image, as `box_scale` gives them."""
+        scale = box_scale(image_info)
+        return scale if self.in_network_pixels else tf.ones_like(scale)
 
     def candidates(self, boxes: tf.Tensor, scores: tf.Tensor, image_info: tf.Tensor) -> Candidates:
         """What is to be suppressed: boxes [B, R, 1 or C, 4] in `pixels`, scores [B, R, C]. Args: as in a call."""
@@ -112,7 +113,7 @@ class PostProcess:
             width, height = sizes(boxes, self.convention)
             scores = tf.where((width >= self.min_size) & (height >= self.min_size), scores, -1.0)
         if not self.in_network_pixels:
-            boxes = boxes / image_info[:, 2][:, None, None, None]
+            boxes = boxes / box_scale(image_info)[:, None, None]
         return Candidates(boxes, scores)
 
     def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
@@ -130,7 +131,7 @@ class PostProcess:
         if self.vote_iou_threshold is not None:
             found = vote_boxes(found, candidates, self.vote_iou_threshold, self.score_threshold, self.convention)
         if self.in_network_pixels:
-            found = found._replace(boxes=found.boxes / image_info[:, 2][:, None, None])
+            found = found._replace(boxes=found.boxes / box_scale(image_info)[:, None])
         return without_empty(found) if self.convention == CONTINUOUS else found
 
 

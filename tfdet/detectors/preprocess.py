@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def content_mask(images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
-    """1 where [B, H, W, 1] holds image content, 0 on the padding, from the content sizes in `image_info` [B, 3]."""
+    """1 where [B, H, W, 1] holds image content, 0 on the padding, by the sizes in `image_info` [B, 3 or 4]."""
     size = tf.shape(images)
     rows = tf.cast(tf.range(size[1]), tf.float32)[None, :] < image_info[:, :1]
     columns = tf.cast(tf.range(size[2]), tf.float32)[None, :] < image_info[:, 1:2]
@@ -16,7 +16,7 @@ def content_mask(images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
 def normalize_images(
     images: tf.Tensor, image_info: tf.Tensor, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> tf.Tensor:
-    """uint8 [B, H, W, 3] RGB -> float32 `(image - mean) / std`, with zeros on the padding.
+    """uint8 or float32 [B, H, W, 3] RGB, 0..255 -> float32 `(image - mean) / std`, with zeros on the padding.
 
     SimpleDet subtracts the mean before it pads (core/detection_input.py: Norm2DImage, Pad2DImageBbox), so padding is
     the mean colour, not black.

@@ -93,7 +93,7 @@ class RetinaDetector(Detector):
             )
 
     def predict_maps(self, images: tf.Tensor, image_info: tf.Tensor, training: bool) -> Predictions:
-        """The head's outputs for uint8 images [B, H, W, 3] with `image_info` [B, 3]."""
+        """The head's outputs for images [B, H, W, 3] with `image_info` [B, 3 or 4], see `Batch`."""
         return self.head(self.feature_maps(self.normalize(images, image_info), training))
 
     def feature_maps(self, inputs: tf.Tensor, training: bool) -> list[tf.Tensor]:

@@ -20,7 +20,7 @@ from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
+from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
 from tfdet.structures import Batch, Candidates, Detections, Proposals
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 
@@ -146,7 +146,7 @@ class TwoStageDetector(Detector):
         return self.bbox_heads[0]
 
     def first_stage(self, images: tf.Tensor, image_info: tf.Tensor, training: bool) -> RpnOutputs:
-        """Features and RPN predictions of uint8 images [B, H, W, 3] with `image_info` [B, 3]."""
+        """Features and RPN predictions of images [B, H, W, 3] with `image_info` [B, 3 or 4], see `Batch`."""
         return self.first_stage_from_input(self.normalize(images, image_info), training)
 
     def first_stage_from_input(self, inputs: tf.Tensor, training: bool) -> RpnOutputs:
@@ -249,7 +249,7 @@ class TwoStageDetector(Detector):
         return boxes, scores
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        """Detections of uint8 images [B, H, W, 3] with `image_info` [B, 3] (height, width, scale of the content)."""
+        """Detections of images uint8 or float32 [B, H, W, 3] with `image_info` [B, 3 or 4]; see `Batch` for both."""
         first, candidates = self._first_stage_and_candidates(images, image_info)
         found = self.suppress(candidates, image_info)
         return self.finish(found if self.masks is None else self._with_masks(first, found, image_info))
@@ -263,7 +263,7 @@ class TwoStageDetector(Detector):
         return self.postprocess.suppress(candidates, image_info)
 
     def suppression_pixels(self, image_info: tf.Tensor) -> tf.Tensor:
-        return tf.ones_like(image_info[:, 2]) if self._branches_first else self.postprocess.pixels(image_info)
+        return super().suppression_pixels(image_info) if self._branches_first else self.postprocess.pixels(image_info)
 
     def predict_masks(self, images: tf.Tensor, image_info: tf.Tensor, found: Detections) -> tf.Tensor:
         """The masks float32 [B, D, M, M] of detections that `suppress` made, from the features of these images."""
@@ -274,7 +274,7 @@ class TwoStageDetector(Detector):
         return self.branches is not None and self.branches.suppression == "each_first"
 
     def _with_masks(self, first: RpnOutputs, found: Detections, image_info: tf.Tensor) -> Detections:
-        rois = found.boxes * image_info[:, 2][:, None, None]
+        rois = found.boxes * box_scale(image_info)[:, None]
         return found._replace(masks=self.masks.predict(first.roi_features, rois, found.classes))
 
     def _first_stage_and_candidates(self, images, image_info) -> tuple[RpnOutputs, Candidates]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
 import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfdet.data.coco import load_coco
+from tfdet.data.problems import ProblemReport
 from tfdet.errors import UserError
+from tfdet.evaluate.ground_truth import checked_ground_truth
 from tfdet.predict.coco_records import coco_records
 
 #: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
@@ -79,12 +80,15 @@ class CocoEvaluator:
     Args:
       ground_truth: a dict of COCO's annotation format: `images`, `annotations` (boxes `[x, y, width, height]` in
         pixels of the original image, `iscrowd`, `area`, `segmentation`) and `categories` with the original ids. It is
-        not changed.
+        not changed. What is wrong with it is left out and named in `report`.
       manifest: the data set's manifest: `classes` (names) and `category_ids`, both by class index.
       mask_paste: as in `to_records`; of a detector its `mask_paste`.
 
+    Attributes:
+      report: a `ProblemReport`: what of the ground truth and of the detections could not be measured as it was.
+
     Raises:
-      UserError: the ground truth lacks a category of the manifest.
+      UserError: the ground truth lacks a category of the manifest, or is none.
     """
 
     def __init__(self, ground_truth: dict, manifest: Any, mask_paste: str = "simpledet"):
@@ -96,19 +100,20 @@ class CocoEvaluator:
                 f"Expected a category id for each class. Received: classes={len(self._classes)}, "
                 f"category_ids={len(self._category_ids)}"
             )
-        annotations = ground_truth.get("annotations", [])
-        known = {int(category["id"]) for category in ground_truth.get("categories", [])}
+        self.report = ProblemReport()
+        ground_truth = checked_ground_truth(ground_truth, self._category_ids, self.report)
+        known = {category["id"] for category in ground_truth["categories"]}
         absent = [name for name, number in zip(self._classes, self._category_ids) if number not in known]
         if known and absent:
             raise UserError(
                 f"the ground truth has no category with the id of {absent[:3]} "
                 f"({len(absent)} of {len(self._classes)} classes): use the annotations that the data set was made from"
             )
-        self._images = {int(image["id"]): image for image in ground_truth.get("images", [])}
-        self._annotations = [_complete(annotation, number + 1) for number, annotation in enumerate(annotations)]
+        self._images = {image["id"]: image for image in ground_truth["images"]}
+        self._annotations: list[dict] = ground_truth["annotations"]
         self._seen: dict[int, None] = {}
         self._records: list[dict] = []
-        self._known_masks = any(annotation.get("segmentation") for annotation in annotations)
+        self._known_masks = any(annotation["segmentation"] for annotation in self._annotations)
         self._found_masks = False
 
     def add(self, image_ids: Any, detections: Any) -> None:
@@ -140,7 +145,13 @@ class CocoEvaluator:
                 if "height" not in image or "width" not in image:
                     raise UserError(f"image {image_id} of the ground truth has no height and width, which masks need")
                 size = int(image["height"]), int(image["width"])
-            self._records.extend(to_records(image_id, detections, index, self._category_ids, size, self._mask_paste))
+            records = to_records(image_id, detections, index, self._category_ids, size, self._mask_paste)
+            finite = [record for record in records if np.isfinite([record["score"], *record["bbox"]]).all()]
+            if len(finite) < len(records):
+                # A single one would count as a match of everything, or as no false positive.
+                reason = f"{len(records) - len(finite)} of {len(records)} detections are not finite"
+                self.report.add("detection not finite", f"image id {image_id}", image_id, reason, "left out")
+            self._records.extend(finite)
         self._found_masks |= detections.masks is not None
 
     @property
@@ -241,40 +252,12 @@ def load_annotations(path: str | os.PathLike) -> dict:
       path: a json file with `images`, `annotations` and `categories`.
 
     Returns:
-      The dict.
+      The dict, its entries as they are: `CocoEvaluator` checks them.
 
     Raises:
       UserError: the file is absent, no json, or lacks one of the three lists.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except OSError as error:
-        raise UserError(f"cannot read the annotations {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"the annotations {path} are not valid json: {error}") from error
-    lists = ("images", "annotations", "categories")
-    absent = [key for key in lists if not isinstance(content, dict) or key not in content]
-    if absent:
-        raise UserError(f"the annotations {path} have no list {absent[0]!r}: give a COCO instances file")
-    return content
-
-
-def _complete(annotation: dict, number: int) -> dict:
-    """A copy with every field that COCOeval reads, and an id of our own.
-
-    COCOeval takes the ground-truth id 0 for "no match", and duplicate ids for one box: files of other tools have both.
-    """
-    box = [float(value) for value in annotation["bbox"]]
-    return {
-        "id": number,
-        "image_id": int(annotation["image_id"]),
-        "category_id": int(annotation["category_id"]),
-        "bbox": box,
-        "area": float(annotation.get("area", math.prod(box[2:]))),
-        "iscrowd": int(annotation.get("iscrowd", 0)),
-        "segmentation": annotation.get("segmentation"),
-    }
+    return load_coco(path, needed=("images", "annotations", "categories"))
 
 
 def _rectangle(box: list[float]) -> list[float]:

@@ -48,7 +48,7 @@ class EvaluationDuringTraining(Evaluation):
         check_classes(detector.num_classes, eval_input.manifest)
         self._detector, self._input = detector, eval_input
         self._report, self._console, self._num_pictures = report, console, num_pictures
-        self._detect = detect_function(detector)
+        self._detect = detect_function(detector, eval_input.resize.rule)
         manifest = eval_input.manifest
         self.data = data_fingerprint(manifest)
         kinds = ["", "mask_"] if getattr(detector, "masks", None) is not None and manifest.has_masks else [""]

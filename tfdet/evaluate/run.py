@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,11 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.arguments import whole_number
+from tfdet.data.problems import ProblemReport
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
 from tfdet.evaluate.tables import percent
 from tfdet.files import write_json
+from tfdet.ops.boxes import box_scale
 from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.predict.predictors import DetectFunction, detect_function
 from tfdet.report.drawing import draw_samples, save_picture
@@ -52,6 +55,7 @@ class EvalResult:
     mask_per_class: list[ClassResult] | None = None
     data: str = ""  # name of the data set
     classes: list[str] = dataclasses.field(default_factory=list)  # its names by class
+    findings: dict[str, int] = dataclasses.field(default_factory=dict)  # what was not measured as it is, by kind
 
     def scalars(self) -> dict[str, float]:
         """The figures that exist, as TensorBoard scalars: `AP`, ..., `per_class/AP/<name>`, `images_per_second`.
@@ -71,7 +75,9 @@ class EvalResult:
         figures = "  ".join(f"{name} {percent(self.metrics[name])}" for name in names)
         if self.mask_metrics is not None:
             figures += "  masks: " + "  ".join(f"{name} {percent(self.mask_metrics[name])}" for name in names)
-        return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s)"
+        found = ", ".join(f"{kind} {count}" for kind, count in self.findings.items())
+        found = found and f"; not measured as it is: {found}"
+        return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s{found})"
 
     def save_detections(self, path: str | os.PathLike) -> None:
         """Writes the detections in COCO's result format; UserError where that is not possible."""
@@ -119,9 +125,9 @@ def evaluate(
     resizes = None
     if augmentation is not None and augmentation.is_on:
         resizes = augmentation.resizes(eval_input.resize)
-        detect_views = AugmentedDetector(detector, augmentation.flip)
+        detect_views = AugmentedDetector(detector, augmentation.flip, eval_input.resize.rule)
     else:
-        detect = detect or detect_function(detector)
+        detect = detect or detect_function(detector, eval_input.resize.rule)
 
     def found(count: int) -> Iterator[tuple[Batch, Detections]]:
         for batch, views in _batches(eval_input, resizes):
@@ -168,6 +174,7 @@ def measure(
         max_images = whole_number("max_images", max_images, 1)
     num_samples = whole_number("num_samples", num_samples, 0)
     evaluator = CocoEvaluator(ground_truth, manifest, mask_paste)
+    told = _tell(evaluator.report, console)
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()
     samples: list[Sample] = []
@@ -186,6 +193,7 @@ def measure(
     seconds = time.perf_counter() - start
     timed = evaluator.num_images - warm_images
     result = evaluator.result()
+    _tell(evaluator.report, console, told)
     return EvalResult(
         metrics=result.metrics,
         per_class=result.per_class,
@@ -198,7 +206,18 @@ def measure(
         mask_per_class=result.mask_per_class,
         data=str(manifest.name),
         classes=list(manifest.classes),
+        findings=evaluator.report.counts(),
     )
+
+
+def _tell(report: ProblemReport, console: Any, told: int = 0) -> int:
+    """Says what could not be measured as it was, from finding number `told` on; returns how many there are."""
+    for line in report.lines(told):
+        if console is None:
+            warnings.warn(line, stacklevel=3)
+        else:
+            console.print(f"not measured as it is: {line}", markup=False, highlight=False, soft_wrap=True)
+    return len(report.problems)
 
 
 def _batches(eval_input, resizes: list[Resize] | None) -> Iterator[tuple[Batch, list[View]]]:
@@ -218,15 +237,17 @@ def _first_images(batch: Batch, count: int) -> Batch:
 
 
 def _sample(batch: Batch, found: Detections, index: int) -> Sample:
-    height, width, scale = (float(value) for value in np.asarray(batch.image_info[index]))
+    height, width = (int(value) for value in np.asarray(batch.image_info[index, :2]))
+    scale = box_scale(batch.image_info[index : index + 1])
+    image = np.asarray(batch.images[index])[:height, :width]
     real = np.asarray(batch.classes[index]) >= 0
     valid = int(found.num_valid[index])
     return Sample(
         image_id=int(batch.image_ids[index]),
-        image=np.asarray(batch.images[index])[: int(height), : int(width)],
+        image=image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8),
         gt_boxes=np.asarray(batch.boxes[index])[real],
         gt_classes=np.asarray(batch.classes[index])[real],
-        boxes=found.boxes[index][:valid] * np.float32(scale),
+        boxes=found.boxes[index][:valid] * np.asarray(scale),
         classes=found.classes[index][:valid],
         scores=found.scores[index][:valid],
         masks=None if found.masks is None else found.masks[index][:valid],

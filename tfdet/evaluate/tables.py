@@ -61,8 +61,9 @@ def class_table(per_class: list[ClassResult], title: str = "per class, %") -> Ta
     Returns:
       A `rich.table.Table`.
     """
-    from rich.markup import escape
     from rich.table import Table
+
+    from tfdet.terminal import shown
 
     table = Table(title=title, title_justify="left")
     table.add_column("class")
@@ -70,6 +71,6 @@ def class_table(per_class: list[ClassResult], title: str = "per class, %") -> Ta
         table.add_column(name, justify="right")
     for entry in sorted(per_class, key=lambda entry: (-entry.ap, entry.name)):
         table.add_row(
-            escape(entry.name), str(entry.category_id), str(entry.num_boxes), percent(entry.ap), percent(entry.ap50)
+            shown(entry.name), str(entry.category_id), str(entry.num_boxes), percent(entry.ap), percent(entry.ap50)
         )
     return table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfdet.arguments import whole_number
+from tfdet.arguments import MAX_PIXELS, whole_number
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.export import saved_model, verify
@@ -102,6 +102,7 @@ def export_and_compare(
     folder: str | os.PathLike,
     compared: Compared | None,
     native_ops: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Export:
     """Writes a detector, see `saved_model.export`, and compares it with what was written, see `verify.verify`.
 
@@ -112,6 +113,7 @@ def export_and_compare(
         folder: where to; absent or empty.
         compared: by which images; None compares nothing.
         native_ops: trace tfdet's custom ops.
+        max_pixels: most pixels of an image that the export takes encoded, height times width.
 
     Raises:
         ExportDiffersError: a difference is not within the tolerances.
@@ -119,7 +121,7 @@ def export_and_compare(
     """
     implementation = "native" if native_ops else "python"
     names, ids, _ = labels
-    saved_model.export(detector, folder, resize, names, ids, implementation)
+    saved_model.export(detector, folder, resize, names, ids, implementation, max_pixels)
     compared = compared or Compared([], "")
     tolerances = (
         verify.BOX_TOLERANCE if compared.box_tolerance is None else compared.box_tolerance,

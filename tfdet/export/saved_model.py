@@ -10,9 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image
+from tfdet.arguments import MAX_PIXELS
+from tfdet.data.resize import Resize, pad_to_canvas, resize_image, view_signature
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
+from tfdet.export.image_header import bounded
 from tfdet.files import check_local, check_no_pattern
 from tfdet.interrupts import whole
 from tfdet.ops import native
@@ -41,18 +43,27 @@ class DetectionModule(tf.Module):
     Args:
       detector: a model with `detect`.
       resize: of the images.
+      max_pixels: most pixels of an encoded image, height times width; a larger one is an InvalidArgumentError before
+        anything of it is decoded.
     """
 
-    def __init__(self, detector: Any, resize: Resize):
+    def __init__(self, detector: Any, resize: Resize, max_pixels: int = MAX_PIXELS):
         super().__init__(name="detection")
         self.detector = detector
+        self._decode_image = lambda encoded: decode_image(encoded, max_pixels)
         # Not `resize` itself: tf.Module would track the tuple.
         self._resize_image = lambda image: resize_image(image, *resize)
+        images, image_info = view_signature(resize.rule)
+        self._pixels, self._info_columns = images.dtype, image_info.shape[1]
+        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
+        self._detect = tf.function(
+            self._detect_resized, input_signature=[images, image_info, tf.TensorSpec([None, 2], tf.int32)]
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def image_bytes(self, inputs):
         """Detects on encoded images (JPEG, PNG, BMP, the first frame of a GIF), string [B]."""
-        return self._detect_each(inputs, decode_image)
+        return self._detect_each(inputs, self._decode_image)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
     def image_tensor(self, inputs):
@@ -64,29 +75,21 @@ class DetectionModule(tf.Module):
         """Detects on serialised `tf.train.Example` records with the feature `image/encoded`, string [B]."""
         feature = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
         return self._detect_each(
-            inputs, lambda record: decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
+            inputs, lambda record: self._decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
         )
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.uint8),
-            tf.TensorSpec([None, 3], tf.float32),
-            tf.TensorSpec([None, 2], tf.int32),
-        ]
-    )
-    def _detect(self, images, image_info, sizes):
-        # A function of its own: the three signatures share one trace of the detector, and the file one copy.
+    def _detect_resized(self, images, image_info, sizes):
         return serving_outputs(self.detector.detect(images, image_info), sizes)
 
     def _detect_each(self, inputs, decode):
         return self._detect(*self._prepare(inputs, decode))
 
     def _prepare(self, inputs, decode):
-        """Resizes each image and pads them to one canvas: uint8 [B, H, W, 3], float32 [B, 3], int32 [B, 2]."""
+        """Resizes each image and pads them to one canvas: images and `image_info` as in `Batch`, int32 [B, 2]."""
         count = tf.shape(inputs)[0]
         with tf.device("cpu:0"):  # image decoding has no other kernel
-            resized = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, 3])
-            infos = tf.TensorArray(tf.float32, count, element_shape=[3])
+            resized = tf.TensorArray(self._pixels, count, infer_shape=False, element_shape=[None, None, 3])
+            infos = tf.TensorArray(tf.float32, count, element_shape=[self._info_columns])
             sizes = tf.TensorArray(tf.int32, count, element_shape=[2])
 
             def prepare(index, resized, infos, sizes):
@@ -108,20 +111,25 @@ class DetectionModule(tf.Module):
             images = tf.map_fn(
                 lambda index: pad_to_canvas(resized.read(index), canvas[0], canvas[1]),
                 tf.range(count),
-                fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
+                fn_output_signature=tf.TensorSpec([None, None, 3], self._pixels),
             )
         return images, infos, sizes
 
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """Decodes one image as the input pipeline does; an orientation noted in its EXIF data is not applied.
 
     Args:
       encoded: string [], JPEG, PNG, BMP or GIF (its first frame).
+      max_pixels: most pixels, height times width.
 
     Returns:
       uint8 [H, W, 3], RGB.
+
+    Raises:
+      tf.errors.InvalidArgumentError: no image, or a larger one, when the op runs.
     """
+    encoded = bounded(encoded, max_pixels)
     # decode_image has no choice of DCT, and its fast one is not that of the input pipeline.
     image = tf.cond(
         tf.io.is_jpeg(encoded),
@@ -185,6 +193,7 @@ def export(
     classes: Sequence[str],
     category_ids: Sequence[int],
     implementation: str = "python",
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Writes the detector as a SavedModel, with the class names in `assets.extra/labels.json`.
 
@@ -198,6 +207,7 @@ def export(
       category_ids: original category ids by class.
       implementation: of the ops that are traced: `"python"`, which any TensorFlow loads, or `"native"`, tfdet's custom
         ops, for programs that load their library first.
+      max_pixels: most pixels of an image that the export takes encoded, height times width.
 
     Raises:
       UserError: the folder is not empty or cannot be written, or there are no custom ops.
@@ -205,7 +215,7 @@ def export(
     output = os.path.abspath(os.fspath(output))
     check_target(output)
     temporary = f"{output}.tmp{os.getpid()}"
-    module = DetectionModule(detector, resize)
+    module = DetectionModule(detector, resize, max_pixels)
     signatures = {name: getattr(module, name) for name in SIGNATURES}
     signatures["serving_default"] = module.image_bytes
     try:

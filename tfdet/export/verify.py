@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -138,6 +139,8 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
     """The differences as a `rich.table.Table`, with the tolerances in its title."""
     from rich.table import Table
 
+    from tfdet.terminal import shown
+
     # The images are not in a column: the table is narrower than 80 characters.
     count = max((entry.num_images for entry in differences), default=0)
     result = Table(
@@ -158,7 +161,7 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
             f"{entry.box:.2g}",
             f"{entry.score:.2g}",
             "-" if entry.mask is None else f"{entry.mask:.2g}",
-            "[green]equal" if passed else "[red]DIFFERS",
+            shown("equal", "green") if passed else shown("DIFFERS", "red"),
         )
     return result
 
@@ -199,7 +202,7 @@ def images_of_records(folder: str, count: int) -> list[bytes]:
     Raises:
       UserError: the folder is no data set.
     """
-    records = tf.data.TFRecordDataset(Manifest.load(folder).shard_paths()).take(count)
+    records = tf.data.TFRecordDataset([os.fsencode(path) for path in Manifest.load(folder).shard_paths()]).take(count)
     return [
         tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records
     ]

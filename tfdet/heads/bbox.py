@@ -190,7 +190,7 @@ class MlpBboxHead(ConfiguredLayer):
             self.fc2 = keras.layers.Dense(channels, name="fc2", **fc)
         program = initializer if initializer in ("detectron2", "torchvision") else "simpledet"
         self.predictor = BoxPredictor(num_classes, class_agnostic, program)
-        draw_each(self, program)
+        draw_each(self)
 
     def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         del training  # nothing here behaves differently; the argument is part of the heads' common call

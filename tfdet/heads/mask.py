@@ -49,7 +49,7 @@ class MaskHead(ConfiguredLayer):
             SimpleDet's checkpoints have it (81 planes), Detectron2's do not.
         initializer: N(0, sqrt(2 / fan_out)) of every kernel and biases of 0 ("simpledet"); of the planes' convolution
             N(0, .001), so that every pixel begins undecided ("detectron2"); biases of the deconvolution and of the
-            planes' convolution from U(+-1 / sqrt(fan_in)) ("torchvision"). See also `draw_each`.
+            planes' convolution from U(+-1 / sqrt(fan_in)) ("torchvision").
 
     Call: RoI features [N, P, P, Cin] -> logits, float32: of all planes [N, 2P, 2P, C or 1 + C], or with `classes`,
     int32 [N], 0..C-1, of the plane of each RoI's class alone [N, 2P, 2P]. The two agree but for rounding; the second
@@ -90,7 +90,7 @@ class MaskHead(ConfiguredLayer):
         elif initializer == "torchvision":
             self.up.bias_initializer = torch_bias(4 * channels)  # torch counts a deconvolution's outputs as inputs
             self.logit.bias_initializer = torch_bias(channels)
-        draw_each(self, initializer)
+        draw_each(self)
 
     def call(self, roi_features: tf.Tensor, classes: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
         x = roi_features

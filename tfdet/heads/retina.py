@@ -16,7 +16,6 @@ from tfdet.layers import (
     INIT_STD,
     ConfiguredLayer,
     HeadNorm,
-    Program,
     SymmetricConv2D,
     draw_each,
     make_head_norms,
@@ -37,7 +36,6 @@ class RetinaHead(ConfiguredLayer):
             nothing of the features reaches the predictors.
         norm: "group" puts a `GroupNorm` behind every convolution of the towers, which then have no bias; None (zoo)
             none.
-        initializer: the kernels' numbers are drawn for each as `draw_each` says.
 
     Call: list of [B, H, W, Cin] -> list of (cls_logits [B, H, W, A * C], channel a * C + c; deltas [B, H, W, 4 * A],
     channel 4 * a + k), float32. The scores are sigmoids: there is no background channel.
@@ -52,13 +50,11 @@ class RetinaHead(ConfiguredLayer):
         prior: OpenFraction = 0.01,
         init_std: PositiveFloat = INIT_STD,
         norm: HeadNorm | None = None,
-        initializer: Program = "simpledet",
         name: str = "retina_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.num_anchors, self.prior = num_classes, num_anchors, prior
         self.channels, self.num_convs, self.init_std, self.norm = channels, num_convs, init_std, norm
-        self.initializer = initializer
         conv = {"use_bias": norm is None, "kernel_initializer": keras.initializers.RandomNormal(stddev=init_std)}
         self.cls_convs = [SymmetricConv2D(channels, 3, name=f"cls_conv{i + 1}", **conv) for i in range(num_convs)]
         self.box_convs = [SymmetricConv2D(channels, 3, name=f"box_conv{i + 1}", **conv) for i in range(num_convs)]
@@ -69,7 +65,7 @@ class RetinaHead(ConfiguredLayer):
         bias = keras.initializers.Constant(-math.log((1 - prior) / prior))
         self.cls = SymmetricConv2D(num_anchors * num_classes, 3, bias_initializer=bias, name="cls", **conv)
         self.box = SymmetricConv2D(num_anchors * 4, 3, name="box", **conv)
-        draw_each(self, initializer)
+        draw_each(self)
 
     def call(self, features: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
         return [

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
-from tfdet.layers import INIT_STD, ConfiguredLayer, Program, SymmetricConv2D, draw_each
+from tfdet.layers import INIT_STD, ConfiguredLayer, SymmetricConv2D, draw_each
 
 
 @configurable
@@ -23,7 +23,6 @@ class RpnHead(ConfiguredLayer):
         num_anchors: anchors of a cell, A.
         channels: of the 3x3 convolution; 512 on C4, 256 on FPN.
         objectness: "softmax" of background and foreground, or "sigmoid" of one logit (Detectron2, torchvision).
-        initializer: N(0, .01) of the kernels as every program has it, drawn for each as `draw_each` says.
 
     Call: list of [B, H, W, C] -> list of (cls_logits [B, H, W, 2A or A], deltas [B, H, W, 4A]), float32. Logit channels
     are the backgrounds of all anchors, then their foregrounds; of a sigmoid they are the anchors. Delta channels are
@@ -35,19 +34,17 @@ class RpnHead(ConfiguredLayer):
         num_anchors: PositiveInt,
         channels: PositiveInt = 512,
         objectness: Literal["softmax", "sigmoid"] = "softmax",
-        initializer: Program = "simpledet",
         name: str = "rpn_head",
     ):
         super().__init__(name=name)
         self.num_anchors, self.channels, self.objectness = num_anchors, channels, objectness
-        self.initializer = initializer
         init = keras.initializers.RandomNormal(stddev=INIT_STD)
         self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")
         # SimpleDet casts to float32 after the shared convolution: scores and boxes never live in half precision.
         one_by_one = {"use_bias": True, "kernel_initializer": init, "dtype": "float32"}
         self.cls = SymmetricConv2D((2 if objectness == "softmax" else 1) * num_anchors, 1, name="cls", **one_by_one)
         self.box = SymmetricConv2D(4 * num_anchors, 1, name="box", **one_by_one)
-        draw_each(self, initializer)
+        draw_each(self)
 
     def call(self, features: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
         outputs = []

@@ -11,19 +11,12 @@ Program = Literal["simpledet", "detectron2", "torchvision"]
 """Whose initial weights: each part says what it begins with."""
 
 
-def draw_each(part: keras.layers.Layer, program: Program) -> None:
-    """Gives every layer within `part`, not yet built, a draw of its own, as the other two programs do.
+def draw_each(part: keras.layers.Layer) -> None:
+    """Gives every layer within `part`, a layer of layers not yet built, a draw of its own.
 
-    An initialiser of Keras draws the same numbers for every kernel of one shape, and SimpleDet's rows here share one
-    among the layers of a part: their kernels of one shape begin alike. They keep it, so that their runs stay what they
-    were.
-
-    Args:
-        part: a layer of layers.
-        program: with "simpledet" nothing is done.
+    An initialiser of Keras draws the same numbers for every kernel of one shape, so layers that are handed the same one
+    would begin alike.
     """
-    if program == "simpledet":
-        return
     for layer in part._flatten_layers(include_self=False):
         shared = getattr(layer, "kernel_initializer", None)
         if isinstance(shared, keras.initializers.Initializer):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
-from tfdet.layers import ConfiguredLayer, HeadNorm, Program, SymmetricConv2D, draw_each, make_head_norms
+from tfdet.layers import ConfiguredLayer, HeadNorm, SymmetricConv2D, draw_each, make_head_norms
 
 
 @configurable
@@ -21,7 +21,6 @@ class FPN(ConfiguredLayer):
     Args:
         channels: channels of every output.
         norm: "group" puts a `GroupNorm` behind every lateral and every 3x3, which then have no bias; None (zoo) none.
-        initializer: U(+-sqrt(3 / fan_in)) of the kernels as every program has it, drawn for each as `draw_each` says.
 
     Call: [c2, c3, c4, c5] -> [p2, p3, p4, p5, p6], strides 4 to 64, each [B, ceil(H/s), ceil(W/s), channels]. The
     sums are of the maps before their 3x3. P6 takes every second pixel of P5 and serves the RPN alone.
@@ -33,18 +32,17 @@ class FPN(ConfiguredLayer):
         self,
         channels: PositiveInt = 256,
         norm: HeadNorm | None = None,
-        initializer: Program = "simpledet",
         name: str = "neck",
     ):
         super().__init__(name=name)
-        self.channels, self.norm, self.initializer = channels, norm, initializer
+        self.channels, self.norm = channels, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
         conv = {"use_bias": norm is None, "kernel_initializer": init}
         self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(2, 6)]
         self.outputs_ = [SymmetricConv2D(channels, 3, name=f"p{i}_conv", **conv) for i in range(2, 6)]
         self.lateral_norms = make_head_norms(norm, [f"p{i}_lateral_gn" for i in range(2, 6)])
         self.output_norms = make_head_norms(norm, [f"p{i}_gn" for i in range(2, 6)])
-        draw_each(self, initializer)
+        draw_each(self)
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != len(self.laterals):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
 from tfdet.errors import ParameterError
-from tfdet.layers import ConfiguredLayer, HeadNorm, Program, SymmetricConv2D, draw_each, make_head_norms
+from tfdet.layers import ConfiguredLayer, HeadNorm, SymmetricConv2D, draw_each, make_head_norms
 from tfdet.necks.fpn import add_top_down, run_each
 
 
@@ -26,7 +26,6 @@ class RetinaNeck(ConfiguredLayer):
         p6_from: what P6 is made of: "c5" (SimpleDet, Detectron2) or "p5" (torchvision).
         norm: "group" puts a `GroupNorm` behind every lateral and every 3x3 of P3 to P5, which then have no bias; None
             (zoo) none.
-        initializer: U(+-sqrt(3 / fan_in)) of the kernels as every program has it, drawn for each as `draw_each` says.
 
     Call: [c2, c3, c4, c5] -> [p3, p4, p5, p6, p7], strides 8 to 128, each [B, ceil(H/s), ceil(W/s), channels]. c2 is
     not used. P6 itself has no ReLU: only what P7 sees of it.
@@ -39,11 +38,10 @@ class RetinaNeck(ConfiguredLayer):
         channels: PositiveInt = 256,
         p6_from: Literal["c5", "p5"] = "c5",
         norm: HeadNorm | None = None,
-        initializer: Program = "simpledet",
         name: str = "neck",
     ):
         super().__init__(name=name)
-        self.channels, self.p6_from, self.norm, self.initializer = channels, p6_from, norm, initializer
+        self.channels, self.p6_from, self.norm = channels, p6_from, norm
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
         plain = {"use_bias": True, "kernel_initializer": init}
         conv = plain | {"use_bias": norm is None}
@@ -53,7 +51,7 @@ class RetinaNeck(ConfiguredLayer):
         self.output_norms = make_head_norms(norm, [f"p{i}_gn" for i in range(3, 6)])
         self.p6 = SymmetricConv2D(channels, 3, strides=2, name="p6_conv", **plain)
         self.p7 = SymmetricConv2D(channels, 3, strides=2, name="p7_conv", **plain)
-        draw_each(self, initializer)
+        draw_each(self)
 
     def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         if len(inputs) != 4:

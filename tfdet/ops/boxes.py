@@ -57,12 +57,28 @@ def area(boxes, convention: str = LEGACY) -> tf.Tensor:
     return tf.maximum(width, 0.0) * tf.maximum(height, 0.0)
 
 
+def box_scale(image_info) -> tf.Tensor:
+    """Pixels of the network input in one of the original image, for each coordinate of a box.
+
+    Args:
+        image_info: float32 [B, 3], whose third column is the scale of both axes, or [B, 4], whose third and fourth are
+            those of rows and of columns; see `Batch`.
+
+    Returns:
+        float32 [B, 1] or, of `[x1, y1, x2, y2]`, [B, 4]: either way what boxes [B, 4] are multiplied by.
+    """
+    image_info = to_float32(image_info)
+    if image_info.shape[-1] == 3:
+        return image_info[:, 2:]
+    return tf.gather(image_info, [3, 2, 3, 2], axis=-1)
+
+
 def clip_to_image(boxes, image_info, convention: str = LEGACY) -> tf.Tensor:
     """Moves coordinates outside the image to its border.
 
     Args:
         boxes: float32 [B, ..., 4].
-        image_info: float32 [B, 3], height and width of the image content first; padding lies outside.
+        image_info: float32 [B, 2 or more], height and width of the image content first; padding lies outside.
         convention: with `"legacy_plus_one"` the largest x is width - 1, else it is width.
 
     Returns:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.ops import library_file
 
 MODES = ("auto", "native", "python")
 OPS = ("TfdetRoiAlign", "TfdetRoiAlignGrad", "TfdetGenerateProposals", "TfdetBatchedNms", "TfdetMatchBoxes")
@@ -115,7 +116,11 @@ def _load(mode: str) -> State:
     path = Path(os.environ.get("TFDET_OPS_LIBRARY") or _INSTALLED)
     if not path.is_file():
         return State(mode, None, None, None, f"{path} not found. {BUILD}")
-    info = read_build_info(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return State(mode, path, None, None, f"{path} cannot be read ({error.strerror}). {BUILD}")
+    info = build_info(content)
     if info is None:
         return State(mode, path, None, None, f"{path} is no library of tfdet's ops. {BUILD}")
     if info.tensorflow != tf.__version__:
@@ -124,6 +129,9 @@ def _load(mode: str) -> State:
     if info.cuda is None and tf.config.list_physical_devices("GPU"):
         reason = f"{path} has no GPU kernels and TensorFlow sees a GPU. Build them with `make ops CUDA=1`."
         return State(mode, path, info, None, reason)
+    damage = library_file.damage(content)
+    if damage is not None:  # loading it could end the process
+        return State(mode, path, info, None, f"{path} {damage}. {BUILD}")
     try:
         loaded = tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError, RuntimeError) as error:
@@ -134,9 +142,9 @@ def _load(mode: str) -> State:
     return State(mode, path, info, loaded, f"loaded from {path}")
 
 
-def read_build_info(path: Path) -> BuildInfo | None:
-    """What the library at `path` says about itself; None when it is not one of tfdet's."""
-    match = _INFO.search(path.read_bytes())
+def build_info(content: bytes) -> BuildInfo | None:
+    """What a library says about itself in its bytes; None when it is not one of tfdet's."""
+    match = _INFO.search(content)
     if match is None:
         return None
     tensorflow, cuda, archs = (group.decode() for group in match.groups())

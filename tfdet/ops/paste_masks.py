@@ -41,6 +41,12 @@ def paste_mask(
 
     Source: SimpleDet models/maskrcnn/utils.py (segm_results, expand_boxes); Detectron2 layers/mask_ops.py.
     """
+    values, left, top = _stretched(mask, box, height, width, convention)
+    return values > THRESHOLD if extra_pixel(convention) > 0 else values >= THRESHOLD, left, top
+
+
+def _stretched(mask, box, height: int, width: int, convention: str) -> tuple[np.ndarray, int, int]:
+    """As `paste_mask`, but probabilities, float32 [h, w]."""
     padded, box = np.pad(np.asarray(mask, np.float32), 1), np.asarray(box, np.float32)
     legacy = extra_pixel(convention) > 0
     if legacy:
@@ -49,15 +55,14 @@ def paste_mask(
         centre = (box[2:] + box[:2]) * np.float32(0.5)
         box = np.concatenate([centre - half, centre + half])
     if not np.all(np.isfinite(box)) or np.abs(box).max() > _FAR:
-        return np.zeros([0, 0], bool), 0, 0
+        return np.zeros([0, 0], np.float32), 0, 0
     if legacy:
         box = box.astype(np.int32)  # towards zero
     taps = _legacy_taps if legacy else _continuous_taps
     left, low, high, share = taps(len(padded), box[0], box[2], width)
     rows = padded[:, low] * (1 - share) + padded[:, high] * share
     top, low, high, share = taps(len(padded), box[1], box[3], height)
-    values = rows[low] * (1 - share[:, None]) + rows[high] * share[:, None]
-    return values > THRESHOLD if legacy else values >= THRESHOLD, left, top
+    return rows[low] * (1 - share[:, None]) + rows[high] * share[:, None], left, top
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int, convention: str = LEGACY) -> np.ndarray:
@@ -74,6 +79,15 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int, c
     pasted = np.zeros([len(masks), height, width], bool)
     for whole, mask, box in zip(pasted, masks, boxes, strict=True):
         part, left, top = paste_mask(mask, box, height, width, convention)
+        whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return pasted
+
+
+def paste_probabilities(masks, boxes, height: int, width: int, convention: str = LEGACY) -> np.ndarray:
+    """As `paste_masks`, before the cut at one half: float32 [N, height, width]."""
+    pasted = np.zeros([len(masks), height, width], np.float32)
+    for whole, mask, box in zip(pasted, masks, boxes, strict=True):
+        part, left, top = _stretched(mask, box, height, width, convention)
         whole[top : top + part.shape[0], left : left + part.shape[1]] = part
     return pasted
 

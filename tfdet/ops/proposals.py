@@ -55,7 +55,7 @@ def generate_proposals(
         deltas: float32 [B, H, W, 4 * A], channel 4 * a + k.
         cell_anchors: float32 [A, 4] of `tfdet.ops.anchors.cell_anchors`.
         stride: network pixels per cell.
-        image_info: float32 [B, 3], height and width of the image content, scale.
+        image_info: float32 [B, 3], height and width of the image content, scale; a scale of columns may follow.
         pre_nms_top_n: candidates kept before suppression, per level.
         post_nms_top_n: P, rows of the result, and at most so many of a level.
         iou_threshold: in [0, 1]; above 0 for "v3".
@@ -95,6 +95,8 @@ def generate_proposals(
 
     scores, deltas, cell_anchors = ([_constant(t) for t in entries] for entries in (scores, deltas, cell_anchors))
     image_info = _constant(image_info)
+    if image_info.shape[1:] == [4]:
+        image_info = image_info[:, :3]
     area_range = None if area_range is None else _constant(area_range)
     if native.in_use():
         found = native.library().tfdet_generate_proposals(

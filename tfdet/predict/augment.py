@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
-from tfdet.data.resize import Resize
+from tfdet.data.resize import Resize, Rule, view_signature
 from tfdet.errors import UserError
-from tfdet.ops.boxes import extra_pixel
+from tfdet.ops.boxes import box_scale, extra_pixel
 from tfdet.structures import Candidates, Detections
 
 View = tuple[tf.Tensor, tf.Tensor]
-"""One scale of a batch: images uint8 [B, H, W, 3] and image_info float32 [B, 3]."""
+"""One scale of a batch: images [B, H, W, 3] and image_info [B, 3 or 4], as in `Batch`."""
 
 
 @configurable
@@ -81,19 +81,19 @@ class AugmentedDetector:
     Args:
         detector: a `tfdet.detectors.Detector`.
         flip: as in `TestTimeAugmentation`.
+        rule: by which the views are resized.
 
     Raises:
         UserError: the detector does not give its candidates.
     """
 
-    def __init__(self, detector: Any, flip: bool):
+    def __init__(self, detector: Any, flip: bool, rule: Rule = "simpledet"):
         if not hasattr(detector, "candidates"):
             raise UserError(f"TestTimeAugmentation: a {type(detector).__name__} cannot join the boxes of several views")
         self._detector, self._flip = detector, flip
         # Test images keep their own sizes: with static shapes nearly every image would trace anew.
-        view = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)]
-        mirrored = tf.TensorSpec([], tf.bool)
-        self._candidates = tf.function(self._view_candidates, input_signature=[*view, mirrored])
+        signature = [*view_signature(rule), tf.TensorSpec([], tf.bool)]
+        self._candidates = tf.function(self._view_candidates, input_signature=signature)
         self._suppress = tf.function(detector.suppress, reduce_retracing=True)
         self._masks = tf.function(self._view_masks, reduce_retracing=True)
 
@@ -120,7 +120,7 @@ class AugmentedDetector:
         found = self._candidates(images, image_info, mirrored)
         pixels = self._detector.suppression_pixels
         factor = pixels(reference) / pixels(image_info)  # 1, unless boxes are suppressed in the resized image
-        return found._replace(boxes=found.boxes * _each_box(factor, found.boxes)[..., None])
+        return found._replace(boxes=found.boxes * _each_box(factor, found.boxes))
 
     def _view_candidates(self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor) -> Candidates:
         images = _mirror_if(mirrored, images, image_info)
@@ -132,23 +132,25 @@ class AugmentedDetector:
         self, images: tf.Tensor, image_info: tf.Tensor, mirrored: tf.Tensor, found: Detections
     ) -> tf.Tensor:
         images = _mirror_if(mirrored, images, image_info)
-        boxes = self._mirror_boxes_if(mirrored, found.boxes, image_info, tf.ones_like(image_info[:, 0]))
+        boxes = self._mirror_boxes_if(mirrored, found.boxes, image_info, tf.ones_like(box_scale(image_info)))
         masks = self._detector.predict_masks(images, image_info, found._replace(boxes=boxes))
         return tf.where(mirrored, tf.reverse(masks, axis=[-1]), masks)
 
     def _mirror_boxes_if(
         self, mirrored: tf.Tensor, boxes: tf.Tensor, image_info: tf.Tensor, pixels: tf.Tensor
     ) -> tf.Tensor:
-        """x' = w' - x, less the pixel of inclusive corners, of boxes [B, ..., 4] with `pixels` [B] an original."""
-        width, scale, pixels = (_each_box(values, boxes) for values in (image_info[:, 1], image_info[:, 2], pixels))
+        """x' = w' - x, less the pixel of inclusive corners, of boxes [B, ..., 4] with `pixels` an original."""
+        # Of boxes and their scales alike, x comes first.
+        columns = (values[:, :1] for values in (image_info[:, 1:], pixels, box_scale(image_info)))
+        width, pixels, scale = (_each_box(values, boxes)[..., 0] for values in columns)
         origin = (width - extra_pixel(self._detector.convention)) * pixels / scale
         x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
         return tf.where(mirrored, tf.stack([origin - x2, y1, origin - x1, y2], axis=-1), boxes)
 
 
 def _each_box(values: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """Values [B] of images, for every box of boxes [B, ..., 4]: [B, 1, ...]."""
-    return tf.reshape(values, [-1, *[1] * (boxes.shape.rank - 2)])
+    """Values [B, K] of images, for every box of boxes [B, ..., 4]: [B, 1, ..., K]."""
+    return tf.reshape(values, [-1, *[1] * (boxes.shape.rank - 2), values.shape[-1]])
 
 
 def _mirror_if(mirrored: tf.Tensor, images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:

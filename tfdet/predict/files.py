@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.data.images import read_image
 from tfdet.errors import UserError
 from tfdet.files import write_json
@@ -18,6 +19,8 @@ from tfdet.ops.paste_masks import encode_masks
 from tfdet.predict.float32 import in_float32
 from tfdet.predict.found import Found, Labels
 from tfdet.report.drawing import save_picture
+from tfdet.terminal import shown
+from tfdet.text import one_line
 
 JSON_FILE = "detections.json"
 
@@ -34,7 +37,12 @@ class Summary:
 
 
 def predict_files(
-    predictor: Any, files: Sequence[str], output: str | os.PathLike, score_threshold: float, console: Any
+    predictor: Any,
+    files: Sequence[str],
+    output: str | os.PathLike,
+    score_threshold: float,
+    console: Any,
+    max_pixels: int = MAX_PIXELS,
 ) -> Summary:
     """Detects on each file; what cannot be read is named on the console and skipped.
 
@@ -48,6 +56,7 @@ def predict_files(
       output: the folder to write to; made where it is absent.
       score_threshold: detections below it are neither drawn nor written.
       console: a `rich.console.Console`.
+      max_pixels: most pixels of an image, height times width; larger ones are skipped.
 
     Returns:
       A `Summary`.
@@ -64,9 +73,9 @@ def predict_files(
     with _progress(console, len(files)) as advance:
         for number, (path, picture) in enumerate(zip(files, pictures), 1):
             try:
-                image = read_image(path)
+                image = read_image(path, max_pixels)
             except UserError as error:
-                console.print(f"skipped: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+                console.print(shown(one_line(f"skipped: {error}"), "yellow"), soft_wrap=True)
                 summary.failed.append(path)
                 advance()
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.resize import Resize, resize_image
+from tfdet.data.resize import Resize, Rule, resize_image, view_signature
 from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
 from tfdet.predict.exported import found_by_export, load_signatures, read_labels
 from tfdet.predict.found import Found, Labels
@@ -18,23 +18,23 @@ from tfdet.structures import Detections
 DetectFunction = Callable[[tf.Tensor, tf.Tensor], Detections]
 
 
-def detect_function(detector: Any) -> DetectFunction:
+def detect_function(detector: Any, rule: Rule = "simpledet") -> DetectFunction:
     """Compiles `detector.detect` once for every canvas and batch size.
 
     Keep the result when the same detector is evaluated many times (evaluation during training): a new one traces
     again. It reads the detector's variables at each call, so it follows the training.
 
     Args:
-      detector: a model with `detect(images uint8 [B, H, W, 3], image_info float32 [B, 3]) -> Detections`.
+      detector: a model with `detect(images [B, H, W, 3], image_info [B, 3 or 4]) -> Detections`, see `Batch`.
+      rule: by which the images are resized.
 
     Returns:
       The compiled function of `(images, image_info)`.
     """
-    # Test images keep their own sizes (no canvas): with static shapes nearly every image would trace anew.
-    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)]
 
+    # Test images keep their own sizes (no canvas): with static shapes nearly every image would trace anew.
     # No AutoGraph: layers do not have it either, and it would wrap the one line of an error in many.
-    @tf.function(input_signature=signature, autograph=False)
+    @tf.function(input_signature=view_signature(rule), autograph=False)
     def detect(images, image_info):
         return detector.detect(images, image_info)
 
@@ -52,6 +52,7 @@ class CheckpointPredictor:
       augmentation: of the images; None, or one that does nothing: each image once.
 
     Attributes:
+      detector: the model.
       labels: what the detector's classes are.
       detect: of a batch; None with an augmentation that does something.
     """
@@ -64,15 +65,16 @@ class CheckpointPredictor:
         category_ids: Sequence[int],
         augmentation: TestTimeAugmentation | None = None,
     ):
+        self.detector = detector
         self.labels = Labels(list(classes), list(category_ids), detector.mask_paste)
         self._resizes = [resize]
         self._detect_views: Callable[[Sequence[View]], Detections]
         self.detect: DetectFunction | None = None
         if augmentation is not None and augmentation.is_on:
             self._resizes = augmentation.resizes(resize)
-            self._detect_views = AugmentedDetector(detector, augmentation.flip)
+            self._detect_views = AugmentedDetector(detector, augmentation.flip, resize.rule)
         else:
-            detect = self.detect = detect_function(detector)
+            detect = self.detect = detect_function(detector, resize.rule)
             self._detect_views = lambda views: detect(*views[0])
 
     def __call__(self, image: np.ndarray, path: str | None = None) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import glob
 import os
 from collections.abc import Iterable, Sequence
@@ -10,23 +11,25 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from tfdet.data.images import ImageError, read_image, upright_rgb
+from tfdet.arguments import MAX_PIXELS
+from tfdet.data.images import IMAGE_ENDINGS, ImageError, read_image, upright_rgb
+from tfdet.data.listing import count_endings, ending
 from tfdet.errors import UserError
-from tfdet.files import check_local, matching
+from tfdet.files import check_local, literal_beginning
+from tfdet.predict.patterns import matches
 
 ImageSource: TypeAlias = "str | os.PathLike | np.ndarray | Image.Image"
 """A file, folder or pattern; an array, RGB uint8 [H, W, 3], or grey, with alpha, of 16 bits; a PIL image of any mode
 but "F". Files and PIL images are turned upright by their EXIF orientation."""
 
-#: What is taken from a folder. A file that is named itself is read whatever its ending.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
-
-def find_images(inputs: Sequence[str]) -> list[str]:
+def find_images(inputs: Sequence[str], passed_over: collections.Counter[str] | None = None) -> list[str]:
     """Finds the images that files, folders and patterns name.
 
     Args:
-      inputs: each a file, a folder (its images, not those of folders inside) or a pattern (`**` goes into folders).
+      inputs: each a file, a folder (its images by their endings, not those of folders inside) or a pattern (`**` goes
+        into folders).
+      passed_over: receives the other files of the folders, counted by ending.
 
     Returns:
       Paths, in the order of the inputs, sorted within a folder or pattern, each once. A file that is named itself is
@@ -36,19 +39,23 @@ def find_images(inputs: Sequence[str]) -> list[str]:
       UserError: there is no image.
     """
     paths: dict[str, None] = {}
+    others: collections.Counter[str] = collections.Counter() if passed_over is None else passed_over
     for entry in inputs:
         check_local(entry, "image")
         if os.path.isdir(entry):
             names = sorted(os.listdir(entry))
-            found = [os.path.join(entry, name) for name in names if name.lower().endswith(EXTENSIONS)]
+            found = [os.path.join(entry, name) for name in names if ending(name) in IMAGE_ENDINGS]
+            left = (os.path.join(entry, name) for name in names if ending(name) not in IMAGE_ENDINGS)
+            others.update(ending(path) for path in left if not os.path.isdir(path))
         elif os.path.lexists(entry) or not glob.has_magic(entry):
             found = [entry]
         else:
-            found = [path for path in matching(entry) if os.path.isfile(path)]
+            found = matches(literal_beginning(entry))
         paths.update(dict.fromkeys(found))
     if not paths:
+        besides = f" ({count_endings(others)} passed over)" if others else ""
         raise UserError(
-            f"no image found in {', '.join(map(str, inputs))}: give image files, folders of them or patterns"
+            f"no image found in {', '.join(map(str, inputs))}{besides}: give image files, folders of them or patterns"
         )
     return list(paths)
 
@@ -70,12 +77,13 @@ def named_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
     return listed
 
 
-def read_source(source: ImageSource, index: int = 0) -> np.ndarray:
+def read_source(source: ImageSource, index: int = 0, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of one image.
 
     Args:
       source: a file, an array or a PIL image.
       index: its place among the images given, for messages.
+      max_pixels: most pixels of a file or a PIL image, height times width.
 
     Returns:
       uint8 [H, W, 3], RGB; alpha is left out and 16 bits keep their high byte.
@@ -84,10 +92,10 @@ def read_source(source: ImageSource, index: int = 0) -> np.ndarray:
       UserError: it cannot be read, or is none of these.
     """
     if isinstance(source, (str, os.PathLike)):
-        return read_image(source)
+        return read_image(source, max_pixels)
     try:
         if isinstance(source, Image.Image):
-            return upright_rgb(source)
+            return upright_rgb(source, max_pixels)
         if hasattr(source, "__array__"):
             return _rgb_of(np.asarray(source))
     except ImageError as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from rich.console import Console
+import rich.console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from tfdet.terminal import Console, shown
 from tfdet.training.observer import Observer, Progress
 
 _LOG_WIDTH = 200  # of a line in a file: long enough that no figure breaks
@@ -25,17 +25,17 @@ class ConsoleReport(Observer):
         console: where to; by default standard output.
     """
 
-    def __init__(self, console: Console | None = None):
+    def __init__(self, console: rich.console.Console | None = None):
         self.console = console or make_console()
         self._live: Live | None = None
 
     def started(self, table: Mapping[str, str]) -> None:
-        shown = Table(title="training", title_justify="left", show_header=False)
-        shown.add_column(no_wrap=True)
-        shown.add_column(overflow="fold")
+        rows = Table(title="training", title_justify="left", show_header=False)
+        rows.add_column(no_wrap=True)
+        rows.add_column(overflow="fold")
         for name, value in table.items():
-            shown.add_row(name, Text(value))
-        self.console.print(shown)
+            rows.add_row(name, shown(value))
+        self.console.print(rows)
 
     def first_step(self, seconds: float) -> None:
         self._print(f"time to the first training step: {seconds:.1f} s")
@@ -48,7 +48,7 @@ class ConsoleReport(Observer):
         if self._live is None:
             self._live = Live(console=self.console, auto_refresh=False, transient=False)
             self._live.start()
-        self._live.update(Text(line), refresh=True)
+        self._live.update(shown(line), refresh=True)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "/" not in name)
@@ -66,7 +66,7 @@ class ConsoleReport(Observer):
             self._live = None
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self.console.print(Text(text, style=style or ""), soft_wrap=True)
+        self.console.print(shown(text, style or ""), soft_wrap=True)
 
 
 def make_console() -> Console:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfdet.files import replacing
 from tfdet.ops.paste_masks import paste_mask
+from tfdet.text import printable
 
 # Okabe and Ito's palette without its black, then Paul Tol's "bright" and "vibrant" colours that differ from it:
 # hues that people with the common forms of colour blindness tell apart. Neighbours differ most.
@@ -187,7 +188,7 @@ def _shrink(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:
 
 
 def _name(kind: int, class_names: Sequence[str] | None) -> str:
-    return class_names[kind] if class_names is not None and kind < len(class_names) else f"class {kind}"
+    return printable(class_names[kind]) if class_names is not None and kind < len(class_names) else f"class {kind}"
 
 
 @functools.lru_cache(maxsize=16)

@@ -23,6 +23,7 @@ from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_record import RunRecord
 from tfdet.training.step import StepState
+from tfdet.weights.formats.tf_index import check_index
 
 _logger = logging.getLogger("tfdet")
 _PREFIX = "ckpt"
@@ -333,15 +334,14 @@ def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
     try:
         for path in [folder / f"{_PREFIX}-{step}.index", *folder.glob(f"{_PREFIX}-{step}.data-*")]:
             path.open("rb").close()
+        check_index(folder / f"{_PREFIX}-{step}")  # a run may be anyone's, and TensorFlow ends the process on some
         with literal(folder) as name:
             reader = tf.train.load_checkpoint(f"{name}/{_PREFIX}-{step}")
             tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
     except (*_UNREADABLE, PermissionError) as error:
         reason = str(getattr(error, "message", error)).splitlines()[0]
-        raise UserError(
-            f"Cannot read the checkpoint of step {step} in {folder} ({reason}): see to that first"
-        ) from None
-    except (tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError):
+        raise UserError(f"Cannot read the checkpoint of step {step} in {folder} ({reason}): free it first") from None
+    except (UserError, tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError):
         return None
     return tensors if _key("progress", "global_step") in tensors else None
 

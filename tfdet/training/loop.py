@@ -132,6 +132,7 @@ def train(
                 first_step, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
             run = detector, train_input, strategy, files.path, trainer, schedule
             tell("started", start_table(*run, plan, parts, origin))
+            warnings += train_input.warnings(plan.virtual_replicas)
             warnings += schedule.warnings(plan.total_batch, plan.total_steps)
             if first_step == 0:
                 warnings += variables.frozen_at_random(detector, parts.optimizer.variables_to_train, left)

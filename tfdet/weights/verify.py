@@ -23,23 +23,21 @@ from tfdet.necks import FPN, RetinaNeck
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.other_python import run_other_python
 from tfdet.weights import sources
+from tfdet.weights.agreement import Rows, mask_measures, matched_pairs, measures
 from tfdet.weights.formats import read_weights
 from tfdet.weights.load import COUNTERS
 from tfdet.weights.load import compare as compare_tensors
 from tfdet.weights.maps import simpledet
 from tfdet.weights.maps.coco_ids import COCO_IDS, COCO_NUMBERS
-from tfdet.weights.verify_maps import backbone_maps, branches_of, detections, detector_maps
+from tfdet.weights.verify_maps import backbone_maps, branches_of, detections, detector_maps, own_to_simpledet
 
 TOLERANCE = 1e-4
 """Largest difference over a map's absolute maximum, as for stored outputs of SimpleDet."""
 
-UNMATCHED, MAX_UNMATCHED = "detections without counterpart", 0.05
-"""Share of the other program's detections that have none of the same class, place and score here; at most so much."""
+_DETECTIONS, _MASKS = ("boxes", "scores", "classes"), "masks"
+_TORCH_MAPS = ("fpn_", "rpn_", "cls_logits", "box_deltas")
+"""First letters of the maps of a whole detector that the programs of PyTorch give."""
 
-MIN_IOU, MAX_SCORE_GAP = 0.99, 1e-3
-"""Of two detections that count as one."""
-
-_DETECTIONS = ("boxes", "scores", "classes")
 Outputs = dict[str, np.ndarray]
 
 
@@ -104,71 +102,48 @@ def compare(
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"{image}: not a picture that can be read") from error
     pixels = np.round(tf.image.resize(pixels, sides)).astype(np.uint8)
-    found = differences(*both_sides(detector, path, pixels))
-    return {name: (difference, MAX_UNMATCHED if name == UNMATCHED else TOLERANCE) for name, difference in found.items()}
+    return differences(*both_sides(detector, path, pixels))
 
 
-def differences(expected: Outputs, found: Outputs) -> dict[str, float]:
-    """The largest difference of each map over its absolute maximum, and the share of unmatched detections.
+def differences(expected: Outputs, found: Outputs) -> dict[str, tuple[float, float]]:
+    """What differs of each map over its absolute maximum, and of the detections, each with what it may be.
 
     Args:
-        expected: the other program's: maps by name, and where it detects `boxes` [D, 4], `scores` [D], `classes` [D].
-        found: ours, under the same names; maps beyond those are left out, and so are stages that our backbone has not.
+        expected: the other program's: maps by name, and where it detects `boxes` [D, 4], `scores` [D], `classes` [D]
+            and perhaps `masks`, bool [D, H, W].
+        found: ours, under the same names.
 
     Raises:
-        UserError: a map is not here, or of another shape.
+        UserError: a map is on one side alone, is empty, or of another shape.
     """
     result = {}
-    for name, array in expected.items():
-        if name in _DETECTIONS or (name not in found and name.startswith("stage_")):
+    for name in dict.fromkeys([*expected, *found]):
+        if name in _DETECTIONS or name == _MASKS:
             continue
-        own = found[name].shape if name in found else "not there"
-        if own != array.shape:
+        theirs, ours = (side[name].shape if name in side else "not there" for side in (expected, found))
+        if theirs != ours or 0 in theirs:
             raise UserError(
-                f"--verify: {name} is {array.shape} by the file and {own} by the detector: it is of "
+                f"--verify: {name} is {theirs} by the file and {ours} by the detector: it is of "
                 "another architecture or class count"
             )
-        result[name] = float(np.max(np.abs(found[name] - array)) / (np.max(np.abs(array)) or 1.0))
-    if "boxes" not in expected:
+        error = np.max(np.abs(found[name] - expected[name])) / (np.max(np.abs(expected[name])) or 1.0)
+        result[name] = (float(error) if np.isfinite(error) else np.inf, TOLERANCE)
+    if not result:
+        raise UserError("--verify: the other program gives no map that could be compared")
+    detects = [[key for key in _DETECTIONS if key in side] for side in (expected, found)]
+    if not any(detects):
         return result
-    theirs, ours = ([side[key] for key in _DETECTIONS] for side in (expected, found))
-    if len(theirs[0]):
-        unmatched = 1.0 - len(matched_pairs(*theirs, *ours)) / len(theirs[0])
-    else:
-        unmatched = float(len(ours[0]) > 0)
-    return result | {UNMATCHED: unmatched}
-
-
-def matched_pairs(boxes, scores, classes, own_boxes, own_scores, own_classes) -> list[tuple[int, int]]:
-    """Greedy pairs (stored row, our row): same class, IoU above 0.99, scores at most 1e-3 apart; best stored first.
-
-    What passes through top-k and NMS has no fixed order.
-
-    Args: boxes float32 [N, 4], scores float32 [N] or None, classes int [N] or None, of the stored and of our rows.
-    """
-    iou = pairwise_iou(boxes, own_boxes)
-    usable = iou > MIN_IOU
-    if scores is not None:
-        usable &= np.abs(scores[:, None] - own_scores[None]) < MAX_SCORE_GAP
-    if classes is not None:
-        usable &= classes[:, None] == own_classes[None]
-    iou = np.where(usable, iou, -1.0)
-    pairs = []
-    for row in range(len(boxes)):
-        best = int(iou[row].argmax()) if iou.shape[1] else -1
-        if best >= 0 and iou[row, best] > 0:
-            pairs.append((row, best))
-            iou[:, best] = -1.0
-    return pairs
-
-
-def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of continuous boxes [N, 4] and [M, 4], float64 [N, M]."""
-    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    size = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    shared = size[..., 0] * size[..., 1]
-    areas = [(c[..., 2] - c[..., 0]) * (c[..., 3] - c[..., 1]) for c in (a, b)]
-    return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
+    if any(len(keys) < len(_DETECTIONS) for keys in detects):
+        raise UserError(f"--verify: detections are {detects[0]} by the file and {detects[1]} by the detector")
+    theirs, ours = (Rows(*(side[key] for key in _DETECTIONS)) for side in (expected, found))
+    result |= {measure.name: measure[1:] for measure in measures(theirs, ours)}
+    if (_MASKS in expected) != (_MASKS in found):
+        raise UserError(f"--verify: only {'the file' if _MASKS in expected else 'the detector'} has masks")
+    if _MASKS in expected:
+        pairs = matched_pairs(*theirs, *ours)
+        found_masks = mask_measures(expected[_MASKS], found[_MASKS], pairs, theirs.best())
+        result |= {measure.name: measure[1:] for measure in found_masks}
+    return result
 
 
 # Keras
@@ -230,7 +205,7 @@ def _torchvision(detector: keras.Model, path: str | Path, pixels: np.ndarray) ->
             epsilon=getattr(detector.backbone, "epsilon", BN_EPSILON),
         )
     )
-    found = _with_detections(detector, pixels, expected)
+    found = _with_detections(detector, pixels, expected, "torchvision")
     if "cls_logits" in expected:  # all anchors of all levels in one row
         for name, last in (("cls_logits", detector.num_classes), ("box_deltas", 4)):
             levels = [found.pop(key) for key in sorted(found) if key.startswith(f"{name}_")]
@@ -255,11 +230,20 @@ def numbered_as_here(outputs: Outputs) -> Outputs:
     return outputs | {"classes": np.array([places.get(int(label), -1) for label in labels], np.int64)}
 
 
-def _with_detections(detector: keras.Model, pixels: np.ndarray, expected: Outputs) -> Outputs:
-    """Our maps and, where the other program detects, our detections; of a file of a backbone its maps."""
-    if "boxes" not in expected:
-        return backbone_maps(detector, pixels)[0]
-    return detector_maps(detector, pixels)[0] | detections(detector, pixels)
+def _with_detections(detector: keras.Model, pixels: np.ndarray, expected: Outputs, rule: str) -> Outputs:
+    """Our maps and, where the other program detects, our detections; of a file of a backbone its maps.
+
+    Only of what the programs of PyTorch give: a map of these kinds that they leave out is missed. Stages of theirs that
+    our backbone has not are taken out of `expected`.
+    """
+    if "boxes" in expected:
+        maps = {name: x for name, x in detector_maps(detector, pixels)[0].items() if name.startswith(_TORCH_MAPS)}
+        return maps | detections(detector, pixels, rule)
+    found = backbone_maps(detector, pixels)[0]
+    found = {name: x for name, x in found.items() if name.startswith("stage_")}
+    for name in [name for name in expected if name.startswith("stage_") and name not in found]:
+        del expected[name]
+    return found
 
 
 # Detectron2
@@ -290,7 +274,7 @@ def _detectron2(detector: keras.Model, path: str | Path, pixels: np.ndarray) -> 
         num_classes=detector.num_classes,
         has_masks=getattr(detector, "mask_head", None) is not None,
     )
-    return expected, _with_detections(detector, pixels, expected)
+    return expected, _with_detections(detector, pixels, expected, "detectron2")
 
 
 def config_name(detector: keras.Model) -> str:
@@ -325,6 +309,7 @@ def _simpledet(detector: keras.Model, path: str | Path, pixels: np.ndarray) -> t
     if not len(branches) and any(_FOLDED_BRANCH.search(name) for name in arrays):
         raise UserError(f"{path} is of a TridentNet with BN folded, the detector has no branches: give its gin file")
     found, features = detector_maps(detector, pixels) if whole else backbone_maps(detector, pixels)
+    found = own_to_simpledet(detector, found)
     expected = run_program(
         "run_mxnet.py",
         "MXNet, in an environment of its own: python -m venv mx; mx/bin/pip install mxnet==1.9.1 numpy==1.23.5",

@@ -8,6 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdet.necks import FPN, ReduceNeck, RetinaNeck
+from tfdet.ops.paste_masks import PASTE_RULES, paste_masks
+
 _ROI_SIDES = (0.9, 0.5, 0.25, 0.12)
 """Of the RoIs whose features the heads of both sides read, in sides of the image; one in each corner.
 
@@ -60,15 +63,36 @@ def detector_maps(detector: keras.Model, pixels: np.ndarray) -> tuple[dict[str, 
     return found | of_heads, features
 
 
-def detections(detector: keras.Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """`boxes` [D, 4], edges as PyTorch's programs have them, `scores` [D] and `classes` [D] of an image."""
+def detections(detector: keras.Model, pixels: np.ndarray, rule: str) -> dict[str, np.ndarray]:
+    """Detections of an image, as PyTorch's programs have them.
+
+    Args:
+        detector: with the weights.
+        pixels: uint8 [H, W, 3], RGB.
+        rule: of `PASTE_RULES`, by which masks are brought to the image's size.
+
+    Returns:
+        `boxes` [D, 4], edges, `scores` [D], `classes` [D] and, of a detector with masks, `masks`, bool [D, H, W].
+    """
     found = detector.detect(*_batch(pixels))
     count = int(found.num_valid[0])
-    return {
+    result = {
         "boxes": found.boxes[0, :count].numpy() + np.float32([0, 0, 1, 1]),
         "scores": found.scores[0, :count].numpy(),
         "classes": found.classes[0, :count].numpy(),
     }
+    if found.masks is not None:
+        sides, (convention, _) = pixels.shape[:2], PASTE_RULES[rule]
+        result["masks"] = paste_masks(found.masks[0, :count].numpy(), result["boxes"], *sides, convention)
+    return result
+
+
+def own_to_simpledet(detector: keras.Model, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of our maps that SimpleDet's program gives: pyramids of a pyramid, the neck of a neck that reduces."""
+    neck = getattr(detector, "neck", None)
+    is_pyramid, reduces = isinstance(neck, (FPN, RetinaNeck)), isinstance(neck, ReduceNeck)
+    left_out = ("fpn_",) * (not is_pyramid) + ("neck",) * (not reduces)
+    return {name: x for name, x in found.items() if not name.startswith(left_out)}
 
 
 def branches_of(detector: keras.Model) -> np.ndarray:

@@ -3,7 +3,8 @@
     python run_detectron2.py WEIGHTS INPUT.npz OUTPUT.npz
 
 INPUT has `pixels`, uint8 [H, W, 3], RGB, `config`, a name in Detectron2's model zoo, `num_classes` and `has_masks`.
-OUTPUT gets maps by name, [1, C, H, W], and of a whole detector `boxes` [D, 4], `scores` [D] and `classes` [D].
+OUTPUT gets maps by name, [1, C, H, W], and of a whole detector `boxes` [D, 4], `scores` [D], `classes` [D] and, of one
+with masks, `masks`, bool [D, H, W].
 """
 
 import sys
@@ -57,7 +58,8 @@ def outputs_of(network, whole: bool, pixels: np.ndarray) -> dict:
     for name, maps in zip(names, heads):
         outputs |= {f"{name}_{k}": x for k, x in enumerate(maps)}
     found = network(given)[0]["instances"]
-    return outputs | {"boxes": found.pred_boxes.tensor, "scores": found.scores, "classes": found.pred_classes}
+    outputs |= {"boxes": found.pred_boxes.tensor, "scores": found.scores, "classes": found.pred_classes}
+    return outputs | ({"masks": found.pred_masks} if found.has("pred_masks") else {})
 
 
 def main(weights: str, source: str, target: str) -> None:

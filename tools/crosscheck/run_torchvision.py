@@ -5,7 +5,8 @@ TensorFlow and PyTorch do not always live in one process, nor in one environment
     python run_torchvision.py WEIGHTS INPUT.npz OUTPUT.npz
 
 INPUT has `pixels`, uint8 [H, W, 3], RGB, and `epsilon`, of BN. OUTPUT gets the maps by name, [1, C, H, W], and of a
-whole detector `boxes` [D, 4], `scores` [D], `labels` [D] and `numbers`, the count of classes of the file.
+whole detector `boxes` [D, 4], `scores` [D], `labels` [D], of one with masks `masks`, bool [D, H, W], and `numbers`, the
+count of classes of the file.
 """
 
 import re
@@ -59,8 +60,10 @@ def outputs_of(network, numbers: int, pixels: np.ndarray) -> dict:
         heads = network.head(pyramid)
         outputs |= {"cls_logits": heads["cls_logits"][0], "box_deltas": heads["bbox_regression"][0]}
     network.transform.min_size, network.transform.max_size = (min(pixels.shape[:2]),), max(pixels.shape[:2])
-    (detections,) = network([image])
-    detections = {key: detections[key] for key in ("boxes", "scores", "labels")}
+    (found,) = network([image])
+    detections = {key: found[key] for key in ("boxes", "scores", "labels")}
+    if "masks" in found:
+        detections["masks"] = found["masks"][:, 0] > 0.5
     return outputs | detections | {"numbers": torch.tensor(numbers)}
 
 

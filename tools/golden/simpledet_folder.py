@@ -6,15 +6,14 @@ It holds `meta.json`, `params.params` (BN folded), `params_unmerged_bn.params` (
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tfdet.errors import UserError
 from tfdet.weights import read_params
+from tools.golden.files import read_arrays, read_json
 
 
 class Golden(NamedTuple):
@@ -31,12 +30,8 @@ class Golden(NamedTuple):
 def read_golden(folder: str | Path) -> Golden:
     """Reads a golden folder; `UserError` names the file that is missing or broken."""
     folder = Path(folder)
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        inputs = dict(np.load(folder / "inputs.npz"))
-        outputs = dict(np.load(folder / "outputs_core.npz"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a golden folder of SimpleDet ({error})") from error
+    meta = read_json(folder / "meta.json")
+    inputs, outputs = (read_arrays(folder / name) for name in ("inputs.npz", "outputs_core.npz"))
     folded = read_params(folder / "params.params")
     unfolded = {k: v for k, v in folded.items() if not re.search(r"_shared\d_(gamma|beta)$", k)}
     unfolded.update(read_params(folder / "params_unmerged_bn.params"))

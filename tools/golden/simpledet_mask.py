@@ -22,14 +22,19 @@ def compute(detector: TwoStageDetector, golden: Golden, inputs: tf.Tensor, image
     The masks' RoI features are pooled from SimpleDet's final boxes, and the head reads SimpleDet's RoI features.
     """
     computed, outputs = fpn(detector, golden, inputs, image_info), golden.outputs
-    boxes, scores = computed["HEAD4:decode_bbox: reshape1_output"], computed["bbox_cls_score_reshape"]
+    boxes, scores = computed["HEAD4"], computed["HEAD3"]
     computed["decode_bbox: reshape1"] = boxes
     branch, head = detector.masks, detector.mask_head
     first = detector.first_stage_from_input(inputs, training=False)
-    final = final_boxes(outputs)
-    if final is not None:
-        found = detector.postprocess(boxes, scores, image_info)
-        computed[final] = (found.boxes * image_info[:, 2][:, None, None]).numpy()
+    final, found = final_boxes(outputs), detector.postprocess(boxes, scores, image_info)
+    detections = {
+        "post_score": found.scores[..., None].numpy(),
+        "post_bbox_xyxy": (found.boxes * image_info[:, 2][:, None, None]).numpy(),
+        "post_cls": found.classes[..., None].numpy().astype(np.float32),
+    }
+    for ending, array in detections.items():
+        computed |= dict.fromkeys([name for name in outputs if name.endswith(ending)], array)
+    computed |= dict(zip(("HEAD3", "HEAD4", "HEAD5"), detections.values(), strict=True))
     pooled = _pooled(outputs, branch.roi_extractor.output_size)
     if pooled is None:
         return computed
@@ -50,7 +55,7 @@ def compute(detector: TwoStageDetector, golden: Golden, inputs: tf.Tensor, image
     computed["mask_up0_relu"] = nchw(x)
     logits = head.logit(x)
     computed["mask_fcn_logit"] = nchw(logits)
-    probabilities = nchw(tf.sigmoid(logits))
+    probabilities = computed["HEAD6"] = nchw(tf.sigmoid(logits))
     for name, stored in outputs.items():
         # The result of the graph, whose name and leading axes say nothing.
         if name not in computed and stored.size == probabilities.size and 0 <= stored.min() <= stored.max() <= 1:
@@ -60,7 +65,8 @@ def compute(detector: TwoStageDetector, golden: Golden, inputs: tf.Tensor, image
 
 def final_boxes(outputs: dict[str, np.ndarray]) -> str | None:
     """The name of the detections' boxes, as a result of the graph where it is one; None where nothing is called so."""
-    names = [n for n, a in outputs.items() if FINAL_BOXES.match(n) and a.ndim == 3 and a.shape[-1] == 4]
+    names = [n for n, a in outputs.items() if n.startswith("HEAD4:") or FINAL_BOXES.match(n)]
+    names = [name for name in names if outputs[name].ndim == 3 and outputs[name].shape[-1] == 4]
     return max(names, key=lambda name: name.startswith("HEAD"), default=None)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfdet.detectors import RetinaDetector
 from tools.golden.layout import nchw
 from tools.golden.simpledet_folder import Golden
-from tools.golden.simpledet_v1 import backbone
+from tools.golden.simpledet_v1 import backbone, numbered
 
 _SCORE_WEIGHT = 1000.0  # of a score against a pixel, when rows are paired: another class is another row
 
@@ -24,10 +24,10 @@ def compute(detector: RetinaDetector, golden: Golden, inputs: tf.Tensor, image_i
     features = detector.feature_maps(inputs, training=False)
     outputs |= {f"P{level}_conv": nchw(x) for level, x in enumerate(features, 3)}
     for level, (cls_logits, deltas) in enumerate(detector.head(features)):
-        outputs |= {_numbered("cls_pred", level): nchw(cls_logits), _numbered("bbox_pred", level): nchw(deltas)}
+        outputs |= {numbered("cls_pred", level): nchw(cls_logits), numbered("bbox_pred", level): nchw(deltas)}
 
     maps = [
-        tuple(tf.constant(stored[_numbered(name, level)].transpose(0, 2, 3, 1)) for name in ("cls_pred", "bbox_pred"))
+        tuple(tf.constant(stored[numbered(name, level)].transpose(0, 2, 3, 1)) for name in ("cls_pred", "bbox_pred"))
         for level in range(len(strides))
     ]
     grids = detector.anchors.grid([cls for cls, _ in maps])
@@ -39,8 +39,8 @@ def compute(detector: RetinaDetector, golden: Golden, inputs: tf.Tensor, image_i
         boxes, scores = _as_ordered(stored[name][0], stored[f"{name}_score"][0], found.boxes[0], scores[0])
         outputs |= {name: boxes[None], f"{name}_score": scores[None]}
         all_boxes.append(boxes), all_scores.append(scores)
-    outputs["HEAD3:cls_score_concat_output"] = np.concatenate(all_scores)[None]
-    outputs["HEAD4:bbox_xyxy_concat_output"] = np.concatenate(all_boxes)[None]
+    outputs["HEAD3"] = np.concatenate(all_scores)[None]
+    outputs["HEAD4"] = np.concatenate(all_boxes)[None]
     return outputs
 
 
@@ -60,8 +60,3 @@ def _as_ordered(boxes, scores, our_boxes, our_scores) -> tuple[np.ndarray, np.nd
 def _to_length(rows: np.ndarray, length: int) -> np.ndarray:
     """Rows of a small map, which has fewer pairs than SimpleDet has room for, padded with zeros."""
     return np.pad(rows, [[0, max(0, length - len(rows))], [0, 0]])
-
-
-def _numbered(name: str, level: int) -> str:
-    """The name of a map of this level: MXNet's graph repeats names, and the repetitions are numbered."""
-    return f"{name}#{level}" if level else name

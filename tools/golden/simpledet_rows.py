@@ -30,6 +30,8 @@ class Row(NamedTuple):
         widths: parameters in gin by the tensor whose number of outputs they are.
         counts: called with the golden and the configuration of the files, returns the parameters that say how many
             boxes the stored graph keeps.
+        reads: stored outputs that the second half of the network is given.
+        results: how many results the graph has.
         compute: called with the detector, the golden, the normalised image and `image_info`, returns our counterparts
             of the stored outputs, under their names and in their layout.
     """
@@ -38,7 +40,9 @@ class Row(NamedTuple):
     files: tuple[str, ...]
     widths: dict[str, str]
     counts: Callable[[Golden, config.Configuration], dict]
+    reads: tuple[str, ...]
     compute: Callable[..., dict]
+    results: int = 5
 
 
 def _proposals(golden: Golden, configuration: config.Configuration) -> dict:
@@ -73,12 +77,25 @@ _CASCADE = _C4 | {
 }
 _RETINA = {"RetinaNeck.channels": "arg:P3_conv_weight", "RetinaHead.channels": "arg:cls_conv1_weight"}
 
+_ROIS, _TOP_ROIS = ("proposal",), ("get_top_proposal: reshape5",)
+_PAIRS = tuple(
+    name
+    for level, stride in enumerate((8, 16, 32, 64, 128))
+    for name in (
+        simpledet_v1.numbered("cls_pred", level),
+        simpledet_v1.numbered("bbox_pred", level),
+        f"proposal_pre_nms_stride{stride}",
+        f"proposal_pre_nms_stride{stride}_score",
+    )
+)
+
 ROWS = [
     Row(
         "faster_r{depth}v1c4.*",
         ("faster_r{depth}v1_c4.gin", "overlays/later_revision.gin"),
         _C4,
         _proposals,
+        _ROIS,
         simpledet_v1.c4,
     ),
     Row(
@@ -86,6 +103,7 @@ ROWS = [
         ("faster_r{depth}v1_fpn.gin", "overlays/later_revision_fpn.gin"),
         _FPN,
         _proposals,
+        _TOP_ROIS,
         simpledet_v1.fpn,
     ),
     Row(
@@ -93,13 +111,16 @@ ROWS = [
         ("mask_r{depth}v1_fpn.gin", "overlays/later_revision_mask.gin"),
         _MASK,
         _mask_counts,
+        _TOP_ROIS,
         simpledet_mask.compute,
+        results=7,
     ),
     Row(
         "retina_r{depth}v1_fpn.*",
         ("retina_r{depth}v1_fpn.gin", "overlays/later_revision_retina.gin"),
         _RETINA,
         _candidates,
+        _PAIRS,
         simpledet_retina.compute,
     ),
     Row(
@@ -107,6 +128,7 @@ ROWS = [
         ("faster_r{depth}v2_c4.gin", "overlays/later_revision.gin"),
         _C4,
         _proposals,
+        _ROIS,
         simpledet_v2.c4,
     ),
     Row(
@@ -114,6 +136,7 @@ ROWS = [
         ("trident_fast_r{depth}v2_c4.gin", "overlays/later_revision.gin"),
         _C4,
         _proposals,
+        _ROIS,
         simpledet_v2.c4,
     ),
     Row(
@@ -121,6 +144,7 @@ ROWS = [
         ("trident_r{depth}v2_c4.gin", "overlays/later_revision_trident.gin"),
         _C4,
         _proposals,
+        _ROIS,
         simpledet_v2.c4,
     ),
     Row(
@@ -128,6 +152,7 @@ ROWS = [
         ("cascade_r{depth}v2_c5.gin", "overlays/later_revision_cascade.gin"),
         _CASCADE,
         _proposals,
+        _ROIS,
         simpledet_v2.cascade,
     ),
 ]
@@ -140,7 +165,7 @@ def row_of(golden: Golden) -> tuple[Row, int]:
     Raises:
         UserError: `meta.json` names a row of none.
     """
-    name = golden.meta.get("row", "")
+    name = str(golden.meta.get("row", ""))
     for row in ROWS:
         if match := re.fullmatch(row.pattern.format(depth=r"(50|101)"), name):
             return row, int(match[1])
@@ -176,4 +201,7 @@ def compute(detector: Detector, golden: Golden) -> dict[str, np.ndarray]:
     if np.abs(inputs.numpy() - stored_input).max() > 1e-3:
         raise UserError(f"{golden.folder}/inputs.npz: data is not image_rgb_uint8 minus the channel means")
     found = row_of(golden)[0].compute(detector, golden, inputs, image_info)
+    for number, name in enumerate(("rec_id", "im_id", "im_info")):  # handed through by the graph
+        if name in golden.inputs:
+            found[f"HEAD{number}"] = golden.inputs[name]
     return {name: np.asarray(value) for name, value in found.items()}

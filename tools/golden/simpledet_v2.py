@@ -22,15 +22,13 @@ def c4(detector: TwoStageDetector, golden: Golden, inputs: tf.Tensor, image_info
     features = detector.roi_extractor(first.roi_features, rois)
     stage4 = head.stage4(features)
     bn1 = head.bn1(stage4)
-    boxes_names = ("HEAD4:decode_bbox: concat0_output", "HEAD4:reshape14_output")
-    outputs |= box_outputs(detector, first, rois, image_info, *boxes_names)
+    outputs |= box_outputs(detector, first, rois, image_info)
     return outputs | {
         "roi_align": nchw(features),
         f"stage4_unit{len(head.stage4.units)}_plus": nchw(stage4),
         "bn1": nchw(bn1),
         "relu1": nchw(tf.nn.relu(bn1)),
         "pool1": tf.reduce_mean(tf.nn.relu(bn1), [1, 2]),
-        "HEAD3:reshape13_output": outputs["bbox_cls_score"],
     }
 
 
@@ -49,8 +47,8 @@ def cascade(detector: TwoStageDetector, golden: Golden, inputs: tf.Tensor, image
         "relu1": nchw(relu1),
         "backbone_reduce": reduced,
         "backbone_reduce_relu": nchw(first.roi_features[0]),
-        "HEAD3:scores": scores,
-        "HEAD4:boxes": boxes,
+        "HEAD3": scores,
+        "HEAD4": boxes,
     }
     for index, (suffix, stage) in enumerate(zip(_SUFFIXES, detector.stages, strict=True)):
         pooled = detector.roi_extractor(first.roi_features, rois)
@@ -71,8 +69,15 @@ def cascade(detector: TwoStageDetector, golden: Golden, inputs: tf.Tensor, image
             f"decode_bbox_{suffix}": rois,
         }
     for suffix, head in zip(_SUFFIXES, detector.bbox_heads, strict=True):
-        # At test SimpleDet evaluates the class logits of all heads on the RoIs of the last.
-        outputs[f"bbox_cls_logit_{suffix}"] = head(pooled)[0]
+        # At test SimpleDet evaluates the class logits of all heads on the RoIs of the last, the third.
+        logits = head(pooled)[0]
+        for end in (suffix, f"{suffix}_3rd"):
+            outputs |= {f"bbox_cls_logit_{end}": logits, f"bbox_cls_score_{end}": tf.nn.softmax(logits)}
+            outputs[f"bbox_cls_score_reshape_{end}"] = outputs[f"bbox_cls_score_{end}"]
+        fc1 = head.fc1(tf.reshape(pooled, [tf.shape(pooled)[0], -1]))
+        fc2 = head.fc2(tf.nn.relu(fc1))
+        outputs |= {f"bbox_fc1_{suffix}_3rd": fc1, f"bbox_fc1_{suffix}_3rd_relu": tf.nn.relu(fc1)}
+        outputs |= {f"bbox_fc2_{suffix}_3rd": fc2, f"bbox_fc2_{suffix}_3rd_relu": tf.nn.relu(fc2)}
     return outputs
 
 
@@ -86,6 +91,8 @@ def _first_stage(detector: TwoStageDetector, inputs: tf.Tensor, first, image_inf
             outputs |= {f"{name}_branch{b}": nchw(x[b::branches]) for b in range(branches)}
         else:
             outputs[name] = nchw(x)
+        if i == 2 and branches == 1:
+            outputs[f"{name}_branch{backbone.branches.index(backbone.test_branches[0])}"] = nchw(x)
     logits, deltas = first.rpn[0]
     proposals = detector.propose(first, image_info, training=False)
     return outputs | {

@@ -1,13 +1,13 @@
 """Compares a detector with stored outputs of Detectron2 or torchvision for the same weights and image.
 
 A golden folder holds `meta.json`, a checkpoint of the program, `golden.npz` (maps, proposals, detections) and, for most
-families, `train.npz` (losses and gradients). The detector is that of the family's gin file, with the widths of the
+families, `train.npz` (losses and gradients), `noise.json` (the program's own noise; or that is in `meta.json`), and of
+Detectron2 `config.yaml`. The detector is that of the family's gin file, with the widths of the
 checkpoint's tensors and the samplers of the stored training step.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,9 @@ from tfdet.weights import read_weights
 from tfdet.weights.load import assign
 from tfdet.weights.maps import detectron2, torchvision
 from tfdet.weights.maps.rules import NameMap
+from tools.golden import torch_parts
+from tools.golden.files import read_arrays, read_json, read_yaml
+from tools.golden.noise import Noise, read_noise
 
 _FULL_WIDTH = 64
 _DEPTHS = {6: 50, 23: 101}  # by the units of the third stage
@@ -31,36 +34,88 @@ class TorchGolden(NamedTuple):
 
     folder: Path
     meta: dict
+    settings: dict  # Detectron2's config.yaml by dotted names; empty for torchvision
+    noise: Noise
     arrays: dict[str, np.ndarray]  # the checkpoint, in the newer of torchvision's spellings
     outputs: dict[str, np.ndarray]
     train: dict[str, np.ndarray]  # empty where the folder has no training step
     program: str  # "detectron2" or "torchvision"
     family: str  # the gin file without its ending
 
+    @property
+    def left_out(self) -> set[str]:
+        """Names of arrays that this copy of a folder goes without; its `meta.json` lists them."""
+        return set(self.meta.get("left_out", ()))
+
+    @property
+    def trains(self) -> bool:
+        """Whether such a folder has a training step: all have but the TridentNet that is tested with every branch."""
+        return not (self.family.startswith("trident") and self.outputs["rpn_logits_0"].shape[0] > 1)
+
+
+_NEEDED = {"model": str, "weights": str, "conventions": dict, "state_dict": dict}
+"""Of a `meta.json`, with their types."""
+
 
 def is_torch(meta: dict) -> bool:
     """Whether a `meta.json` is of Detectron2 or torchvision."""
-    return "conventions" in meta and "state_dict" in meta
+    return "row" not in meta and not {"model", "conventions", "state_dict"}.isdisjoint(meta)
 
 
 def read(folder: str | Path) -> TorchGolden:
-    """Reads a golden folder; `UserError` names the file that is missing or broken."""
+    """Reads a golden folder.
+
+    Raises:
+        UserError: a file is missing or broken, or the network has a part that tfdet does not build.
+    """
     folder = Path(folder)
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        outputs = dict(np.load(folder / "golden.npz"))
-        train = dict(np.load(folder / "train.npz")) if (folder / "train.npz").is_file() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a golden folder of Detectron2 or torchvision ({error})") from error
-    return make(folder, meta, read_weights(folder / meta["weights"]), outputs, train)
+    meta = read_json(folder / "meta.json")
+    for name, kind in _NEEDED.items():
+        if not isinstance(meta.get(name), kind):
+            raise UserError(f"{folder}/meta.json: {name} is missing or no {kind.__name__}")
+    arrays = read_weights(folder / meta["weights"])
+    program = _program(arrays)
+    settings = read_yaml(folder / "config.yaml") if program == "detectron2" else {}
+    if parts := torch_parts.not_built(torch_parts.Described(meta, settings, arrays)):
+        raise UserError(f"{folder}: not compared; tfdet does not build {', nor '.join(parts)}")
+    outputs = read_arrays(folder / "golden.npz")
+    has_training = (folder / "train.npz").is_file()
+    golden = make(
+        folder,
+        meta,
+        arrays,
+        outputs,
+        read_arrays(folder / "train.npz") if has_training else {},
+        read_noise(folder, meta),
+        settings,
+    )
+    if golden.family.startswith("trident") and "rpn_logits_0" not in outputs:  # says how many branches are tested
+        raise UserError(f"{folder}/golden.npz: rpn_logits_0 is missing")
+    if not has_training and (golden.trains or "train_losses" in meta):
+        raise UserError(f"{folder}/train.npz: is missing; a folder of this kind has it")
+    return golden
 
 
-def make(folder: Path, meta: dict, arrays: dict, outputs: dict, train: dict) -> TorchGolden:
+def make(
+    folder: Path,
+    meta: dict,
+    arrays: dict,
+    outputs: dict,
+    train: dict,
+    noise: Noise | None = None,
+    settings: dict | None = None,
+) -> TorchGolden:
     """A golden from its parts; the tensors of the checkpoint say which program and family it is of."""
-    program = "torchvision" if any(name.startswith("backbone.body.") for name in arrays) else "detectron2"
+    program = _program(arrays)
     if program == "torchvision":
         arrays = torchvision.current_names(arrays)
-    return TorchGolden(folder, meta, arrays, outputs, train, program, _family(program, arrays, meta))
+    family = _family(program, arrays, meta)
+    noise = noise or Noise("noise.json", {}, [])
+    return TorchGolden(folder, meta, settings or {}, noise, arrays, outputs, train, program, family)
+
+
+def _program(arrays: dict) -> str:
+    return "torchvision" if any(name.startswith("backbone.body.") for name in arrays) else "detectron2"
 
 
 def name_map(golden: TorchGolden, detector: Detector) -> NameMap:
@@ -89,7 +144,20 @@ def build_like(golden: TorchGolden) -> Detector:
 
     Every configurable must have been registered (`tfdet.config.register_all`).
     """
-    configuration = config.parse([f"{golden.program}/{golden.family}.gin"], overrides(golden))
+    return build(golden, configuration_of(golden))
+
+
+def configuration_of(golden: TorchGolden) -> config.Configuration:
+    """The gin file of the golden's family with the widths and samplers of what is stored."""
+    return config.parse([f"{golden.program}/{golden.family}.gin"], overrides(golden))
+
+
+def build(golden: TorchGolden, configuration: config.Configuration) -> Detector:
+    """The detector of `configuration_of`, with the golden's weights.
+
+    Raises:
+        UserError: the checkpoint does not fit.
+    """
     detector = configuration.build("build_detector", num_classes=_num_classes(golden))
     report = assign(detector, golden.arrays, name_map(golden, detector), str(golden.folder / golden.meta["weights"]))
     # The moving number of RetinaNet's foreground anchors is in no checkpoint.
@@ -123,16 +191,21 @@ def overrides(golden: TorchGolden) -> list[str]:
     units = len([name for name in arrays if unit.fullmatch(name)])
     if units not in _DEPTHS:
         raise UserError(f"{golden.folder}: the third stage has {units} units; tfdet builds {sorted(_DEPTHS)}")
-    if "frozen_bn_eps" not in meta["conventions"]:
-        raise UserError(f"{golden.folder}: meta.json has no conventions.frozen_bn_eps; such networks are not compared")
-    stride_on = "3x3" if str(meta["conventions"]["stride_on"]).startswith("3x3") else "1x1"
+    conventions = meta["conventions"]
+    epsilon = conventions.get("frozen_bn_eps", conventions.get("bn_eps"))
+    if not isinstance(epsilon, float) or "stride_on" not in conventions:
+        raise UserError(
+            f"{golden.folder}: meta.json has no conventions.frozen_bn_eps or none of stride_on; "
+            "such networks are not compared"
+        )
+    stride_on = "3x3" if str(conventions["stride_on"]).startswith("3x3") else "1x1"
     bound = {
         "DEPTH": _DEPTHS[units],
         "WIDTH": inner / _FULL_WIDTH,
         "ResNetV1.stem_channels": stem,
-        "EPSILON": float(meta["conventions"]["frozen_bn_eps"]),
+        "EPSILON": epsilon,
         "ResNetV1.stride_on": stride_on,
-    }
+    } | torch_parts.bindings_of(torch_parts.Described(meta, golden.settings, arrays))
     if golden.family.endswith("_c4"):
         bound["C5BboxHead.stride_on"] = stride_on
     if golden.family.startswith("retinanet"):
@@ -145,7 +218,7 @@ def overrides(golden: TorchGolden) -> list[str]:
     if golden.family.endswith("_fpn"):
         bound["FPN.channels"] = _shape(golden, r"backbone\.(fpn_output2|fpn\.layer_blocks\.0\.0)\.weight")[0]
         bound["MlpBboxHead.channels"] = _shape(golden, r"roi_heads\.box_head\.(0\.)?fc[17]\.weight")[0]
-    if golden.family.startswith("trident") and golden.outputs["rpn_logits_0"].shape[0] == 1:
+    if golden.family.startswith("trident") and golden.trains:
         bound["ResNetV1.test_branches"] = (2,)
     if "mask" in golden.family:
         convs = r"roi_heads\.mask_head\.(mask_fcn\d+|\d+\.0)\.weight"

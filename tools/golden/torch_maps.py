@@ -11,6 +11,9 @@ from tfdet.ops.boxes import CONTINUOUS
 from tools.golden.layout import nchw
 from tools.golden.torch_folder import TorchGolden, image_batch
 
+_MASK_ROIS = 8
+"""So many of `fixed_rois` have masks."""
+
 
 def compute(detector: Detector, golden: TorchGolden) -> dict[str, np.ndarray]:
     """Our counterparts of the stored maps and proposals. Heads read the stored `fixed_rois`."""
@@ -21,7 +24,9 @@ def compute(detector: Detector, golden: TorchGolden) -> dict[str, np.ndarray]:
     name = "res{}" if golden.program == "detectron2" else "layer{}"
     offset = 2 if golden.program == "detectron2" else 1
     features = detector.backbone(inputs)
-    outputs |= {name.format(i + offset): nchw(x) for i, x in enumerate(features)}
+    # The programs' RetinaNets begin with the second stage.
+    skipped = 1 if isinstance(detector, RetinaDetector) else 0
+    outputs |= {name.format(i + offset): nchw(x) for i, x in enumerate(features) if i >= skipped}
     if isinstance(detector, RetinaDetector):
         return outputs | _retina_maps(detector, golden, inputs)
     return outputs | _two_stage_maps(detector, golden, inputs, image_info)
@@ -75,7 +80,8 @@ def _two_stage_maps(detector: TwoStageDetector, golden, inputs, image_info) -> d
         suffix = f"_branch{branch}" if branches > 1 else ""
         exists = np.isfinite(proposals.scores[branch])
         outputs[f"proposals{suffix}"] = proposals.boxes[branch].numpy()[exists]
-        outputs[f"proposal_logits{suffix}"] = proposals.scores[branch].numpy()[exists]
+        if golden.program == "detectron2":  # torchvision keeps them to itself
+            outputs[f"proposal_logits{suffix}"] = proposals.scores[branch].numpy()[exists]
     pooled = detector.roi_extractor(first.roi_features, rois)
     if len(detector.stages) > 1:
         outputs |= {"box_pooled": nchw(pooled)} | _cascade_maps(detector, golden, first, pooled, rois, image_info)
@@ -126,9 +132,7 @@ def _cascade_maps(detector, golden, first, pooled, rois, image_info) -> dict[str
 
 
 def _mask_maps(detector: TwoStageDetector, golden: TorchGolden, first, rois: tf.Tensor) -> dict[str, np.ndarray]:
-    if "mask_logits" not in golden.outputs:
-        return {}
-    branch, rois = detector.masks, rois[:1, : len(golden.outputs["mask_logits"])]
+    branch, rois = detector.masks, rois[:1, :_MASK_ROIS]
     if branch.shares_box_features:
         features = detector.bbox_head.stage4(detector.roi_extractor(first.roi_features, rois))
     else:

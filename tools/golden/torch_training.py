@@ -1,7 +1,8 @@
-"""The losses and gradients of `tools.golden.torch_folder`."""
+"""The training step of `tools.golden.torch_folder`: its losses and gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from tfdet.detectors import Detector
 from tfdet.structures import Batch
+from tfdet.training.variables import select_trained
 from tfdet.weights.maps.rules import source_of
 from tools.golden import torch_folder
 from tools.golden.bitmap_targets import bitmap_targets
@@ -24,29 +26,39 @@ LOSS_NAMES = {
 }  # fmt: skip
 """The programs' names of losses, and ours."""
 
-_RETINA = {"loss_cls": "cls", "loss_box_reg": "box"}
-_FIRST_STAGE = ("rpn_cls", "rpn_box", "cls", "box")
+RETINA_LOSS_NAMES = {"loss_cls": "cls", "loss_box_reg": "box"}
+_FROZEN_NORM = ("gamma", "beta")
+"""Ends of the paths of what the programs do not count among parameters: their normalisation is made of constants."""
 
 
-class TrainingError(NamedTuple):
-    """Agreement of a loss, a gradient's norm or its elements: an error, and what it may be."""
+class Step(NamedTuple):
+    """What a training step gives."""
 
-    name: str
-    error: float
-    limit: float
+    losses: dict[str, float]  # by our names
+    gradients: dict[str, np.ndarray]  # of what is trained, by the checkpoint's names and in its layout
+    still: set[str]  # the checkpoint's names of what is not trained
 
 
-def losses_and_gradients(detector: Detector, golden: TorchGolden) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Our losses, by our names, and the gradients of their sum, by the checkpoint's names and in its layout."""
+def losses_and_gradients(detector: Detector, golden: TorchGolden, frozen: Sequence[str]) -> Step:
+    """The losses of the stored training step, and the gradients of their sum.
+
+    Args:
+        detector: with the weights.
+        golden: with a training step.
+        frozen: parts of the paths of variables that are not trained.
+    """
     batch = training_batch(golden)
     if "gt_masks" in golden.train and detector.masks is not None:
         bitmaps = tf.constant(golden.train["gt_masks"].transpose(1, 2, 0)[None])
         detector.masks.draw_targets = lambda boxes, matched, *_, size: bitmap_targets(boxes, matched, bitmaps, size)
-    wanted, rules = {}, torch_folder.name_map(golden, detector).rules
+    wanted, still, rules = {}, set(), torch_folder.name_map(golden, detector).rules
+    trained = {variable.path for variable in select_trained(detector, frozen)}
     for variable in detector.trainable_variables:
         found = source_of(variable.path, rules)
-        if found is not None and f"gradnorm/{found[0]}" in golden.train:
+        if found is not None and variable.path in trained:
             wanted[found[0]] = (variable, found[1])
+        elif found is not None and not variable.path.endswith(_FROZEN_NORM):
+            still.add(found[0])
     values = [variable.value for variable, _ in wanted.values()]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
@@ -57,7 +69,7 @@ def losses_and_gradients(detector: Detector, golden: TorchGolden) -> tuple[dict[
         name: in_file_layout(gradient.numpy(), step, golden.arrays[name].shape)
         for (name, (_, step)), gradient in zip(wanted.items(), gradients, strict=True)
     }
-    return {name: float(value) for name, value in losses.items()}, by_name
+    return Step({name: float(value) for name, value in losses.items()}, by_name, still)
 
 
 def in_file_layout(values: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarray:
@@ -92,34 +104,5 @@ def training_batch(golden: TorchGolden) -> Batch:
 
 def our_loss(golden: TorchGolden, name: str) -> str:
     """Our name of a loss of the program's."""
-    own = _RETINA.get(name) if golden.family.startswith("retinanet") else None
+    own = RETINA_LOSS_NAMES.get(name) if golden.family.startswith("retinanet") else None
     return own or LOSS_NAMES[name]
-
-
-def compare(golden: TorchGolden, losses: dict[str, float], gradients: dict[str, np.ndarray]) -> list[TrainingError]:
-    """Relative errors of losses and gradient norms; of gradient elements relative to the gradient's largest."""
-    stored, noise = golden.train, golden.meta["train_fp32_vs_fp64"]
-    errors = []
-    for key in stored:
-        kind, _, name = key.partition("/")
-        if kind == "loss":
-            own = our_loss(golden, name)
-            reference = float(stored[key])
-            error = abs(losses[own] - reference) / max(abs(reference), 1e-12)
-            errors.append(TrainingError(key, error, 1e-4 if own in _FIRST_STAGE else 1e-3))
-        elif kind == "gradnorm":
-            if name not in gradients:
-                errors.append(TrainingError(key, float("inf"), 2e-2))
-                continue
-            reference = float(stored[key])
-            error = abs(float(np.linalg.norm(gradients[name].astype(np.float64))) - reference) / max(reference, 1e-12)
-            errors.append(TrainingError(key, error, 2e-2))
-        elif kind in ("grad", "gradsample") and name in gradients:
-            own = gradients[name].reshape(-1)
-            if kind == "gradsample":
-                own = own[:: golden.meta["gradsample_stride"][name]]
-            reference = stored[key].reshape(-1)
-            error = float(np.abs(own - reference).max() / (np.abs(reference).max() or 1.0))
-            limit = min(max(10 * noise["grad_rel"].get(name, 0.0), 2e-3), 5e-2)
-            errors.append(TrainingError(key, error if np.isfinite(error) else float("inf"), limit))
-    return errors

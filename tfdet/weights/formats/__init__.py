@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.weights.formats.file_bytes import broken, check_expansion
+from tfdet.weights.formats.file_bytes import check_expansion
 from tfdet.weights.formats.keras_h5 import read_keras_h5
 from tfdet.weights.formats.mxnet_params import parse_params, read_params, write_params
-from tfdet.weights.formats.npz import ZIP_ERRORS, read_npz
+from tfdet.weights.formats.npz import read_npz
 from tfdet.weights.formats.pickled_arrays import read_pkl
 from tfdet.weights.formats.safetensors import read_safetensors
 from tfdet.weights.formats.tf_checkpoint import checkpoint_prefix, read_tf_checkpoint
 from tfdet.weights.formats.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
+from tfdet.weights.formats.zipped import open_zip, read_entry
 
 __all__ = ["read_params", "read_weights", "write_params"]
 
@@ -70,11 +70,8 @@ def _reader(path: Path, head: bytes):
 
 
 def _zip_reader(path: Path):
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except ZIP_ERRORS as error:
-        raise UserError(f"{path}: not a complete file (its zip archive: {error}); copy it again") from error
+    with open_zip(path, "zip") as archive:
+        names = archive.namelist()
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return read_torch_zip
     if any(name.endswith(".npy") for name in names):
@@ -91,12 +88,9 @@ def _zip_reader(path: Path):
 
 def _read_zipped_params(path: Path, member: str) -> dict[str, np.ndarray]:
     """The checkpoint in an archive such as SimpleDet publishes, with its configuration and log."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            check_expansion(path, "zip", archive.getinfo(member).file_size, path.stat().st_size)
-            data = archive.read(member)
-    except ZIP_ERRORS as error:
-        raise broken(path, "zip", f"{member}: {error}") from error
+    with open_zip(path, "zip") as archive:
+        check_expansion(path, "zip", archive.getinfo(member).file_size, path.stat().st_size)
+        data = read_entry(archive, archive.getinfo(member))
     return parse_params(data, f"{path}/{member}")
 
 

@@ -14,6 +14,9 @@ from tfdet.errors import UserError
 MAX_EXPANSION, EXPANSION_FREE = 32, 64 << 20
 """A compressed file may grow by this factor and this many bytes: weights hardly shrink, so more is an attack."""
 
+MAX_TENSORS = 1 << 15
+"""Of a file. A detector has some hundred, its training checkpoint some thousand; each costs time, however small."""
+
 
 def broken(path: str | Path, kind: str, what: str) -> UserError:
     """The error for a file that is of the format `kind`, and wrong in it."""
@@ -42,6 +45,12 @@ def check_expansion(path: str | Path, kind: str, size: int, file_size: int) -> N
         raise broken(path, kind, f"it claims to hold {size} bytes in a file of {file_size}")
 
 
+def check_count(path: str | Path, kind: str, count: int) -> None:
+    """Refuses a file of so many tensors that no network has them."""
+    if count > MAX_TENSORS:
+        raise broken(path, kind, f"{count} tensors, more than the {MAX_TENSORS} that are read")
+
+
 def to_array(
     data: bytes | memoryview, dtype: np.dtype | str, shape: Sequence[int], order: str = "C"
 ) -> np.ndarray | None:
@@ -50,9 +59,14 @@ def to_array(
     Args:
         dtype: a plain number type, or "bfloat16", whose values become float32.
     """
-    shape = tuple(int(d) for d in shape)
     stored = np.dtype("<u2" if dtype == "bfloat16" else dtype)
-    if len(shape) > 32 or any(d < 0 for d in shape) or math.prod(shape) * stored.itemsize != len(data):
+    if len(shape) > 32:
+        return None
+    shape = tuple(int(d) for d in shape)
+    # Also of an array without elements the other sides have a limit: NumPy counts them in 64 bits.
+    if any(d < 0 for d in shape) or math.prod(d for d in shape if d) >= 1 << 60:
+        return None
+    if math.prod(shape) * stored.itemsize != len(data):
         return None
     flat = np.frombuffer(data, stored) if len(data) else np.empty(0, stored)
     if dtype == "bfloat16":

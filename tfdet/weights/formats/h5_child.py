@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 _KINDS = "fiub"
 _LEFT_OUT = ("optimizer/", "optimizer_weights/")
-MAX_EXPANSION, EXPANSION_FREE = 32, 64 << 20
+MAX_EXPANSION, EXPANSION_FREE, MAX_TENSORS = 32, 64 << 20, 1 << 15
 """As in `file_bytes`, which this program cannot import."""
 
 
@@ -27,6 +27,7 @@ class _Refused(Exception):
 def take_apart(path: str, output: BinaryIO) -> None:
     """Writes the arrays of the file at `path`; raises whatever h5py does."""
     import h5py
+    import numpy as np
 
     with h5py.File(path, "r") as file:
         found = _datasets(file)
@@ -50,7 +51,7 @@ def take_apart(path: str, output: BinaryIO) -> None:
             values = dataset[()]
             if kind != "bfloat16":
                 values = values.astype(kind, copy=False)
-            output.write(values.tobytes())
+            output.write(np.ascontiguousarray(values).data)
 
 
 def _datasets(file) -> dict:
@@ -64,6 +65,8 @@ def _datasets(file) -> dict:
             # Keras writes bfloat16 as numbers of 2 bytes without a type, and says so beside.
             if item.dtype.kind in _KINDS or item.attrs.get("dtype") == "bfloat16":
                 found[name] = item
+                if len(found) > MAX_TENSORS:
+                    raise _Refused(f"more than the {MAX_TENSORS} tensors that are read")
 
     file.visititems(visit)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tfdet.weights.formats.file_bytes import broken, to_array
 _KIND = "HDF5"
 CPU_SECONDS = 5
 """What the library may take for a small file; one second more for each 16 MB."""
-_MEMORY = 2 << 30  # address space of the other program: Python, NumPy and HDF5 with their libraries
+_MEMORY = 384 << 20  # address space of the other program: Python, NumPy and HDF5 with their libraries take 114 MB
 _WALL = 20  # times CPU_SECONDS, for a machine that is busy elsewhere
 
 
@@ -36,13 +37,16 @@ def read_keras_h5(path: str | Path) -> dict[str, np.ndarray]:
     size = Path(path).stat().st_size
     seconds = CPU_SECONDS + (size >> 24)
     # The expansion that h5_child allows is checked there; the address space stops what gets around it.
-    limits = [str(seconds), str(_MEMORY + 2 * size + 2 * h5_child.EXPANSION_FREE)]
+    limits = [str(seconds), str(_MEMORY + 4 * size + 2 * h5_child.EXPANSION_FREE)]
+    # The stacks of the threads of linear algebra would be counted, some 10 MB for each core.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as output:
         command = [sys.executable, h5_child.__file__, str(path), *limits]
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, timeout=seconds * _WALL
-            )
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, timeout=seconds * _WALL,
+                env=environment,
+            )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise broken(path, _KIND, "reading it does not end") from error
         except OSError as error:

@@ -6,6 +6,7 @@ size is checked against the bytes that are there before anything is allocated.
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from tfdet.errors import UserError
 from tfdet.files import replacing
+from tfdet.weights.formats.file_bytes import check_count, to_array
 
 _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -23,7 +25,7 @@ _MAX_NDIM = 32
 class _Cursor:
     """Little-endian reads from a byte buffer that never run past its end."""
 
-    def __init__(self, data: bytes, path: str | Path):
+    def __init__(self, data: bytes | memoryview, path: str | Path):
         self.data, self.path, self.offset = memoryview(data), path, 0
 
     def fail(self, what: str) -> UserError:
@@ -68,7 +70,7 @@ def read_params(path: str | Path) -> dict[str, np.ndarray]:
     return parse_params(data, path)
 
 
-def parse_params(data: bytes, path: str | Path) -> dict[str, np.ndarray]:
+def parse_params(data: bytes | memoryview, path: str | Path) -> dict[str, np.ndarray]:
     """`read_params` of the bytes of a file; `path` is for messages."""
     cursor = _Cursor(data, path)
     if len(data) < 24 or cursor.read("Q") != _LIST_MAGIC:
@@ -77,6 +79,7 @@ def parse_params(data: bytes, path: str | Path) -> dict[str, np.ndarray]:
     count = cursor.read("Q")
     if count > len(data) // 4:  # an array takes 4 bytes at least
         raise cursor.fail(f"a count of {count} arrays")
+    check_count(path, "MXNet .params", count)
     arrays = [_read_array(cursor) for _ in range(count)]
     name_count = cursor.read("Q")
     if name_count not in (0, count):
@@ -110,10 +113,10 @@ def _read_array(cursor: _Cursor) -> np.ndarray | None:
     if flag not in _DTYPES:
         raise cursor.fail(f"type flag {flag}")
     dtype = np.dtype(_DTYPES[flag])
-    size = dtype.itemsize
-    for d in shape:
-        size *= d
-    return np.frombuffer(cursor.take(size), dtype).reshape(shape)
+    array = to_array(cursor.take(math.prod(shape) * dtype.itemsize), dtype, shape)
+    if array is None:
+        raise cursor.fail(f"a shape of {shape}")
+    return array
 
 
 def write_params(path: str | Path, arrays: dict[str, np.ndarray]) -> None:

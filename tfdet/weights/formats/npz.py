@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.weights.formats.file_bytes import broken, check_expansion, to_array
+from tfdet.weights.formats.file_bytes import broken, check_count, check_expansion, to_array
+from tfdet.weights.formats.zipped import open_zip, read_entry
 
 _KIND = "NumPy .npz"
+_MAX_HEADER = 1 << 16  # NumPy reads no longer ones either
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
-"""What `zipfile` raises on a file that is cut, changed, encrypted or packed by a method it does not know."""
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
@@ -25,24 +23,22 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: the file is truncated, of another format, or holds Python objects.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            check_expansion(path, _KIND, sum(e.file_size for e in entries), Path(path).stat().st_size)
-            return {
-                entry.filename.removesuffix(".npy"): _read_array(path, entry.filename, archive.read(entry))
-                for entry in entries
-            }
-    except ZIP_ERRORS as error:
-        raise broken(path, _KIND, str(error) or type(error).__name__) from error
+    with open_zip(path, _KIND) as archive:
+        entries = archive.infolist()
+        check_count(path, _KIND, len(entries))
+        check_expansion(path, _KIND, sum(e.file_size for e in entries), Path(path).stat().st_size)
+        return {
+            entry.filename.removesuffix(".npy"): _read_array(path, entry.filename, read_entry(archive, entry))
+            for entry in entries
+        }
 
 
-def _read_array(path: str | Path, name: str, data: bytes) -> np.ndarray:
-    stream = io.BytesIO(data)
+def _read_array(path: str | Path, name: str, data: memoryview) -> np.ndarray:
+    stream = io.BytesIO(data[:_MAX_HEADER])
     try:
         read_header = _HEADERS[np.lib.format.read_magic(stream)]
         shape, fortran, dtype = read_header(stream)
-        content = memoryview(data)[stream.tell() :]
+        content = data[stream.tell() :]
         size = math.prod(shape)
     except (KeyError, ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         raise broken(path, _KIND, f"the header of {name}") from error

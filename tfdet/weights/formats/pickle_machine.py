@@ -1,7 +1,8 @@
 """Pickles read as data: a machine for pickle's opcodes that has no way to import or call anything.
 
 `pickle.Unpickler` with a restricted `find_class` still calls what it lets through. Here a global is a name and nothing
-more; the names that stand for arrays have handlers below, every other one that is called refuses the file.
+more; the names that stand for arrays have handlers, for every other one that is called an object without content
+stands, or the file is refused where it calls what only attacks do.
 `pickletools.genops` of the standard library takes the opcodes apart.
 """
 
@@ -30,6 +31,13 @@ class Buildable:
     def set_state(self, state: Any) -> None:
         """Takes the state; ValueError where it makes no sense."""
         raise NotImplementedError
+
+
+class Uncalled:
+    """An object that something beside the weights would make, such as the arguments of a training: named, not made."""
+
+    def __init__(self, name: str):
+        self.name = name
 
 
 Handler = Callable[..., Any]
@@ -75,14 +83,20 @@ def read_pickle(
         path, kind: of the file, for errors.
         persistent: what stands for the object of a persistent id.
 
+    Returns:
+        The object. For what has no handler an `Uncalled` stands in it.
+
     Raises:
-        UserError: the pickle is cut or damaged, or it calls or makes something that has no handler; then by name.
+        UserError: the pickle is cut or damaged, of more steps than that of a network, or it calls by name what no
+            checkpoint does: the operating system, the import of modules, evaluation of text.
     """
     machine = _Machine(handlers, path, persistent, _size_of(file))
     try:
-        for opcode, argument, _ in pickletools.genops(file):
+        for steps, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if opcode.name == "STOP":
                 return machine.pop()
+            if steps > _MAX_STEPS:
+                raise broken(path, kind, f"its pickle has more than {_MAX_STEPS} steps")
             machine.step(opcode.name, argument)
     except UserError:
         raise
@@ -96,6 +110,42 @@ def read_pickle(
 _MARK = object()
 _MAX_COPIES, _COPIES_FREE = 3, 1 << 20
 """Handlers may make so many times the file's size, and so many bytes, of data that is not in the file as it is."""
+_MAX_STEPS = 2_000_000
+"""A tensor takes some 30, a number in a list 1; a step takes a microsecond or two, and 200 bytes at most."""
+_ENTRY_BYTES = 16  # what an entry of a table that a handler makes counts for
+
+_COMMANDS = {
+    "_pickle", "_posixsubprocess", "_thread", "_xxsubinterpreters", "asyncio", "bdb", "builtins", "__builtin__", "cgi",
+    "code", "codeop", "commands", "concurrent", "ctypes", "_ctypes", "distutils", "dill", "cloudpickle", "ftplib", "gc",
+    "http", "httplib", "imp", "importlib", "_frozen_importlib", "inspect", "io", "_io", "joblib", "marshal", "mmap",
+    "multiprocessing", "nt", "operator", "_operator", "os", "pdb", "pickle", "pip", "pkgutil", "platform", "popen2",
+    "posix", "posixpath", "profile", "pty", "pydoc", "requests", "runpy", "setuptools", "shelve", "shutil", "signal",
+    "site", "smtplib", "socket", "_socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "test", "threading",
+    "timeit", "trace", "types", "urllib", "urllib2", "venv", "webbrowser", "xmlrpc", "zipimport",
+}  # fmt: skip
+"""Packages whose functions a pickle calls to do something. Nothing is called in any case; a file that means to is not
+read at all."""
+_HARMLESS = {
+    f"{module}.{name}"
+    for module in ("builtins", "__builtin__")
+    for name in (
+        "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
+        "slice", "str", "tuple", "unicode", "long", "xrange",
+    )
+}  # fmt: skip
+
+
+def is_command(name: str) -> bool:
+    """Whether a pickle that calls what has this name is an attack."""
+    return name.split(".")[0] in _COMMANDS and name not in _HARMLESS
+
+
+def refused(path: str | Path, name: str) -> UserError:
+    """The error for a pickle that needs `name` to be called."""
+    return UserError(
+        f"{path}: refused: its pickle calls {name}, and a pickle that calls anything but arrays can run any "
+        "code; save the tensors alone, for example as .safetensors or .npz"
+    )
 
 
 def _size_of(file: BoundedFile | io.BytesIO) -> int:
@@ -108,15 +158,13 @@ _LITERALS = {
     "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": set}
+_EMPTY = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": list}  # of a set nothing is read
 _SCALARS = (str, bytes, int, float, bool, type(None))
 
 
 def _key(value: Any) -> Any:
-    # Hashing a tuple recurses in C without a limit; weights have names for keys.
-    if not isinstance(value, _SCALARS):
-        raise ValueError(f"a {type(value).__name__} as a key")
-    return value
+    # Hashing a tuple recurses in C without a limit; weights have names for keys, and what else is a key is not read.
+    return value if isinstance(value, _SCALARS) else Uncalled("a key")
 
 
 class _Machine:
@@ -180,51 +228,63 @@ class _Machine:
             values = self.since_mark()
             push({_key(k): v for k, v in zip(values[::2], values[1::2], strict=True)})
         elif name == "FROZENSET":
-            push(frozenset(map(_key, self.since_mark())))
-        elif name in ("APPEND", "APPENDS"):
+            push(tuple(self.since_mark()))
+        elif name in ("APPEND", "APPENDS", "ADDITEMS"):
             values = [self.pop()] if name == "APPEND" else self.since_mark()
-            self.top(list).extend(values)
+            if not isinstance(self.stack[-1], Uncalled):
+                self.top(list).extend(values)
         elif name in ("SETITEM", "SETITEMS"):
             values = [self.pop(), self.pop()][::-1] if name == "SETITEM" else self.since_mark()
-            self.top(dict).update((_key(k), v) for k, v in zip(values[::2], values[1::2], strict=True))
-        elif name == "ADDITEMS":
-            values = self.since_mark()
-            self.top(set).update(map(_key, values))
+            if not isinstance(self.stack[-1], Uncalled):
+                self.top(dict).update((_key(k), v) for k, v in zip(values[::2], values[1::2], strict=True))
         elif name == "GLOBAL":
             push(Global(argument.replace(" ", ".")))
         elif name == "STACK_GLOBAL":
             attribute, module = self.pop(), self.pop()
             push(Global(f"{module}.{attribute}"))
-        elif name in ("REDUCE", "NEWOBJ"):
+        elif name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX"):
+            keywords = self.pop() if name == "NEWOBJ_EX" else None
             arguments, called = self.pop(), self.pop()
-            push(self.call(called, arguments))
+            push(self.call(called, arguments, keywords))
+        elif name in ("INST", "OBJ"):
+            arguments = self.since_mark()
+            called = Global(argument.replace(" ", ".")) if name == "INST" else arguments.pop(0)
+            push(self.call(called, tuple(arguments)))
         elif name == "BUILD":
             self.build()
         elif name == "BINPERSID" and self.persistent is not None:
             push(self.persistent(self.pop()))
-        else:  # INST, OBJ, NEWOBJ_EX, EXT*, buffers outside of the file
-            named = argument.replace(" ", ".") if name == "INST" else next(
-                (v.name for v in reversed(self.stack) if isinstance(v, Global)), f"opcode {name}"
-            )  # fmt: skip
-            raise self.refused(named)
+        else:  # EXT*, buffers outside of the file
+            raise refused(self.path, f"opcode {name}")
 
     def top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
             raise ValueError(f"items for a {type(self.stack[-1]).__name__}")
         return self.stack[-1]
 
-    def call(self, called: Any, arguments: Any) -> Any:
+    def call(self, called: Any, arguments: Any, keywords: Any = None) -> Any:
+        if isinstance(called, Uncalled):
+            return called
         if not isinstance(called, Global):
             raise ValueError(f"a call of a {type(called).__name__}")
-        if called.name not in self.handlers:
-            raise self.refused(called.name)
         if not isinstance(arguments, tuple):
+            raise ValueError(f"arguments of {called.name}")
+        if called.name not in self.handlers:
+            named = [called, *(part for part in arguments[:8] if isinstance(part, Global))]
+            for part in named:  # functools.partial, copyreg and others call what they are given
+                if is_command(part.name):
+                    raise refused(self.path, part.name)
+            return Uncalled(called.name)
+        if keywords:
             raise ValueError(f"arguments of {called.name}")
         return self.counted(self.handlers[called.name](*arguments))
 
     def counted(self, made: Any) -> Any:
         # A few bytes of a pickle can name the same long text again and again, each time for a copy of it.
-        self.left -= len(made) if isinstance(made, bytes) else getattr(made, "copied_bytes", 0)
+        if isinstance(made, (bytes, dict, tuple)):
+            self.left -= len(made) * (1 if isinstance(made, bytes) else _ENTRY_BYTES)
+        else:
+            self.left -= getattr(made, "copied_bytes", 0)
         if self.left < 0:
             raise ValueError("more data than the file holds")
         return made
@@ -235,12 +295,8 @@ class _Machine:
             target.set_state(state)
             self.counted(target)
         elif isinstance(target, Global):
-            raise self.refused(target.name)
-        elif not isinstance(target, dict):  # attributes of an OrderedDict, such as torch's _metadata, are not needed
+            raise refused(self.path, target.name)
+        elif not isinstance(
+            target, (dict, Uncalled)
+        ):  # attributes of a table, such as torch's _metadata, are not needed
             raise ValueError(f"state for a {type(target).__name__}")
-
-    def refused(self, name: str) -> UserError:
-        return UserError(
-            f"{self.path}: refused: its pickle calls {name}, and a pickle that calls anything but arrays can run any "
-            "code; save the tensors alone, for example as .safetensors or .npz"
-        )

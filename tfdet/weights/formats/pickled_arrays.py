@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.weights.formats.file_bytes import to_array
-from tfdet.weights.formats.pickle_machine import BoundedFile, Buildable, Global, Handler, read_pickle
+from tfdet.weights.formats.file_bytes import broken, check_count, to_array
+from tfdet.weights.formats.pickle_machine import (
+    BoundedFile,
+    Buildable,
+    Global,
+    Handler,
+    Uncalled,
+    read_pickle,
+    refused,
+)
 
 _KIND = "pickle"
 
@@ -81,13 +91,14 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 def _ordered(pairs: Any = ()) -> dict:
     if not isinstance(pairs, (list, tuple)) or not all(isinstance(pair, (list, tuple)) for pair in pairs):
         raise ValueError("the pairs of a table")
-    return {name: value for name, value in pairs if isinstance(name, (str, int))}
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and isinstance(pair[0], (str, int))}
 
 
 HANDLERS: dict[str, Handler] = {
     "numpy.dtype": PickledType,
     "_codecs.encode": _encode,
     "collections.OrderedDict": _ordered,
+    "collections.defaultdict": lambda *_: {},
 }
 for _module in ("numpy.core", "numpy._core"):
     HANDLERS |= {
@@ -98,31 +109,59 @@ for _module in ("numpy.core", "numpy._core"):
 
 _INNER = ("model", "state_dict", "model_state_dict", "blobs")
 _MAX_NESTING = 4
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What data-parallel training and averaging, torch.compile, and modules that hold the model put before every name."""
+_MAX_SHARING, _SHARING_FREE = 4, 64 << 20
+"""Tensors may share their numbers: together they are so many times the file, and so many bytes, at most."""
 
 
-def named_arrays(value: Any, path: str | Path) -> dict[str, np.ndarray]:
+def named_arrays(
+    value: Any, path: str | Path, array_of: Callable[[Any], Any] = lambda entry: entry
+) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint: those of its innermost `model`, `state_dict` or `blobs`; all else is left out.
 
-    A prefix `module.` of every name, which data-parallel training leaves, is taken off.
+    Prefixes of every name that wrappers of the model leave are taken off. Single numbers, such as the `n_averaged` of
+    averaging, may stand beside without them.
+
+    Args:
+        value: what a pickle holds.
+        path: the file, for messages.
+        array_of: the array that an entry stands for, where it is none itself.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, too many, or they share their numbers so often that few bytes mean very many.
     """
     for _ in range(_MAX_NESTING):
         inner = next((value[k] for k in _INNER if isinstance(value.get(k), dict)), None) if _is_table(value) else None
         if inner is None:
             break
         value = inner
-    arrays = {}
-    for name, entry in value.items() if _is_table(value) else ():
-        entry = entry.value if isinstance(entry, PickledArray) else entry
+    table = value if _is_table(value) else {}
+    check_count(path, _KIND, len(table))
+    arrays, total, size = {}, 0, os.path.getsize(path)
+    for name, entry in table.items():
+        entry = entry.value if isinstance(entry, PickledArray) else array_of(entry)
         if isinstance(entry, np.ndarray) and isinstance(name, str):
             arrays[name] = entry
+            total += entry.nbytes
+            if total > _MAX_SHARING * size + _SHARING_FREE:
+                raise broken(path, _KIND, f"tensors that share their numbers: {total} bytes and more, out of {size}")
     if not arrays:
+        uncalled = next((entry for entry in (value, *table.values()) if isinstance(entry, Uncalled)), None)
+        if uncalled is not None:
+            raise refused(path, uncalled.name)
         raise UserError(f"{path}: holds no tensors by name; give a file with the weights of a model")
-    if all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-    return arrays
+    return _unwrapped(arrays)
+
+
+def _unwrapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays under the names that they have without wrappers."""
+    while True:
+        named = [name for name, array in arrays.items() if array.ndim] or list(arrays)
+        wrapper = next((w for w in _WRAPPERS if all(name.startswith(w) for name in named)), None)
+        if wrapper is None:
+            return arrays
+        arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
 
 
 def _is_table(value: Any) -> bool:

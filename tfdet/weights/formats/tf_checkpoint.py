@@ -13,7 +13,8 @@ import numpy as np
 
 from tfdet.errors import UserError
 from tfdet.files import has_pattern
-from tfdet.weights.formats.file_bytes import broken
+from tfdet.weights.formats.file_bytes import broken, check_count
+from tfdet.weights.formats.tf_index import check_index
 
 _KIND = "TensorFlow checkpoint"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -49,12 +50,14 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: no TensorFlow checkpoint (no file {path}.index)")
     parts = [p for p in prefix.parent.iterdir() if p.name.startswith(f"{prefix.name}.data-")]
     stored = sum(p.stat().st_size for p in parts)
+    check_index(prefix)
     arrays = {}
     try:
         with _literal(prefix, parts) as name:
             reader = tf.train.load_checkpoint(name)
             shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
             numeric = [n for n in sorted(shapes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
+            check_count(prefix, _KIND, len(numeric))
             if sum(math.prod(shapes[n]) * dtypes[n].size for n in numeric) > stored:
                 raise broken(prefix, _KIND, f"its index names more than the {stored} bytes that its data files have")
             for name in numeric:

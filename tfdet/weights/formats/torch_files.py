@@ -6,6 +6,7 @@ A pickle holds the structure; tensors in it are places in storages, which stand 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zipfile
 from collections.abc import Callable
@@ -16,9 +17,9 @@ import numpy as np
 
 from tfdet.errors import UserError
 from tfdet.weights.formats.file_bytes import broken, to_array
-from tfdet.weights.formats.npz import ZIP_ERRORS
 from tfdet.weights.formats.pickle_machine import BoundedFile, Global, read_pickle
 from tfdet.weights.formats.pickled_arrays import HANDLERS, named_arrays
+from tfdet.weights.formats.zipped import open_zip, read_entry
 
 _KIND = "PyTorch"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -45,28 +46,35 @@ class _Tensor(NamedTuple):
 
 
 def _persistent(reference: Any) -> _Storage:
-    if not isinstance(reference, tuple) or len(reference) < 5 or reference[0] != "storage":
+    if not isinstance(reference, tuple) or not 5 <= len(reference) <= 6 or reference[0] != "storage":
         raise ValueError("a reference that is no storage")
     _, kind, key, _, count, *view = reference
-    if not isinstance(kind, Global) or kind.name not in _STORAGES:
-        raise ValueError(f"a storage of {getattr(kind, 'name', kind)}, which is not read")
+    if not isinstance(kind, Global):
+        raise ValueError("the type of a storage")
     if not isinstance(key, str) or type(count) is not int or count < 0 or (view and view[0] is not None):
         raise ValueError("the place of a storage")
-    return _Storage(key, _STORAGES[kind.name], count)
+    return _Storage(key, _STORAGES.get(kind.name, kind.name), count)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    shape, strides = tuple(shape), tuple(strides)
-    if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > 32:
+    if (
+        not isinstance(storage, _Storage)
+        or not isinstance(shape, (tuple, list))
+        or not isinstance(strides, (tuple, list))
+    ):
         raise ValueError("the parts of a tensor")
-    if not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
+    if len(shape) != len(strides) or len(shape) > 32:
+        raise ValueError("the parts of a tensor")
+    if not all(type(n) is int and 0 <= n < 1 << 60 for n in (offset, *shape, *strides)):
         raise ValueError("the shape of a tensor")
+    if math.prod(n for n in shape if n) >= 1 << 60:
+        raise ValueError(f"a tensor of shape {tuple(shape)}")
     count, last = 1, offset
     for size, stride in zip(shape, strides, strict=True):
         count, last = count * size, last + (size - 1) * stride
     if count and (last >= storage.count or count > storage.count):
         raise ValueError(f"a tensor of shape {shape} in a storage of {storage.count}")
-    return _Tensor(storage, offset, shape, strides)
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 def _parameter(data: Any, *_: Any) -> Any:
@@ -78,32 +86,37 @@ _HANDLERS = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.nn.parameter.Parameter": _parameter,
     "torch.Size": lambda sizes=(): tuple(sizes),
     "torch.device": lambda *names: None,
 }
 
 
-def _resolved(value: Any, read: Callable[[_Storage], np.ndarray], depth: int = 0) -> Any:
-    """The value with arrays, views of their storages, in place of tensors; tables only, to a small depth."""
-    if isinstance(value, _Tensor):
-        flat = read(value.storage)
-        size = flat.itemsize
-        if 0 in value.shape:
-            return np.empty(value.shape, flat.dtype)
-        strides = tuple(s * size for s in value.strides)
-        return np.lib.stride_tricks.as_strided(flat[value.offset :], value.shape, strides, writeable=False)
-    if isinstance(value, dict) and depth < 4:
-        return {name: _resolved(entry, read, depth + 1) for name, entry in value.items()}
-    return value
+def _resolved(value: Any, read: Callable[[_Storage], np.ndarray]) -> Any:
+    """The array that a tensor is, a view of its storage; other values as they are."""
+    if not isinstance(value, _Tensor):
+        return value
+    flat = read(value.storage)
+    size = flat.itemsize
+    if 0 in value.shape:
+        return np.empty(value.shape, flat.dtype)
+    strides = tuple(s * size for s in value.strides)
+    return np.lib.stride_tricks.as_strided(flat[value.offset :], value.shape, strides, writeable=False)
 
 
-def _flat(storage: _Storage, data: bytes, order: str, path: str | Path) -> np.ndarray:
+def _flat(storage: _Storage, data: bytes | memoryview, order: str, path: str | Path) -> np.ndarray:
+    _check_code(storage)
     code = storage.code if storage.code in ("bfloat16", "?") else order + storage.code
     flat = to_array(data, code, (storage.count,))
     if flat is None:
         raise broken(path, _KIND, f"{len(data)} bytes for storage {storage.key} of {storage.count}")
     return flat if order == "<" else flat.astype(flat.dtype.newbyteorder("="))
+
+
+def _check_code(storage: _Storage) -> None:
+    if storage.code not in _TYPES.values():
+        raise ValueError(f"a storage of {storage.code}, which is not read")
 
 
 def read_torch_zip(path: str | Path) -> dict[str, np.ndarray]:
@@ -112,41 +125,39 @@ def read_torch_zip(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: the file is truncated or of another format, or its pickle calls anything but tensors.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
-            if len(pickles) != 1:
-                raise broken(path, _KIND, f"{len(pickles)} files data.pkl")
-            root, left = pickles[0].removesuffix("data.pkl"), Path(path).stat().st_size
+    with open_zip(path, _KIND) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise broken(path, _KIND, f"{len(pickles)} files data.pkl")
+        root, left = pickles[0].removesuffix("data.pkl"), Path(path).stat().st_size
 
-            def content(name: str) -> bytes:
-                nonlocal left
-                entry = entries.get(root + name)
-                if entry is None:
-                    raise broken(path, _KIND, f"no entry {name}")
-                left -= entry.file_size
-                if entry.compress_type != zipfile.ZIP_STORED or left < 0:
-                    raise broken(path, _KIND, f"entry {name} of {entry.file_size} bytes")
-                return archive.read(entry)
+        def content(name: str) -> memoryview:
+            nonlocal left
+            entry = entries.get(root + name)
+            if entry is None:
+                raise broken(path, _KIND, f"no entry {name}")
+            left -= entry.file_size
+            if entry.compress_type != zipfile.ZIP_STORED or left < 0:
+                raise broken(path, _KIND, f"entry {name} of {entry.file_size} bytes")
+            return read_entry(archive, entry)
 
-            order = "<"
-            if f"{root}byteorder" in entries and content("byteorder").strip() == b"big":
-                order = ">"
-            value = read_pickle(io.BytesIO(content("data.pkl")), _HANDLERS, path, _KIND, _persistent)
-            storages: dict[str, np.ndarray] = {}
+        order = "<"
+        if f"{root}byteorder" in entries and bytes(content("byteorder")).strip() == b"big":
+            order = ">"
+        value = read_pickle(io.BytesIO(content("data.pkl")), _HANDLERS, path, _KIND, _persistent)
+        storages: dict[str, np.ndarray] = {}
 
-            def read(storage: _Storage) -> np.ndarray:
-                if storage.key not in storages:
-                    storages[storage.key] = _flat(storage, content(f"data/{storage.key}"), order, path)
-                return _as(storages[storage.key], storage, path)
+        def read(storage: _Storage) -> np.ndarray:
+            if storage.key not in storages:
+                storages[storage.key] = _flat(storage, content(f"data/{storage.key}"), order, path)
+            return _as(storages[storage.key], storage, path)
 
-            return named_arrays(_resolved(value, read), path)
-    except ZIP_ERRORS as error:
-        raise broken(path, _KIND, str(error) or type(error).__name__) from error
+        return named_arrays(value, path, lambda entry: _resolved(entry, read))
 
 
 def _as(flat: np.ndarray, storage: _Storage, path: str | Path) -> np.ndarray:
+    _check_code(storage)
     expected = np.dtype("f4" if storage.code == "bfloat16" else storage.code)
     if flat.dtype != expected or flat.size != storage.count:  # one storage under two descriptions
         raise broken(path, _KIND, f"two forms of storage {storage.key}")
@@ -180,6 +191,7 @@ def read_torch_legacy(path: str | Path) -> dict[str, np.ndarray]:
             storages = {}
             for key in keys:
                 storage = described[key]
+                _check_code(storage)
                 head = file.read(8)
                 if len(head) < 8 or struct.unpack(f"{order}q", head)[0] != storage.count:
                     raise broken(path, _KIND, f"the size of storage {key}")
@@ -187,6 +199,8 @@ def read_torch_legacy(path: str | Path) -> dict[str, np.ndarray]:
                 storages[key] = _flat(storage, file.read(size), order, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise broken(path, _KIND, str(error)) from error
 
     def read(storage: _Storage) -> np.ndarray:
         if storage.key not in storages:
@@ -194,6 +208,6 @@ def read_torch_legacy(path: str | Path) -> dict[str, np.ndarray]:
         return storages[storage.key]
 
     try:
-        return named_arrays(_resolved(value, read), path)
+        return named_arrays(value, path, lambda entry: _resolved(entry, read))
     except ValueError as error:
         raise broken(path, _KIND, str(error)) from error

@@ -1,0 +1,133 @@
+"""Folders that are not whole, of other kinds, or of networks that tfdet does not build: one line each, no traceback."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.golden_check.stored import GOLDEN
+from tools.golden import check as command
+from tools.golden import torch_folder
+from tools.golden.simpledet_folder import read_golden
+
+FAST = GOLDEN / "torch_small" / "d2_trident_fast_r50_c4"
+TV = GOLDEN / "torch_small" / "tv_fasterrcnn_r50_fpn"
+C4 = GOLDEN / "simpledet" / "faster_r50v1c4_c5_512roi_1x"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    def make(folder):
+        return shutil.copytree(folder, tmp_path / folder.name)
+
+    return make
+
+
+def refused(folder, capsys, code=2):
+    assert command.main([str(folder)]) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("check_golden: error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("source", [FAST, C4, TV], ids=lambda folder: folder.name)
+def test_a_file_that_is_gone_or_broken_is_named(copy, capsys, source):
+    for name in sorted(path.name for path in source.iterdir() if path.name != "noise.json"):
+        folder = copy(source)
+        (folder / name).unlink()
+        assert name in refused(folder, capsys)
+        (folder / name).write_bytes(b"\0\1\2 [")
+        assert name in refused(folder, capsys)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"row"', "{}", '{"row": 7}', '{"model": 3}', "[" * 10**5])
+def test_any_meta_json_is_one_line(copy, capsys, text):
+    folder = copy(C4)
+    (folder / "meta.json").write_text(text)
+    assert str(folder) in refused(folder, capsys)
+
+
+@pytest.mark.parametrize("name", ["model", "weights", "conventions", "state_dict"])
+def test_a_missing_or_mistyped_entry_of_meta_is_named(copy, capsys, name):
+    folder = copy(FAST)
+    meta = json.loads((folder / "meta.json").read_text())
+    for value in (None, 7):
+        (folder / "meta.json").write_text(json.dumps(meta | {name: value}))
+        assert f"meta.json: {name} is missing or no" in refused(folder, capsys)
+
+
+def test_noise_that_is_gone_fails_and_broken_noise_is_one_line(copy, capsys):
+    folder = copy(FAST)
+    (folder / "noise.json").write_text('{"noise_max": 3}')
+    assert "noise_max and noise_samples must be objects" in refused(folder, capsys)
+    (folder / "noise.json").unlink()
+    noise = torch_folder.read(folder).noise
+    assert noise.floors == {} and "noise.json: is missing" in noise.findings[0]
+
+
+def add_tensors(folder, **tensors):
+    arrays = dict(np.load(folder / "weights.npz"))
+    np.savez(folder / "weights.npz", **arrays, **{name.replace("__", "."): array for name, array in tensors.items()})
+
+
+def set_line(folder, name, value):
+    text = (folder / "config.yaml").read_text()
+    changed = re.sub(rf"(?m)^( +{name}): .*$", rf"\1: {value}", text)
+    assert changed != text
+    (folder / "config.yaml").write_text(changed)
+
+
+@pytest.mark.parametrize(
+    "change,part",
+    [
+        (lambda folder: set_line(folder, "RES5_DILATION", 2), "a res5 dilated at stride 16 (DC5)"),
+        (lambda folder: set_line(folder, "NUM_GROUPS", 32), "grouped convolutions (ResNeXt)"),
+        (
+            lambda folder: add_tensors(folder, backbone__res3__0__conv2_offset__weight=np.zeros([18, 8, 3, 3])),
+            "deformable convolutions",
+        ),
+        (
+            lambda folder: add_tensors(folder, backbone__res3__0__norm__num_batches_tracked=np.zeros([], np.int64)),
+            "batch normalisation with statistics of the batch",
+        ),
+    ],
+)
+def test_a_network_that_tfdet_does_not_build_is_named_by_its_part(copy, capsys, change, part):
+    folder = copy(FAST)
+    change(folder)
+    assert f"not compared; tfdet does not build {part}" in refused(folder, capsys)
+
+
+def test_other_folders_are_said_to_be_others(tmp_path, capsys):
+    assert "no such folder" in refused(tmp_path / "none", capsys)
+    assert "it has no meta.json" in refused(tmp_path, capsys)
+    (tmp_path / "meta.json").write_text('{"sample_stride": {}}')
+    assert "of no kind that is known" in refused(tmp_path, capsys)
+    np.savez(tmp_path / "trajectory.npz", lr=np.zeros(3))
+    assert "a training trajectory" in refused(tmp_path, capsys)
+    assert "nothing here is compared" in refused(GOLDEN / "ops", capsys)
+
+
+def test_what_comes_after_a_refused_folder_is_checked(tmp_path, copy, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "_check_torch", lambda folder, console: seen.append(folder) or True)
+    assert command.main([str(tmp_path / "none"), str(FAST)]) == 2
+    assert seen == [FAST] and "no such folder" in capsys.readouterr().err
+    monkeypatch.setattr(command, "_check_torch", lambda folder, console: {}["shape"])
+    assert "its arrays or figures do not fit together (KeyError: 'shape')" in refused(FAST, capsys)
+
+
+def test_a_tolerance_that_lets_all_pass_is_refused(capsys):
+    for tolerance in ("nan", "1", "-1"):
+        assert command.main([str(C4), f"--tolerance={tolerance}"]) == 2
+        assert "--tolerance" in capsys.readouterr().err
+
+
+def test_every_golden_folder_of_the_repository_is_read():
+    for path in (GOLDEN / "torch_small").glob("*/meta.json"):
+        assert torch_folder.read(path.parent).noise.findings == []
+    for path in (GOLDEN / "simpledet").glob("*/meta.json"):
+        assert read_golden(path.parent).outputs

@@ -1,0 +1,81 @@
+"""Pillow's bilinear resize of 8-bit images in TensorFlow's own ops, bit for bit.
+
+Pillow makes one pass an axis. A pass has weights of 22 bits after the point, sums in integers and rounds to whole
+levels, so that the order of the passes shows in the result.
+
+Source: Pillow, src/libImaging/Resample.c; the order of the passes is that of its version 13.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_WEIGHT_BITS = 22  # after the point: PRECISION_BITS
+
+
+def resize_as_pillow(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """What `Image.resize((width, height), Resampling.BILINEAR)` of Pillow returns, to the bit.
+
+    An image is resized along its rows first, as every version of Pillow does with nearly all images; where it loses
+    more than twice as many rows as columns along its columns first, as Pillow does from version 13 on: of images of
+    one aspect ratio those that are made smaller and more than twice as high as wide.
+
+    Args:
+        image: uint8 [H, W, C].
+        height, width: int32 [], size of the result.
+
+    Returns:
+        uint8 [height, width, C].
+    """
+    shape = tf.shape(image)
+    rows_lost, columns_lost = shape[0] - height, shape[1] - width
+    return tf.cond(
+        (rows_lost > 0) & (rows_lost > 2 * columns_lost),
+        lambda: _along_rows(_along_columns(image, height), width),
+        lambda: _along_columns(_along_rows(image, width), height),
+    )
+
+
+def _along_columns(image: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, C] -> [height, W, C]."""
+    shape = tf.shape(image)
+    rows = tf.reshape(image, [shape[0], shape[1] * shape[2]])
+    resized = tf.reshape(_pass(rows, height), [height, shape[1], shape[2]])
+    return tf.ensure_shape(resized, [None, image.shape[1], image.shape[2]])
+
+
+def _along_rows(image: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, C] -> [H, width, C]."""
+    return tf.transpose(_along_columns(tf.transpose(image, [1, 0, 2]), width), [1, 0, 2])
+
+
+def _pass(rows: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:
+    """Weighs whole rows: uint8 [N, M] -> [new_size, M]. A sparse product, which adds each row where it counts."""
+    size = tf.shape(rows)[0]
+    positions, weights = _taps(size, new_size)
+    places = tf.broadcast_to(tf.range(new_size)[:, None], tf.shape(positions))
+    indices = tf.cast(tf.stack([tf.reshape(places, [-1]), tf.reshape(positions, [-1])], axis=1), tf.int64)
+    matrix = tf.SparseTensor(indices, tf.reshape(weights, [-1]), tf.cast(tf.stack([new_size, size]), tf.int64))
+    with tf.device("cpu:0"):  # of integers the product has no other kernel
+        total = tf.sparse.sparse_dense_matmul(matrix, tf.cast(rows, tf.int32))
+    half = 1 << (_WEIGHT_BITS - 1)
+    return tf.cast(tf.bitwise.right_shift(total + half, _WEIGHT_BITS), tf.uint8)
+
+
+def _taps(size: tf.Tensor, new_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The source positions of every position of the result, and their weights: int32 [new_size, T] each.
+
+    The filter is a triangle over two pixels of the smaller image. A position has as many taps as the one that has most;
+    those too many weigh nothing.
+    """
+    scale = tf.cast(size, tf.float64) / tf.cast(new_size, tf.float64)
+    support = tf.maximum(scale, 1.0)
+    center = (tf.cast(tf.range(new_size), tf.float64) + 0.5) * scale
+    first = tf.maximum(tf.cast(center - support + 0.5, tf.int32), 0)
+    end = tf.minimum(tf.cast(center + support + 0.5, tf.int32), size)
+    positions = first[:, None] + tf.range(tf.reduce_max(end - first))[None]
+    distance = tf.abs((tf.cast(positions, tf.float64) - center[:, None] + 0.5) * (1.0 / support))
+    weights = tf.where(positions < end[:, None], tf.maximum(1.0 - distance, 0.0), 0.0)
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    whole = tf.cast(weights * (1 << _WEIGHT_BITS) + 0.5, tf.int32)
+    return tf.minimum(positions, size - 1), whole

@@ -1,0 +1,116 @@
+"""The size of an encoded image by its header, in graph ops: known before any of it is decoded."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_HEADER_BYTES = 32
+_GIF_STEPS = 100_000  # blocks of up to 255 bytes that are passed in search of the end of a GIF's first frame
+_BLOCK, _EXTENSION, _FRAME, _DONE = range(4)  # what stands at the place that is looked at
+
+
+def bounded(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """The image, where it has no more than `max_pixels`; of a GIF, its first frame.
+
+    The decoder of GIFs takes the memory of all frames, also where one is asked for.
+
+    Args:
+        encoded: string [], JPEG, PNG, BMP or GIF.
+        max_pixels: height times width.
+
+    Returns:
+        string []. What is no image of these kinds passes: the decoder refuses it.
+
+    Raises:
+        tf.errors.InvalidArgumentError: more pixels, when the op runs.
+    """
+    header = _bytes(tf.strings.substr(encoded, 0, _HEADER_BYTES))
+    header = tf.concat([header, tf.zeros([_HEADER_BYTES - tf.size(header)], tf.int64)], axis=0)
+    is_gif = tf.reduce_all(header[:3] == [0x47, 0x49, 0x46])
+    encoded, frame = tf.cond(
+        is_gif, lambda: _first_frame(encoded, header), lambda: (encoded, tf.zeros([2], tf.float64))
+    )
+    size = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.float64),
+        lambda: _size(header, is_gif),
+    )
+    size = tf.maximum(size, frame)
+    message = tf.strings.format(
+        "an image of {} x {} pixels, height and width: more than the " + f"{max_pixels} that are taken",
+        (tf.cast(size[0], tf.int64), tf.cast(size[1], tf.int64)),
+    )
+    check = tf.debugging.Assert(size[0] * size[1] <= max_pixels, [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(encoded)
+
+
+def _bytes(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int64)
+
+
+def _size(header: tf.Tensor, is_gif: tf.Tensor) -> tf.Tensor:
+    """Height and width, float64 [2], of a PNG, BMP or GIF; zeros for others. float64: products of 64 bits overflow."""
+    big, little = (tf.constant([256.0**k for k in powers], tf.float64) for powers in ((3, 2, 1, 0), (0, 1, 2, 3)))
+    values = tf.cast(header, tf.float64)
+
+    def number(begin: int, weights: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(values[begin : begin + 4] * weights)
+
+    png = tf.stack([number(20, big), number(16, big)])
+    gif = tf.stack([values[8] + 256.0 * values[9], values[6] + 256.0 * values[7]])
+    height = number(22, little)  # a negative one: lines from the top
+    bmp = tf.stack([tf.minimum(height, 2.0**32 - height), number(18, little)])
+    is_png, is_bmp = tf.reduce_all(header[:4] == [0x89, 0x50, 0x4E, 0x47]), tf.reduce_all(header[:2] == [0x42, 0x4D])
+    other = tf.where(is_png, png, tf.where(is_bmp, bmp, tf.zeros([2], tf.float64)))
+    return tf.where(is_gif, gif, other)
+
+
+def _first_frame(encoded: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A GIF that ends behind its first frame, and that frame's height and width, float64 [2].
+
+    A file is a header, a table of colours, and blocks: 0x21, an extension, and 0x2C, a frame, both with sub-blocks
+    behind, each of a byte that is its length, the last of length 0 (GIF89a specification, 15 to 26).
+    """
+    content = _bytes(encoded)
+    length = tf.size(content, tf.int64)
+
+    def at(place: tf.Tensor) -> tf.Tensor:
+        return content[tf.minimum(place, length - 1)]
+
+    def table(flags: tf.Tensor) -> tf.Tensor:
+        """Bytes of a table of colours."""
+        return tf.where(
+            flags >= 128, 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags % 8), tf.constant(0, tf.int64)
+        )
+
+    def step(place, state, frame):
+        here = at(place)
+        is_frame = (state == _BLOCK) & (here == 0x2C)
+        is_extension = (state == _BLOCK) & (here == 0x21)
+        sides = tf.stack([at(place + 7) + 256 * at(place + 8), at(place + 5) + 256 * at(place + 6)])
+        behind_blocks = tf.where(state == _FRAME, _DONE, _BLOCK)
+        inside = state != _BLOCK
+        ahead = tf.where(
+            is_frame, 11 + table(at(place + 9)), tf.where(is_extension, tf.constant(2, tf.int64), here + 1)
+        )
+        after = tf.where(
+            inside,
+            tf.where(here == 0, behind_blocks, state),
+            tf.where(is_frame, _FRAME, tf.where(is_extension, _EXTENSION, _DONE)),
+        )
+        ended = ~inside & ~is_frame & ~is_extension  # the trailer, or nothing that a GIF has
+        return tf.where(ended, place, place + ahead), after, tf.where(is_frame, tf.cast(sides, tf.float64), frame)
+
+    place, state, frame = tf.while_loop(
+        lambda place, state, frame: (state != _DONE) & (place < length),
+        step,
+        (13 + table(header[10]), tf.constant(_BLOCK), tf.zeros([2], tf.float64)),
+        parallel_iterations=1,
+        maximum_iterations=_GIF_STEPS,
+    )
+    check = tf.debugging.Assert((state == _DONE) | (place >= length), ["a GIF of more blocks than are looked through"])
+    with tf.control_dependencies([check] if check is not None else []):
+        frame = tf.identity(frame)
+    whole = tf.strings.join([tf.strings.substr(encoded, tf.constant(0, tf.int64), place), tf.constant(b"\x3b")])
+    return tf.where(place < length, whole, encoded), frame
