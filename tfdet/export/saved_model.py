@@ -15,7 +15,8 @@ from tfdet.data.resize import Resize, pad_to_canvas, resize_image, view_signatur
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.export.image_header import bounded
-from tfdet.files import check_no_pattern
+from tfdet.files import check_local, check_no_pattern
+from tfdet.interrupts import whole
 from tfdet.ops import native
 from tfdet.predict.exported import LABELS_FILE, SIGNATURES
 from tfdet.structures import Detections
@@ -175,8 +176,9 @@ def check_target(output: str | os.PathLike) -> None:
     Raises:
       UserError: something is there.
     """
+    check_local(output, "--output")
+    check_no_pattern(output)  # tfdet finds it all the same, but TF Serving and whoever else loads it does not
     output = os.fspath(output)
-    check_no_pattern(output)
     if os.path.isdir(output) and not os.listdir(output):
         return
     if os.path.lexists(output):
@@ -224,13 +226,15 @@ def export(
         os.makedirs(os.path.dirname(labels), exist_ok=True)
         with open(labels, "w", encoding="utf-8") as file:
             json.dump(_labels(classes, category_ids, resize, detector), file, indent=1, ensure_ascii=False)
-        if os.path.isdir(output):
-            os.rmdir(output)  # empty: see check_target
-        os.rename(temporary, output)
+        with whole():
+            if os.path.isdir(output):
+                os.rmdir(output)  # empty: see check_target
+            os.rename(temporary, output)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot write the export to {output}: {error}".splitlines()[0]) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with whole():
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _labels(classes: Sequence[str], category_ids: Sequence[int], resize: Resize, detector: Any) -> dict:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.files import check_no_pattern
+from tfdet.files import check_local, literal
 from tfdet.ops import native
 from tfdet.predict.found import Found, Labels
 
@@ -31,12 +31,13 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
     Raises:
       UserError: the folder is no SavedModel, or not one of a detector.
     """
+    check_local(folder)
     folder = os.fspath(folder)
     if not tf.saved_model.contains_saved_model(folder):
         raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
-    check_no_pattern(folder)
     try:
-        model = _load(folder)
+        with literal(folder) as name:
+            model = _load(name)
     except (OSError, RuntimeError, tf.errors.OpError, ValueError) as error:
         raise UserError(f"cannot load the SavedModel {folder}: {error}".splitlines()[0]) from error
     absent = [name for name in SIGNATURES if name not in model.signatures]
