@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from tfdet.errors import UserError
-from tfdet.files import replacing
+from tfdet.files import check_local, has_pattern, literal, literal_beginning, replacing
+from tfdet.predict.patterns import matches
 
 
 def test_the_name_appears_when_the_file_is_complete(tmp_path):
@@ -25,3 +28,46 @@ def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write .*file/a.json"), replacing(tmp_path / "file" / "a.json"):
         pass
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/a.json", "s3://b", "http://host/x", "hdfs://x", Path("gs://bucket/a")])
+def test_an_address_is_no_path(path):
+    with pytest.raises(UserError, match="^--output .* is an address, and tfdet reads and writes local folders alone"):
+        check_local(path, "--output")
+    with pytest.raises(UserError, match="is an address"), replacing(path):
+        pass
+
+
+def test_an_address_of_a_file_is_told_to_be_a_path_and_paths_are_let_through():
+    with pytest.raises(UserError, match="^file:///data is an address: give the path alone, without file://"):
+        check_local("file:///data")
+    for path in ("a:b", "C:/data", "C:\\data", "a/b://c", "runs/exp[1]", Path("/data"), "", "x:/y"):
+        check_local(path)
+
+
+@pytest.mark.parametrize("name", ["exp[1]", "a*b", "a?b", "back\\slash", "plain"])
+def test_a_folder_has_a_name_that_is_no_pattern(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    with literal(folder) as text:
+        assert not set("*?[\\") & set(text)
+        Path(text, "file").write_text("here")
+    assert (folder / "file").read_text() == "here"
+    assert has_pattern(folder) == (name != "plain")
+    with pytest.raises(FileNotFoundError), literal(tmp_path / "no[where]"):
+        pass
+
+
+def test_what_a_pattern_begins_with_is_a_folder_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("exp[1]/a.jpg", "exp[1]/deep/b.jpg", "exp1/c.jpg", "exp[1]/x[2].jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+    def found(pattern):
+        return sorted(matches(literal_beginning(pattern)))
+
+    assert found("exp[1]/*.jpg") == ["exp[1]/a.jpg", "exp[1]/x[2].jpg"]
+    assert found(f"{tmp_path}/exp[1]/**/b*") == [f"{tmp_path}/exp[1]/deep/b.jpg"]
+    assert found("exp[0-9]/*") == found("*/c.jpg") == ["exp1/c.jpg"]
+    assert found("no[where]/*") == found("*.jpg") == []

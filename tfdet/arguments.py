@@ -10,6 +10,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from tfdet.errors import UserError
+from tfdet.files import check_local
 
 MAX_PIXELS = 89_478_485
 """Of an image, height times width, where nobody says otherwise: from there on PIL warns of a bomb."""
@@ -54,6 +55,7 @@ def path(name: str, value: Any) -> str:
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
         raise UserError(f"{name} must be a path. Received: {value!r}")
+    check_local(value, name)
     try:
         os.lstat(text)
     except ValueError as error:

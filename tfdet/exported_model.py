@@ -111,7 +111,7 @@ class DetectingModel:
         from tfdet.evaluate.coco import load_annotations
         from tfdet.predict.float32 import in_float32
 
-        truth = None if annotations is None else load_annotations(annotations)
+        truth = None if annotations is None else load_annotations(arguments.path("annotations", annotations))
         with in_float32():
             return self._measure(eval_data, console, max_images=max_images, num_samples=num_samples, ground_truth=truth)
 

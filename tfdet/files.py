@@ -1,15 +1,24 @@
-"""Whole files or none: every file that tfdet writes gets its name when it is complete."""
+"""Whole files or none: every file that tfdet writes gets its name when it is complete. And paths taken literally."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tfdet.errors import UserError
+
+PARTIAL = ".*.partial[0-9]*"
+"""What `replacing` calls its temporary files, as a pattern for `Path.glob`: a killed process leaves them."""
+
+_FILE_DESCRIPTORS = Path("/proc/self/fd")  # Linux: another name for every open folder
+# A drive of Windows has one letter. pathlib makes one slash of two.
+_SCHEME, _SCHEME_OF_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://"), re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @contextlib.contextmanager
@@ -22,6 +31,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
         UserError: the file cannot be written. Nothing is left behind, and an older file stays as it was.
     """
+    check_local(path)
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.partial{os.getpid()}{path.suffix}")
     try:
@@ -35,13 +45,77 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_local(path: str | os.PathLike, name: str = "") -> None:
+    """`UserError` for an address such as gs://bucket/run: files are read and written on disks of this machine alone.
+
+    Args:
+        path: what a person gave for a path.
+        name: of the flag or argument, for the message.
+    """
+    text = os.fspath(path)
+    pattern = _SCHEME if isinstance(path, str) else _SCHEME_OF_PATH
+    if isinstance(text, str) and pattern.match(text):
+        shown = f"{name} {text}" if name else text
+        if text.startswith("file:"):
+            raise UserError(f"{shown} is an address: give the path alone, without file://")
+        raise UserError(
+            f"{shown} is an address, and tfdet reads and writes local folders alone: copy it here, or mount it and "
+            "give the path"
+        )
+
+
+def has_pattern(path: str | os.PathLike) -> bool:
+    """Whether TensorFlow takes the path of a checkpoint or SavedModel for a pattern."""
+    return any(character in os.fspath(path) for character in "*?[\\")
+
+
 def check_no_pattern(path: str | os.PathLike) -> None:
-    """`UserError` for a folder below which TensorFlow would write checkpoints and models, and not find them again."""
-    if any(character in os.fspath(path) for character in "*?[\\"):
+    """`UserError` for a folder below which other programs will look for a model with TensorFlow, and not find it."""
+    if has_pattern(path):
         raise UserError(
             f"{os.fspath(path)}: TensorFlow takes *, ?, [ and \\ in the path of a checkpoint or SavedModel for a "
             "pattern and does not find it: choose or rename the folder without them"
         )
+
+
+@contextlib.contextmanager
+def literal(folder: str | os.PathLike) -> Iterator[str]:
+    """Hands out a name of a folder that TensorFlow takes for a name.
+
+    TensorFlow looks for checkpoints and the variables of SavedModels by pattern: below `exp[1]` it writes files and
+    does not find them again. The name that is handed out leads to the same folder while the block runs.
+
+    Args:
+        folder: an existing folder.
+
+    Raises:
+        UserError: the name is a pattern, and the system has no other name for the folder (it is no Linux).
+        OSError: the folder cannot be opened.
+    """
+    text = os.fspath(folder)
+    if not has_pattern(text):
+        yield text
+        return
+    if not _FILE_DESCRIPTORS.is_dir():
+        check_no_pattern(text)
+    descriptor = os.open(text, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"{_FILE_DESCRIPTORS}/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def literal_beginning(pattern: str) -> str:
+    """A pattern for `glob.glob` whose folders mean themselves as far as they are there.
+
+    `exp[1]/*.jpg` are pictures in `exp[1]` where that is a folder.
+    """
+    beginning, longer = os.path.dirname(pattern), ""
+    while beginning != longer:
+        if os.path.isdir(beginning):
+            return glob.escape(beginning) + pattern[len(beginning) :]
+        beginning, longer = os.path.dirname(beginning), beginning
+    return pattern
 
 
 def write_json(content: Any, path: str | os.PathLike) -> None:

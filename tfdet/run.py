@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ def train(
     evaluate: bool = True,
     init_weights: str | os.PathLike | None = None,
     bindings: Settings = None,
+    change: bool = False,
     observers: Sequence[Observer] = (),
     console: Console | None = None,
     quiet: bool = False,
@@ -53,6 +55,8 @@ def train(
         evaluate: False does not evaluate, even where a data set for it is named.
         init_weights: weights to start from, a path or a short name such as "resnet-v1-50".
         bindings: values in place of the configuration's, as in `build`: {"Trainer.epochs": 12}.
+        change: a run that is continued takes over data and values that differ from its own; False refuses them, but for
+            those of docs/training.md that differ freely, such as Trainer.steps. Other classes are refused always.
         observers: told what happens, beside console and TensorBoard.
         console: where to show it; None: standard output.
         quiet: shows nothing.
@@ -63,7 +67,7 @@ def train(
 
     Raises:
         DivergedError: the loss is not finite.
-        UserError: data, configuration, weights or folder are not as they should be.
+        UserError: data, configuration, weights or folder are not as they should be, or another process trains there.
 
     Example:
         >>> import tfdet
@@ -94,10 +98,12 @@ def train(
     from tfdet.predict.restore import RunWeights
     from tfdet.report.console import ConsoleReport
     from tfdet.training.checkpoint import latest_step
+    from tfdet.training.run_dir import RunDirectory
 
+    RunDirectory(folder).check()
     report = None if quiet else ConsoleReport(console)
     with configuration.active(), _globals_as_before():
-        run = _train(model, configuration, folder, evaluate, starts_from, report, observers, start_time)
+        run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
     newest = latest_step(folder)
     if newest is not None:
         model.trained(configuration, RunWeights(folder, newest))
@@ -110,11 +116,12 @@ def _train(
     folder: str,
     may_evaluate: bool,
     starts_from: bool,
+    change: bool,
     report: Any,
     observers: Sequence[Observer],
     start_time: float,
 ) -> Run:
-    """A run by the active configuration; `starts_from`: from the model's weights."""
+    """A run by the active configuration; `starts_from`: from the model's weights; the rest as in `train`."""
     import keras
 
     from tfdet import weights
@@ -126,6 +133,7 @@ def _train(
     from tfdet.report.weights_table import load_table
     from tfdet.training.loop import train as train_detector
     from tfdet.training.run_dir import RunDirectory
+    from tfdet.training.run_record import RunRecord
     from tfdet.training.schedule import Schedule
     from tfdet.training.trainer import Trainer
     from tfdet.weights.load import load_arrays
@@ -136,7 +144,6 @@ def _train(
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
     train_input = configuration.build(TrainInput)
     _check_classes(model, train_input.manifest)
-    _check_run_classes(folder, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
     eval_input = configuration.build(EvalInput) if evaluates else None
     classes = list(train_input.manifest.classes)
@@ -166,8 +173,9 @@ def _train(
         return loaded
 
     files, evaluation = RunDirectory(folder), None
+    warn = warnings.warn if report is None else report.warned
     if eval_input is not None:
-        pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes)
+        pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
         console = None if report is None else report.console
         evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console, classes=classes)
     shown = [] if report is None else [report]
@@ -180,10 +188,9 @@ def _train(
         schedule,
         load_weights=load_weights,
         evaluate=evaluation,
-        observers=[*shown, TensorBoardReport(files.train_events), *observers],
+        observers=[*shown, TensorBoardReport(files.train_events, warn), *observers],
         start_time=start_time,
-        config=configuration.text(),
-        operative_config=configuration.operative_text(),
+        record=RunRecord.of(train_input.manifest, configuration, change),
     )
 
 
@@ -205,19 +212,6 @@ def _check_classes(model: Model, manifest: Any) -> None:
         )
     if model.given_classes is not None and model.given_classes != list(manifest.classes):
         raise UserError(f"the model was built for {_others(model.given_classes, manifest)}; build it without classes")
-
-
-def _check_run_classes(folder: str, manifest: Any) -> None:
-    """`UserError` where a run would go on with the data of other classes, as many as its own, under their names."""
-    from tfdet.data.manifest import Manifest
-    from tfdet.training.run_dir import RunDirectory
-
-    if not _is_run(folder) or not RunDirectory(folder).manifest.is_file():
-        return
-    own, new = list(Manifest.load(folder, check_shards=False).classes), list(manifest.classes)
-    if len(own) == len(new) and own != new:
-        advice = "choose another model directory for these data"
-        raise UserError(f"the run in {folder} was trained on {_others(own, manifest)}; {advice}")
 
 
 def _others(classes: Sequence[str], manifest: Any) -> str:

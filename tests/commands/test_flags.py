@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 import gin
 import pytest
 
 from tests.config.parts import Car
 from tfdet import config
-from tfdet.commands import flags
-from tfdet.errors import UserError
+from tfdet.commands import flags, main
+from tfdet.errors import EXIT_USER_ERROR, UserError
 
 
 @pytest.fixture
@@ -73,3 +74,28 @@ def test_register_all_makes_the_parts_of_every_package_known():
     config.register_all()
     for name in ("build_detector", "ResNetV1", "FPN"):
         assert gin.config._REGISTRY.matching_selectors(name), name
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["train", "--gin_file=x.gin", "--model_dir=gs://bucket/run"],
+        ["train", "--gin_file=x.gin", "--train_data=s3://bucket/data"],
+        ["evaluate", "--model_dir=runs/a", "--annotations=http://host/a.json"],
+        ["predict", "--saved_model=gs://b/m", "a.jpg"],
+        ["predict", "--model_dir=runs/a", "gs://b/a.jpg"],
+        ["export", "--model_dir=runs/a", "--output=gs://b/m"],
+        ["convert_data", "--coco", "gs://b/a.json", "gs://b/images", "--output=out"],
+        ["convert_data", "--from_records=gs://b/*", "--output=out"],
+        ["convert_data", "--check=gs://b/data"],
+        ["make_shapes", "--output=file:///data"],
+        ["plot_run", "--model_dir=runs/a", "--compare", "gs://b/run"],
+        ["convert_weights", "gs://b/a.pth"],
+        ["config", "show", "gs://b/a.gin"],
+    ],
+)
+def test_addresses_are_refused_in_every_flag(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == EXIT_USER_ERROR
+    assert re.search(r"^tfdet: error: \S* ?\w+://\S+ is an address", capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -120,24 +121,58 @@ def test_a_run_does_not_go_on_with_data_of_other_classes(here, tmp_path):
     with pytest.raises(UserError, match="trained on other classes .*'square' in place of 'car'"):
         tfdet.train(model, tmp_path / "other", model_dir=tmp_path / "run", quiet=True)
     assert (tmp_path / "run/manifest.json").read_text() == before
+    # Values that differ are named, those of the row as well as those of a person.
+    model = tfdet.build("tiny.gin", bindings={**BINDINGS, "Trainer.steps": 3, "Schedule.base_lr": 0.5})
+    with pytest.raises(UserError, match=r"other values: Schedule.base_lr [\d.]+ -> 0.5. To go on .*change=True"):
+        tfdet.train(model, "data/train", model_dir=tmp_path / "run", quiet=True)
+    run = tfdet.train(model, "data/train", model_dir=tmp_path / "run", change=True, quiet=True)
+    assert run.step == 3 and "Schedule.base_lr = 0.5" in (tmp_path / "run/config.gin").read_text()
 
 
-def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused_before_anything_is_lost(here, tmp_path, trained):
+def test_folders_whose_names_look_like_patterns_are_found(here, tmp_path, trained):
     folder = tmp_path / "runs [1]"
-    refused = pytest.raises(UserError, match=r"runs \[1\].*: TensorFlow takes .* for a pattern")
-    with refused:
-        tfdet.train(tfdet.build("tiny.gin"), "data/train", model_dir=folder, quiet=True)
-    with refused:
-        trained.export(folder)
-    assert not folder.exists()
     shutil.copytree("runs/shapes", folder)
-    with refused:
-        tfdet.load(folder).predict("pictures/street.jpg")
-    with refused:
-        tfdet.load(folder / "checkpoints/ckpt-2", row="tiny.gin")
+    (expected,) = tfdet.load("runs/shapes").predict("pictures/street.jpg", score_threshold=0)
     shutil.copytree("serving/shapes", folder / "serving")
-    with refused:
-        tfdet.load(folder / "serving")
+    (folder / "checkpoints/ckpt-2.index").with_name("a*.index").symlink_to(folder / "checkpoints/ckpt-2.index")
+    data = "ckpt-2.data-00000-of-00001"
+    (folder / "checkpoints" / data.replace("ckpt-2", "a*")).symlink_to(folder / "checkpoints" / data)
+    for path, row in (
+        (folder, None),
+        (folder / "checkpoints/ckpt-2", "tiny.gin"),
+        (folder / "checkpoints/a*", "tiny.gin"),
+    ):
+        (found,) = tfdet.load(path, row=row, bindings=BINDINGS if row else None).predict(
+            "pictures/street.jpg", score_threshold=0
+        )
+        assert row or np.array_equal(found.boxes, expected.boxes)
+    assert len(tfdet.load(folder / "serving").predict("pictures/street.jpg")) == 1
+    # What an export is for is other programs, which do not find it there.
+    with pytest.raises(UserError, match=r"runs \[1\].*: TensorFlow takes .* for a pattern"):
+        trained.export(folder / "export")
+
+
+def test_addresses_are_refused_wherever_a_path_is_meant(here, tmp_path, trained):
+    address, model = "gs://bucket/x", tfdet.build("tiny.gin", bindings=BINDINGS)
+    calls = (
+        lambda: tfdet.load(address),
+        lambda: tfdet.train(model, address, model_dir=tmp_path / "run", quiet=True),
+        lambda: tfdet.train(model, "data/train", address, tmp_path / "run", quiet=True),
+        lambda: tfdet.train(model, "data/train", model_dir=address, quiet=True),
+        lambda: tfdet.train(model, "data/train", model_dir=Path(address), quiet=True),
+        lambda: tfdet.train(model, "data/train", model_dir=tmp_path / "run", init_weights=address, quiet=True),
+        lambda: tfdet.build("tiny.gin", bindings={"TrainInput.data_dir": address}).configuration.build("TrainInput"),
+        lambda: trained.export(address),
+        lambda: trained.save(address),
+        lambda: trained.predict(address),
+        lambda: trained.evaluate(address),
+        lambda: trained.evaluate("data/val", annotations=address),
+    )
+    for call in calls:
+        with pytest.raises(UserError, match="gs:/.* is an address"):
+            call()
+    assert sorted(path.name for path in here.iterdir() if path.name.startswith("gs")) == []
+    assert not (tmp_path / "run").exists()
 
 
 def _value(model, path):

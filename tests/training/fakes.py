@@ -77,6 +77,8 @@ class FakeInput:
         self.manifest = SimpleNamespace(
             name="fake",
             classes=[f"class {i}" for i in range(num_classes)],
+            category_ids=list(range(1, num_classes + 1)),
+            shards=[SimpleNamespace(sha256="00")],
             num_images=num_images,
             num_boxes=40,
             folder=Path(__file__).with_name("fake_data"),

@@ -116,7 +116,7 @@ def losses_and_tensors(folder, steps, read, **options):
 
 def read_checkpoint(folder):
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
-    names = [n for n in reader.get_variable_to_shape_map() if "save_counter" not in n and "_CHECKPOINT" not in n]
+    names = [name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name]
     return {name: reader.get_tensor(name) for name in names}
 
 

@@ -6,7 +6,8 @@ import signal
 
 import numpy as np
 import pytest
-from fakes import FakeDetector
+import tensorflow as tf
+from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import UserError
 from tfdet.training.checkpoint import CheckpointStore, latest_step, restore_detector
@@ -47,6 +48,11 @@ class Saved:
 
     def values(self):
         return [variable.numpy() for variable in self.tensors()]
+
+
+def files_below(folder):
+    """Name -> content of every file."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_equal(left, right):
@@ -93,14 +99,14 @@ def test_a_run_on_two_replicas_continues_on_one(tmp_path, mirrored):
     second = Saved(tmp_path, total_batch=2)
     assert second.store.restore() == 5
     assert_equal(first.values(), second.values())
-    assert len(second.warnings) == 1 and "total batch 4, this run has 2" in second.warnings[0]
+    assert len(second.warnings) == 1 and "images of an update 4 -> 2" in second.warnings[0]
 
 
 def test_another_seed_is_warned_about(tmp_path):
     Saved(tmp_path, seed=7).store.save(1)
     second = Saved(tmp_path, seed=8)
     second.store.restore()
-    assert "seed 7, this run has 8" in second.warnings[0]
+    assert "Trainer.seed 7 -> 8" in second.warnings[0]
 
 
 def test_variables_thawed_later_start_without_momentum(tmp_path):
@@ -175,9 +181,18 @@ def test_leftovers_of_a_killed_save_are_removed(tmp_path):
     leftover = tmp_path / "checkpoints" / "ckpt-2_temp"
     leftover.mkdir()
     (leftover / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
-    (tmp_path / "config.gin.writing").write_text("half")
-    assert Saved(tmp_path).store.restore() == 1
-    assert not leftover.exists() and not (tmp_path / "config.gin.writing").exists()
+    halves = ["config.gin.writing", ".manifest.partial7.json", "checkpoints/checkpoint.tmp0a1b", "best/.x.partial7"]
+    halves += ["checkpoints/ckpt-2.data-00000-of-00001"]
+    (tmp_path / "best").mkdir()
+    for name in halves:
+        (tmp_path / name).write_text("half")
+    before = files_below(tmp_path)
+    again = Saved(tmp_path)
+    assert again.store.restore() == 1
+    assert files_below(tmp_path) == before  # reading changes nothing
+    RunDirectory(tmp_path).begin(FakeInput().manifest.folder)
+    assert not leftover.exists() and not [name for name in halves if (tmp_path / name).exists()]
+    assert again.store.restore() == 1
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_older_checkpoint(tmp_path):
@@ -265,8 +280,9 @@ class TestRunDirectory:
         assert [path.name for path in tmp_path.iterdir()] == ["config.gin"]
 
     def test_a_text_that_cannot_be_written_is_an_error(self, tmp_path):
-        run = RunDirectory(tmp_path / "gone")
-        with pytest.raises(UserError, match="Cannot write .*config.gin"):
+        (tmp_path / "file").write_text("in the way")
+        run = RunDirectory(tmp_path / "file/run")
+        with pytest.raises(UserError, match="cannot write .*config.gin.*free space or choose another --model_dir"):
             run.write(run.config, "a = 1\n")
 
     def test_the_manifest_is_copied(self, tmp_path):
@@ -281,8 +297,50 @@ class TestRunDirectory:
     def test_the_best_is_noted(self, tmp_path):
         run = RunDirectory(tmp_path)
         assert run.read_best() is None
-        run.note_best(7, "AP", 0.25)
-        assert run.read_best() == {"step": 7, "metric": "AP", "value": 0.25}
+        run.note_best(7, "AP", 0.25, "0a1b")
+        assert run.read_best() == {"step": 7, "metric": "AP", "value": 0.25, "data": "0a1b"}
         shutil.copy(run.best_note, tmp_path / "copy")
         run.best_note.write_text("{")
         assert run.read_best() is None
+
+
+def test_checkpoints_that_no_list_names_are_counted(tmp_path):
+    """A process that was killed between a checkpoint and TensorFlow's list leaves them."""
+    first = Saved(tmp_path, keep=9)
+    for step in (1, 2, 3):
+        first.store.save(step)
+    (tmp_path / "checkpoints/checkpoint").unlink()
+    second = Saved(tmp_path, keep=2)
+    assert second.store.restore() == 3
+    second.store.save(4)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("ckpt-*"))
+    data = ".data-00000-of-00001"
+    assert names == [f"ckpt-3{data}", "ckpt-3.index", f"ckpt-4{data}", "ckpt-4.index"]
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-4")
+
+
+def test_a_damaged_newest_one_does_not_push_out_the_good_ones(tmp_path):
+    first = Saved(tmp_path, keep=9)
+    for step in (1, 5):
+        first.store.save(step)
+    (tmp_path / "checkpoints/ckpt-5.index").write_bytes(b"cut")
+    second = Saved(tmp_path, keep=1)
+    assert second.store.restore() == 1
+    second.store.save(3)
+    assert Saved(tmp_path).store.restore() == 3
+
+
+def test_the_best_is_the_one_that_is_noted(tmp_path):
+    saved = Saved(tmp_path, fill=10.0)
+    saved.store.save_if_best(4, "AP", 0.3)
+    note = (tmp_path / "best.json").read_text()
+    shutil.copytree(tmp_path / "best", tmp_path / "kept")
+    saved.store.save_if_best(8, "AP", 0.4)
+    shutil.copytree(tmp_path / "kept", tmp_path / "best", dirs_exist_ok=True)
+    (tmp_path / "best.json").write_text(note)
+    assert restore_detector(FakeDetector(), tmp_path, "best") == 4
+    (tmp_path / "best.json").unlink()
+    assert restore_detector(FakeDetector(), tmp_path, "best") == 8
+    assert saved.store.save_if_best(9, "AP", 0.1, data="0a") and saved.store.save_if_best(10, "AP", 0.05, data="0b")
+    assert not saved.store.save_if_best(11, "AP", 0.04, data="0b")
+    assert [path.name for path in (tmp_path / "best").glob("*.index")] == ["ckpt-10.index"]

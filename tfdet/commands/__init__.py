@@ -14,8 +14,9 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import NoReturn
 
@@ -24,9 +25,12 @@ from tfdet.commands.flags import DATA_FLAGS
 from tfdet.config import explain, original_exception
 from tfdet.config.files import did_you_mean
 from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
+from tfdet.files import check_local
+from tfdet.interrupts import Terminated, terminated_by_exception
 from tfdet.text import printable
 
-EXIT_KEYBOARD = 130  # Ctrl-C in a command that had nothing to save (128 + SIGINT, as shells have it)
+EXIT_SIGNAL = 128  # and the number of the signal that ended a command that had nothing to save, as shells have it
+EXIT_KEYBOARD = EXIT_SIGNAL + signal.SIGINT
 _NOT_COMMANDS = ("flags",)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 # TensorFlow writes files itself, and reports these by text alone.
@@ -70,7 +74,11 @@ def run_module(module: ModuleType, prog: str, argv: Sequence[str] | None = None)
 
 def _guarded(run: Callable[[], int]) -> int:
     try:
-        return run()
+        with terminated_by_exception():
+            return run()
+    except Terminated as error:
+        print(f"tfdet: stopped by {error}", file=sys.stderr)
+        return EXIT_SIGNAL + error.number
     except KeyboardInterrupt:
         print("tfdet: interrupted", file=sys.stderr)
         return EXIT_KEYBOARD
@@ -141,7 +149,20 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(arguments)) or EXIT_OK
+    args = parser.parse_args(arguments)
+    for flag, value in vars(args).items():
+        for text in _texts(value):
+            check_local(text, f"--{flag}" if f"--{flag}" in parser.format_usage() else "")
+    return module.run(args) or EXIT_OK
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts that a flag was given, those in lists included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _texts(part)
 
 
 class _Parser(argparse.ArgumentParser):

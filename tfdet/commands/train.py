@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="weights to start from, a path or a short name such as resnet-v1-50: sets Trainer.init_weights",
     )
+    parser.add_argument(
+        "--change",
+        action="store_true",
+        help="continue a run with data or values that differ from its own, which are listed; without, they are refused",
+    )
     parser.add_argument("--no_eval", action="store_true", help="do not evaluate, even where a data set for it is named")
 
 
@@ -38,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         model_dir=args.model_dir,
         evaluate=not args.no_eval,
         init_weights=args.init_weights,
+        change=args.change,
         start_time=start_time,
     )
     return EXIT_INTERRUPTED if run.stopped_by else EXIT_OK

@@ -16,6 +16,7 @@ from tfdet.data.prepare import prepare_records
 from tfdet.data.problems import ProblemReport
 from tfdet.data.writer import DatasetWriter
 from tfdet.errors import UserError
+from tfdet.interrupts import as_worker
 
 _IMAGES_PER_TASK = 8
 _IMAGES_PER_SHARD = 512
@@ -99,7 +100,7 @@ def _prepared(images, num_workers: int, max_pixels: int):
     # A fork of a process with TensorFlow's threads can hang; spawned workers do not import TensorFlow.
     context = multiprocessing.get_context("spawn")
     workers = min(num_workers, len(tasks))
-    executor = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+    executor = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=as_worker)
     pending: collections.deque = collections.deque()
     try:
         for task in tasks:

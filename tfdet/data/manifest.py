@@ -24,6 +24,7 @@ from typing import Any
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
 from tfdet.errors import UserError
+from tfdet.files import check_local
 
 MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.json"
@@ -109,6 +110,7 @@ class Manifest:
         Raises:
             UserError: the folder or manifest is missing or damaged, or a shard is missing or was changed.
         """
+        check_local(folder, "data set folder")
         folder = pathlib.Path(folder).expanduser()
         path = folder / MANIFEST_FILE
         if not folder.is_dir():

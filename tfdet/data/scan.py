@@ -26,6 +26,7 @@ from tfdet.data.schema import parse_record
 from tfdet.data.values import image_number, number_of_name, shown
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
+from tfdet.files import literal_beginning
 from tfdet.text import name_of
 
 _AS_IT_IS = "stays in the record, read by SimpleDet's rule"
@@ -69,7 +70,8 @@ def manifest_from_records(
     """
     folder = pathlib.Path(folder).absolute()
     own = {MANIFEST_FILE, INDEX_FILE, REPORT_FILE}
-    files = sorted(path for path in glob.glob(pattern) if os.path.isfile(path) and os.path.basename(path) not in own)
+    named = [pattern] if os.path.lexists(pattern) else glob.glob(literal_beginning(pattern))
+    files = sorted(path for path in named if os.path.isfile(path) and os.path.basename(path) not in own)
     if not files:
         raise UserError(f"no file matches --from_records {pattern}")
     if (folder / MANIFEST_FILE).exists() and not overwrite:

@@ -16,6 +16,8 @@ from tfdet.data.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, Shard, fil
 from tfdet.data.problems import ProblemReport
 from tfdet.data.schema import serialize_example
 from tfdet.errors import UserError
+from tfdet.files import check_local
+from tfdet.interrupts import whole
 
 
 class ManifestBuilder:
@@ -98,7 +100,7 @@ class ManifestBuilder:
 class DatasetWriter:
     """Context manager that writes a data set into a temporary folder beside the target and renames it at the end.
 
-    Leaving the context without `commit` (an error, `--strict`, Ctrl-C) removes everything that was written.
+    Leaving the context without `commit` (an error, `--strict`, Ctrl-C, SIGTERM) removes everything that was written.
 
     Args:
         folder: the data set folder to make.
@@ -112,6 +114,7 @@ class DatasetWriter:
     """
 
     def __init__(self, folder, name: str, categories: list[Category], source: str, overwrite=False):
+        check_local(folder, "--output")
         self.folder = pathlib.Path(folder).absolute()
         self.overwrite = overwrite
         self._builder = ManifestBuilder(name, categories, source)
@@ -122,20 +125,28 @@ class DatasetWriter:
         check_target(self.folder, overwrite)
 
     def __enter__(self) -> DatasetWriter:
+        made = None
         try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.folder.name}.", dir=self.folder.parent))
-            os.chmod(self._temporary, 0o755)
-        except OSError as error:
+            with whole():
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                made = tempfile.mkdtemp(prefix=f".{self.folder.name}.", dir=self.folder.parent)
+                self._temporary = pathlib.Path(made)
+                os.chmod(made, 0o755)
+        except BaseException as error:
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
             raise UserError(f"cannot write into {self.folder.parent}: {error.strerror}") from None
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        try:
-            self._close_shard()
-        except tf.errors.OpError:
-            pass  # a full disk was reported by the write already
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        with whole():
+            try:
+                self._close_shard()
+            except tf.errors.OpError:
+                pass  # a full disk was reported by the write already
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def __len__(self) -> int:
         return len(self._builder)
@@ -215,12 +226,18 @@ def move_into_place(temporary: pathlib.Path, folder: pathlib.Path, overwrite: bo
     """Renames the finished folder to its place; a data set that was there is removed after the rename."""
     check_target(folder, overwrite)
     old = None
-    if folder.exists():
-        old = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    with whole():
+        if folder.exists():
+            old = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            os.replace(folder, old)
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if old is not None:
+                os.replace(old, folder)
+            raise
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def first_line(error: Exception) -> str:

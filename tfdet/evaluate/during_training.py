@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from tfdet.predict.predictors import detect_function
 from tfdet.report.drawing import draw_detections
 from tfdet.report.tensorboard import EventWriter
 from tfdet.training.evaluation import Evaluation
+from tfdet.training.run_record import data_fingerprint
 
 _NUM_PICTURES = 8
 _DRAWN_FROM = 0.3  # score of a detection in a picture
@@ -52,6 +54,7 @@ class EvaluationDuringTraining(Evaluation):
         self._report, self._console, self._num_pictures = report, console, num_pictures
         self._detect = detect_function(detector, eval_input.resize.rule)
         manifest = eval_input.manifest
+        self.data = data_fingerprint(manifest)
         kinds = ["", "mask_"] if getattr(detector, "masks", None) is not None and manifest.has_masks else [""]
         figures = [f"{kind}{name}" for kind in kinds for name in METRIC_NAMES]
         self.metric_names = figures + [f"per_class/{kind}AP/{name}" for kind in kinds for name in manifest.classes]
@@ -87,10 +90,11 @@ class EvaluationReport:
     Args:
         folder: such as `RunDirectory.eval_events`.
         classes: class names by class.
+        warn: receives a line where the folder cannot be written.
     """
 
-    def __init__(self, folder: str | os.PathLike, classes: Sequence[str]):
-        self._events, self._classes = EventWriter(folder), classes
+    def __init__(self, folder: str | os.PathLike, classes: Sequence[str], warn: Callable[[str], None] = warnings.warn):
+        self._events, self._classes = EventWriter(folder, warn), classes
 
     def __call__(self, step: int, result: EvalResult) -> None:
         """Args: step, of the training; result, of its evaluation."""
@@ -108,4 +112,3 @@ class EvaluationReport:
                 masks=sample.masks,
             )
             self._events.images(step, f"detections/{index}", picture[None])
-        self._events.flush()

@@ -15,7 +15,8 @@ from tfdet.data.resize import Resize, resize_image, view_signature
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
 from tfdet.export.image_header import bounded, check_sizes, with_size
-from tfdet.files import check_no_pattern
+from tfdet.files import check_local, check_no_pattern
+from tfdet.interrupts import whole
 from tfdet.ops import native
 from tfdet.predict.exported import LABELS_FILE, SIGNATURES
 from tfdet.structures import Detections
@@ -121,9 +122,9 @@ def _of_each(inputs: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> tuple[t
     count = tf.shape(inputs, tf.int64)[0]
     items = tf.data.Dataset.from_tensor_slices(inputs).enumerate()
     items = items.map(lambda place, element: (place, *function(element)), num_parallel_calls=_AT_ONCE)
-    whole = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(options)
-    none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in whole.element_spec]
-    places, *results = whole.reduce(tuple(none), lambda _, batch: batch)
+    batches = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(options)
+    none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in batches.element_spec]
+    places, *results = batches.reduce(tuple(none), lambda _, batch: batch)
     found = tf.size(places, tf.int64)
     first_bad = tf.math.count_nonzero(places == tf.range(found))  # up to there each is in its place
     message = tf.strings.format("image {} of the batch " + NOT_DECODED, first_bad)
@@ -196,8 +197,9 @@ def check_target(output: str | os.PathLike) -> None:
     Raises:
       UserError: something is there.
     """
+    check_local(output, "--output")
+    check_no_pattern(output)  # tfdet finds it all the same, but TF Serving and whoever else loads it does not
     output = os.fspath(output)
-    check_no_pattern(output)
     if os.path.isdir(output) and not os.listdir(output):
         return
     if os.path.lexists(output):
@@ -245,13 +247,15 @@ def export(
         os.makedirs(os.path.dirname(labels), exist_ok=True)
         with open(labels, "w", encoding="utf-8") as file:
             json.dump(_labels(classes, category_ids, resize, detector), file, indent=1, ensure_ascii=False)
-        if os.path.isdir(output):
-            os.rmdir(output)  # empty: see check_target
-        os.rename(temporary, output)
+        with whole():
+            if os.path.isdir(output):
+                os.rmdir(output)  # empty: see check_target
+            os.rename(temporary, output)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot write the export to {output}: {error}".splitlines()[0]) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with whole():
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _labels(classes: Sequence[str], category_ids: Sequence[int], resize: Resize, detector: Any) -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.files import check_no_pattern
+from tfdet.files import check_local, literal
 from tfdet.ops import native
 from tfdet.ops.paste_masks import PASTE_RULES
 from tfdet.predict.found import Found, Labels
@@ -32,12 +32,15 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
     Raises:
       UserError: the folder is no SavedModel, or not one of a detector.
     """
+    check_local(folder)
     folder = os.fspath(folder)
     if not tf.saved_model.contains_saved_model(folder):
         raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
-    check_no_pattern(folder)
     try:
-        model = _load(folder)
+        with literal(folder) as name:
+            model = _load(name)
+    except UserError:
+        raise
     except Exception as error:  # of what is in a damaged one TensorFlow raises any kind: KeyError, AttributeError, ...
         what = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(

@@ -15,6 +15,7 @@ from tfdet.arguments import MAX_PIXELS
 from tfdet.data.images import IMAGE_ENDINGS, ImageError, read_image, upright_rgb
 from tfdet.data.listing import count_endings, ending
 from tfdet.errors import UserError
+from tfdet.files import check_local, literal_beginning
 from tfdet.predict.patterns import matches
 
 ImageSource: TypeAlias = "str | os.PathLike | np.ndarray | Image.Image"
@@ -40,6 +41,7 @@ def find_images(inputs: Sequence[str], passed_over: collections.Counter[str] | N
     paths: dict[str, None] = {}
     others: collections.Counter[str] = collections.Counter() if passed_over is None else passed_over
     for entry in inputs:
+        check_local(entry, "image")
         if os.path.isdir(entry):
             names = sorted(os.listdir(entry))
             found = [os.path.join(entry, name) for name in names if ending(name) in IMAGE_ENDINGS]
@@ -48,7 +50,7 @@ def find_images(inputs: Sequence[str], passed_over: collections.Counter[str] | N
         elif os.path.lexists(entry) or not glob.has_magic(entry):
             found = [entry]
         else:
-            found = matches(entry)
+            found = matches(literal_beginning(entry))
         paths.update(dict.fromkeys(found))
     if not paths:
         besides = f" ({count_endings(others)} passed over)" if others else ""

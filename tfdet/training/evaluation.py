@@ -10,9 +10,11 @@ class Evaluation:
 
     Attributes:
         metric_names: every name that the figures may have; `Trainer.best_metric` is looked for among them.
+        data: fingerprint of what it measures on: figures of other data do not decide which checkpoint is the best.
     """
 
     metric_names: Collection[str] = ()
+    data: str = ""
 
     def prepare(self) -> None:
         """Called once, before the first step: finds out now what the first evaluation would stumble over."""

@@ -20,6 +20,7 @@ from tfdet.training.observer import Observer
 from tfdet.training.plan import RunPlan
 from tfdet.training.progress import ProgressReport, check_finite
 from tfdet.training.run_dir import RunDirectory
+from tfdet.training.run_record import RunRecord
 from tfdet.training.schedule import Schedule
 from tfdet.training.start_table import start_table
 from tfdet.training.stopping import Stopped, StopSignals
@@ -49,8 +50,7 @@ def train(
     evaluate: Evaluation | None = None,
     observers: Sequence[Observer] = (),
     start_time: float | None = None,
-    config: str | None = None,
-    operative_config: str | None = None,
+    record: RunRecord | None = None,
 ) -> Run:
     """Trains to the last step, from the newest checkpoint in `model_dir` where there is one.
 
@@ -64,15 +64,16 @@ def train(
         evaluate: measures the detector during training; None does not.
         observers: told what happens.
         start_time: `time.perf_counter()` when the program began, for the time to the first step; default now.
-        config: gin text of every binding, kept in the run's directory as `config.gin`; None leaves no such file.
-        operative_config: gin text of the values that the parts of the run were built with, kept likewise.
+        record: what the run is, kept in its checkpoints and its folder, and compared with those of a run that goes on;
+            None: that of the data alone.
 
     Returns:
         How it ended. After a signal the state is saved, and the same call continues.
 
     Raises:
         DivergedError: a loss or a gradient is not finite. The weights of the last checkpoint are good.
-        UserError: something a person can put right: data, disk, memory, configuration.
+        UserError: something a person can put right: data, disk, memory, configuration; another process trains in the
+            folder, or it is that of another run.
     """
     start = time.perf_counter() if start_time is None else start_time
     trainer, schedule = trainer or Trainer(), schedule or Schedule()
@@ -85,31 +86,49 @@ def train(
         tell("warned", text)
 
     # What does not go together is refused before there is a directory.
+    files = RunDirectory(model_dir)
+    files.check()
     checks.check_boxes(detector, train_input)
     warnings = checks.check_best_metric(trainer, evaluate)
+    record = record or RunRecord.of(train_input.manifest)
     plan = RunPlan.make(train_input, strategy, trainer, schedule)
     parts = make_parts(strategy, detector, trainer)
     state = parts.state
 
-    files = RunDirectory(model_dir)
-    files.create()
-    with strategy.scope():
-        store = CheckpointStore(
-            files,
-            detector,
-            parts.optimizer,
-            state,
-            trainer.seed,
-            plan.total_batch,
-            trainer.keep_checkpoints,
-            warn=warn,
-            average=parts.average,
-        )
     metrics: Mapping[str, float] = {}
-    with StopSignals() as stop:
+
+    def measure(step: int) -> None:
+        nonlocal metrics
+        averaged = parts.average is not None and not trainer.evaluate_raw
+        with parts.average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
+            metrics = evaluate(step)
+        tell("evaluated", step, metrics)
+        name = trainer.best_metric
+        if name not in metrics:
+            warn(f"this data set has nothing to measure {name} on: no best checkpoint is kept")
+        elif store.save_if_best(step, name, metrics[name], evaluate.data):
+            tell("noted", f"best {name} so far: {metrics[name]:.4f} at step {step}")
         try:
-            # Restore. Not to be interrupted: half restored is worse than not saved.
+            files.note_evaluation(step, metrics)
+        except UserError as error:  # the figures were told: they are worth more than the list of them
+            warn(str(error))
+
+    with StopSignals() as stop, files.locked():
+        try:
             with strategy.scope():
+                store = CheckpointStore(
+                    files,
+                    detector,
+                    parts.optimizer,
+                    state,
+                    trainer.seed,
+                    plan.total_batch,
+                    trainer.keep_checkpoints,
+                    warn=warn,
+                    average=parts.average,
+                    record=record,
+                )
+                # Restore. Not to be interrupted: half restored is worse than not saved.
                 first_step, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
             run = detector, train_input, strategy, files.path, trainer, schedule
             tell("started", start_table(*run, plan, parts, origin))
@@ -120,7 +139,9 @@ def train(
             for text in warnings:
                 tell("warned", text)
             stop.check()
-            if first_step >= plan.total_steps:
+            # An evaluation of the step that is restored, which was due and was not made.
+            made_up = evaluate is not None and plan.evaluates(first_step) and files.lacks_evaluation(first_step)
+            if first_step >= plan.total_steps and not made_up:
                 done = f"step {first_step} of {plan.total_steps} is done already"
                 tell("noted", f"{done}: raise Trainer.steps or .epochs to go on")
                 return Run(model_dir, first_step, None, metrics)
@@ -145,12 +166,12 @@ def train(
                 inner = InnerLoop(step, iter(dataset), stop, warn, after_first_step, train_input.explain)
 
             # All fits: from here on the directory is that of this run.
-            files.copy_manifest(train_input.manifest.folder)
-            if config is not None:
-                files.write(files.config, config)
-            if operative_config is not None:
-                files.write(files.operative_config, operative_config)
-                tell("configured", operative_config)
+            files.begin(train_input.manifest.folder, record.config, record.operative_config)
+            if record.operative_config is not None:
+                tell("configured", record.operative_config)
+            if made_up:
+                tell("noted", f"the evaluation of step {first_step} was not finished: it is made up for")
+                measure(first_step)
 
             # Train. After each inner loop orbit's Controller calls, in this order:
             progress = ProgressReport(plan, strategy, state)
@@ -168,19 +189,8 @@ def train(
                 stop.check()
 
             def evaluate_if_due(_) -> None:
-                nonlocal metrics
-                step = state.step
-                if evaluate is None or not plan.evaluates(step):
-                    return
-                averaged = parts.average is not None and not trainer.evaluate_raw
-                with parts.average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
-                    metrics = evaluate(step)
-                tell("evaluated", step, metrics)
-                name = trainer.best_metric
-                if name not in metrics:
-                    warn(f"this data set has nothing to measure {name} on: no best checkpoint is kept")
-                elif store.save_if_best(step, name, metrics[name]):
-                    tell("noted", f"best {name} so far: {metrics[name]:.4f} at step {step}")
+                if evaluate is not None and plan.evaluates(state.step):
+                    measure(state.step)
 
             controller = QuietController(
                 global_step=state.global_step,
@@ -190,7 +200,8 @@ def train(
                 steps_per_loop=lambda step: 1 if step == first_step else plan.steps_to_next_event(step),
                 train_actions=[report, save_if_due, stop_if_asked, evaluate_if_due],
             )
-            controller.train(plan.total_steps, checkpoint_at_completion=False)
+            if first_step < plan.total_steps:
+                controller.train(plan.total_steps, checkpoint_at_completion=False)
         except Stopped:
             if state.step > 0:
                 store.save(state.step)

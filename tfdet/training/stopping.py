@@ -16,9 +16,11 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """While entered, the first SIGTERM or SIGINT only sets `requested`; a second one interrupts at once.
+    """While entered, the first SIGTERM, SIGINT or SIGHUP only sets `requested`; a second SIGINT interrupts at once.
 
-    Outside the main thread Python allows no handlers, and `requested` then stays None.
+    Further ones of the others change nothing: who ends a job sends several, milliseconds apart, and the state is still
+    to be saved. Outside the main thread Python allows no handlers, and `requested` then stays None. A SIGHUP that is
+    ignored (nohup) stays so.
 
     Attributes:
         requested: name of the signal received, or None.
@@ -27,12 +29,14 @@ class StopSignals:
     def __init__(self):
         self.requested: str | None = None
         self._interruptible = False
+        self._interrupts = 0
         self._previous = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._receive)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -56,8 +60,11 @@ class StopSignals:
             self._interruptible = False
 
     def _receive(self, number: int, frame) -> None:
-        if self.requested:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             raise KeyboardInterrupt
+        if self.requested:
+            return
         self.requested = signal.Signals(number).name
         if self._interruptible:
             raise Stopped(self.requested)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import check_local
 from tfdet.weights import published
 from tfdet.weights.formats import read_weights
 from tfdet.weights.maps.rules import Arrays, NameMap, source_of, target_of
@@ -172,6 +173,7 @@ def find_weights(path: str | Path) -> Path:
     Raises:
         UserError: there is none, or a name fits several.
     """
+    check_local(path, "weights")
     path = Path(path)
     if (path / "checkpoints").is_dir():  # a run of tfdet: its newest checkpoint
         return path / "checkpoints"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.files import check_no_pattern
+from tfdet.files import has_pattern
 from tfdet.weights.formats.file_bytes import broken, check_count
 from tfdet.weights.formats.tf_index import check_index
 
@@ -45,21 +48,34 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     prefix = checkpoint_prefix(path)
     if prefix is None:
         raise UserError(f"{path}: no TensorFlow checkpoint (no file {path}.index)")
-    check_no_pattern(prefix)
-    stored = sum(p.stat().st_size for p in prefix.parent.glob(f"{prefix.name}.data-*"))
+    parts = [p for p in prefix.parent.iterdir() if p.name.startswith(f"{prefix.name}.data-")]
+    stored = sum(p.stat().st_size for p in parts)
     check_index(prefix)
     arrays = {}
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        numeric = [n for n in sorted(shapes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
-        check_count(prefix, _KIND, len(numeric))
-        if sum(math.prod(shapes[n]) * dtypes[n].size for n in numeric) > stored:
-            raise broken(prefix, _KIND, f"its index names more than the {stored} bytes that its data files have")
-        for name in numeric:
-            if ".OPTIMIZER_SLOT" not in name and "_CHECKPOINTABLE_OBJECT_GRAPH" not in name:
-                array = reader.get_tensor(name)
-                arrays[name.removesuffix(_SUFFIX)] = array.astype(np.float32) if array.dtype.kind == "V" else array
+        with _literal(prefix, parts) as name:
+            reader = tf.train.load_checkpoint(name)
+            shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+            numeric = [n for n in sorted(shapes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
+            check_count(prefix, _KIND, len(numeric))
+            if sum(math.prod(shapes[n]) * dtypes[n].size for n in numeric) > stored:
+                raise broken(prefix, _KIND, f"its index names more than the {stored} bytes that its data files have")
+            for name in numeric:
+                if ".OPTIMIZER_SLOT" not in name and "_CHECKPOINTABLE_OBJECT_GRAPH" not in name:
+                    array = reader.get_tensor(name)
+                    arrays[name.removesuffix(_SUFFIX)] = array.astype(np.float32) if array.dtype.kind == "V" else array
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError, TypeError, UnicodeDecodeError) as error:
         raise broken(prefix, _KIND, str(error).splitlines()[0][:200]) from error
     return arrays
+
+
+@contextlib.contextmanager
+def _literal(prefix: Path, parts: list[Path]) -> Iterator[str]:
+    """A prefix of the same files that TensorFlow does not take for a pattern, while the block runs."""
+    if not has_pattern(prefix):
+        yield str(prefix)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for path in [Path(f"{prefix}.index"), *parts]:
+            (Path(folder) / f"ckpt{path.name[len(prefix.name) :]}").symlink_to(path.absolute())
+        yield f"{folder}/ckpt"
