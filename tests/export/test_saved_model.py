@@ -16,7 +16,7 @@ from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
 from tfdet.data.schema import decode_rgb
 from tfdet.errors import UserError
-from tfdet.export.saved_model import decode_image, export, serving_outputs
+from tfdet.export.saved_model import DetectionModule, decode_image, export, serving_outputs
 from tfdet.predict.exported import load_signatures, read_labels
 from tfdet.predict.predictors import SavedModelPredictor
 from tfdet.structures import Detections
@@ -78,6 +78,14 @@ def test_a_bad_element_names_its_index(signatures, name, damage):
     if name == "tf_example":
         with pytest.raises(tf.errors.InvalidArgumentError, match="image 1 of the batch"):
             signatures[name](tf.constant([record(png(0)), b"no record"]))
+
+
+def test_an_image_that_is_too_large_names_its_index():
+    module = DetectionModule(ColorDetector(), RESIZE, max_pixels=5000)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="image 1 of the batch is an image of 192 x 128 pixels, height"
+    ):
+        module.image_bytes(tf.constant([png(0), png(1), png(1)]))
 
 
 def test_an_empty_batch_has_empty_results(signatures):

@@ -33,7 +33,9 @@ def check_sizes(encoded: tf.Tensor, sizes: tf.Tensor, max_pixels: int) -> tf.Ten
         tf.errors.InvalidArgumentError: more pixels, when the op runs; it names the first such image.
     """
     large = sizes[:, 0] * sizes[:, 1] > max_pixels
-    first = tf.reduce_min(tf.where(large, tf.range(tf.size(large)), tf.size(large)))
+    count = tf.size(large)
+    # Without images the least of all is no index.
+    first = tf.minimum(tf.reduce_min(tf.where(large, tf.range(count), count)), count)
     size = tf.cast(tf.pad(sizes, [[0, 1], [0, 0]])[first], tf.int64)
     message = tf.strings.format(
         "image {} of the batch is an image of {} x {} pixels, height and width: more than the "
