@@ -14,7 +14,18 @@ PACKAGE = ROOT / "tfdet"
 
 # From left to right; a module imports only from its own group's earlier members, its own package, and the left.
 ORDER = [
-    ["errors", "structures", "text", "terminal", "files", "arguments", "interrupts", "other_python", "ops"],
+    [
+        "errors",
+        "structures",
+        "text",
+        "terminal",
+        "files",
+        "strict_json",
+        "arguments",
+        "interrupts",
+        "other_python",
+        "ops",
+    ],
     ["config"],
     ["data"],
     ["layers", "backbones", "necks", "heads", "targets", "losses"],

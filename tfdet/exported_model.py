@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,7 +50,7 @@ class DetectingModel:
             max_pixels: most pixels of a file or a PIL image, height times width; None: 89,478,485.
 
         Returns:
-            A `Found` for each image, in their order.
+            A `Found` for each image, in their order; none for an empty list.
 
         Raises:
             UserError: an image cannot be read, is none, or too large.
@@ -66,6 +65,8 @@ class DetectingModel:
 
         limit = arguments.max_pixels(max_pixels)
         arguments.number("score_threshold", score_threshold, 1)
+        if isinstance(images, (list, tuple)) and not images:
+            return []
         named, predictor, results = named_images(images), self.predictor, []
         for index, source in enumerate(named):
             path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
@@ -89,7 +90,8 @@ class DetectingModel:
 
         Args:
             eval_data: folder of the data set; None: the one that the configuration evaluates on.
-            annotations: a COCO json to measure against, whose ids are the data set's; None: its own boxes.
+            annotations: a COCO json to measure against, whose image ids are the data set's, and whose categories have
+                its names; None: its own boxes.
             max_images: measures the first so many alone.
             num_samples: images to keep for `EvalResult.save_pictures`.
             console: is told what is measured; None warns alone.
@@ -99,7 +101,7 @@ class DetectingModel:
             records) and more.
 
         Raises:
-            UserError: no data set is named, it is missing, or its classes are not as many as the model's.
+            UserError: no data set is named, it is missing, or its classes are not the model's.
 
         Example:
             >>> result = model.evaluate("data/val", max_images=2)
@@ -178,23 +180,26 @@ class ExportedModel(DetectingModel):
 
 
 def introduce(what: str, manifest: Any, classes: list[str] | None, console: Console | None) -> None:
-    """Says what is measured on which data set, and warns of other classes.
+    """Says what is measured on which data set.
 
     Args:
         what: the model, in words.
         manifest: of the data set.
         classes: of the model; None, or none, where they are not known.
-        console: where to; None warns alone.
+        console: where to; None says nothing.
+
+    Raises:
+        UserError: the data set has other classes.
     """
-    other = "the classes of this data set are not those of training, or in another order"
-    warned = classes and len(classes) == len(manifest.classes) and list(classes) != list(manifest.classes)
+    from tfdet.evaluate.classes import match_classes
+
+    if classes:
+        match_classes(classes, manifest.classes, what, f"the data set {manifest.name!r}")
     if console is None:
-        if warned:
-            warnings.warn(other, stacklevel=3)
         return
     from tfdet.terminal import shown
 
     count = f"{manifest.num_images} images, {len(manifest.classes)} classes, one device"
     console.print(shown(f"{what} on {manifest.name}: {count}"))
-    if warned:
-        console.print(shown(f"warning: {other}", "yellow"))
+    if classes and list(classes) != list(manifest.classes):
+        console.print("the data set lists its classes in another order: they are compared by name")

@@ -236,10 +236,13 @@ class Model(DetectingModel):
         eval_input, augmentation = (configuration.build(part) for part in (EvalInput, TestTimeAugmentation))
         detector, detect = self.detector, self.predictor.detect
         named = self.given_classes is not None if self.weights is None else self.weights.named
-        introduce(self.describe(), eval_input.manifest, self.classes if named else None, console)
+        classes = self.classes if named else None
+        introduce(self.describe(), eval_input.manifest, classes, console)
         if augmentation.is_on and console is not None:
             console.print(augmentation.describe())
-        return evaluate(detector, eval_input, detect=detect, console=console, augmentation=augmentation, **options)
+        return evaluate(
+            detector, eval_input, detect=detect, console=console, augmentation=augmentation, classes=classes, **options
+        )
 
     def export(
         self,

@@ -127,6 +127,7 @@ def _train(
     from tfdet import weights
     from tfdet.data.inputs import EvalInput, TrainInput
     from tfdet.detectors import build_detector
+    from tfdet.evaluate.classes import match_classes
     from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
     from tfdet.report.tensorboard import TensorBoardReport
     from tfdet.report.weights_table import load_table
@@ -145,6 +146,9 @@ def _train(
     _check_classes(model, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
     eval_input = configuration.build(EvalInput) if evaluates else None
+    classes = list(train_input.manifest.classes)
+    if eval_input is not None:
+        match_classes(classes, eval_input.manifest.classes, "the training data", "the evaluation data")
     own: dict[str, Any] = {}
     if starts_from:
         own = {variable.path: variable.numpy() for variable in model.detector.variables}
@@ -173,7 +177,7 @@ def _train(
     if eval_input is not None:
         pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
         console = None if report is None else report.console
-        evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console)
+        evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console, classes=classes)
     shown = [] if report is None else [report]
     return train_detector(
         detector,

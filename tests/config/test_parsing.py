@@ -110,6 +110,18 @@ def test_a_file_that_is_no_text(tmp_path, refused):
     assert f"cannot read gin file {file}" in refused(files=[str(file)])
 
 
+@pytest.mark.parametrize("depth", [101, 300, 3000])
+@pytest.mark.parametrize("brackets", ["[]", "()", "{}"])
+def test_brackets_that_are_nested_too_deeply_are_one_line(tmp_path, refused, depth, brackets):
+    begin, end = {"[]": ("[", "]"), "()": ("(", ",)"), "{}": ("{1: ", "}")}[brackets]
+    text = f"Car.sizes = {begin * depth}1{end * depth}"
+    file = tmp_path / "car.gin"
+    file.write_text(f"Car.doors = 2\n{text}\n")
+    assert refused(files=[str(file)]).startswith(f"{file}:2: brackets are nested too deeply")
+    assert "brackets are nested too deeply" in (message := refused(text)) and len(message) < 10_000
+    assert len(refused(f"Car.sizes = {begin * depth}")) < 10_000, "one that is not closed"
+
+
 def test_undefined_macro(refused):
     message = refused("DOORS = 2", "Car.seats = %DOORS", "Car.doors = %DOOR")
     assert "the macro %DOOR is not defined. Did you mean 'DOORS'?" in message

@@ -11,6 +11,7 @@ from tfdet.detectors.branches import ScaleBranches
 from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RoiExtractor, RpnHead
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.necks import FPN, ReduceNeck, RetinaNeck
+from tfdet.predict.predictors import detect_function
 from tfdet.structures import Batch
 from tfdet.targets.assigners import RoiTargetSampler, RpnTargetAssigner
 from tfdet.targets.retina import RetinaTargetAssigner
@@ -175,3 +176,30 @@ def random_batch(boxes_per_image: list[int], slots: int, seed: int = 0, size=(96
         edges=tf.zeros([count, 0, 4]),
         edge_owners=tf.zeros([count, 0, 2], tf.int32),
     )
+
+
+MIXED_SIZES = [(96, 128), (128, 96), (101, 70), (96, 128)]  # lying, upright, and two of one size
+
+
+def assert_batch_changes_nothing(detector: Detector, detect=None) -> None:
+    """Detections of noise pictures of several sizes in one batch are those of each picture alone."""
+    rng = np.random.default_rng(3)
+    for variable in detector.variables:  # the offsets make a padded canvas differ from what lies beyond a border
+        if variable.path.endswith(("bias", "beta", "moving_mean")):
+            variable.assign(variable.numpy() + rng.normal(0, 0.2, variable.shape))
+    images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in MIXED_SIZES]
+    info = np.array([[*size, 1.0] for size in MIXED_SIZES], np.float32)
+    canvas = np.zeros([len(images), *np.max(MIXED_SIZES, axis=0), 3], np.uint8)
+    for slot, image in zip(canvas, images, strict=True):
+        slot[: image.shape[0], : image.shape[1]] = image
+    detect = detect or detect_function(detector)
+    together = detect(tf.constant(canvas), tf.constant(info))
+    assert together.num_valid.numpy().max() > 0
+    for i, image in enumerate(images):
+        alone = detect(tf.constant(image[None]), tf.constant(info[i : i + 1]))
+        assert alone.num_valid[0] == together.num_valid[i]
+        np.testing.assert_array_equal(alone.classes[0], together.classes[i])
+        np.testing.assert_allclose(alone.boxes[0], together.boxes[i], atol=1e-2)
+        np.testing.assert_allclose(alone.scores[0], together.scores[i], atol=1e-5)
+        if alone.masks is not None:
+            np.testing.assert_allclose(alone.masks[0], together.masks[i], atol=1e-4)

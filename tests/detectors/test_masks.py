@@ -135,7 +135,7 @@ def test_rows_not_in_use_change_neither_loss_nor_gradient(trunk, monkeypatch):
 def test_masks_are_of_the_final_boxes_and_classes():
     detector, batch = build("fpn", norm="frozen"), random_batch([0, 0], 1)
     detector.postprocess.score_threshold = 0.0
-    info = tf.constant([[96.0, 128.0, 1.0], [48.0, 64.0, 0.5]])
+    info = tf.constant([[96.0, 128.0, 1.0], [96.0, 128.0, 0.5]])
     found = detector.detect(batch.images, info)
     first = detector.first_stage(batch.images, info, training=False)
     rois = found.boxes * tf.constant([1.0, 0.5])[:, None, None]

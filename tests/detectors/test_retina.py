@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.detectors.small import random_batch, small_retina
+from tests.detectors.small import assert_batch_changes_nothing, random_batch, small_retina
 from tfdet.detectors import RetinaDetector
 from tfdet.errors import UserError
 from tfdet.training.optimizer import MomentumSGD
@@ -95,6 +95,7 @@ def test_one_graph_serves_every_canvas():
         batch = random_batch([1], 1, size=size)
         traced, eager = detect(batch.images, batch.image_info), detector.detect(batch.images, batch.image_info)
         np.testing.assert_allclose(traced.scores, eager.scores, atol=1e-5)
+    assert_batch_changes_nothing(detector, detect)
 
 
 def test_mixed_precision_keeps_the_float32_islands():

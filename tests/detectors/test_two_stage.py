@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.detectors.small import random_batch, small_detector
+from tests.detectors.small import assert_batch_changes_nothing, random_batch, small_detector
 from tfdet.detectors.preprocess import normalize_images
 
 SEED = tf.constant([7, 3], tf.int32)
@@ -59,6 +59,7 @@ class TestBothTrunks:
 
     def test_one_graph_serves_every_canvas(self, trunk):
         detector = small_detector(trunk)
+        detector.postprocess.score_threshold = 0.0
         detect = tf.function(
             detector.detect,
             input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)],
@@ -67,6 +68,7 @@ class TestBothTrunks:
             batch = random_batch([1], 1, size=size)
             traced, eager = detect(batch.images, batch.image_info), detector.detect(batch.images, batch.image_info)
             np.testing.assert_allclose(traced.scores, eager.scores, atol=1e-5)
+        assert_batch_changes_nothing(detector, detect)
 
     def test_mixed_precision_keeps_the_float32_islands(self, trunk):
         keras.mixed_precision.set_global_policy("mixed_float16")

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.detectors.small import cascade_targets, random_batch, small_detector, small_v2_detector
+from tests.detectors.small import (
+    assert_batch_changes_nothing,
+    cascade_targets,
+    random_batch,
+    small_detector,
+    small_v2_detector,
+)
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.precision import LossScale
 from tfdet.training.step import StepState, TrainStep
@@ -69,11 +75,7 @@ def test_detections_are_inside_the_original_image_and_sorted_and_one_graph_serve
 def test_an_image_is_detected_alike_alone_and_in_a_batch(detector):
     """Branches are image-major throughout: a slip would mix images."""
     detector.postprocess.score_threshold = 0.0
-    batch = random_batch([0, 0], 1)
-    both = detector.detect(batch.images, batch.image_info)
-    for i in range(2):
-        alone = detector.detect(batch.images[i : i + 1], batch.image_info[i : i + 1])
-        np.testing.assert_allclose(alone.scores[0], both.scores[i], atol=1e-5)
+    assert_batch_changes_nothing(detector, detector.detect)
 
 
 @pytest.mark.parametrize(

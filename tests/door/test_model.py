@@ -310,6 +310,10 @@ def test_an_export_is_compared_on_images_of_every_kind(here, trained, tmp_path):
         assert done.passed and done.differences[0].num_images == number + 1
 
 
+def test_no_image_has_no_result(trained):
+    assert trained.predict([]) == trained.predict(()) == []
+
+
 def test_values_of_python_and_lines_of_gin_bind_alike(here):
     values = {"AnchorGenerator.scales": np.array([2, 4]), "EvalInput.data_dir": here / "data", "WIDTH": np.float64(0.5)}
     given = tfdet.build(["tiny.gin"], bindings=values).configuration
@@ -318,12 +322,14 @@ def test_values_of_python_and_lines_of_gin_bind_alike(here):
     assert given.value("AnchorGenerator.scales") == [2, 4]
 
 
-def test_other_class_names_of_the_data_are_warned_of(here, trained, tmp_path):
-    run, manifest = tmp_path / "run", Manifest.load(here / "runs/shapes", check_shards=False)
-    run.mkdir()
-    for name in ("config.gin", "checkpoints"):
-        (run / name).symlink_to(here / "runs/shapes" / name)
-    dataclasses.replace(manifest, classes=["x", "y", "z"]).write(run)
-    with pytest.warns(UserWarning, match="classes of this data set are not those of training"):
-        result = tfdet.load(run).evaluate("data/val", max_images=1)
-    assert result.num_images == 1, "a warning, no refusal"
+def test_classes_of_the_data_are_compared_by_name(here, trained, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree("data/val", other)
+    manifest = Manifest.load(other)
+    columns = ("classes", "category_ids", "boxes_per_class")
+    dataclasses.replace(manifest, **{name: getattr(manifest, name)[::-1] for name in columns}).write(other)
+    plain, turned = (trained.evaluate(data, max_images=2) for data in ("data/val", other))
+    assert turned.metrics == pytest.approx(plain.metrics) and turned.classes == plain.classes[::-1]
+    dataclasses.replace(manifest, classes=["x", "y", "z"]).write(other)
+    with pytest.raises(UserError, match=r"different classes: 3 \(circle, square, triangle\) and 3 \(x, y, z\)"):
+        trained.evaluate(other, max_images=1)

@@ -187,7 +187,7 @@ def _value(model, path):
         ({"bindings": {"TrainInput.data_dir": "nowhere"}}, "nowhere does not exist"),
         ({"bindings": {"TrainInput.profile": "continuous"}}, "TrainInput.profile is 'continuous', but"),
         ({"bindings": {"TestTimeAugmentation.flip": True, "FPN.channels": 8}}, "FPN.channels is never read"),
-        ({"bindings": {"EvalInput.data_dir": "one_class"}}, "has 3 classes and the data set 'shapes_val' has 1"),
+        ({"bindings": {"EvalInput.data_dir": "one_class"}}, r"3 \(circle, square, triangle\) and 1 \(any\)"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_folder(here, tmp_path, built, message):

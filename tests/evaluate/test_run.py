@@ -124,7 +124,7 @@ def test_class_counts_must_agree(detector):
     other = PictureInput(PICTURES)
     other.manifest.classes = ["a", "b"]
     other.manifest.category_ids = [1, 2]
-    with pytest.raises(UserError, match="3 classes .* has 2"):
+    with pytest.raises(UserError, match=r"3 classes .* has 2 \(a, b\)"):
         evaluate(detector, other)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
 from tfdet.data.schema import decode_rgb
 from tfdet.errors import UserError
-from tfdet.export.saved_model import decode_image, export, serving_outputs
+from tfdet.export.saved_model import DetectionModule, decode_image, export, serving_outputs
 from tfdet.predict.exported import load_signatures, read_labels
 from tfdet.predict.predictors import SavedModelPredictor
 from tfdet.structures import Detections
@@ -63,6 +64,42 @@ def test_images_of_different_sizes_in_one_batch_equal_each_alone(signatures):
         alone = signatures["image_bytes"](tf.constant([png(index)]))
         for name, value in alone.items():
             np.testing.assert_allclose(together[name][index], value[0], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["image_bytes", "tf_example"])
+@pytest.mark.parametrize("damage", [lambda x: x[: len(x) // 2], lambda x: b"", lambda x: b"no image", lambda x: x[1:]])
+def test_a_bad_element_names_its_index(signatures, name, damage):
+    def wrapped(encoded):
+        return record(encoded) if name == "tf_example" else encoded
+
+    feed = tf.constant([wrapped(png(0)), wrapped(png(1)), wrapped(damage(png(2))), wrapped(damage(png(1)))])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[image 2 of the batch cannot be decoded: give .*\]\n"):
+        signatures[name](feed)
+    if name == "tf_example":
+        with pytest.raises(tf.errors.InvalidArgumentError, match="image 1 of the batch"):
+            signatures[name](tf.constant([record(png(0)), b"no record"]))
+
+
+def test_an_image_that_is_too_large_names_its_index():
+    module = DetectionModule(ColorDetector(), RESIZE, max_pixels=5000)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image 1 of the batch is an image of 192 x 128 pixels"):
+        module.image_bytes(tf.constant([png(0), png(1), png(1)]))
+
+
+def test_an_empty_batch_has_empty_results(signatures):
+    one = signatures["image_bytes"](tf.constant([png(1)]))
+    nothing = {"image_tensor": tf.zeros([0, 20, 30, 3], tf.uint8)}
+    for name in ("image_bytes", "image_tensor", "tf_example"):
+        found = signatures[name](nothing.get(name, tf.constant([], tf.string)))
+        assert {key: (0, *value.shape[1:]) for key, value in one.items()} == {
+            key: tuple(value.shape) for key, value in found.items()
+        }
+
+
+@pytest.mark.parametrize("shape", [[1, 0, 20, 3], [2, 20, 0, 3]])
+def test_images_without_a_pixel_are_one_clear_line(signatures, shape):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"images of {shape[1]} x {shape[2]} pixels have nothing"):
+        signatures["image_tensor"](tf.zeros(shape, tf.uint8))
 
 
 def test_signatures_agree(signatures):
@@ -199,6 +236,29 @@ def test_weights_are_those_of_the_detector(tmp_path):
     export(blind, tmp_path / "model", RESIZE, CLASSES, CATEGORY_IDS)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     assert len(SavedModelPredictor(tmp_path / "model")(picture(*PICTURES[1])).scores) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("variables/variables.data-00000-of-00001", lambda data: data[: len(data) // 2]),
+        ("variables/variables.data-00000-of-00001", lambda data: bytes([data[0] ^ 1]) + data[1:]),
+        ("variables/variables.index", lambda data: data[:20]),
+        ("saved_model.pb", lambda data: data[: len(data) // 2]),
+        (
+            "saved_model.pb",
+            lambda data: data.replace(b"strided_slice", b"strided_slicf", 1),
+        ),  # a KeyError of its reader
+        ("saved_model.pb", lambda data: b""),
+    ],
+)
+def test_a_damaged_model_is_one_line(exported, tmp_path, name, change):
+    shutil.copytree(exported, tmp_path / "model")
+    path = tmp_path / "model" / name
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match="cannot load the SavedModel .*; copy it again, or export") as caught:
+        load_signatures(tmp_path / "model")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_no_detector_is_refused(tmp_path):

@@ -12,7 +12,16 @@ from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.data.resize import Resize
 from tfdet.export.saved_model import export
-from tfdet.export.verify import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, compare, synthetic_images, table, verify
+from tfdet.export.verify import (
+    BOX_TOLERANCE,
+    SCORE_TOLERANCE,
+    Difference,
+    compare,
+    mixed_sizes,
+    synthetic_images,
+    table,
+    verify,
+)
 from tfdet.predict.found import Found, Labels
 from tfdet.predict.predictors import CheckpointPredictor, SavedModelPredictor
 
@@ -36,6 +45,37 @@ def test_other_weights_fail(exported, images):
     differences = verify(CheckpointPredictor(other, RESIZE, CLASSES, CATEGORY_IDS), str(exported), images)
     assert not any(entry.passed() for entry in differences)
     assert all(entry.score > SCORE_TOLERANCE for entry in differences)
+
+
+class SeesNeighbours(ColorDetector):
+    """Its scores fall with the padding, by little."""
+
+    def detect(self, images, image_info):
+        found = super().detect(images, image_info)
+        area = tf.cast(tf.reduce_prod(tf.shape(images)[1:3]), tf.float32)
+        padding = area - tf.reduce_prod(image_info[:, :2], axis=1)
+        return found._replace(scores=found.scores - 2e-5 * tf.cast(padding > 0, tf.float32)[:, None])
+
+
+def test_an_export_that_depends_on_the_batch_fails(images, tmp_path):
+    detector = SeesNeighbours()
+    export(detector, tmp_path / "model", RESIZE, CLASSES, CATEGORY_IDS)
+    predictor = CheckpointPredictor(detector, RESIZE, CLASSES, CATEGORY_IDS)
+    differences = verify(predictor, str(tmp_path / "model"), images[:1])
+    assert [entry.passed() for entry in differences] == [False, True, False]
+    assert differences[0].score < 1e-6 and differences[0].batch_score == pytest.approx(2e-5, rel=0.1)
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    console.print(table(differences, BOX_TOLERANCE, SCORE_TOLERANCE))
+    assert "in one batch of several sizes: 0 come or go" in console.file.getvalue().replace("\n", " ")
+    assert not dataclasses.replace(differences[1], batch_changed=1).passed()
+
+
+def test_the_batch_has_images_of_several_sizes_and_orientations():
+    lying, square = np.zeros([4, 6, 3], np.uint8), np.zeros([5, 5, 3], np.uint8)
+    assert [image.shape[:2] for image in mixed_sizes([lying])] == [(4, 6), (6, 4), (2, 6)]
+    assert [image.shape[:2] for image in mixed_sizes([lying] * 4 + [square])] == [(4, 6), (6, 4), (5, 5)]
+    assert [image.shape[:2] for image in mixed_sizes([square])] == [(5, 5), (2, 5)]
+    assert mixed_sizes([]) == []
 
 
 def test_another_resize_fails(detector, exported, images):
@@ -111,8 +151,8 @@ def test_masks_are_compared():
     assert gap == pytest.approx(0.5)
     assert compare(one, other, 0.05, 1e-3)[-1] == float("inf")
     shown = Difference("image_bytes", 1, 2, 0, 0, 0.0, 0.0)
-    assert shown.passed() and Difference(*dataclasses.astuple(shown)[:-1], mask=0.001).passed()
-    assert not Difference(*dataclasses.astuple(shown)[:-1], mask=gap).passed()
+    assert shown.passed() and dataclasses.replace(shown, mask=0.001).passed()
+    assert not dataclasses.replace(shown, mask=gap).passed()
 
 
 def test_an_export_with_masks(images, tmp_path):

@@ -127,7 +127,8 @@ def test_pil_images_whose_pixels_cannot_be_had_are_refused(folder):
     [
         (np.zeros([2, 5, 7, 3], np.uint8), r"image 3 is an array of shape \[2, 5, 7, 3\]: .*several images as a list"),
         (np.zeros([5, 7, 2], np.uint8), r"image 3 is an array of shape \[5, 7, 2\]"),
-        (np.zeros([0, 7, 3], np.uint8), r"image 3 is an array of shape \[0, 7, 3\]"),
+        (np.zeros([0, 7, 3], np.uint8), r"image 3 is an array of shape \[0, 7, 3\], without a pixel"),
+        (np.zeros([7, 0], np.uint8), r"image 3 is an array of shape \[7, 0\], without a pixel"),
         (np.zeros([5, 7, 3], np.float32), "image 3 is an array of float32: give uint8"),
         (Image.fromarray(np.zeros([5, 7], np.float32)), "image 3 has floating-point pixels"),
         (Image.new("RGB", (0, 5)), "image 3 has no pixels: it is 0x5"),

@@ -47,7 +47,7 @@ def model_size(detector, height: int, width: int) -> ModelSize:
 
 def _multiply_adds(detector, height: int, width: int) -> dict[str, int]:
     def detect(images, image_info):
-        return detector.detect(images, image_info)
+        return detector.detect_whole(images, image_info)  # in this graph, not in one for each size of image
 
     signature = tf.TensorSpec([1, height, width, 3], tf.uint8), tf.TensorSpec([1, 3], tf.float32)
     graph = tf.function(detect, autograph=False).get_concrete_function(*signature).graph

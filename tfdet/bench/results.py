@@ -15,6 +15,7 @@ from typing import Any
 from tfdet.errors import UserError
 from tfdet.files import replacing
 from tfdet.report.environment import cpu_model
+from tfdet.strict_json import field, parse_json
 
 
 def append_result(path: str | os.PathLike, kind: str, row: str, **figures: Any) -> dict[str, Any]:
@@ -46,6 +47,15 @@ def append_result(path: str | os.PathLike, kind: str, row: str, **figures: Any) 
     return record
 
 
+_NUMBER, _SPEED = (int, float), {"images_per_second": (int, float), "device": str}
+_FIELDS = {  # what tables show of each kind
+    "model": {"parameters": _NUMBER, "multiply_adds": _NUMBER},
+    "evaluate": {"AP": _NUMBER, "data": str},
+    "train speed": _SPEED,
+    "inference speed": _SPEED,
+}
+
+
 def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The measurements in the order they were taken; none where the file is missing.
 
@@ -53,7 +63,7 @@ def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
         UserError: a line is no measurement.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
@@ -61,10 +71,14 @@ def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            record["kind"], record["row"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: not a measurement of tfdet; take the line out") from error
+            record = parse_json(line)
+            field(record, "row", str)
+            for name, kind in _FIELDS.get(field(record, "kind", str), {}).items():
+                field(record, name, kind)
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number}: not a measurement of tfdet ({error}); take the line out"
+            ) from error
         records.append(record)
     return records
 

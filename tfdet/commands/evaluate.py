@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--annotations",
         metavar="FILE",
-        help="measure against this COCO json, whose ids must be the data set's; default: the data set's own boxes",
+        help="measure against this COCO json, whose image ids must be the data set's, and whose categories have its "
+        "names; default: the data set's own boxes",
     )
     parser.add_argument("--results", metavar="FILE.jsonl", help="append the figures to this file (see `tfdet zoo`)")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw some images with truth and detections, as PNG")

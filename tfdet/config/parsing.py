@@ -18,6 +18,9 @@ from tfdet.config.untrusted import Budget, Source, check_macros, check_size
 from tfdet.config.values import check_types
 from tfdet.errors import UserError
 
+_CONTAINERS = (list, tuple, dict)
+_MAX_NESTED = 100
+_NESTED = f"brackets are nested too deeply, more than {_MAX_NESTED} of them in one another."
 _MAX_MESSAGE = 2000  # a line of a file can be of any length
 
 
@@ -111,6 +114,7 @@ def _read(text: str, source: Source, configuration: Configuration, budget: Budge
                 if isinstance(statement, config_parser.IncludeStatement):
                     _read_file(source.included(statement.filename), configuration, budget)
                     continue
+                _check_nesting(getattr(statement, "value", None))
                 _apply(statement, place, configuration, context, source)
             gin.config._IMPORTS.update(context.imports)
     except UserError as error:
@@ -123,6 +127,20 @@ def _read(text: str, source: Source, configuration: Configuration, budget: Budge
         raise _placed(place, str(original), source) from None
     except (SyntaxError, tokenize.TokenError) as error:
         raise _placed(*_syntax_error(error, source, text), source) from None
+    except RecursionError:  # gin's parser calls itself for each bracket
+        line = f":{parser._current_token.start[0]}" if path is not None and parser is not None else ""
+        raise _placed(f"{source.name[:_MAX_MESSAGE]}{line}", _NESTED, source) from None
+
+
+def _check_nesting(value: Any) -> None:
+    """`UserError` where a value has so many brackets in brackets that what looks into it would not come back."""
+    level = [value] if isinstance(value, _CONTAINERS) else []
+    for _ in range(_MAX_NESTED):
+        parts = [part for outer in level for part in ((*outer, *outer.values()) if isinstance(outer, dict) else outer)]
+        level = [part for part in parts if isinstance(part, _CONTAINERS)]
+        if not level:
+            return
+    raise UserError(_NESTED)
 
 
 def _placed(place: str, message: str, source: Source) -> UserError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,8 @@ from tfdet.data.manifest import Manifest
 from tfdet.data.mask_schema import parse_segmentations
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import Record, parse_record
+from tfdet.errors import UserError
+from tfdet.strict_json import parse_json
 from tfdet.text import name_of
 
 # Records hold float32 corners relative to the image size. Three decimals of a pixel undo that rounding exactly for any
@@ -52,10 +54,19 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
                 }
             )
             if text:
-                annotations[-1]["segmentation"] = json.loads(text)
+                annotations[-1]["segmentation"] = _segmentation(text, manifest, image_id)
     categories = [{"id": i, "name": name} for i, name in zip(manifest.category_ids, manifest.classes, strict=True)]
     info = {"description": manifest.name}
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _segmentation(text: bytes, manifest: Manifest, image_id: int) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise UserError(
+            f"data set {manifest.folder}: a mask of image id {image_id} is damaged ({error}); convert the data again"
+        ) from None
 
 
 def image_files(manifest: Manifest, index: RecordIndex) -> dict[int, str]:

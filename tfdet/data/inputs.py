@@ -228,7 +228,7 @@ class EvalInput:
     """Batches for evaluation: every image once, in the order of the annotations, those without objects included.
 
     With one image in a batch the canvas is the resized image itself, as SimpleDet tests; larger batches are padded to
-    the largest image of the batch.
+    the largest image of the batch, and detected on without the padding (`Detector.detect`).
 
     Args:
         data_dir: data set folder with a manifest.

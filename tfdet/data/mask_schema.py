@@ -12,11 +12,12 @@ without masks has none of the features.
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tfdet.strict_json import parse_json
 
 SEGMENTATION = "image/object/segmentation"
 VERTICES = "image/object/polygon/vertices"
@@ -121,7 +122,7 @@ def mask_damage(segmentations: np.ndarray, rings: Rings, num_objects: int) -> st
         return f"it has {len(segmentations)} segmentations for {num_objects} objects"
     for number, text in enumerate(segmentations):
         try:
-            if text and not isinstance(json.loads(text), (list, dict)):
+            if text and not isinstance(parse_json(text), (list, dict)):
                 return f"the segmentation of object {number} is none"
         except ValueError:
             return f"the segmentation of object {number} is not json"

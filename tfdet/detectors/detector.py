@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt, PositiveRgb, Rgb
+from tfdet.detectors.one_size import detect_by_size
 from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
@@ -70,7 +71,14 @@ class Detector(keras.Model):
         raise NotImplementedError
 
     def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        """Detections of images uint8 or float32 [B, H, W, 3] with `image_info` [B, 3 or 4]; see `Batch` for both."""
+        """Detections of images uint8 or float32 [B, H, W, 3] with `image_info` [B, 3 or 4]; see `Batch` for both.
+
+        What is found on an image does not depend on the others of the batch, nor on its padding: see `detect_by_size`.
+        """
+        return detect_by_size(self.detect_whole, images, image_info)
+
+    def detect_whole(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
+        """As `detect`, of images without padding."""
         raise NotImplementedError
 
     def assign_targets(self, maps: list[tf.Tensor], rois: tf.Tensor, batch: Batch, seed: tf.Tensor):
@@ -84,7 +92,7 @@ class Detector(keras.Model):
         raise NotImplementedError
 
     def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:
-        """What `detect` suppresses, boxes in `suppression_pixels`. Args: as in `detect`."""
+        """What `detect_whole` suppresses, boxes in `suppression_pixels`. Args: as there."""
         raise NotImplementedError
 
     def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:

@@ -137,7 +137,7 @@ class RetinaDetector(Detector):
         self.moving_foreground.assign(moved)
         return moved
 
-    def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
+    def detect_whole(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         return self.finish(self.suppress(self.candidates(images, image_info), image_info))
 
     def candidates(self, images: tf.Tensor, image_info: tf.Tensor) -> Candidates:

@@ -248,8 +248,7 @@ class TwoStageDetector(Detector):
         boxes = self.postprocess.decode(rois, outputs[-1][1], image_info, self.bbox_head.class_agnostic)
         return boxes, scores
 
-    def detect(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
-        """Detections of images uint8 or float32 [B, H, W, 3] with `image_info` [B, 3 or 4]; see `Batch` for both."""
+    def detect_whole(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         first, candidates = self._first_stage_and_candidates(images, image_info)
         found = self.suppress(candidates, image_info)
         return self.finish(found if self.masks is None else self._with_masks(first, found, image_info))

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tfdet.evaluate.classes import match_model
 from tfdet.evaluate.coco import METRIC_NAMES
-from tfdet.evaluate.run import EvalResult, check_classes, evaluate
+from tfdet.evaluate.run import EvalResult, evaluate
 from tfdet.predict.predictors import detect_function
 from tfdet.report.drawing import draw_detections
 from tfdet.report.tensorboard import EventWriter
@@ -28,13 +29,14 @@ class EvaluationDuringTraining(Evaluation):
       report: called with the step and what was found, such as an `EvaluationReport`.
       console: a `rich.console.Console` for the progress bar; None: no bar.
       num_pictures: images whose detections are kept for `report`.
+      classes: the detector's names by class, as in `evaluate`.
 
     Attributes:
       metric_names: COCO's twelve figures; the same of masks, with `mask_` in front, where detector and data have them;
         then the AP of each class.
 
     Raises:
-      UserError: the data set has another number of classes than the detector.
+      UserError: the data set has other classes than the detector.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class EvaluationDuringTraining(Evaluation):
         report: Callable[[int, EvalResult], None] | None = None,
         console: Any = None,
         num_pictures: int = _NUM_PICTURES,
+        classes: Sequence[str] | None = None,
     ):
-        check_classes(detector.num_classes, eval_input.manifest)
+        match_model(detector.num_classes, classes, eval_input.manifest)
+        self._classes = classes
         self._detector, self._input = detector, eval_input
         self._report, self._console, self._num_pictures = report, console, num_pictures
         self._detect = detect_function(detector, eval_input.resize.rule)
@@ -73,6 +77,7 @@ class EvaluationDuringTraining(Evaluation):
             num_samples=self._num_pictures if self._report else 0,
             detect=self._detect,
             console=self._console,
+            classes=self._classes,
         )
         if self._report:
             self._report(step, result)

@@ -15,7 +15,8 @@ from tfdet.data.ground_truth import coco_ground_truth
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.schema import parse_record
-from tfdet.evaluate.run import EvalResult, check_classes, measure
+from tfdet.evaluate.classes import in_data_classes, match_model
+from tfdet.evaluate.run import EvalResult, measure
 from tfdet.predict.exported import found_by_export
 from tfdet.predict.found import Labels
 from tfdet.structures import Batch, Detections
@@ -34,16 +35,17 @@ def evaluate_export(
 
     Args:
         image_bytes: the signature of that name, called with encoded images string [B].
-        labels: of the model; the classes of the data set must be as many.
+        labels: of the model; without names its classes are taken to be the data set's.
         data_dir: the data set's folder.
         max_images, num_samples, ground_truth, console: as in `evaluate.run.evaluate`.
 
     Raises:
-        UserError: the data set is missing or damaged, or its classes are not as many as the model's.
+        UserError: the data set is missing or damaged, or its classes are not the model's.
     """
     manifest = Manifest.load(data_dir)
     index = manifest.load_index()
-    check_classes(len(labels.classes) or len(manifest.classes), manifest)
+    count = len(labels.classes) or len(manifest.classes)
+    mapping = match_model(count, labels.classes, manifest, "the exported model")
 
     def found(count: int) -> Iterator[tuple[Batch, Detections]]:
         table = record_table(manifest, index)
@@ -63,16 +65,14 @@ def evaluate_export(
                     edges=stored.edges[None],
                     edge_owners=stored.edge_owners[None],
                 )
-                yield (
-                    batch,
-                    Detections(
-                        boxes=objects.drawing_boxes()[None],
-                        scores=objects.scores[None],
-                        classes=objects.class_ids[None],
-                        num_valid=np.int32([len(objects)]),
-                        masks=None if objects.mask_probabilities is None else objects.mask_probabilities[None],
-                    ),
+                detections = Detections(
+                    boxes=objects.drawing_boxes()[None],
+                    scores=objects.scores[None],
+                    classes=objects.class_ids[None],
+                    num_valid=np.int32([len(objects)]),
+                    masks=None if objects.mask_probabilities is None else objects.mask_probabilities[None],
                 )
+                yield batch, in_data_classes(detections, mapping)
         except tf.errors.OpError as error:
             raise explain_pipeline_error(error, manifest.folder) from error
 

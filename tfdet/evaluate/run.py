@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ import tensorflow as tf
 from tfdet.arguments import whole_number
 from tfdet.data.problems import ProblemReport
 from tfdet.data.resize import Resize
-from tfdet.errors import UserError
+from tfdet.detectors.one_size import View
+from tfdet.evaluate.classes import in_data_classes, match_model, with_data_ids
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
 from tfdet.evaluate.tables import percent
 from tfdet.files import write_json
 from tfdet.ops.boxes import box_scale
-from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
+from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation
 from tfdet.predict.predictors import DetectFunction, detect_function
 from tfdet.report.drawing import draw_samples, save_picture
 from tfdet.structures import Batch, Detections
@@ -98,6 +99,7 @@ def evaluate(
     detect: DetectFunction | None = None,
     console: Any = None,
     augmentation: TestTimeAugmentation | None = None,
+    classes: Sequence[str] | None = None,
 ) -> EvalResult:
     """Detects on every image of the input and computes COCO's figures.
 
@@ -108,20 +110,23 @@ def evaluate(
       eval_input: an `EvalInput`: `manifest`, `dataset()` of `Batch`, `ground_truth()`.
       max_images: stop after this many images and measure those alone; None: all.
       num_samples: images to keep for drawing, spread evenly over the data set, the same at each evaluation.
-      ground_truth: a COCO annotation dict to measure against in place of the input's own; the image and category ids
-        must be those of the data set.
+      ground_truth: a COCO annotation dict to measure against in place of the input's own; the image ids must be those
+        of the data set, and the categories have its names.
       detect: the result of `detect_function`, to avoid another trace.
       console: a `rich.console.Console` for the progress bar, shown on a terminal only; None: no bar.
       augmentation: of the images; where it is on, `detect` is not used.
+      classes: the detector's names by class, which the data set may list in another order; None: they are not known,
+        and taken to be the data set's.
 
     Returns:
       An `EvalResult`.
 
     Raises:
-      UserError: the data set has no image, its class count is not the detector's, or the ids of `ground_truth` differ.
+      UserError: the data set has no image, its classes are not the detector's, or `ground_truth` is of other images or
+        classes.
     """
     manifest = eval_input.manifest
-    check_classes(detector.num_classes, manifest)
+    mapping = match_model(detector.num_classes, classes, manifest)
     resizes = None
     if augmentation is not None and augmentation.is_on:
         resizes = augmentation.resizes(eval_input.resize)
@@ -129,28 +134,20 @@ def evaluate(
     else:
         detect = detect or detect_function(detector, eval_input.resize.rule)
 
-    def found(count: int) -> Iterator[tuple[Batch, Detections]]:
+    def detections(count: int) -> Iterator[tuple[Batch, Detections]]:
         for batch, views in _batches(eval_input, resizes):
             batch = _first_images(batch, count)
             if resizes is None:
-                yield batch, detect(batch.images, batch.image_info)
+                found = detect(batch.images, batch.image_info)
             else:
-                yield batch, detect_views([(images[:count], image_info[:count]) for images, image_info in views])
+                found = detect_views([(images[:count], image_info[:count]) for images, image_info in views])
+            yield batch, in_data_classes(found, mapping)
             count -= int(batch.images.shape[0])
             if count <= 0:
                 return
 
     truth = ground_truth or eval_input.ground_truth()
-    return measure(found, manifest, truth, detector.mask_paste, max_images, num_samples, console)
-
-
-def check_classes(num_classes: int, manifest: Any) -> None:
-    """`UserError` where a model of so many classes cannot be measured on a data set."""
-    if int(num_classes) != len(manifest.classes):
-        raise UserError(
-            f"the detector has {int(num_classes)} classes and the data set {manifest.name!r} has "
-            f"{len(manifest.classes)}: evaluate on a data set with the classes that it was trained on"
-        )
+    return measure(detections, manifest, truth, detector.mask_paste, max_images, num_samples, console)
 
 
 def measure(
@@ -165,7 +162,8 @@ def measure(
     """COCO's figures of what was found.
 
     Args:
-      found: called with a number of images, gives the data set's first ones in batches, with their detections.
+      found: called with a number of images, gives the data set's first ones in batches, with their detections, whose
+        classes are the data set's.
       manifest: of the data set.
       ground_truth, max_images, num_samples, console: as in `evaluate`.
       mask_paste: as in `CocoEvaluator`.
@@ -173,7 +171,7 @@ def measure(
     if max_images is not None:
         max_images = whole_number("max_images", max_images, 1)
     num_samples = whole_number("num_samples", num_samples, 0)
-    evaluator = CocoEvaluator(ground_truth, manifest, mask_paste)
+    evaluator = CocoEvaluator(with_data_ids(ground_truth, manifest), manifest, mask_paste)
     told = _tell(evaluator.report, console)
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()

@@ -12,8 +12,6 @@ _BLOCK, _EXTENSION, _FRAME, _DONE = range(4)  # what stands at the place that is
 def bounded(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """The image, where it has no more than `max_pixels`; of a GIF, its first frame.
 
-    The decoder of GIFs takes the memory of all frames, also where one is asked for.
-
     Args:
         encoded: string [], JPEG, PNG, BMP or GIF.
         max_pixels: height times width.
@@ -23,6 +21,36 @@ def bounded(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
     Raises:
         tf.errors.InvalidArgumentError: more pixels, when the op runs.
+    """
+    encoded, size = with_size(encoded)
+    return check_sizes(encoded[None], size[None], max_pixels)[0]
+
+
+def check_sizes(encoded: tf.Tensor, sizes: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """The images string [B], where none of their `sizes` float64 [B, 2] has more than `max_pixels`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: more pixels, when the op runs; it names the first such image.
+    """
+    large = sizes[:, 0] * sizes[:, 1] > max_pixels
+    count = tf.size(large)
+    # Without images the least of all is no index.
+    first = tf.minimum(tf.reduce_min(tf.where(large, tf.range(count), count)), count)
+    size = tf.cast(tf.pad(sizes, [[0, 1], [0, 0]])[first], tf.int64)
+    message = tf.strings.format(
+        "image {} of the batch is an image of {} x {} pixels, height and width: more than the "
+        + f"{max_pixels} that are taken",
+        (first, size[0], size[1]),
+    )
+    check = tf.debugging.Assert(~tf.reduce_any(large), [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(encoded)
+
+
+def with_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """An image string [] and its height and width, float64 [2], by its header; of a GIF, the first frame.
+
+    The decoder of GIFs takes the memory of all frames, also where one is asked for.
     """
     header = _bytes(tf.strings.substr(encoded, 0, _HEADER_BYTES))
     header = tf.concat([header, tf.zeros([_HEADER_BYTES - tf.size(header)], tf.int64)], axis=0)
@@ -35,14 +63,7 @@ def bounded(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
         lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.float64),
         lambda: _size(header, is_gif),
     )
-    size = tf.maximum(size, frame)
-    message = tf.strings.format(
-        "an image of {} x {} pixels, height and width: more than the " + f"{max_pixels} that are taken",
-        (tf.cast(size[0], tf.int64), tf.cast(size[1], tf.int64)),
-    )
-    check = tf.debugging.Assert(size[0] * size[1] <= max_pixels, [message])
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(encoded)
+    return encoded, tf.maximum(size, frame)
 
 
 def _bytes(encoded: tf.Tensor) -> tf.Tensor:

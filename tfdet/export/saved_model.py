@@ -5,30 +5,36 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfdet.arguments import MAX_PIXELS
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image, view_signature
+from tfdet.data.resize import Resize, resize_image, view_signature
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
-from tfdet.export.image_header import bounded
+from tfdet.export.image_header import bounded, check_sizes, with_size
 from tfdet.files import check_local, check_no_pattern
 from tfdet.interrupts import whole
 from tfdet.ops import native
 from tfdet.predict.exported import LABELS_FILE, SIGNATURES
 from tfdet.structures import Detections
 
+NOT_DECODED = "cannot be decoded: give whole JPEG, PNG, BMP or GIF files"
+
+_AT_ONCE = 16  # images that are decoded in parallel
+
 
 class DetectionModule(tf.Module):
     """A detector with decoding and resizing in front, and the outputs of TF Model Garden behind.
 
     One image of a batch may have another size than the next (`image_bytes`, `tf_example`): each is resized alone, as
-    in evaluation, and placed at the top left of the smallest canvas that holds all. One image alone has no padding.
+    in evaluation, and detected on without padding, so that what is found does not depend on the others. An image that
+    cannot be decoded is an InvalidArgumentError that names its place in the batch, from 0.
 
-    Outputs of every signature, B >= 1 images and D detections each (`official/vision/serving/detection.py` names them):
+    Outputs of every signature, B images, which may be none, and D detections each
+    (`official/vision/serving/detection.py` names them):
       detection_boxes: float32 [B, D, 4], `[ymin, xmin, ymax, xmax]`, pixels of the original image, edges: the width is
         xmax - xmin. Zeros where padded.
       detection_classes: int32 [B, D], 1..C as in Model Garden, where 0 is the background; 0 where padded.
@@ -50,7 +56,7 @@ class DetectionModule(tf.Module):
     def __init__(self, detector: Any, resize: Resize, max_pixels: int = MAX_PIXELS):
         super().__init__(name="detection")
         self.detector = detector
-        self._decode_image = lambda encoded: decode_image(encoded, max_pixels)
+        self._max_pixels = max_pixels
         # Not `resize` itself: tf.Module would track the tuple.
         self._resize_image = lambda image: resize_image(image, *resize)
         images, image_info = view_signature(resize.rule)
@@ -63,20 +69,24 @@ class DetectionModule(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def image_bytes(self, inputs):
         """Detects on encoded images (JPEG, PNG, BMP, the first frame of a GIF), string [B]."""
-        return self._detect_each(inputs, self._decode_image)
+        return self._detect_each(self._bounded(inputs, lambda encoded: encoded), decode_bounded)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
     def image_tensor(self, inputs):
         """Detects on decoded RGB images of one size, uint8 [B, H, W, 3]."""
+        shape = tf.shape(inputs)
+        message = tf.strings.format("images of {} x {} pixels have nothing to detect on", (shape[1], shape[2]))
+        check = tf.debugging.Assert((shape[0] == 0) | tf.reduce_all(shape[1:3] > 0), [message])
+        with tf.control_dependencies([check] if check is not None else []):
+            inputs = tf.identity(inputs)
         return self._detect_each(inputs, lambda image: image)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def tf_example(self, inputs):
         """Detects on serialised `tf.train.Example` records with the feature `image/encoded`, string [B]."""
         feature = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
-        return self._detect_each(
-            inputs, lambda record: self._decode_image(tf.io.parse_single_example(record, feature)[ENCODED])
-        )
+        encoded = self._bounded(inputs, lambda record: tf.io.parse_single_example(record, feature)[ENCODED])
+        return self._detect_each(encoded, decode_bounded)
 
     def _detect_resized(self, images, image_info, sizes):
         return serving_outputs(self.detector.detect(images, image_info), sizes)
@@ -84,36 +94,43 @@ class DetectionModule(tf.Module):
     def _detect_each(self, inputs, decode):
         return self._detect(*self._prepare(inputs, decode))
 
+    def _bounded(self, inputs, encoded_of):
+        """Encoded images string [B] of no more pixels than allowed, by their headers."""
+        with tf.device("cpu:0"):
+            encoded, sizes = _of_each(inputs, lambda element: with_size(encoded_of(element)))
+            return check_sizes(encoded, sizes, self._max_pixels)
+
     def _prepare(self, inputs, decode):
         """Resizes each image and pads them to one canvas: images and `image_info` as in `Batch`, int32 [B, 2]."""
-        count = tf.shape(inputs)[0]
+
+        def prepare(image):
+            return (*self._resize_image(image), tf.shape(image)[:2])
+
         with tf.device("cpu:0"):  # image decoding has no other kernel
-            resized = tf.TensorArray(self._pixels, count, infer_shape=False, element_shape=[None, None, 3])
-            infos = tf.TensorArray(tf.float32, count, element_shape=[self._info_columns])
-            sizes = tf.TensorArray(tf.int32, count, element_shape=[2])
+            return _of_each(inputs, lambda element: prepare(decode(element)))
 
-            def prepare(index, resized, infos, sizes):
-                image = decode(inputs[index])
-                small, info = self._resize_image(image)
-                return (
-                    index + 1,
-                    resized.write(index, small),
-                    infos.write(index, info),
-                    sizes.write(index, tf.shape(image)[:2]),
-                )
 
-            _, resized, infos, sizes = tf.while_loop(
-                lambda index, *_: index < count, prepare, (0, resized, infos, sizes), parallel_iterations=16
-            )
-            infos, sizes = infos.stack(), sizes.stack()
-            canvas = tf.cast(tf.reduce_max(infos[:, :2], axis=0), tf.int32)
+def _of_each(inputs: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> tuple[tf.Tensor, ...]:
+    """What a function gives for each element of a batch, padded to one shape; its error names the element.
 
-            images = tf.map_fn(
-                lambda index: pad_to_canvas(resized.read(index), canvas[0], canvas[1]),
-                tf.range(count),
-                fn_output_signature=tf.TensorSpec([None, None, 3], self._pixels),
-            )
-        return images, infos, sizes
+    The error of an operator that decodes does not say of which image it is. A pipeline can go on without it, and what
+    is missing at its end is known.
+    """
+    options = tf.data.Options()  # what it would look for to speed a pipeline up takes longer than one of one batch
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    count = tf.shape(inputs, tf.int64)[0]
+    items = tf.data.Dataset.from_tensor_slices(inputs).enumerate()
+    items = items.map(lambda place, element: (place, *function(element)), num_parallel_calls=_AT_ONCE)
+    batches = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(options)
+    none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in batches.element_spec]
+    places, *results = batches.reduce(tuple(none), lambda _, batch: batch)
+    found = tf.size(places, tf.int64)
+    first_bad = tf.math.count_nonzero(places == tf.range(found))  # up to there each is in its place
+    message = tf.strings.format("image {} of the batch " + NOT_DECODED, first_bad)
+    check = tf.debugging.Assert(found == count, [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tuple(tf.identity(result) for result in results)
 
 
 def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
@@ -129,7 +146,11 @@ def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: no image, or a larger one, when the op runs.
     """
-    encoded = bounded(encoded, max_pixels)
+    return decode_bounded(bounded(encoded, max_pixels))
+
+
+def decode_bounded(encoded: tf.Tensor) -> tf.Tensor:
+    """As `decode_image`, of an image whose size was checked."""
     # decode_image has no choice of DCT, and its fast one is not that of the input pipeline.
     image = tf.cond(
         tf.io.is_jpeg(encoded),

@@ -20,6 +20,11 @@ from tfdet.predict.found import Found, Labels
 BOX_TOLERANCE = 0.05  # pixels of the original image
 SCORE_TOLERANCE = 1e-3
 MASK_TOLERANCE = 1e-2  # of the probability of a mask's pixel, which the smallest shift of a box moves more than a score
+#: What is found on an image beside others of other sizes is what is found on it alone, by the same graph.
+BATCH_BOX_TOLERANCE = 0.01  # pixels of the original image
+BATCH_SCORE_TOLERANCE = 1e-5
+_BATCHED = ("image_bytes", "tf_example")  # the signatures whose images may differ in size
+_BATCH_SIZE = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +39,21 @@ class Difference:
     box: float  # largest difference of a coordinate among the pairs, pixels of the original image
     score: float  # largest difference of a score among the pairs
     mask: float | None = None  # largest difference of a mask's pixel among the pairs; None where there are no masks
+    # Of the export alone: images by themselves, and in one batch of several sizes and both orientations.
+    batch_changed: int = 0  # detections that come or go with the batch
+    batch_box: float = 0.0  # largest difference of a coordinate among the others
+    batch_score: float = 0.0  # largest difference of a score
+
+    @property
+    def same_in_batch(self) -> bool:
+        """Whether the export finds on an image in a batch of several sizes what it finds on it alone."""
+        near = self.batch_box <= BATCH_BOX_TOLERANCE and self.batch_score <= BATCH_SCORE_TOLERANCE
+        return self.batch_changed == 0 and near
 
     def passed(self, box_tolerance: float = BOX_TOLERANCE, score_tolerance: float = SCORE_TOLERANCE) -> bool:
         """Whether all detections have a partner within the tolerances."""
         near = self.box <= box_tolerance and self.score <= score_tolerance and (self.mask or 0.0) <= MASK_TOLERANCE
-        return self.missing == 0 and self.extra == 0 and near
+        return self.missing == 0 and self.extra == 0 and near and self.same_in_batch
 
 
 def verify(
@@ -49,6 +64,8 @@ def verify(
     score_tolerance: float = SCORE_TOLERANCE,
 ) -> list[Difference]:
     """Runs the same images through the checkpoint and through each signature of the SavedModel.
+
+    Some of them, upright and lying, also go in one batch through the signatures that take images of several sizes.
 
     Args:
       predictor: the checkpoint's way from uint8 [H, W, 3] to a `Found` (`CheckpointPredictor`).
@@ -71,11 +88,20 @@ def verify(
         "image_tensor": [image[None] for image in images],
         "tf_example": [tf.constant([_record(encoded)]) for encoded in encoded_images],
     }
-    differences = []
+    differences, batch = [], mixed_sizes([image.numpy() for image in images])
+    pngs = [tf.io.encode_png(image).numpy() for image in batch]
+
+    def batch_of(encoded: Sequence[bytes], name: str = "image_bytes") -> list[Found]:
+        output = signatures[name](tf.constant([_record(x) if name == "tf_example" else x for x in encoded]))
+        return [found_by_export(output, batch[index], labels, index=index) for index in range(len(encoded))]
+
+    alone = [batch_of([png])[0] for png in pngs]
     for name in SIGNATURES:
         outputs = [signatures[name](feed) for feed in feeds[name]]
         found = [found_by_export(output, image.numpy(), labels) for output, image in zip(outputs, images)]
         pairs = [compare(a, b, box_tolerance, score_tolerance) for a, b in zip(expected, found)]
+        together = batch_of(pngs, name) if name in _BATCHED and pngs else alone
+        shifts = [compare(a, b, BATCH_BOX_TOLERANCE, BATCH_SCORE_TOLERANCE) for a, b in zip(alone, together)]
         differences.append(
             Difference(
                 signature=name,
@@ -86,6 +112,9 @@ def verify(
                 box=max((pair[2] for pair in pairs), default=0.0),
                 score=max((pair[3] for pair in pairs), default=0.0),
                 mask=max((pair[4] for pair in pairs if pair[4] is not None), default=None),
+                batch_changed=sum(shift[0] + shift[1] for shift in shifts),
+                batch_box=max((shift[2] for shift in shifts), default=0.0),
+                batch_score=max((shift[3] for shift in shifts), default=0.0),
             )
         )
     return differences
@@ -163,7 +192,29 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
             "-" if entry.mask is None else f"{entry.mask:.2g}",
             shown("equal", "green") if passed else shown("DIFFERS", "red"),
         )
+    count = sum(entry.batch_changed for entry in differences)
+    worst = (max((getattr(entry, f"batch_{name}") for entry in differences), default=0.0) for name in ("box", "score"))
+    result.caption = "alone and in one batch of several sizes: {} come or go, boxes {:.2g} px, scores {:.2g}".format(
+        count, *worst
+    )
+    result.caption_justify = "left"
     return result
+
+
+def mixed_sizes(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Images of which no two are of one size, for a batch: lying and upright ones, the first of those given first.
+
+    Args:
+      images: uint8 [H, W, 3] each.
+
+    Returns:
+      Three at most: images as they are, the first turned by a quarter, the upper half of the first.
+    """
+    chosen: dict[tuple[int, ...], np.ndarray] = {}
+    for first in images[:1]:
+        for image in (first, np.rot90(first), *images[1:], first[: max(1, len(first) // 2)]):
+            chosen.setdefault(image.shape[:2], np.ascontiguousarray(image))
+    return list(chosen.values())[:_BATCH_SIZE]
 
 
 def synthetic_images(count: int = 2, seed: int = 0) -> list[bytes]:

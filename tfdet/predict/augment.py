@@ -10,12 +10,10 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt
 from tfdet.data.resize import Resize, Rule, view_signature
+from tfdet.detectors.one_size import View, by_size
 from tfdet.errors import UserError
 from tfdet.ops.boxes import box_scale, extra_pixel
 from tfdet.structures import Candidates, Detections
-
-View = tuple[tf.Tensor, tf.Tensor]
-"""One scale of a batch: images [B, H, W, 3] and image_info [B, 3 or 4], as in `Batch`."""
 
 
 @configurable
@@ -103,6 +101,10 @@ class AugmentedDetector:
         Args:
             views: the same B images at one or more scales.
         """
+        return by_size(self._detect_whole, views)
+
+    def _detect_whole(self, views: Sequence[View]) -> Detections:
+        """Of images without padding."""
         reference = views[0][1]
         mirrored = [tf.constant(value) for value in ((False, True) if self._flip else (False,))]
         every = [(*view, value) for view in views for value in mirrored]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -12,7 +11,9 @@ import tensorflow as tf
 from tfdet.errors import UserError
 from tfdet.files import check_local, literal
 from tfdet.ops import native
+from tfdet.ops.paste_masks import PASTE_RULES
 from tfdet.predict.found import Found, Labels
+from tfdet.strict_json import field, read_json
 
 #: The signatures by name. `serving_default` is `image_bytes` once more.
 SIGNATURES = ("image_bytes", "image_tensor", "tf_example")
@@ -38,8 +39,13 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
     try:
         with literal(folder) as name:
             model = _load(name)
-    except (OSError, RuntimeError, tf.errors.OpError, ValueError) as error:
-        raise UserError(f"cannot load the SavedModel {folder}: {error}".splitlines()[0]) from error
+    except UserError:
+        raise
+    except Exception as error:  # of what is in a damaged one TensorFlow raises any kind: KeyError, AttributeError, ...
+        what = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(
+            f"cannot load the SavedModel {folder}: {what[:300]}; copy it again, or export the model again"
+        ) from error
     absent = [name for name in SIGNATURES if name not in model.signatures]
     if absent:
         raise UserError(
@@ -68,17 +74,34 @@ class _Signature:
 
 
 def read_labels(folder: str | os.PathLike) -> Labels | None:
-    """What the SavedModel in `folder` says of itself, or None where it has no `labels.json`."""
+    """What the SavedModel in `folder` says of itself, or None where it has no `labels.json`; UserError: a wrong one."""
+    path = os.path.join(folder, LABELS_FILE)
+    advice = "copy it from where the model was exported, or export the model again"
     try:
-        with open(os.path.join(folder, LABELS_FILE), encoding="utf-8") as file:
-            content = json.load(file)
-        entries = sorted(content["classes"], key=lambda entry: entry["id"])
-    except FileNotFoundError:
+        content = read_json(path, "the labels", advice)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read {LABELS_FILE} of {folder}: {error}") from error
-    names, ids = [entry["name"] for entry in entries], [int(entry["category_id"]) for entry in entries]
-    return Labels(names, ids, content.get("mask_paste", "simpledet"))
+    try:
+        return _labels(content)
+    except ValueError as error:
+        raise UserError(f"cannot read the labels {path}: {error}; {advice}") from None
+
+
+def _labels(content: Any) -> Labels:
+    """The content of a labels file; ValueError says what is wrong with it."""
+    named = {}
+    for entry in field(content, "classes", list):
+        number = field(entry, "id", int)
+        if number in named:
+            raise ValueError(f"two classes have the 'id' {number}")
+        named[number] = field(entry, "name", str), field(entry, "category_id", int)
+    if sorted(named) != list(range(1, len(named) + 1)):
+        raise ValueError(f"the 'id' of {len(named)} classes must be 1 to {len(named)}")
+    paste = field(content, "mask_paste", str, default="simpledet")
+    if paste not in PASTE_RULES:
+        raise ValueError(f"'mask_paste' must be one of {', '.join(PASTE_RULES)}, not {paste[:40]!r}")
+    entries = [named[number] for number in sorted(named)]
+    return Labels([name for name, _ in entries], [number for _, number in entries], paste)
 
 
 def found_by_export(

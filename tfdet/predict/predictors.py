@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.data.resize import Resize, Rule, resize_image, view_signature
-from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation, View
+from tfdet.detectors.one_size import View
+from tfdet.errors import UserError
+from tfdet.predict.augment import AugmentedDetector, TestTimeAugmentation
 from tfdet.predict.exported import found_by_export, load_signatures, read_labels
 from tfdet.predict.found import Found, Labels
 from tfdet.structures import Detections
@@ -102,16 +104,21 @@ class SavedModelPredictor:
       folder: the SavedModel.
 
     Raises:
-      UserError: the folder is no SavedModel, or not one of a detector.
+      UserError: the folder is no SavedModel, or not one of a detector; in a call: the model fails.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.signatures = load_signatures(folder)
+        self._folder, self.signatures = os.fspath(folder), load_signatures(folder)
         self.labels = read_labels(folder) or Labels([], [])
 
     def __call__(self, image: np.ndarray, path: str | None = None) -> Found:
         """Detects on one image, uint8 [H, W, 3], RGB, of the file `path`."""
-        outputs = self.signatures["image_tensor"](inputs=tf.constant(image[None]))
+        try:
+            outputs = self.signatures["image_tensor"](inputs=tf.constant(image[None]))
+        except tf.errors.OpError as error:
+            what = next((line for line in error.message.splitlines() if "assertion failed" in line), error.message)
+            of = f" on {path}" if path else ""
+            raise UserError(f"the SavedModel {self._folder} fails{of}: {what.splitlines()[0][:300]}") from error
         return found_by_export(outputs, image, self.labels, path)
 
 

@@ -79,8 +79,8 @@ class FileWeights:
 
     Args:
       path: the file; see `tfdet.weights.find_weights`.
-      data_dir: a data set, whose classes they are, in its order; None: the file's own, see
-        `tfdet.weights.sources.classes_of`.
+      data_dir: a data set, whose classes they are, in its order (but COCO's are in the file's); None: the file's own,
+        see `tfdet.weights.sources.classes_of`.
 
     Raises:
       UserError: the file cannot be read, or holds no detector.
@@ -92,12 +92,15 @@ class FileWeights:
 
         file = find_weights(Path(path))
         arrays = read_weights(file)
-        self.named = data_dir is not None
+        self.named, known = data_dir is not None, sources.classes_of(arrays)
         if data_dir is not None:
             manifest = Manifest.load(data_dir)
-            self.classes, self.category_ids = list(manifest.classes), [int(number) for number in manifest.category_ids]
+            ids = dict(zip(manifest.classes, (int(number) for number in manifest.category_ids)))
+            own = list((known or {}).values())
+            # COCO's classes are in the file's order, however the data set lists them.
+            self.classes = own if sorted(own) == sorted(manifest.classes) else list(manifest.classes)
+            self.category_ids = [ids[name] for name in self.classes]
         else:
-            known = sources.classes_of(arrays)
             if known is None:
                 raise UserError(f"{file} holds no detector: no class predictor is in it")
             self.classes, self.category_ids = list(known.values()), list(known)

@@ -105,7 +105,9 @@ def read_source(source: ImageSource, index: int = 0, max_pixels: int = MAX_PIXEL
 
 def _rgb_of(array: np.ndarray) -> np.ndarray:
     channels = array.shape[2] if array.ndim == 3 else 1
-    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+    if array.ndim in (2, 3) and 0 in array.shape[:2]:
+        raise ImageError(f"is an array of shape {list(array.shape)}, without a pixel")
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ImageError(
             f"is an array of shape {list(array.shape)}: give [H, W, 3], RGB, or [H, W], grey, and several images as a "
             "list"
