@@ -29,9 +29,7 @@ NARROW_MASKS = ["MaskHead.channels = 16", "MaskHead.num_convs = 2"]
 @pytest.mark.parametrize(
     "family,bindings,rule",
     [
-        ("families/faster_c4.gin", [], "simpledet"),
         ("families/faster_fpn.gin", [], "torchvision"),
-        ("families/faster_c4_v2.gin", ["DEPTH = 26"], "simpledet"),
         ("families/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"], "detectron2"),
         ("examples/mask_r50v1_c4.gin", [], "detectron2"),
         (

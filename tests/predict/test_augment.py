@@ -1,5 +1,6 @@
 """Test-time augmentation: what several views find, joined before suppression."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -108,6 +109,8 @@ def test_one_scale_without_flip_is_the_plain_result(trunk):
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_an_image_and_its_mirror_image_have_mirrored_detections(trunk):
+    # With seed 0 boxes without features below the image tie at 1/4, and of ties each view keeps another.
+    keras.utils.set_random_seed(1)
     detector = build(trunk, max_detections=200)  # not cut: what comes last may tie
     images, info = views_of(scale=2.0)
     detect = AugmentedDetector(detector, flip=True)
