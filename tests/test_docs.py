@@ -236,3 +236,16 @@ def test_python_blocks_call_what_is_there(page):
                 if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
                     wrong += [f"{owner}.{node.func.attr}({k.arg}=)" for k in node.keywords if k.arg not in known]
     assert not wrong
+
+
+def test_every_fault_that_is_listed_names_the_test_that_injects_it():
+    rows = [line for line in (ROOT / "docs/reliability.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| fault ")]
+    assert len(rows) > 100
+    for row in rows:
+        column = row.rstrip("| ").rpartition(" | ")[2]
+        files = re.findall(r"`([\w/]+\.py)[`:]", column)
+        assert files, f"no test: {row}"
+        text = "".join((ROOT / "tests" / file).read_text() for file in files)
+        missing = [name for name in re.findall(r"\btest_\w+\b(?!\.py)", column) if f"def {name}(" not in text]
+        assert not missing, f"{missing} are in none of {files}"
