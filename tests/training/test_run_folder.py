@@ -119,19 +119,20 @@ def test_a_folder_that_looks_like_a_pattern_is_one(tmp_path, name):
 
 
 def test_what_is_no_run_is_refused_untouched(tmp_path):
-    data, model, other, file = (tmp_path / name for name in ("data", "model", "other", "file"))
+    data, model, other, deep, file = (tmp_path / name for name in ("data", "model", "other", "deep", "file"))
     for path, text in (
         (data / "index.npz", ""),
         (data / "manifest.json", '{"shards": []}'),
         (model / "saved_model.pb", ""),
         (other / "manifest.json", '{"name": "an extension of a browser"}'),
+        (deep / "manifest.json", "[" * 100_000),
         (file, "text"),
     ):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     before = files_below(tmp_path)
-    messages = ("is a data set", "is an exported model", "is not of a run", "is a file")
-    for folder, message in zip((data, model, other, file), messages, strict=True):
+    messages = ("is a data set", "is an exported model", "is not of a run", "is not of a run", "is a file")
+    for folder, message in zip((data, model, other, deep, file), messages, strict=True):
         with pytest.raises(UserError, match=f"{message}.*choose another --model_dir"):
             run(folder, 1)
     assert files_below(tmp_path) == before

@@ -117,3 +117,7 @@ def test_of_two_that_start_at_the_same_moment_one_gets_it(tmp_path):
     for process in processes:
         process.communicate("\n")
     assert said == ["got", "refused", "refused", "refused"]
+
+
+def test_a_note_that_is_nested_without_end_is_no_owner():
+    assert Owner.parse("[" * 100_000) is None

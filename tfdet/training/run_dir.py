@@ -15,6 +15,7 @@ from tfdet.config.files import RUN_FILE
 from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE
 from tfdet.errors import UserError
 from tfdet.files import PARTIAL, check_local, replacing
+from tfdet.strict_json import parse_json
 from tfdet.training.run_lock import RunLock
 
 _PROBLEM = "choose another --model_dir"
@@ -145,7 +146,7 @@ class RunDirectory:
     def read_classes(self) -> tuple[list[str], list[int]] | None:
         """Class names and category ids of `manifest.json`; None where nothing readable is there."""
         try:
-            content = json.loads(self.manifest.read_text(encoding="utf-8"))
+            content = parse_json(self.manifest.read_text(encoding="utf-8"))
             return [str(name) for name in content["classes"]], [int(number) for number in content["category_ids"]]
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -157,7 +158,7 @@ class RunDirectory:
     def read_best(self) -> dict | None:
         """What `note_best` wrote: the keys step, metric, value, data; None where nothing readable is there."""
         try:
-            note = json.loads(self.best_note.read_text(encoding="utf-8"))
+            note = parse_json(self.best_note.read_text(encoding="utf-8"))
             step, metric, value = int(note["step"]), str(note["metric"]), float(note["value"])
             return {"step": step, "metric": metric, "value": value, "data": str(note.get("data", ""))}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -172,7 +173,7 @@ class RunDirectory:
     def read_evaluations(self) -> dict[int, Any] | None:
         """The figures of every evaluation by step; None where nothing readable is there, as in runs of old."""
         try:
-            return {int(step): metrics for step, metrics in json.loads(self.evaluations.read_text("utf-8")).items()}
+            return {int(step): metrics for step, metrics in parse_json(self.evaluations.read_text("utf-8")).items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -220,7 +221,7 @@ def _manifest_text(data_dir: str | os.PathLike) -> str:
 
 def _is_manifest(path: Path) -> bool:
     try:
-        return "shards" in json.loads(path.read_text(encoding="utf-8"))
+        return "shards" in parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfdet.errors import UserError
+from tfdet.strict_json import parse_json
 
 _PROCESSES = Path("/proc")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -34,7 +35,7 @@ class Owner(NamedTuple):
     def parse(cls, text: str) -> Owner | None:
         """What `json` wrote; None for anything else, such as the empty file of a process that died at once."""
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             return cls(*(kind(content[name]) for name, kind in zip(cls._fields, (str, int, str, str), strict=True)))
         except (ValueError, KeyError, TypeError, IndexError):
             return None

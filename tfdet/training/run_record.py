@@ -12,6 +12,7 @@ from typing import Any
 from tfdet.config import Configuration
 from tfdet.config.show import DEFAULT, settings
 from tfdet.errors import UserError
+from tfdet.strict_json import parse_json
 
 FREE_PARTS = ("EvalInput", "TestTimeAugmentation", "Row")
 """Parts that do not train: every value of theirs may differ when a run goes on."""
@@ -94,7 +95,7 @@ class RunRecord:
     def parse(cls, text: str | bytes | None) -> RunRecord | None:
         """What `json` wrote; None where there is none that this program reads."""
         try:
-            content = json.loads(text or "null")
+            content = parse_json(text or "null")
             names = ("classes", "category_ids", "data_name", "data", "values", "defaults")
             return None if content is None else cls(**{name: content[name] for name in names})
         except (ValueError, KeyError, TypeError):
