@@ -233,13 +233,17 @@ def test_a_tile_has_no_more_pixels_than_an_image(order, kind):
             decode_image(tiff(20, 48, order, kind, twice), 1024)
 
 
-def test_the_scans_of_a_jpeg_are_counted():
+def with_scans(number, height=40, width=40):
+    """A progressive JPEG whose last scan is repeated."""
     buffer = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(noise).save(buffer, "JPEG", progressive=True)
     encoded = buffer.getvalue()
-    scan = encoded[encoded.rindex(b"\xff\xda") : -2]
-    few, many = (encoded[:-2] + scan * number + encoded[-2:] for number in (80, 100))
+    return encoded[:-2] + encoded[encoded.rindex(b"\xff\xda") : -2] * number + encoded[-2:]
+
+
+def test_the_scans_of_a_jpeg_are_counted():
+    encoded, few, many = (with_scans(number) for number in (0, 80, 100))
     assert decode_image(few).shape == (40, 40, 3)
     for call in (decode_image, prepare_image, image_size):
         with pytest.raises(ImageError, match="is a JPEG of more than the 100 scans"):
