@@ -133,9 +133,9 @@ def judge_box(item: ObjectAnnotation, height: int, width: int) -> BoxVerdict:
     """Decides what becomes of one annotated box.
 
     A point, a box without extent and area, or one wholly outside the image cannot be a target or be matched: the record
-    leaves it out. A box over the border stays as annotated (reading clips it by SimpleDet's rule) and is reported when it goes
-    over by more than one pixel; below that it is the rounding of the annotation tool. Boxes that the rule will not use
-    for training stay too, because evaluation counts them.
+    leaves it out. A box over the border stays as annotated (reading clips it by SimpleDet's rule) and is reported when
+    it goes over by more than one pixel; below that it is the rounding of the annotation tool. Boxes that the rule
+    will not use for training stay too, because evaluation counts them.
 
     Args:
         item: the object.
