@@ -153,7 +153,6 @@ def test_what_is_no_run_is_refused_untouched(tmp_path):
         ("eval/a-00000-of-00001.tfrecord", ""),
         ("eval/saved_model.pb", ""),
         ("train/photo.jpg", ""),
-        ("eval", "a file"),
         ("best/index.npz", ""),
     ],
 )

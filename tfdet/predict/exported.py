@@ -72,7 +72,7 @@ def _load(folder: str) -> Any:
 
 @contextlib.contextmanager
 def _fingerprint_in_a_line(folder: str) -> Iterator[None]:
-    """One warning in place of the traceback that TensorFlow logs of a damaged `fingerprint.pb`, which it only counts."""
+    """One warning in place of the traceback that TensorFlow logs of a damaged `fingerprint.pb`; it only counts it."""
     damaged = False
 
     def without(record: logging.LogRecord) -> bool:

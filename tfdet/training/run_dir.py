@@ -280,9 +280,7 @@ def _other_kind(folder: Path, manifest: bool = False) -> str | None:
 
 
 def _other_than_events(folder: Path) -> Path | None:
-    """What lies in a folder of events and is none; the folder itself where it is a file."""
-    if folder.exists() and not folder.is_dir():
-        return folder
+    """What lies in a folder of events and is none; a file in its place costs figures alone, see `TensorBoardReport`."""
     return next((path for path in sorted(folder.glob("*")) if not _EVENTS.fullmatch(path.name)), None)
 
 
