@@ -184,3 +184,78 @@ def test_bytes_of_a_file_are_what_they_were(tmp_path):
     content = np.random.default_rng(0).bytes(1000)
     (tmp_path / "x").write_bytes(content)
     assert images.read_file(pathlib.Path(tmp_path / "x")) == content
+
+
+def iptc(inner):
+    """A picture of 64 x 64 by its own words, which PIL hands to the decoder of what it holds."""
+
+    def field(group, tag, data):
+        return bytes([0x1C, group, tag]) + struct.pack(">H", len(data)) + data
+
+    side = struct.pack(">H", 64)
+    head = [(3, 60, b"\1\0"), (3, 65, b"\1"), (3, 20, side), (3, 30, side), (3, 120, b"\5")]
+    return b"".join(field(*part) for part in [*head, (8, 10, inner)])
+
+
+@pytest.mark.parametrize("kind", ["IPTC", "ICO", "ICNS"])
+def test_pictures_within_pictures_are_of_no_known_kind(kind):
+    if kind == "IPTC":
+        encoded = iptc(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n")
+    else:
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(buffer, kind)
+        encoded = buffer.getvalue()
+    for call in (decode_image, prepare_image, image_size):
+        with pytest.raises(ImageError, match="is not an image of a known kind"):
+            call(encoded)
+
+
+def tiff(side, tile, order="<", kind=4, twice=False):
+    """A grey TIFF of one tile of zeros, packed; with `twice` a small tile is declared behind the large one."""
+    data = zlib.compress(bytes(tile * tile))
+    entries = [(256, side), (257, side), (258, 8), (259, 8), (262, 1), (277, 1)]
+    entries += [(322, tile), (323, tile)] + [(322, 16), (323, 16)] * twice + [(324, 8), (325, len(data))]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(data))
+    numbers = b""
+    for tag, number in entries:
+        short = kind == 3 and tag in (322, 323)
+        value = struct.pack(order + "HH", number, 0) if short else struct.pack(order + "I", number)
+        numbers += struct.pack(order + "HHI", tag, 3 if short else 4, 1) + value
+    return head + data + struct.pack(order + "H", len(entries)) + numbers + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [3, 4], ids=["SHORT", "LONG"])
+def test_a_tile_has_no_more_pixels_than_an_image(order, kind):
+    assert decode_image(tiff(20, 32, order, kind), 1024).shape == (20, 20, 3)
+    for twice in (False, True):
+        with pytest.raises(ImageError, match="has tiles of 48x48, more than the 1024 pixels"):
+            decode_image(tiff(20, 48, order, kind, twice), 1024)
+
+
+def with_scans(number, height=40, width=40):
+    """A progressive JPEG whose last scan is repeated."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG", progressive=True)
+    encoded = buffer.getvalue()
+    return encoded[:-2] + encoded[encoded.rindex(b"\xff\xda") : -2] * number + encoded[-2:]
+
+
+def test_the_scans_of_a_jpeg_are_counted():
+    encoded, few, many = (with_scans(number) for number in (0, 80, 100))
+    assert decode_image(few).shape == (40, 40, 3)
+    for call in (decode_image, prepare_image, image_size):
+        with pytest.raises(ImageError, match="is a JPEG of more than the 100 scans"):
+            call(many)
+    # What stands in a segment or behind the image is no scan of it.
+    comment = b"\xff\xfe" + struct.pack(">H", 402) + b"\xff\xda" * 200
+    np.testing.assert_array_equal(decode_image(encoded[:2] + comment + encoded[2:]), decode_image(encoded))
+    assert decode_image(encoded + b"\xff\xda" * 200).shape == (40, 40, 3)
+
+
+def test_a_sliver_is_refused():
+    for height, width in ((1, 65_536), (65_536, 1)):
+        with pytest.raises(ImageError, match=f"is {width}x{height}, with a side longer than the 65535 pixels"):
+            image_size(png(height, width))
+    assert image_size(png(1, 65_535)) == (1, 65_535)

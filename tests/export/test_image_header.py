@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.data.test_image_bombs import png
+from tests.data.test_image_bombs import png, with_scans
 from tfdet.export.image_header import bounded
 from tfdet.export.saved_model import decode_image
 
@@ -104,3 +104,23 @@ def test_a_gif_without_an_end_of_its_blocks_is_given_up(check, monkeypatch):
     encoded = b"GIF89a" + struct.pack("<2H3B", WIDTH, HEIGHT, 0, 0, 0) + b"\x21\xfe" + b"\x01x" * 200 + b"\0\x3b"
     with pytest.raises(tf.errors.InvalidArgumentError, match="a GIF of more blocks than are looked through"):
         bounded(tf.constant(encoded), 600)
+
+
+def test_webp_is_refused_whose_size_is_not_looked_at(check):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG, PNG, BMP or GIF"):
+        check(encode(HEIGHT, WIDTH, "WEBP", lossless=True))
+
+
+def test_the_scans_of_a_jpeg_are_counted(check):
+    few, many = with_scans(80, HEIGHT, WIDTH), with_scans(110, HEIGHT, WIDTH)
+    assert check(few).numpy() == few
+    with pytest.raises(tf.errors.InvalidArgumentError, match="20 x 30 pixels.*a JPEG of more than the 100 scans"):
+        check(many)
+    film = few + np.random.default_rng(0).bytes(20_000_000)  # has the marker 300 times
+    assert film.count(b"\xff\xda") > 300 and check(film).numpy() == film
+
+
+def test_a_sliver_is_refused():
+    header = b"BM" + bytes(12) + struct.pack("<I2i", 40, 65_536, 1) + bytes(40)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="1 x 65536 pixels.*a side of more than the 65535"):
+        bounded(tf.constant(header), 1 << 20)

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
+from tfdet.config.ranges import Channels, NonNegativeFloat, PositiveInt, Range, Width
 from tfdet.errors import ParameterError
 from tfdet.layers import (
     BN_EPSILON,
@@ -203,8 +203,8 @@ class ResNetV1(ConfiguredLayer):
         depth: Depth = 50,
         num_stages: Annotated[int, Range(least=1, most=4)] = 3,
         norm: Norm = "frozen",
-        width: PositiveFloat = 1.0,
-        stem_channels: PositiveInt | None = None,
+        width: Width = 1.0,
+        stem_channels: Channels | None = None,
         stride_on: StrideOn = "1x1",
         epsilon: NonNegativeFloat = BN_EPSILON,
         branches: tuple[PositiveInt, ...] = (),

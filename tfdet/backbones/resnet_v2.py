@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfdet.backbones.resnet_v1 import Stage, check_recompute, stage_channels
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveFloat, PositiveInt
+from tfdet.config.ranges import PositiveInt, Width
 from tfdet.errors import ParameterError
 from tfdet.layers import (
     BatchNorm,
@@ -184,7 +184,7 @@ class ResNetV2(ConfiguredLayer):
         depth: DepthV2 = 50,
         num_stages: Literal[3, 4] = 3,
         norm: Norm = "frozen",
-        width: PositiveFloat = 1.0,
+        width: Width = 1.0,
         dilate_c5: bool = False,
         branches: tuple[PositiveInt, ...] = (),
         test_branches: tuple[PositiveInt, ...] = (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import os
 import stat
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tfdet.arguments import MAX_PIXELS
+from tfdet.data.image_limits import encoding_fault, size_fault
 from tfdet.errors import UserError
 
 IMAGE_ENDINGS = (
@@ -20,6 +22,9 @@ IMAGE_ENDINGS = (
     ".jif", ".mpo", ".apng", ".dib", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".tga", ".pcx",
 )  # fmt: skip
 """How the names of image files end, in lower case: what is taken from a folder."""
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "PCX")
+"""Those of `IMAGE_ENDINGS`, as PIL names them. Others hold pictures within pictures (ICO, ICNS, IPTC), of which no
+header tells, or are programs (EPS, WMF)."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
@@ -57,10 +62,10 @@ class PreparedImage:
 
 
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads an image file of any kind that PIL knows, turned upright by its EXIF orientation.
+    """Reads an image file, whatever its ending, turned upright by its EXIF orientation.
 
     Args:
-        path: the file.
+        path: the file, of one of the kinds in `IMAGE_ENDINGS`.
         max_pixels: most pixels, height times width.
 
     Returns:
@@ -125,8 +130,7 @@ def upright_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     if 0 in image.size:
         raise ImageError("has no pixels: it is {}x{}".format(*image.size))
-    _check_size(*image.size, max_pixels)
-    _guarded(image.load)  # PIL reads a file's pixels when they are first asked for
+    _load(image, max_pixels)  # PIL reads a file's pixels when they are first asked for
     return np.array(_to_rgb(_transpose(image)))
 
 
@@ -205,27 +209,38 @@ def image_size(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return image.size[::-1]
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise ImageError(
-            f"is {width}x{height}, more than the {max_pixels} pixels that are taken; --max_pixels, from Python "
-            "max_pixels, allows more"
-        )
+def _refuse(fault: str) -> None:
+    if fault:
+        raise ImageError(fault)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `_FORMATS` that this version of PIL has."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _load(image: Image.Image, max_pixels: int) -> None:
+    _refuse(size_fault(*image.size, max_pixels))
+    _guarded(image.load)
+    _refuse(size_fault(*image.size, max_pixels))  # some formats know their size only now
 
 
 def _header(encoded: bytes, max_pixels: int) -> Image.Image:
     """The image, not decoded yet: a few bytes can mean gigabytes."""
     if encoded[:4] in _POSTSCRIPT:
         raise ImageError("is PostScript, a program that PIL would have run")
+    _refuse(encoding_fault(encoded, max_pixels))
     # PIL has limits of its own, twice the one it warns from; asked for more, it has to be told.
     allowed = Image.MAX_IMAGE_PIXELS
     try:
         if allowed is not None and max_pixels > 2 * allowed:
             Image.MAX_IMAGE_PIXELS = max_pixels
-        image = _guarded(lambda: Image.open(io.BytesIO(encoded)))
+        image = _guarded(lambda: Image.open(io.BytesIO(encoded), formats=_formats()))
     finally:
         Image.MAX_IMAGE_PIXELS = allowed
-    _check_size(*image.size, max_pixels)
+    _refuse(size_fault(*image.size, max_pixels))
     return image
 
 
@@ -247,7 +262,7 @@ def _open(encoded: bytes, max_pixels: int) -> Image.Image:
     if not encoded:
         raise ImageError("is empty")
     image = _header(encoded, max_pixels)
-    _guarded(image.load)
+    _load(image, max_pixels)
     return image
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeInt, PositiveInt
+from tfdet.config.ranges import NonNegativeInt, PositiveInt, Side
 from tfdet.data.doctor import explain_pipeline_error
 from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
@@ -59,8 +59,8 @@ class TrainInput:
     def __init__(
         self,
         data_dir: str | Path,
-        short_side: PositiveInt | tuple[PositiveInt, ...] = 800,
-        long_side: PositiveInt = 1200,
+        short_side: Side | tuple[Side, ...] = 800,
+        long_side: Side = 1200,
         images_per_replica: PositiveInt = 2,
         flip: bool = True,
         order: Literal["landscape_first", "mixed"] = "landscape_first",
@@ -245,8 +245,8 @@ class EvalInput:
     def __init__(
         self,
         data_dir: str | Path,
-        short_side: PositiveInt = 800,
-        long_side: PositiveInt = 2000,
+        short_side: Side = 800,
+        long_side: Side = 2000,
         images_per_batch: PositiveInt = 1,
         resize: Rule = "simpledet",
         num_parallel_calls: PositiveInt | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import Fraction, PositiveFloat, PositiveFraction, PositiveInt
+from tfdet.config.ranges import Fraction, NumCandidates, NumDetections, PositiveFloat, PositiveFraction
 from tfdet.detectors.postprocess import without_empty
 from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.box_voting import vote_boxes
@@ -94,9 +94,9 @@ class DensePostProcess:
         self,
         score_threshold: Fraction = 0.05,
         coarsest_score_threshold: Fraction = 0.0,
-        pre_nms_top_n: PositiveInt = 1000,
+        pre_nms_top_n: NumCandidates = 1000,
         iou_threshold: Fraction = 0.5,
-        max_detections: PositiveInt = 100,
+        max_detections: NumDetections = 100,
         bound_growth: bool = True,
         nms_method: NmsMethod = "hard",
         nms_sigma: PositiveFloat = 0.5,

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt, PositiveRgb, Rgb
+from tfdet.config.ranges import NumClasses, PositiveRgb, Rgb, Side
 from tfdet.detectors.one_size import detect_by_size
 from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
@@ -39,12 +39,12 @@ class Detector(keras.Model):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
+        num_classes: NumClasses,
         backbone: keras.layers.Layer,
         neck: keras.layers.Layer | None,
         pixel_mean: Rgb,
         pixel_std: PositiveRgb,
-        size_divisor: PositiveInt = 1,
+        size_divisor: Side = 1,
         convention: Convention = LEGACY,
     ):
         # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
@@ -139,7 +139,7 @@ class Detector(keras.Model):
 
 
 @configurable
-def build_detector(num_classes: PositiveInt, detector: Callable[..., Detector]) -> Detector:
+def build_detector(num_classes: NumClasses, detector: Callable[..., Detector]) -> Detector:
     """Builds a detector with its weights initialised.
 
     Args:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt
+from tfdet.config.ranges import NumClasses, PoolSize
 from tfdet.errors import ParameterError
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.losses.mask import mask_loss
@@ -70,11 +70,11 @@ class MaskBranch:
 
     def __init__(
         self,
-        num_classes: PositiveInt,
+        num_classes: NumClasses,
         roi_extractor: RoiExtractor,
         bbox_head: keras.layers.Layer,
         head: Callable[..., keras.layers.Layer],
-        pool_size: PositiveInt | None = 14,
+        pool_size: PoolSize | None = 14,
         paste: PasteRule = "simpledet",
         targets: MaskTargetRule = "simpledet",
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt
+from tfdet.config.ranges import Fraction, NonNegativeFloat, NumDetections, PositiveFloat, PositiveFraction
 from tfdet.ops.box_coding import BOX_STD, MAX_LOG_RATIO, decode
 from tfdet.ops.box_voting import vote_boxes
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, box_scale, clip_to_image, sizes
@@ -38,7 +38,7 @@ class PostProcess:
         self,
         score_threshold: Fraction = 0.05,
         iou_threshold: Fraction = 0.5,
-        max_detections: PositiveInt = 100,
+        max_detections: NumDetections = 100,
         box_std: BoxStd = BOX_STD,
         nms_method: NmsMethod = "hard",
         nms_sigma: PositiveFloat = 0.5,

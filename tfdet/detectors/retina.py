@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeFloat, OpenFraction, PositiveFloat, PositiveInt, PositiveRgb, Rgb
+from tfdet.config.ranges import NonNegativeFloat, NumClasses, OpenFraction, PositiveFloat, PositiveRgb, Rgb, Side
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.errors import UserError
@@ -58,7 +58,7 @@ class RetinaDetector(Detector):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
+        num_classes: NumClasses,
         backbone: keras.layers.Layer,
         neck: keras.layers.Layer,
         head: Callable[..., keras.layers.Layer],
@@ -71,7 +71,7 @@ class RetinaDetector(Detector):
         loss_divisor: Literal["foreground", "image", "moving"] = "foreground",
         pixel_mean: Rgb = MSRA_PIXEL_MEAN,
         pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
-        size_divisor: PositiveInt = 1,
+        size_divisor: Side = 1,
         convention: Convention = LEGACY,
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor, convention)

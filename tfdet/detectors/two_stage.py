@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeFloat, PositiveInt, PositiveRgb, Rgb
+from tfdet.config.ranges import NonNegativeFloat, NumClasses, PositiveRgb, Rgb, Side
 from tfdet.detectors.branches import ScaleBranches
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.detectors.masks import MaskBranch
@@ -82,7 +82,7 @@ class TwoStageDetector(Detector):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
+        num_classes: NumClasses,
         backbone: keras.layers.Layer,
         rpn_head: Callable[..., keras.layers.Layer],
         bbox_head: Callable[..., keras.layers.Layer],
@@ -102,7 +102,7 @@ class TwoStageDetector(Detector):
         box_loss: BoxLoss | None = None,
         pixel_mean: Rgb = MSRA_PIXEL_MEAN,
         pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
-        size_divisor: PositiveInt = 1,
+        size_divisor: Side = 1,
         convention: Convention = LEGACY,
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor, convention)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfdet.data.image_limits import MAX_SCANS, MAX_SIDE, SCAN_MARKER
+
 _HEADER_BYTES = 32
 _GIF_STEPS = 100_000  # blocks of up to 255 bytes that are passed in search of the end of a GIF's first frame
+_BYTES_OF_A_CHANCE = 65_536 // 4
 _BLOCK, _EXTENSION, _FRAME, _DONE = range(4)  # what stands at the place that is looked at
 
 
@@ -17,40 +20,54 @@ def bounded(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
         max_pixels: height times width.
 
     Returns:
-        string []. What is no image of these kinds passes: the decoder refuses it.
+        string [].
 
     Raises:
-        tf.errors.InvalidArgumentError: more pixels, when the op runs.
+        tf.errors.InvalidArgumentError: no image of these kinds, or beyond a limit (`check_sizes`), when the op runs.
     """
     encoded, size = with_size(encoded)
     return check_sizes(encoded[None], size[None], max_pixels)[0]
 
 
 def check_sizes(encoded: tf.Tensor, sizes: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """The images string [B], where none of their `sizes` float64 [B, 2] has more than `max_pixels`.
+    """The images string [B], where all of their `sizes` float64 [B, 3] (`with_size`) are within the limits.
 
     Raises:
-        tf.errors.InvalidArgumentError: more pixels, when the op runs; it names the first such image.
+        tf.errors.InvalidArgumentError: one has more than `max_pixels` pixels, `MAX_SIDE` along a side, or `MAX_SCANS`
+            scans, when the op runs; it names the first such image.
     """
-    large = sizes[:, 0] * sizes[:, 1] > max_pixels
-    count = tf.size(large)
+    has_many_pixels = sizes[:, 0] * sizes[:, 1] > max_pixels
+    has_long_side = tf.reduce_max(sizes[:, :2], axis=1) > MAX_SIDE
+    refused = has_many_pixels | has_long_side | (sizes[:, 2] > MAX_SCANS)
+    count = tf.size(refused)
     # Without images the least of all is no index.
-    first = tf.minimum(tf.reduce_min(tf.where(large, tf.range(count), count)), count)
+    first = tf.minimum(tf.reduce_min(tf.where(refused, tf.range(count), count)), count)
     size = tf.cast(tf.pad(sizes, [[0, 1], [0, 0]])[first], tf.int64)
-    message = tf.strings.format(
-        "image {} of the batch is an image of {} x {} pixels, height and width: more than the "
-        + f"{max_pixels} that are taken",
-        (first, size[0], size[1]),
+    limit = tf.where(
+        tf.pad(has_many_pixels, [[0, 1]])[first],
+        f": more than the {max_pixels} that are taken",
+        tf.where(
+            tf.pad(has_long_side, [[0, 1]])[first],
+            f": a side of more than the {MAX_SIDE} that are taken",
+            f", a JPEG of more than the {MAX_SCANS} scans that are taken",
+        ),
     )
-    check = tf.debugging.Assert(~tf.reduce_any(large), [message])
+    message = tf.strings.format(
+        "image {} of the batch is an image of {} x {} pixels, height and width", (first, size[0], size[1])
+    )
+    check = tf.debugging.Assert(~tf.reduce_any(refused), [message + limit])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(encoded)
 
 
 def with_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """An image string [] and its height and width, float64 [2], by its header; of a GIF, the first frame.
+    """An image string [], and its height, width and scans of a JPEG, float64 [3]; of a GIF, the first frame.
 
     The decoder of GIFs takes the memory of all frames, also where one is asked for.
+
+    Raises:
+        tf.errors.InvalidArgumentError: no JPEG, PNG, BMP or GIF, when the op runs. TensorFlow's decoder takes WebP too,
+            whose size is not looked at here.
     """
     header = _bytes(tf.strings.substr(encoded, 0, _HEADER_BYTES))
     header = tf.concat([header, tf.zeros([_HEADER_BYTES - tf.size(header)], tf.int64)], axis=0)
@@ -58,12 +75,22 @@ def with_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     encoded, frame = tf.cond(
         is_gif, lambda: _first_frame(encoded, header), lambda: (encoded, tf.zeros([2], tf.float64))
     )
-    size = tf.cond(
+    size, scans = tf.cond(
         tf.io.is_jpeg(encoded),
-        lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.float64),
-        lambda: _size(header, is_gif),
+        lambda: (tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.float64), _scans(encoded)),
+        lambda: (_size(header, is_gif), tf.constant(0.0, tf.float64)),
     )
-    return encoded, tf.maximum(size, frame)
+    return encoded, tf.concat([tf.maximum(size, frame), scans[None]], axis=0)
+
+
+def _scans(encoded: tf.Tensor) -> tf.Tensor:
+    """About how many scans a JPEG has, float64 []: its markers, less those that chance puts behind it.
+
+    Phones put a film there, in which any two bytes are the marker once in 65,536 places; four times as many are passed.
+    """
+    content = tf.io.decode_raw(encoded, tf.uint8)
+    places = tf.where((content[:-1] == SCAN_MARKER[0]) & (content[1:] == SCAN_MARKER[1]))
+    return tf.cast(tf.shape(places)[0] - tf.size(content) // _BYTES_OF_A_CHANCE, tf.float64)
 
 
 def _bytes(encoded: tf.Tensor) -> tf.Tensor:
@@ -71,7 +98,7 @@ def _bytes(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _size(header: tf.Tensor, is_gif: tf.Tensor) -> tf.Tensor:
-    """Height and width, float64 [2], of a PNG, BMP or GIF; zeros for others. float64: products of 64 bits overflow."""
+    """Height and width, float64 [2], of a PNG, BMP or GIF, and no others. float64: products of 64 bits overflow."""
     big, little = (tf.constant([256.0**k for k in powers], tf.float64) for powers in ((3, 2, 1, 0), (0, 1, 2, 3)))
     values = tf.cast(header, tf.float64)
 
@@ -83,8 +110,9 @@ def _size(header: tf.Tensor, is_gif: tf.Tensor) -> tf.Tensor:
     height = number(22, little)  # a negative one: lines from the top
     bmp = tf.stack([tf.minimum(height, 2.0**32 - height), number(18, little)])
     is_png, is_bmp = tf.reduce_all(header[:4] == [0x89, 0x50, 0x4E, 0x47]), tf.reduce_all(header[:2] == [0x42, 0x4D])
-    other = tf.where(is_png, png, tf.where(is_bmp, bmp, tf.zeros([2], tf.float64)))
-    return tf.where(is_gif, gif, other)
+    check = tf.debugging.Assert(is_png | is_bmp | is_gif, ["no JPEG, PNG, BMP or GIF"])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.where(is_gif, gif, tf.where(is_png, png, bmp))
 
 
 def _first_frame(encoded: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from tfdet.config.ranges import Channels, NonNegativeFloat, NumClasses, Width
 from tfdet.layers import (
     BN_EPSILON,
     INIT_STD,
@@ -84,10 +84,10 @@ class C5BboxHead(ConfiguredLayer):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
+        num_classes: NumClasses,
         depth: Depth = 50,
         norm: Norm = "frozen",
-        width: PositiveFloat = 1.0,
+        width: Width = 1.0,
         class_agnostic: bool = True,
         strides: Literal[1, 2] = 1,
         stride_on: StrideOn = "1x1",
@@ -129,10 +129,10 @@ class C5V2BboxHead(ConfiguredLayer):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
+        num_classes: NumClasses,
         depth: DepthV2 = 50,
         norm: Norm = "frozen",
-        width: PositiveFloat = 1.0,
+        width: Width = 1.0,
         class_agnostic: bool = True,
         recompute: bool = False,
         name: str = "bbox_head",
@@ -170,8 +170,8 @@ class MlpBboxHead(ConfiguredLayer):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
-        channels: PositiveInt = 1024,
+        num_classes: NumClasses,
+        channels: Channels = 1024,
         use_bias: bool = True,
         class_agnostic: bool = False,
         initializer: Literal["uniform", "gaussian", "detectron2", "torchvision"] = "uniform",

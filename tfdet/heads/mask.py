@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeInt, PositiveInt
+from tfdet.config.ranges import Channels, NumClasses, NumConvs
 from tfdet.layers import (
     BatchNorm,
     BatchNormMode,
@@ -58,9 +58,9 @@ class MaskHead(ConfiguredLayer):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
-        channels: PositiveInt = 256,
-        num_convs: NonNegativeInt = 4,
+        num_classes: NumClasses,
+        channels: Channels = 256,
+        num_convs: NumConvs = 4,
         norm: BatchNormMode | None = None,
         background_plane: bool = True,
         initializer: Program = "simpledet",

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from tfdet.config.ranges import Fraction, NonNegativeFloat, NumCandidates, PositiveFloat, PositiveInt
 from tfdet.errors import ParameterError
 from tfdet.ops.anchors import cell_anchors, centred_anchors, grid_anchors
 from tfdet.ops.boxes import CONTINUOUS, LEGACY
@@ -89,8 +89,8 @@ class ProposalGenerator:
     def __init__(
         self,
         variant: ProposalVariant | tuple[ProposalVariant, ...] = "v1",
-        pre_nms_top_n: tuple[PositiveInt, PositiveInt] = (12000, 6000),
-        post_nms_top_n: tuple[PositiveInt, PositiveInt] = (2000, 1000),
+        pre_nms_top_n: tuple[NumCandidates, NumCandidates] = (12000, 6000),
+        post_nms_top_n: tuple[NumCandidates, NumCandidates] = (2000, 1000),
         iou_threshold: Fraction = 0.7,
         min_size: NonNegativeFloat = 0.0,
     ):

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt
+from tfdet.config.ranges import Channels, NumClasses, NumConvs, OpenFraction, PositiveFloat, PositiveInt
 from tfdet.layers import (
     INIT_STD,
     ConfiguredLayer,
@@ -43,10 +43,10 @@ class RetinaHead(ConfiguredLayer):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
+        num_classes: NumClasses,
         num_anchors: PositiveInt,
-        channels: PositiveInt = 256,
-        num_convs: NonNegativeInt = 4,
+        channels: Channels = 256,
+        num_convs: NumConvs = 4,
         prior: OpenFraction = 0.01,
         init_std: PositiveFloat = INIT_STD,
         norm: HeadNorm | None = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt, Range
+from tfdet.config.ranges import PoolSize, PositiveInt, Range
 from tfdet.errors import ParameterError
 from tfdet.ops.roi_align import LevelRule, RoiAlignMode, assign_levels, roi_align
 from tfdet.ops.roi_sampling import MAX_SAMPLING_RATIO
@@ -32,7 +32,7 @@ class RoiExtractor:
     def __init__(
         self,
         strides: tuple[PositiveInt, ...] = (16,),
-        output_size: PositiveInt = 7,
+        output_size: PoolSize = 7,
         mode: RoiAlignMode = "max",
         level_rule: LevelRule = "thresholds",
         sampling_ratio: Annotated[int, Range(least=0, most=MAX_SAMPLING_RATIO)] = 2,

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt
+from tfdet.config.ranges import Channels, PositiveInt
 from tfdet.layers import INIT_STD, ConfiguredLayer, SymmetricConv2D, draw_each
 
 
@@ -32,7 +32,7 @@ class RpnHead(ConfiguredLayer):
     def __init__(
         self,
         num_anchors: PositiveInt,
-        channels: PositiveInt = 512,
+        channels: Channels = 512,
         objectness: Literal["softmax", "sigmoid"] = "softmax",
         name: str = "rpn_head",
     ):

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt
+from tfdet.config.ranges import Channels
 from tfdet.errors import ParameterError
 from tfdet.layers import ConfiguredLayer, HeadNorm, SymmetricConv2D, draw_each, make_head_norms
 
@@ -30,7 +30,7 @@ class FPN(ConfiguredLayer):
 
     def __init__(
         self,
-        channels: PositiveInt = 256,
+        channels: Channels = 256,
         norm: HeadNorm | None = None,
         name: str = "neck",
     ):

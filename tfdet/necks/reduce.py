@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt
+from tfdet.config.ranges import Channels, PoolSize, PositiveInt
 from tfdet.layers import INIT_STD, ConfiguredLayer, SymmetricConv2D
 
 
@@ -27,8 +27,8 @@ class ReduceNeck(ConfiguredLayer):
 
     def __init__(
         self,
-        channels: PositiveInt = 1024,
-        kernel_size: PositiveInt = 1,
+        channels: Channels = 1024,
+        kernel_size: PoolSize = 1,
         use_bias: bool = True,
         stride: PositiveInt = 16,
         name: str = "neck",

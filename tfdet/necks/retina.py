@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt
+from tfdet.config.ranges import Channels
 from tfdet.errors import ParameterError
 from tfdet.layers import ConfiguredLayer, HeadNorm, SymmetricConv2D, draw_each, make_head_norms
 from tfdet.necks.fpn import add_top_down, run_each
@@ -35,7 +35,7 @@ class RetinaNeck(ConfiguredLayer):
 
     def __init__(
         self,
-        channels: PositiveInt = 256,
+        channels: Channels = 256,
         p6_from: Literal["c5", "p5"] = "c5",
         norm: HeadNorm | None = None,
         name: str = "neck",

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveInt
+from tfdet.config.ranges import Side
 from tfdet.data.resize import Resize, Rule, view_signature
 from tfdet.detectors.one_size import View, by_size
 from tfdet.errors import UserError
@@ -35,7 +35,7 @@ class TestTimeAugmentation:
 
     __test__ = False  # the name begins as pytest's test classes do
 
-    def __init__(self, scales: tuple[PositiveInt, ...] = (), flip: bool = False, long_side: PositiveInt | None = None):
+    def __init__(self, scales: tuple[Side, ...] = (), flip: bool = False, long_side: Side | None = None):
         if len(set(scales)) != len(scales):
             raise UserError(f"TestTimeAugmentation.scales must be different sides. Received: {tuple(scales)}")
         if long_side is not None and long_side < max(scales, default=1):
