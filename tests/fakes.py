@@ -131,6 +131,9 @@ class PictureInput:
             tf.zeros([len(resized), 0, 2], tf.int32),
         )
 
+    def image_sizes(self):
+        return {self.image_id(index): (height, width) for index, (height, width, _) in enumerate(self._pictures)}
+
     def ground_truth(self):
         annotations = []
         for index, (_, _, boxes) in enumerate(self._pictures):

@@ -2,9 +2,13 @@ from pathlib import Path
 
 import pytest
 
+import tfdet
+from tfdet.config.files import find_gin_file
+from tfdet.data.manifest import Manifest
 from tfdet.errors import UserError
-from tfdet.files import check_local, has_pattern, literal, literal_beginning, replacing
+from tfdet.files import at_home, check_local, has_pattern, literal, literal_beginning, replacing
 from tfdet.predict.patterns import matches
+from tfdet.training.run_dir import RunDirectory
 
 
 def test_the_name_appears_when_the_file_is_complete(tmp_path):
@@ -43,6 +47,16 @@ def test_an_address_of_a_file_is_told_to_be_a_path_and_paths_are_let_through():
         check_local("file:///data")
     for path in ("a:b", "C:/data", "C:\\data", "a/b://c", "runs/exp[1]", Path("/data"), "", "x:/y"):
         check_local(path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [RunDirectory, Manifest.load, find_gin_file, tfdet.load, tfdet.build, at_home],
+    ids=lambda read: read.__name__,
+)
+def test_a_home_folder_that_is_not_known_is_one_line(read):
+    with pytest.raises(UserError, match="^~nobody_x/y.*home folder ~nobody_x is: give the whole path"):
+        read("~nobody_x/y")
 
 
 @pytest.mark.parametrize("name", ["exp[1]", "a*b", "a?b", "back\\slash", "plain"])

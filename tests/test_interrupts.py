@@ -9,6 +9,14 @@ from tfdet.commands import main
 from tfdet.interrupts import Terminated, terminated_by_exception, whole
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_not_ignored():
+    """A shell starts what it runs in the background with SIGINT ignored, and Python leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def kill(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 

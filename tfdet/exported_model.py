@@ -90,8 +90,8 @@ class DetectingModel:
 
         Args:
             eval_data: folder of the data set; None: the one that the configuration evaluates on.
-            annotations: a COCO json to measure against, whose image ids are the data set's, and whose categories have
-                its names; None: its own boxes.
+            annotations: a COCO json to measure against, whose image ids and sizes are the data set's, and whose
+                categories have its names; None: its own boxes.
             max_images: measures the first so many alone.
             num_samples: images to keep for `EvalResult.save_pictures`.
             console: is told what is measured; None warns alone.

@@ -13,9 +13,6 @@ from typing import Any
 
 from tfdet.errors import UserError
 
-PARTIAL = ".*.partial[0-9]*"
-"""What `replacing` calls its temporary files, as a pattern for `Path.glob`: a killed process leaves them."""
-
 _FILE_DESCRIPTORS = Path("/proc/self/fd")  # Linux: another name for every open folder
 # A drive of Windows has one letter. pathlib makes one slash of two.
 _SCHEME, _SCHEME_OF_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://"), re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -43,6 +40,25 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def partials(path: str | os.PathLike) -> list[Path]:
+    """The temporary files that `replacing` made for `path` and a killed process left."""
+    path = Path(path)
+    name = re.compile(rf"{re.escape(f'.{path.stem}.partial')}\d+{re.escape(path.suffix)}")
+    return [found for found in path.parent.glob(".*") if name.fullmatch(found.name)]
+
+
+def at_home(path: str | os.PathLike) -> Path:
+    """The path with `~` and `~name` at its beginning as that home folder; `UserError` where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        text = os.fspath(path)
+        raise UserError(
+            f"{text}: nothing here says where the home folder {Path(text).parts[0]} is: give the whole path, or "
+            f"./{text} for a folder of that name"
+        ) from None
 
 
 def check_local(path: str | os.PathLike, name: str = "") -> None:

@@ -15,6 +15,7 @@ from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Settings, gin_lines
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel, introduce
+from tfdet.files import at_home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +92,7 @@ def load(
         >>> tfdet.load("runs/shapes").classes
         ['circle', 'square', 'triangle']
     """
-    folder = Path(arguments.path("path", path)).expanduser()
+    folder = at_home(arguments.path("path", path))
     _choose_tensorflow()
     if (folder / "saved_model.pb").is_file():
         if row is not None or checkpoint is not None or raw_weights or bindings:

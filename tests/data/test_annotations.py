@@ -74,6 +74,8 @@ def test_crowds_are_no_targets():
         ((199, 10, 1.6, 5), 9, True, None),  # over the border by less than a pixel
         ((10, 20, 0, 40), 0, False, DEGENERATE),
         ((10, 20, 0, 40), 9, True, DEGENERATE),
+        ((10, 20, 0, 0), 9, False, DEGENERATE),
+        ((0, 0, 0, 0), 2000, False, DEGENERATE),
         ((10, 20, -3, 40), 9, False, DEGENERATE),
         ((10, math.nan, 3, 40), 9, False, DEGENERATE),
         ((10, 20, math.inf, 40), 9, False, DEGENERATE),

@@ -1,9 +1,13 @@
 import json
 import math
+import os
 
 import pytest
 
 from tfdet.data.coco import read_categories, read_coco
+from tfdet.data.listing import note_unlisted
+from tfdet.data.outside import leave_out_outside
+from tfdet.data.prepare import prepare_record
 from tfdet.data.problems import ProblemReport
 from tfdet.errors import UserError
 
@@ -103,6 +107,17 @@ def test_wrong_files_are_one_line_errors(coco, make_coco, tmp_path):
         broken.write_text(json.dumps({"images": [], "categories": [entry]}))
         with pytest.raises(UserError, match="category .* needs an integer 'id'"):
             read_coco([(broken, images)], ProblemReport())
+    broken.write_text(json.dumps({"images": [], "categories": []}))
+    for read_it in (read_categories, lambda path: read_coco([(path, images)], ProblemReport())):
+        with pytest.raises(UserError, match="broken.json names no category"):
+            read_it(broken)
+    broken.write_text('{"images": [%s], "categories": []}' % ("7" * 5000))
+    with pytest.raises(UserError, match="a number of thousands of digits") as caught:
+        read_coco([(broken, images)], ProblemReport())
+    assert "sys." not in str(caught.value)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(UserError, match="pipe.json: it is no file"):
+        read_coco([(tmp_path / "pipe.json", images)], ProblemReport())
     other = make_coco("other", ((3, "bird"),)).write()
     with pytest.raises(UserError, match="category id 3 is 'bird' here but 'cat' before"):
         read_coco([(path, images), other], ProblemReport())
@@ -252,6 +267,18 @@ def test_sizes_as_text_are_read_and_others_named(coco):
     first, second = read_coco([coco.write()], report).images
     assert (first.height, first.width, second.height, second.width) == (40, 60, 0, 0)
     assert report.counts() == {"image size not read": 1} and "tall" in report.problems[0].reason
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\\" + "x" * 300, "a\\b\0c", "\\".join("x" * 5000)])
+def test_names_that_no_file_can_have_are_findings(coco, name):
+    coco.image(1).image(2)
+    coco.content["images"][1]["file_name"] = name
+    report = ProblemReport()
+    annotations = leave_out_outside(read_coco([coco.write()], report), [coco.images_dir], report)
+    note_unlisted(annotations.images, report)
+    problems = [*report.problems, *(p for image in annotations.images for p in prepare_record(image).problems)]
+    found = [problem.kind for problem in problems if not problem.is_note]
+    assert found in (["unreadable file"], ["unusable image entry"], ["missing file"])
 
 
 def test_backslashes_in_names_are_read_as_slashes(coco):

@@ -55,6 +55,11 @@ def test_the_same_annotation_twice_is_left_out():
     assert found == [(objects.TWICE, "left out")]
 
 
+def test_no_mask_is_the_same_in_all_its_forms():
+    kept, found = judge(*(item(segmentation=none, number=number) for number, none in enumerate(([], None, []))))
+    assert [one.annotation_id for one, _ in kept] == [0] and found == [(objects.TWICE, "left out")] * 2
+
+
 @pytest.mark.parametrize(
     ("polygon", "action"),
     [

@@ -137,8 +137,9 @@ def test_names_as_source_ids_meet_no_number(make_jpeg, tmp_path):
     assert ids[:4] == [number_of_name("a.jpg"), 1, number_of_name("-5"), 2]
     assert len(set(ids)) == 6 and min(ids) == 1
     report = json.loads((tmp_path / "out/report.json").read_text())
-    assert report["problems"] == {"image id replaced": 2}  # the name that came twice, and the file name for no id
-    assert report["notes"] == {"image id replaced": 2}
+    # The name that came twice, the file name for no id, and a number that is no id; in notes a name.
+    assert report["problems"] == {"image id replaced": 3}
+    assert report["notes"] == {"image id replaced": 1}
 
 
 def test_numbers_that_are_not_finite_take_no_part(make_jpeg, tmp_path):

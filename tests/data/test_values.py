@@ -17,6 +17,8 @@ def test_one_id_in_all_its_forms(value):
         (1.5, "no whole number"), (True, "true is no whole"), (None, "null is no whole"), ([1], "no whole number"),
         (-1, "negative"), (-1.0, "negative"), (2**63, "larger than 2"), (1e19, "larger than 2"), (math.nan, "no whole"),
         (math.inf, "no whole number"), (10**400, "larger than 2"), ("", "no whole"), ({}, "no whole number"),
+        ("-1", "no whole"), (" -1.0 ", "no whole"), ("1.5", "no whole"), ("1e0", "no whole"), ("+1", "no whole"),
+        ("9223372036854775808", "larger than 2"), ("9" * 500, "no whole"),
     ],
 )  # fmt: skip
 def test_what_is_no_id_is_said(value, reason):
@@ -28,7 +30,7 @@ def test_what_is_no_id_is_said(value, reason):
 
 
 def test_names_are_numbered_alike_everywhere_and_never_as_ids_are():
-    names = ["a.jpg", "1.jpg", "1e3", "1_0", "-1", "１", "\ud800", "1.5", "9223372036854775808"]
+    names = ["a.jpg", "1.jpg", "1e3f", "1_0", "-", "１", "\ud800", "1.5.2", "nan"]
     numbers = [image_number(name) for name in names]
     assert all(is_name and 2**52 <= number < 2**53 for number, is_name in numbers)
     assert len(set(numbers)) == len(names)

@@ -9,6 +9,7 @@ import pytest
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, PictureInput
 from tfdet.errors import UserError
 from tfdet.evaluate.classes import in_data_classes, match_classes, match_model, with_data_ids
+from tfdet.evaluate.coco import CocoEvaluator
 from tfdet.evaluate.during_training import EvaluationDuringTraining
 from tfdet.evaluate.run import evaluate
 from tfdet.structures import Detections
@@ -86,9 +87,9 @@ def test_evaluation_during_training_maps_and_refuses_before_it_begins():
         EvaluationDuringTraining(ColorDetector(), Backwards(["blue", "green", "cyan"]), classes=CLASSES)
 
 
-def annotations(ids, names):
+def annotations(ids, names, source=None):
     """The ground truth of the fakes with other ids: `ids[k]` is of CLASSES[k]; listed in the order of `names`."""
-    truth = copy.deepcopy(PictureInput(PICTURES).ground_truth())
+    truth = copy.deepcopy((source or PictureInput(PICTURES)).ground_truth())
     new = dict(zip(CATEGORY_IDS, ids))
     for entry in truth["annotations"]:
         entry["category_id"] = new[entry["category_id"]]
@@ -96,12 +97,68 @@ def annotations(ids, names):
     return truth
 
 
-@pytest.mark.parametrize("ids", [CATEGORY_IDS, [1, 2, 3], [7, 13, 90], ["7", "13", "90"], [7.0, 13.0, 90.0]])
-def test_annotations_are_measured_by_the_names_of_their_categories(ids):
-    truth = annotations(ids, ["blue", "red", "green"])
+def class_counts(truth, manifest):
+    """Boxes by class name as they are measured."""
+    evaluator = CocoEvaluator(truth, manifest)
+    for image in truth["images"]:
+        nothing = np.zeros([1, 0], np.float32)
+        evaluator.add([image["id"]], Detections(np.zeros([1, 0, 4]), nothing, nothing, np.int32([0])))
+    return {entry.name: entry.num_boxes for entry in evaluator.result().per_class}
+
+
+def test_annotations_are_measured_by_the_names_of_their_categories():
+    truth = annotations([7, 13, 90], ["blue", "red", "green"])
     before = copy.deepcopy(truth)
     assert evaluate(ColorDetector(), PictureInput(PICTURES), ground_truth=truth).metrics["AP50"] == pytest.approx(1.0)
     assert truth == before
+
+
+@pytest.mark.parametrize("write", [int, str, float, "{}.0".format, " {} ".format])
+def test_category_ids_of_annotations_may_be_written_in_several_ways(write):
+    """In `categories` in one way, in `annotations` in another; listed in another order, one category twice."""
+    source = PictureInput([*PICTURES, (32, 48, {0: (4, 6, 27, 29)})])
+    for ids in (CATEGORY_IDS, [7, 13, 90], [1, 2, 3]):
+        for first, second in ((write, int), (int, write)):
+            truth = annotations(ids, ["blue", "red", "green"], source)
+            for entry in truth["categories"]:
+                entry["id"] = first(entry["id"])
+            for entry in truth["annotations"]:
+                entry["category_id"] = second(entry["category_id"])
+            truth["categories"].append(dict(truth["categories"][0]))
+            assert class_counts(truth, source.manifest) == {"red": 2, "green": 1, "blue": 1}
+
+
+def test_names_that_are_numbers_are_names():
+    source = PictureInput([*PICTURES, (32, 48, {0: (4, 6, 27, 29)})])
+    source.manifest.classes = ["0", "1", "2"]
+    truth = annotations([7, 13, 90], CLASSES, source)
+    for number, entry in enumerate(truth["categories"]):
+        entry["name"] = number
+    assert class_counts(truth, source.manifest) == {"0": 2, "1": 1, "2": 1}
+    del truth["categories"][1]["name"]
+    with pytest.raises(UserError, match=r"no name to 1 of 3 categories \(id 13\)"):
+        CocoEvaluator(truth, source.manifest)
+
+
+def test_an_id_that_annotations_do_not_define_is_no_class_of_the_data():
+    source = PictureInput(PICTURES)
+    truth = annotations([1, 2, 3], CLASSES)
+    truth["annotations"].append({**truth["annotations"][0], "category_id": CATEGORY_IDS[0], "bbox": [1, 1, 9, 9]})
+    assert class_counts(truth, source.manifest) == dict.fromkeys(CLASSES, 1)
+
+
+def test_annotations_of_images_of_other_sizes_are_refused():
+    source = PictureInput(PICTURES)
+    for height, width in ((4000, 6000), (128, 64), (64, 127)):
+        truth = source.ground_truth()
+        truth["images"][0] |= {"height": height, "width": str(width), "file_name": "a.jpg"}
+        message = rf"image id 1000 \('a.jpg'\) is {width}x{height} there and 128x64 in the data set, 1 of 2 images"
+        with pytest.raises(UserError, match=message):
+            evaluate(ColorDetector(), source, ground_truth=truth, detect=pytest.fail)
+    truth["images"][0] |= {"height": None, "width": 0}
+    truth["images"].append({"id": 5, "height": 9, "width": 9})
+    evaluator = CocoEvaluator(truth, source.manifest)
+    evaluator.check_sizes(source.image_sizes())  # what has no size, or is not in the data set, is not compared
 
 
 def test_annotations_of_other_classes_are_refused_at_the_start():
@@ -119,3 +176,4 @@ def test_categories_without_names_are_taken_by_their_ids():
     for entry in truth["categories"]:
         del entry["name"]
     assert with_data_ids(truth, PictureInput([]).manifest) is truth
+    assert class_counts(truth, PictureInput([]).manifest) == dict.fromkeys(CLASSES, 1)

@@ -267,3 +267,17 @@ def test_a_folder_that_is_no_detector_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
     with pytest.raises(UserError, match="no signature 'image_bytes'"):
         load_signatures(tmp_path / "other")
+
+
+def test_a_damaged_fingerprint_is_one_line(tmp_path, caplog):
+    module = tf.Module()
+    module.double = tf.function(lambda inputs: {"out": inputs * 2}, input_signature=[tf.TensorSpec([], name="inputs")])
+    names = ("image_bytes", "image_tensor", "tf_example")
+    tf.saved_model.save(module, str(tmp_path), signatures={name: module.double for name in names})
+    (tmp_path / "fingerprint.pb").write_bytes(b"damaged")
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert load_signatures(tmp_path)["image_bytes"](tf.constant(2.0))["out"] == 4
+    (record,) = caplog.records
+    assert record.name == "tfdet" and record.exc_info is None
+    assert record.getMessage().startswith(f"{tmp_path}/fingerprint.pb is damaged: nothing needs it")

@@ -25,7 +25,15 @@ def called(monkeypatch):
         if words[0] == "evaluate":
             name = options["model_dir"].rsplit("/", 1)[-1]
             figures = {"AP": FIGURES[name], "AP50": 0.9, "step": 12}
-            record = {"kind": "evaluate", "row": name, **figures, "date": "x", "device": "x", "command": "x"}
+            record = {
+                "kind": "evaluate",
+                "row": name,
+                **figures,
+                "data": "x",
+                "date": "x",
+                "device": "x",
+                "command": "x",
+            }
             with open(options["results"], "w") as file:
                 file.write(json.dumps(record) + "\n")
         elif words[0] == "train":

@@ -181,10 +181,23 @@ def test_leftovers_of_a_killed_save_are_removed(tmp_path):
     leftover = tmp_path / "checkpoints" / "ckpt-2_temp"
     leftover.mkdir()
     (leftover / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
-    halves = ["config.gin.writing", ".manifest.partial7.json", "checkpoints/checkpoint.tmp0a1b", "best/.x.partial7"]
+    halves = [
+        "config.gin.writing",
+        ".manifest.partial7.json",
+        "checkpoints/checkpoint.tmp0a1b",
+        "best/.checkpoint.partial7",
+    ]
     halves += ["checkpoints/ckpt-2.data-00000-of-00001"]
-    (tmp_path / "best").mkdir()
-    for name in halves:
+    others = [
+        "chapter.writing/text",
+        "notes.writing",
+        ".thesis.partial2.tex",
+        ".config.partial.gin",
+        "best/.x.partial7",
+    ]
+    others += ["checkpoints/ckpt-mine.data-00000-of-00001", ".best.partial8.json/text"]
+    for name in [*halves, *others]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("half")
     before = files_below(tmp_path)
     again = Saved(tmp_path)
@@ -192,6 +205,7 @@ def test_leftovers_of_a_killed_save_are_removed(tmp_path):
     assert files_below(tmp_path) == before  # reading changes nothing
     RunDirectory(tmp_path).begin(FakeInput().manifest.folder)
     assert not leftover.exists() and not [name for name in halves if (tmp_path / name).exists()]
+    assert all((tmp_path / name).exists() for name in others)
     assert again.store.restore() == 1
 
 
@@ -299,9 +313,19 @@ class TestRunDirectory:
         assert run.read_best() is None
         run.note_best(7, "AP", 0.25, "0a1b")
         assert run.read_best() == {"step": 7, "metric": "AP", "value": 0.25, "data": "0a1b"}
-        shutil.copy(run.best_note, tmp_path / "copy")
-        run.best_note.write_text("{")
-        assert run.read_best() is None
+        good = run.best_note.read_text()
+        for damaged in ("{", "[]", good.replace("0.25", "1" * 400), good.replace("0.25", '"nan"')):
+            run.best_note.write_text(damaged)
+            assert run.read_best() is None
+
+    def test_figures_that_are_none_are_those_of_no_evaluation(self, tmp_path):
+        run = RunDirectory(tmp_path)
+        run.evaluations.write_text('{"2": {"AP": %s}, "4": {"AP": 1}, "5": [3], "6": {"AP": "x"}}' % ("1" * 400))
+        assert run.read_evaluations() == {4: {"AP": 1.0}} and run.lacks_evaluation(2)
+        run.note_evaluation(8, {"AP": 0.5, "mask_AP": float("nan")})
+        assert run.read_evaluations() == {4: {"AP": 1.0}, 8: {"AP": 0.5}}
+        run.evaluations.write_text('{"%s": {}}' % ("1" * 5000))
+        assert run.read_evaluations() is None
 
 
 def test_checkpoints_that_no_list_names_are_counted(tmp_path):

@@ -14,6 +14,7 @@ from fakes import FakeDetector, FakeEvaluation
 from tfdet.errors import UserError
 from tfdet.training.checkpoint import latest_step, restore_detector
 from tfdet.training.run_dir import RunDirectory
+from tfdet.training.run_lock import Owner
 
 
 def files_below(folder):
@@ -138,6 +139,50 @@ def test_what_is_no_run_is_refused_untouched(tmp_path):
     assert files_below(tmp_path) == before
     with pytest.raises(UserError, match="gs://bucket/run is an address"):
         run("gs://bucket/run", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.gin", "# written by hand\n"),
+        ("operative_config.gin", "# written by hand\n"),
+        ("best.json", "[]"),
+        ("evaluations.json", "[]"),
+        ("train/manifest.json", '{"shards": []}'),
+        ("train/index.npz", ""),
+        ("eval/a-00000-of-00001.tfrecord", ""),
+        ("eval/saved_model.pb", ""),
+        ("train/photo.jpg", ""),
+        ("best/index.npz", ""),
+    ],
+)
+def test_what_a_run_would_write_over_or_into_is_refused_untouched(tmp_path, name, text):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    (tmp_path / "chapter.writing").mkdir()
+    before = files_below(tmp_path)
+    with pytest.raises(
+        UserError, match=f"^{tmp_path}/{name.split('/')[0]}.*stays as it is; choose another --model_dir"
+    ):
+        RunDirectory(tmp_path).check()
+    assert files_below(tmp_path) == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
+    (tmp_path / "config.gin").write_text("# of the run\n")
+    for name, text in (
+        ("run.lock", Owner.this_process().json()),
+        ("manifest.json", '{"shards": []}'),
+        ("evaluations.json", "{}"),
+    ):
+        (tmp_path / name).write_text(text)
+        RunDirectory(tmp_path).check()
+        (tmp_path / name).unlink()
+    (tmp_path / "config.gin").unlink()
+    for name in ("train/events.out.tfevents.1.host", "train/plugins/profile/a", "eval/.hidden", "thesis.tex"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    RunDirectory(tmp_path).check()
 
 
 def test_an_evaluation_that_was_interrupted_is_made_up(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,34 @@ def test_a_file_that_says_nothing_is_nobodys(tmp_path, text):
     taken.acquire()
     assert Owner.parse((tmp_path / "run.lock").read_text()).pid == os.getpid()
     taken.release()
+
+
+@pytest.mark.parametrize("pid", [0, -1, -os.getpgrp()])
+def test_a_number_that_no_process_has_is_nobodys(tmp_path, pid):
+    left_by(tmp_path, pid=pid, process_start="")
+    taken = lock(tmp_path)
+    taken.acquire()
+    taken.release()
+
+
+@pytest.mark.parametrize("make", [Path.symlink_to, Path.hardlink_to])
+def test_another_ones_file_behind_a_link_stays_as_it_is(tmp_path, make):
+    (tmp_path / "thesis").write_text("text")
+    make(tmp_path / "run.lock", tmp_path / "thesis")
+    with pytest.raises(UserError, match="run.lock is .*: move it away, or choose another --model_dir$"):
+        lock(tmp_path).acquire()
+    assert (tmp_path / "thesis").read_text() == "text" and os.path.lexists(tmp_path / "run.lock")
+
+
+def test_a_link_to_nowhere_and_a_pipe_are_no_locks(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/run.lock").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "run.lock")
+    for folder in (tmp_path, tmp_path / "a"):
+        with pytest.raises(UserError, match="run.lock is"):
+            lock(folder).acquire()
+        assert lock(folder).owner() is None and os.path.lexists(folder / "run.lock")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_of_another_machine_it_says_how_to_break_it(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfdet.errors import UserError
+from tfdet.files import at_home
 
 RUN_FILE = "config.gin"
 """The name of the file with a run's own configuration, in its folder."""
@@ -79,7 +80,7 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
       UserError: no such file; names the nearest ones.
     """
     shipped = gin_configs_folder()
-    written = Path(path).expanduser()
+    written = at_home(path)
     folders = [Path(), shipped, shipped.parent]
     if including_file is not None:
         # A shipped row is made of shipped files, whatever lies in the current folder.

@@ -132,10 +132,10 @@ def inclusive_boxes(
 def judge_box(item: ObjectAnnotation, height: int, width: int) -> BoxVerdict:
     """Decides what becomes of one annotated box.
 
-    A box without extent and area, or wholly outside the image, cannot be a target or be matched: the record leaves it
-    out. A box over the border stays as annotated (reading clips it by SimpleDet's rule) and is reported when it goes
-    over by more than one pixel; below that it is the rounding of the annotation tool. Boxes that the rule will not use
-    for training stay too, because evaluation counts them.
+    A point, a box without extent and area, or one wholly outside the image cannot be a target or be matched: the record
+    leaves it out. A box over the border stays as annotated (reading clips it by SimpleDet's rule) and is reported when
+    it goes over by more than one pixel; below that it is the rounding of the annotation tool. Boxes that the rule
+    will not use for training stay too, because evaluation counts them.
 
     Args:
         item: the object.
@@ -150,8 +150,9 @@ def judge_box(item: ObjectAnnotation, height: int, width: int) -> BoxVerdict:
     if item.width < 0 or item.height < 0:
         return BoxVerdict(False, DEGENERATE, f"{_shown(item)} has a negative side")
     if item.width == 0 or item.height == 0:
-        # SimpleDet trains on such a box, one pixel wide, when its area is positive.
-        if area > 0:
+        # SimpleDet trains on a box with one such side, one pixel wide, when its area is positive. A point is where a
+        # tool had no box to write: 0, 0, 0, 0.
+        if area > 0 and (item.width > 0 or item.height > 0):
             return BoxVerdict(True, DEGENERATE, f"{_shown(item)} has a side of 0 but area {area:g}: used as one pixel")
         return BoxVerdict(False, DEGENERATE, f"{_shown(item)} has no extent")
     if not height or not width:

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import pathlib
+import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,6 +58,9 @@ def read_coco(sources, report: ProblemReport, renumber: bool = False) -> Annotat
                 image.path = _image_path(image, image_dir, report)
             AnnotationReader(images, categories, annotation_file.name, report).read(content.get("annotations", []))
             parts.append((annotation_file, images))
+    if not categories:
+        files = ", ".join(str(annotation_file) for annotation_file, _ in parts)
+        raise UserError(f"{files} names no category: 'categories' is empty, so there is nothing to detect")
     return AnnotationSet(list(categories.values()), _one_set(parts, report, renumber))
 
 
@@ -78,6 +82,8 @@ def read_categories(path) -> list[Category]:
     if path.suffix.lower() == ".json":
         categories: dict[int, Category] = {}
         merge_categories(categories, load_coco(path, needed=("categories",))["categories"], path)
+        if not categories:
+            raise UserError(f"{path} names no category: its 'categories' is empty")
         return list(categories.values())
     names = read_lines(path, "the class names")
     if not names or len(set(names)) != len(names):
@@ -99,14 +105,18 @@ def load_coco(path: str | os.PathLike, needed: Sequence[str] = ("images", "categ
         UserError: the file cannot be read, is no json, or lacks one of the lists.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):  # a pipe may have no end, or no start
+            raise UserError(f"cannot read annotation file {path}: it is no file; write the json to one")
         # json finds out the encoding of bytes by itself.
         content = json.loads(pathlib.Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read annotation file {path}: {error.strerror}") from None
     except RecursionError:
         raise UserError(f"annotation file {path} is not valid json: it is nested too deeply") from None
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"annotation file {path} is not valid json: {error}") from None
+    except ValueError:  # Python's limit, of 4,300 digits
+        raise UserError(f"annotation file {path} has a number of thousands of digits; no value of COCO has") from None
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or (key in needed and key not in content):
             raise UserError(f"{path} is not a COCO annotation file: it has no list '{key}'")
@@ -153,11 +163,11 @@ def merge_categories(categories: dict[int, Category], entries: list, path, need_
 def _image_path(image: ImageAnnotation, image_dir: pathlib.Path, report: ProblemReport) -> pathlib.Path:
     """The file of an image. A name with the backslashes of Windows is read with slashes where it names no file."""
     path = image_dir / image.file_name
-    if "\\" not in image.file_name or path.exists():
+    if "\\" not in image.file_name or os.path.exists(path):  # also of a name that no file can have
         return path
     name = image.file_name.replace("\\", "/")
     for candidate in (image_dir / name, image_dir / pathlib.PurePosixPath(name).name):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             reason = f"{image.file_name} names no file, {candidate} is there"
             report.add(BACKSLASHES, image.file_name, image.image_id, reason, "that one read", is_note=True)
             return candidate

@@ -64,6 +64,11 @@ class RecordIndex:
         """bool [N]: height >= width, as SimpleDet groups (square counts as portrait)."""
         return self.height >= self.width
 
+    def image_sizes(self) -> dict[int, tuple[int, int]]:
+        """Height and width in pixels of every image by id."""
+        sizes = zip(self.height.tolist(), self.width.tolist(), strict=True)
+        return dict(zip(self.image_id.tolist(), sizes, strict=True))
+
     def to_bytes(self) -> bytes:
         """The index as an npz file: the same bytes for the same rows."""
         buffer = io.BytesIO()

@@ -289,6 +289,10 @@ class EvalInput:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
         return explain_pipeline_error(error, self.manifest.folder)
 
+    def image_sizes(self) -> dict[int, tuple[int, int]]:
+        """Height and width in pixels of every image, as it is stored, by id."""
+        return self._index.image_sizes()
+
     def image_files(self) -> dict[int, str]:
         """Original file name of every image id."""
         return image_files(self.manifest, self._index)

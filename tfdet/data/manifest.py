@@ -24,7 +24,7 @@ from typing import Any
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
 from tfdet.errors import UserError
-from tfdet.files import check_local
+from tfdet.files import at_home, check_local
 
 MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.json"
@@ -111,7 +111,7 @@ class Manifest:
             UserError: the folder or manifest is missing or damaged, or a shard is missing or was changed.
         """
         check_local(folder, "data set folder")
-        folder = pathlib.Path(folder).expanduser()
+        folder = at_home(folder)
         path = folder / MANIFEST_FILE
         if not folder.is_dir():
             raise UserError(f"data set folder {folder} does not exist; make one with tfdet convert_data")

@@ -5,6 +5,8 @@ No TensorFlow here: conversion workers import this module.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tfdet.data.annotations import ObjectAnnotation, judge_box
 from tfdet.data.masks import NO_PIXEL, MaskError, Segmentation, covers_no_pixel, is_line, read_segmentation
 from tfdet.data.problems import Problem
@@ -48,7 +50,7 @@ def judge_objects(
         if not verdict.keep:
             continue
         same = seen.setdefault((item.category_id, item.x, item.y, item.width, item.height, item.is_crowd), [])
-        first = next((other for other in same if other.segmentation == item.segmentation), None)
+        first = next((other for other in same if _same_mask(other.segmentation, item.segmentation)), None)
         same.append(item)
         if first is not None:
             reason = f"{_name(item)}: class, box and mask are those of {_name(first)}"
@@ -62,6 +64,11 @@ def judge_objects(
                 note(error.kind, f"{_name(item)}: {error.reason}", "box kept without mask")
         judged.append((item, segmentation))
     return judged, problems
+
+
+def _same_mask(one: Any, other: Any) -> bool:
+    """Whether two masks are one as they are written; none is written as nothing, null or an empty list."""
+    return one == other or (one in (None, []) and other in (None, []))
 
 
 def _segmentation_of(item: ObjectAnnotation, height: int, width: int, note) -> Segmentation | None:

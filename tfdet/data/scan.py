@@ -174,16 +174,19 @@ def _image_id(record, place: str, file: str, seen, report: ProblemReport) -> int
     try:
         image_id, is_name = image_number(source_id)
         reason = f"source id {shown(source_id)} is not an integer"
-    except ValueError:
-        # Without an id the file name serves.
-        source_id = name_of(record.filename) or place
-        image_id, is_name, reason = number_of_name(source_id), True, f"no source id: {shown(source_id)} stands for it"
+        is_right = True
+    except ValueError as error:
+        is_right, reason = not source_id.strip(), f"source id {error}"
+        if is_right:  # without an id the file name serves
+            source_id = name_of(record.filename) or place
+            reason = f"no source id: {shown(source_id)} stands for it"
+        image_id, is_name = number_of_name(source_id), True
     if not is_name:
         return image_id
     is_used = image_id in seen
     if is_used:
         image_id, reason = number_of_name(f"{source_id} {place}"), f"{reason}, and {seen[image_id]} has it too"
-    report.add("image id replaced", file, image_id, reason, f"numbered {image_id}", is_note=not is_used)
+    report.add("image id replaced", file, image_id, reason, f"numbered {image_id}", is_note=is_right and not is_used)
     return image_id
 
 

@@ -17,6 +17,7 @@ LARGEST_ID = 2**63 - 1
 
 _WHOLE = re.compile(r"\s*([0-9]{1,40})(?:\.0*)?\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
+_LONGEST_NUMBER = 400  # characters that are looked at: the pattern's time grows with their square
 _FLAGS = {
     "": False, "0": False, "0.0": False, "false": False, "no": False, "none": False, "null": False,
     "1": True, "1.0": True, "true": True, "yes": True,
@@ -65,7 +66,8 @@ def image_number(value: Any) -> tuple[int, bool]:
         value: the id as a file has it.
 
     Returns:
-        The number, and whether the id is a name: text that is no id by `whole_id`.
+        The number, and whether the id is a name: text that is no number. A number that is no id
+        is none as text either.
 
     Raises:
         ValueError: it is neither.
@@ -73,7 +75,7 @@ def image_number(value: Any) -> tuple[int, bool]:
     try:
         return whole_id(value), False
     except ValueError:
-        if isinstance(value, str) and value.strip():
+        if isinstance(value, str) and value.strip() and not _NUMBER.fullmatch(value[:_LONGEST_NUMBER]):
             return number_of_name(value), True
         raise
 
@@ -115,7 +117,7 @@ def real_number(value: Any) -> float:
             return float(value)
         except OverflowError:
             return math.inf if value > 0 else -math.inf
-    if isinstance(value, str) and _NUMBER.fullmatch(value[:400]):
+    if isinstance(value, str) and _NUMBER.fullmatch(value[:_LONGEST_NUMBER]):
         return float(value)
     raise ValueError(f"{shown(value)} is no number")
 

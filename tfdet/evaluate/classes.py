@@ -93,42 +93,30 @@ def with_data_ids(ground_truth: dict, manifest: Any) -> dict:
     """Ground truth whose categories have the ids that the data set gives to their names.
 
     Args:
-        ground_truth: a COCO annotation dict. It is not changed. One whose categories have no names is taken by its ids.
+        ground_truth: of `checked_ground_truth`. It is not changed. One whose categories have no names is taken by its
+            ids.
         manifest: of the data set, with `name`, `classes` and `category_ids`.
 
     Raises:
-        UserError: the names are others than the data set's.
+        UserError: the names are others than the data set's, or some categories have none.
     """
-    categories = ground_truth.get("categories")
-    if not isinstance(categories, list) or not categories:
+    categories = ground_truth["categories"]
+    unnamed = [entry["id"] for entry in categories if "name" not in entry]
+    if len(unnamed) == len(categories):
         return ground_truth
-    if not all(
-        isinstance(entry, dict) and isinstance(entry.get("name"), str) and "id" in entry for entry in categories
-    ):
-        return ground_truth
+    if unnamed:
+        raise UserError(
+            f"the annotations give no name to {len(unnamed)} of {len(categories)} categories (id {unnamed[0]}): name "
+            "each as the data set does"
+        )
     names = [entry["name"] for entry in categories]
     mapping = match_classes(names, manifest.classes, "the annotations", f"the data set {manifest.name!r}")
-    ids = [_number(entry["id"]) for entry in categories]
-    own = dict(zip(ids, (int(manifest.category_ids[place]) for place in mapping)))
-    if len(own) != len(ids) or all(number == new for number, new in own.items()):
+    own = {entry["id"]: int(manifest.category_ids[place]) for entry, place in zip(categories, mapping, strict=True)}
+    if all(number == new for number, new in own.items()):
         return ground_truth
-    annotations = [
-        {**entry, "category_id": own.get(_number(entry.get("category_id")), entry.get("category_id"))}
-        if isinstance(entry, dict)
-        else entry
-        for entry in ground_truth.get("annotations") or ()
-    ]
-    renamed = [{**entry, "id": own[number]} for entry, number in zip(categories, ids)]
+    annotations = [{**entry, "category_id": own[entry["category_id"]]} for entry in ground_truth["annotations"]]
+    renamed = [{**entry, "id": own[entry["id"]]} for entry in categories]
     return {**ground_truth, "annotations": annotations, "categories": renamed}
-
-
-def _number(value: Any) -> Any:
-    """An id as a number where it is one: 1, 1.0 and "1" are one id. What else there is, is for the reader to refuse."""
-    try:
-        number = int(value)
-        return number if not isinstance(value, float) or number == value else str(value)
-    except (TypeError, ValueError, OverflowError):
-        return str(value)
 
 
 def _listed(names: Sequence[str], others: Sequence[str]) -> str:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfdet.data.coco import load_coco
 from tfdet.data.problems import ProblemReport
+from tfdet.data.values import shown
 from tfdet.errors import UserError
+from tfdet.evaluate.classes import with_data_ids
 from tfdet.evaluate.ground_truth import checked_ground_truth
 from tfdet.predict.coco_records import coco_records
 
 #: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+_SIDES = ("height", "width")
 
 
 class ClassResult(NamedTuple):
@@ -80,15 +84,16 @@ class CocoEvaluator:
     Args:
       ground_truth: a dict of COCO's annotation format: `images`, `annotations` (boxes `[x, y, width, height]` in
         pixels of the original image, `iscrowd`, `area`, `segmentation`) and `categories` with the original ids. It is
-        not changed. What is wrong with it is left out and named in `report`.
-      manifest: the data set's manifest: `classes` (names) and `category_ids`, both by class index.
+        not changed. What is wrong with it is left out and named in `report`. Categories are those of the manifest by
+        their names; where they have none, by their ids.
+      manifest: the data set's manifest: `name`, `classes` (names) and `category_ids`, both by class index.
       mask_paste: as in `to_records`; of a detector its `mask_paste`.
 
     Attributes:
       report: a `ProblemReport`: what of the ground truth and of the detections could not be measured as it was.
 
     Raises:
-      UserError: the ground truth lacks a category of the manifest, or is none.
+      UserError: the categories of the ground truth are not those of the manifest, or it is no ground truth.
     """
 
     def __init__(self, ground_truth: dict, manifest: Any, mask_paste: str = "simpledet"):
@@ -101,7 +106,9 @@ class CocoEvaluator:
                 f"category_ids={len(self._category_ids)}"
             )
         self.report = ProblemReport()
+        # By its own ids first: one that the ground truth does not define may be another class of the data set.
         ground_truth = checked_ground_truth(ground_truth, self._category_ids, self.report)
+        ground_truth = with_data_ids(ground_truth, manifest)
         known = {category["id"] for category in ground_truth["categories"]}
         absent = [name for name, number in zip(self._classes, self._category_ids) if number not in known]
         if known and absent:
@@ -115,6 +122,29 @@ class CocoEvaluator:
         self._records: list[dict] = []
         self._known_masks = any(annotation["segmentation"] for annotation in self._annotations)
         self._found_masks = False
+
+    def check_sizes(self, sizes: Mapping[int, tuple[int, int]]) -> None:
+        """Looks whether the ground truth is of the data set's images: equal ids alone do not say so.
+
+        A data set stores each image as its annotations have it, turned by its EXIF orientation or not. So boxes of the
+        same image with its sides swapped lie elsewhere, and are refused like any others.
+
+        Args:
+          sizes: height and width of the data set's images by id. What has no size in the ground truth is not compared.
+
+        Raises:
+          UserError: an image has another size.
+        """
+        common = [number for number in sizes if "height" in self._images.get(number, ())]
+        other = [number for number in common if sizes[number] != tuple(self._images[number][k] for k in _SIDES)]
+        if other:
+            (height, width), image = sizes[other[0]], self._images[other[0]]
+            name = f" ({shown(image['file_name'])})" if image["file_name"] else ""
+            raise UserError(
+                f"the annotations are of other images than the data set: image id {other[0]}{name} is {image['width']}x"
+                f"{image['height']} there and {width}x{height} in the data set, {len(other)} of {len(common)} images "
+                "differ; use annotations of the images that the data set was made from"
+            )
 
     def add(self, image_ids: Any, detections: Any) -> None:
         """Adds the detections of a batch.

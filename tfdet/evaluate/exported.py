@@ -77,4 +77,4 @@ def evaluate_export(
             raise explain_pipeline_error(error, manifest.folder) from error
 
     truth = ground_truth or coco_ground_truth(manifest, index)
-    return measure(found, manifest, truth, labels.mask_paste, max_images, num_samples, console)
+    return measure(found, manifest, truth, labels.mask_paste, max_images, num_samples, console, index.image_sizes())

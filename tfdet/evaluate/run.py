@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tfdet.arguments import whole_number
 from tfdet.data.problems import ProblemReport
 from tfdet.data.resize import Resize
 from tfdet.detectors.one_size import View
-from tfdet.evaluate.classes import in_data_classes, match_model, with_data_ids
+from tfdet.evaluate.classes import in_data_classes, match_model
 from tfdet.evaluate.coco import ClassResult, CocoEvaluator
 from tfdet.evaluate.tables import percent
 from tfdet.files import write_json
@@ -107,11 +107,11 @@ def evaluate(
 
     Args:
       detector: a model with `detect` and `num_classes`.
-      eval_input: an `EvalInput`: `manifest`, `dataset()` of `Batch`, `ground_truth()`.
+      eval_input: an `EvalInput`: `manifest`, `dataset()` of `Batch`, `ground_truth()`, `image_sizes()`.
       max_images: stop after this many images and measure those alone; None: all.
       num_samples: images to keep for drawing, spread evenly over the data set, the same at each evaluation.
       ground_truth: a COCO annotation dict to measure against in place of the input's own; the image ids must be those
-        of the data set, and the categories have its names.
+        of the data set, with images of its sizes, and the categories have its names.
       detect: the result of `detect_function`, to avoid another trace.
       console: a `rich.console.Console` for the progress bar, shown on a terminal only; None: no bar.
       augmentation: of the images; where it is on, `detect` is not used.
@@ -147,7 +147,9 @@ def evaluate(
                 return
 
     truth = ground_truth or eval_input.ground_truth()
-    return measure(detections, manifest, truth, detector.mask_paste, max_images, num_samples, console)
+    return measure(
+        detections, manifest, truth, detector.mask_paste, max_images, num_samples, console, eval_input.image_sizes()
+    )
 
 
 def measure(
@@ -158,6 +160,7 @@ def measure(
     max_images: int | None,
     num_samples: int,
     console: Any,
+    sizes: Mapping[int, tuple[int, int]],
 ) -> EvalResult:
     """COCO's figures of what was found.
 
@@ -167,11 +170,16 @@ def measure(
       manifest: of the data set.
       ground_truth, max_images, num_samples, console: as in `evaluate`.
       mask_paste: as in `CocoEvaluator`.
+      sizes: height and width of the data set's images by id.
+
+    Raises:
+      UserError: `ground_truth` is of other images or classes.
     """
     if max_images is not None:
         max_images = whole_number("max_images", max_images, 1)
     num_samples = whole_number("num_samples", num_samples, 0)
-    evaluator = CocoEvaluator(with_data_ids(ground_truth, manifest), manifest, mask_paste)
+    evaluator = CocoEvaluator(ground_truth, manifest, mask_paste)
+    evaluator.check_sizes(sizes)
     told = _tell(evaluator.report, console)
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()

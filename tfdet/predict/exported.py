@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from tfdet.ops import native
 from tfdet.ops.paste_masks import PASTE_RULES
 from tfdet.predict.found import Found, Labels
 from tfdet.strict_json import field, read_json
+
+_logger = logging.getLogger("tfdet")
 
 #: The signatures by name. `serving_default` is `image_bytes` once more.
 SIGNATURES = ("image_bytes", "image_tensor", "tf_example")
@@ -37,7 +42,7 @@ def load_signatures(folder: str | os.PathLike) -> dict[str, Any]:
     if not tf.saved_model.contains_saved_model(folder):
         raise UserError(f"{folder} is no SavedModel: give a folder that the export command wrote")
     try:
-        with literal(folder) as name:
+        with literal(folder) as name, _fingerprint_in_a_line(folder):
             model = _load(name)
     except UserError:
         raise
@@ -63,6 +68,31 @@ def _load(folder: str) -> Any:
             raise
     native.library()  # exported with --native_ops: its ops must be registered first
     return tf.saved_model.load(folder)
+
+
+@contextlib.contextmanager
+def _fingerprint_in_a_line(folder: str) -> Iterator[None]:
+    """One warning in place of the traceback that TensorFlow logs of a damaged `fingerprint.pb`; it only counts it."""
+    damaged = False
+
+    def without(record: logging.LogRecord) -> bool:
+        nonlocal damaged
+        ours = record.exc_info is not None and str(record.msg).startswith("Fingerprint was found")
+        damaged = damaged or ours
+        return not ours
+
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]  # versions differ in which
+    for logger in loggers:
+        logger.addFilter(without)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(without)
+    if damaged:
+        _logger.warning(
+            "%s is damaged: nothing needs it, but copy the model again", os.path.join(folder, "fingerprint.pb")
+        )
 
 
 class _Signature:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,11 +16,16 @@ from typing import Any
 from tfdet.config.files import RUN_FILE
 from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE
 from tfdet.errors import UserError
-from tfdet.files import PARTIAL, check_local, replacing
-from tfdet.strict_json import parse_json
+from tfdet.files import at_home, check_local, partials, replacing
+from tfdet.strict_json import field, parse_json
 from tfdet.training.run_lock import RunLock
 
 _PROBLEM = "choose another --model_dir"
+_STAYS = f"it stays as it is; {_PROBLEM}, such as a new folder"
+_TEMPORARY = re.compile(r"ckpt-\d+_temp.*|checkpoint\.tmp.*")  # TensorFlow's, while it writes a checkpoint
+_NUMBER = (int, float)
+_PART = re.compile(r"(ckpt-\d+)\.data-\d+-of-\d+")
+_EVENTS = re.compile(r"events\.out\..*|plugins|\..*")  # what TensorBoard's folders hold, and hidden files
 
 
 class RunDirectory:
@@ -47,7 +54,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike):
         check_local(path, "--model_dir")
-        self.path = Path(path).expanduser()
+        self.path = at_home(path)
         self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best"
         self.train_events = self.path / "train"
@@ -66,12 +73,30 @@ class RunDirectory:
             raise UserError(f"The model directory {self.path} cannot be written (it is a file): {_PROBLEM}")
         if any(self.checkpoints.glob("ckpt-*.index")):
             return
-        if (self.path / INDEX_FILE).exists() or any(self.path.glob("*.tfrecord")):
-            raise UserError(f"{self.path} is a data set: it stays as it is; {_PROBLEM}, such as a new folder")
-        if (self.path / "saved_model.pb").exists():
-            raise UserError(f"{self.path} is an exported model: it stays as it is; {_PROBLEM}, such as a new folder")
+        if what := _other_kind(self.path):
+            raise UserError(f"{self.path} is {what}: {_STAYS}")
         if self.manifest.exists() and not _is_manifest(self.manifest):
-            raise UserError(f"{self.manifest} is not of a run of tfdet: it stays as it is; {_PROBLEM}")
+            raise UserError(f"{self.manifest} is not of a run of tfdet: {_STAYS}")
+        # A run that was killed before its first checkpoint goes on.
+        if self._is_begun() or self._lock.owner() is not None:
+            return
+        for file in (self.config, self.operative_config, self.evaluations, self.best_note):
+            if os.path.lexists(file):
+                raise UserError(f"{file} is in the way: {self.path} is no run of tfdet, and a run writes it; {_STAYS}")
+        for folder in (self.train_events, self.eval_events, self.checkpoints, self.best):
+            if what := _other_kind(folder, manifest=True):
+                raise UserError(f"{folder} is {what}, and a run writes there: {_STAYS}")
+        for folder in (self.train_events, self.eval_events):
+            if other := _other_than_events(folder):
+                raise UserError(f"{other} is not of a run of tfdet, and a run writes into {folder}: {_STAYS}")
+
+    def _is_begun(self) -> bool:
+        """Whether `begin` was here before; the lock does not count, which is taken earlier."""
+        return (
+            any(self.checkpoints.glob("ckpt-*.index"))
+            or _is_manifest(self.manifest)
+            or self.read_evaluations() is not None
+        )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -105,8 +130,10 @@ class RunDirectory:
         texts |= {
             path: text for path, text in ((self.config, config), (self.operative_config, operative_config)) if text
         }
+        begun = self._is_begun()
         self.create()
-        self.remove_leftovers()
+        if begun:
+            self.remove_leftovers()
         self._begun = texts
         self._write_begun()
 
@@ -159,23 +186,28 @@ class RunDirectory:
         """What `note_best` wrote: the keys step, metric, value, data; None where nothing readable is there."""
         try:
             note = parse_json(self.best_note.read_text(encoding="utf-8"))
-            step, metric, value = int(note["step"]), str(note["metric"]), float(note["value"])
-            return {"step": step, "metric": metric, "value": value, "data": str(note.get("data", ""))}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            step, metric, value = field(note, "step", int), field(note, "metric", str), field(note, "value", _NUMBER)
+            return {"step": step, "metric": metric, "value": float(value), "data": field(note, "data", str, "")}
+        except (OSError, ValueError, OverflowError):
             return None
 
     def note_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds the figures of an evaluation to `evaluations.json`."""
         known = self.read_evaluations() or {}
-        figures = known | {step: {name: float(value) for name, value in metrics.items()}}
+        figures = known | {step: {name: float(value) for name, value in metrics.items() if math.isfinite(value)}}
         self.write(self.evaluations, json.dumps({str(key): figures[key] for key in sorted(figures)}, indent=1) + "\n")
 
     def read_evaluations(self) -> dict[int, Any] | None:
-        """The figures of every evaluation by step; None where nothing readable is there, as in runs of old."""
+        """The figures of every evaluation by step; None where nothing readable is there, as in runs of old.
+
+        An evaluation whose figures are not such is left out.
+        """
         try:
-            return {int(step): metrics for step, metrics in parse_json(self.evaluations.read_text("utf-8")).items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+            content = parse_json(self.evaluations.read_text("utf-8"))
+            by_step = {int(step): _figures(metrics) for step, metrics in content.items()}
+        except (OSError, ValueError, AttributeError):
             return None
+        return {step: figures for step, figures in by_step.items() if figures is not None}
 
     def lacks_evaluation(self, step: int) -> bool:
         """Whether the evaluation of a step is known not to be there: runs of old have no list."""
@@ -183,15 +215,24 @@ class RunDirectory:
         return step > 0 and known is not None and step not in known
 
     def remove_leftovers(self) -> None:
-        """Removes what a killed run left half-written: temporary files, and parts of a checkpoint without its index."""
+        """Removes what a killed run left half-written: temporary files, and parts of a checkpoint without its index.
+
+        By the names that a run gives them: whatever else is in the folder is a person's.
+        """
         for folder in (self.checkpoints, self.best):
-            for leftover in [*folder.glob("ckpt-*_temp*"), *folder.glob("checkpoint.tmp*"), *folder.glob(PARTIAL)]:
-                _remove(leftover)
-            for part in folder.glob("ckpt-*.data-*"):
-                if not part.with_name(part.name.partition(".data-")[0] + ".index").exists():
-                    _remove(part)
-        for leftover in [*self.path.glob("*.writing"), *self.path.glob(PARTIAL)]:
-            _remove(leftover)
+            for path in folder.glob("*"):
+                part = _PART.fullmatch(path.name)
+                if part and not path.with_name(f"{part[1]}.index").exists():
+                    _remove_file(path)
+                elif _TEMPORARY.fullmatch(path.name):
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    _remove_file(path)
+            for path in partials(folder / "checkpoint"):
+                _remove_file(path)
+        for file in (self.config, self.operative_config, self.manifest, self.best_note, self.evaluations):
+            for path in [*partials(file), file.with_name(f"{file.name}.writing")]:  # as older versions called them
+                _remove_file(path)
 
     def write(self, path: Path, text: str) -> None:
         """Writes a file of the run whole or not at all; `UserError` where it cannot be."""
@@ -212,7 +253,7 @@ class RunDirectory:
 
 
 def _manifest_text(data_dir: str | os.PathLike) -> str:
-    source = Path(data_dir).expanduser() / MANIFEST_FILE
+    source = at_home(data_dir) / MANIFEST_FILE
     try:
         return source.read_text(encoding="utf-8")
     except OSError as error:
@@ -226,9 +267,32 @@ def _is_manifest(path: Path) -> bool:
         return False
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+def _other_kind(folder: Path, manifest: bool = False) -> str | None:
+    """What else than a run the folder is, in words; `manifest`: one makes it a data set, also without an index."""
+    if (
+        (folder / INDEX_FILE).exists()
+        or any(folder.glob("*.tfrecord"))
+        or manifest
+        and (folder / MANIFEST_FILE).exists()
+    ):
+        return "a data set"
+    return "an exported model" if (folder / "saved_model.pb").exists() else None
+
+
+def _other_than_events(folder: Path) -> Path | None:
+    """What lies in a folder of events and is none; a file in its place costs figures alone, see `TensorBoardReport`."""
+    return next((path for path in sorted(folder.glob("*")) if not _EVENTS.fullmatch(path.name)), None)
+
+
+def _figures(metrics: Any) -> dict[str, float] | None:
+    """The figures of an evaluation as floats; None for anything else."""
+    try:
+        return {name: float(field(metrics, name, _NUMBER)) for name in dict(metrics)}
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _remove_file(path: Path) -> None:
+    if path.is_file() and not path.is_symlink():
         with contextlib.suppress(OSError):
             path.unlink()

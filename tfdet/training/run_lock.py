@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from typing import NamedTuple
 from tfdet.errors import UserError
 from tfdet.strict_json import parse_json
 
+_MOVE_AWAY = "move it away, or choose another --model_dir"
+_LONGEST = 4096  # bytes of the file that are read
 _PROCESSES = Path("/proc")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -69,6 +72,16 @@ class RunLock:
         self._descriptor: int | None = None
         self._made: list[Path] = []  # folders, the innermost first
 
+    def owner(self) -> Owner | None:
+        """Who wrote the file, whether or not that process still runs; None where nothing readable is there."""
+        try:
+            if not self._path.is_file():  # nor waits for what comes through a pipe
+                return None
+            with self._path.open("rb") as file:
+                return Owner.parse(file.read(_LONGEST).decode(errors="replace"))
+        except OSError:
+            return None
+
     def acquire(self) -> None:
         """Takes the lock.
 
@@ -121,8 +134,13 @@ class RunLock:
 
     def _open(self) -> int:
         while True:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            if self._path.is_symlink():  # said in words; the system's own answer is for one that comes this moment
+                raise UserError(f"{self._path} is a link, and what it leads to stays as it is: {_MOVE_AWAY}")
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    raise UserError(f"{self._path} is no file, or one with other names too: {_MOVE_AWAY}")
                 held, known = False, True
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,7 +149,7 @@ class RunLock:
                 except OSError:  # a disk without such locks
                     known = False
                 if held or self._is_in_place(descriptor):  # else its owner has just removed it
-                    self._refuse_owner(os.pread(descriptor, 4096, 0).decode(errors="replace"), held, known)
+                    self._refuse_owner(os.pread(descriptor, _LONGEST, 0).decode(errors="replace"), held, known)
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -152,14 +170,11 @@ class RunLock:
                 f"{socket.gethostname()} nothing tells whether that still runs: if it does not, remove {self._path}"
             )
         if owner is None and text and not known:
-            raise UserError(
-                f"{self._path} does not say who trains here: if nothing does, move it away, or choose another "
-                "--model_dir"
-            )
+            raise UserError(f"{self._path} does not say who trains here: if nothing does, {_MOVE_AWAY}")
 
     def _is_in_place(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+            return os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
         except OSError:
             return False
 
@@ -175,6 +190,8 @@ def _process_start(pid: int) -> str | None:
 
     None where there is no such process.
     """
+    if pid <= 0:  # to the system these are groups of processes
+        return None
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
