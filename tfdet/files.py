@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,20 @@ def check_local(path: str | os.PathLike, name: str = "") -> None:
             f"{shown} is an address, and tfdet reads and writes local folders alone: copy it here, or mount it and "
             "give the path"
         )
+
+
+_KINDS = {
+    stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device",
+    stat.S_IFDIR: "folder",
+}  # fmt: skip
+
+
+def irregular(mode: int) -> str | None:
+    """What is there instead of a file, by the `st_mode` of `os.stat`: "pipe", "folder", ...; None for a file.
+
+    To open a pipe waits for ever where nobody writes, and a device may be read without end.
+    """
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "thing")
 
 
 def has_pattern(path: str | os.PathLike) -> bool:

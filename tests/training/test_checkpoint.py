@@ -1,5 +1,6 @@
 """Saving, restoring, and what is said about checkpoints that do not fit or are damaged."""
 
+import os
 import resource
 import shutil
 import signal
@@ -10,6 +11,7 @@ import tensorflow as tf
 from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import UserError
+from tfdet.training import checkpoint, checkpoint_file
 from tfdet.training.checkpoint import CheckpointStore, latest_step, restore_detector
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.precision import LossScale
@@ -368,3 +370,41 @@ def test_the_best_is_the_one_that_is_noted(tmp_path):
     assert saved.store.save_if_best(9, "AP", 0.1, data="0a") and saved.store.save_if_best(10, "AP", 0.05, data="0b")
     assert not saved.store.save_if_best(11, "AP", 0.04, data="0b")
     assert [path.name for path in (tmp_path / "best").glob("*.index")] == ["ckpt-10.index"]
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("facts/num_classes", None, "lacks the number facts/num_classes"),
+        ("facts/num_classes", np.ones((1, 1), np.int64), "holds no number as facts/num_classes"),
+        ("facts/seed", np.float32("nan"), "holds no number as facts/seed"),
+        ("progress/skipped_steps", None, "lacks the number progress/skipped_steps"),
+        ("progress/global_step", np.ones(1, np.int64), "holds no number as progress/global_step"),
+        ("progress/global_step", np.float64(1), "global_step as float64 but .* is int64"),
+        ("detector/", np.int32, "as int32 but .* is float32"),
+        ("momenta/", np.int32, "as int32 but .* is float32"),
+        ("momenta/", np.ravel, "with shape"),
+    ],
+)
+def test_a_whole_checkpoint_of_odd_content_is_one_line(tmp_path, monkeypatch, name, value, message):
+    Saved(tmp_path, fill=10.0).store.save(1)
+    whole = checkpoint_file.read_checkpoint(tmp_path / "checkpoints", 1)
+    tensors = dict(whole._tensors)
+    key = next(key for key in tensors if key.startswith(name) and (not callable(value) or tensors[key].ndim > 1))
+    old = tensors.pop(key)
+    if value is not None:
+        tensors[key] = old.view(value) if isinstance(value, type) else value(old) if callable(value) else value
+    odd = checkpoint_file.CheckpointFile(tmp_path / "checkpoints", 1, tensors, None)
+    monkeypatch.setattr(checkpoint, "read_newest", lambda *_: odd)
+    second = Saved(tmp_path, fill=3.0)
+    before = second.values()
+    with pytest.raises(UserError, match=message):
+        second.store.restore()
+    assert_equal(before, second.values())
+
+
+def test_a_pipe_for_a_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    os.mkfifo(tmp_path / "checkpoints" / "ckpt-1.index")
+    with pytest.raises(UserError, match="ckpt-1.index is a pipe"):
+        restore_detector(FakeDetector(), tmp_path)

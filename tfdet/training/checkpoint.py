@@ -10,27 +10,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.files import literal, replacing
 from tfdet.training.average import WeightAverage
+from tfdet.training.checkpoint_file import OTHER_RUN, PREFIX, CheckpointFile, read_checkpoint, read_newest, saved_steps
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_record import RunRecord
 from tfdet.training.step import StepState
-from tfdet.weights.formats.tf_index import check_index
 
 _logger = logging.getLogger("tfdet")
-_PREFIX = "ckpt"
 _AVERAGES = "averages"
-_RECORD = "record/.ATTRIBUTES/py_state"  # the name in the file of the `PythonState` called "record"
-# A checkpoint that says this is perhaps whole: it is not passed over for an older one.
-_UNREADABLE = (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)
 _MOMENTA = {"mxnet": "momenta", "torch": "momenta_torch"}  # by the rule, whose momenta mean nothing to the other
 
 
@@ -109,7 +104,7 @@ class CheckpointStore:
             self._write(self._run.checkpoints, step)
             self.saved_step = step
             # Those of later steps are none of this run's: it went on from before them, for they are damaged.
-            kept = [old for old in _steps(self._run.checkpoints) if old <= step]
+            kept = [old for old in saved_steps(self._run.checkpoints) if old <= step]
             self._tidy(self._run.checkpoints, kept[-self._keep :], kept[: -self._keep])
 
     def save_if_best(self, step: int, metric: str, value: float, data: str = "") -> bool:
@@ -129,14 +124,14 @@ class CheckpointStore:
             return False
         self._write(self._run.best, step)
         self._run.note_best(step, metric, float(value), data)
-        self._tidy(self._run.best, [step], [other for other in _steps(self._run.best) if other != step])
+        self._tidy(self._run.best, [step], [other for other in saved_steps(self._run.best) if other != step])
         return True
 
     def _write(self, folder: Path, step: int) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with literal(folder) as name:
-                self._checkpoint.write(f"{name}/{_PREFIX}-{step}")
+                self._checkpoint.write(f"{name}/{PREFIX}-{step}")
         except (tf.errors.OpError, OSError) as error:
             self._run.remove_leftovers()
             reason = str(getattr(error, "message", error)).splitlines()[0]
@@ -149,10 +144,10 @@ class CheckpointStore:
         """Removes the checkpoints that are dropped, and notes those that are kept for `tf.train.latest_checkpoint`."""
         for step in dropped:
             # The index first: without it what is left is no checkpoint.
-            for path in [folder / f"{_PREFIX}-{step}.index", *folder.glob(f"{_PREFIX}-{step}.data-*")]:
+            for path in [folder / f"{PREFIX}-{step}.index", *folder.glob(f"{PREFIX}-{step}.data-*")]:
                 with contextlib.suppress(OSError):
                     path.unlink()
-        names = [f'"{_PREFIX}-{step}"' for step in kept]
+        names = [f'"{PREFIX}-{step}"' for step in kept]
         lines = [f"model_checkpoint_path: {names[-1]}", *(f"all_model_checkpoint_paths: {name}" for name in names)]
         with contextlib.suppress(UserError), replacing(folder / "checkpoint") as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -169,44 +164,47 @@ class CheckpointStore:
             UserError: the checkpoint belongs to another detector, or to data or values that the run does not go on with
                 (`RunRecord`), or none is usable. Nothing is restored then.
         """
-        if not _steps(self._run.checkpoints):
+        if not saved_steps(self._run.checkpoints):
             return None
-        step, tensors = _read_newest(self._run.checkpoints, self._warn)
-        source = self._run.checkpoints / f"{_PREFIX}-{step}"
-        saved_record = RunRecord.parse(tensors.get(_RECORD))
+        saved = read_newest(self._run.checkpoints, self._warn)
+        step, saved_record = saved.step, RunRecord.parse(saved.record)
         if self._record is not None:
             (saved_record or self._record_of_old(step)).check_classes(self._record, self._run.path)
-        _check_detector(self._detector, tensors, source)
-        self._check_changes(saved_record, tensors, step)
-        _assign_detector(self._detector, tensors)
+        _check_detector(self._detector, saved)
+        for name in self._progress:
+            saved.number("progress", name)
+        saved.check("progress", self._progress)
+        saved.check(self._momenta_group, self._momenta)
+        self._check_changes(saved_record, saved)
+        _assign_detector(self._detector, saved)
         progress = dict(self._progress)
         if self._scale_mode != "dynamic":  # the scale is then an option of the run, not a part of its state
             del progress["loss_scale"], progress["loss_scale_good_steps"]
         for name, variable in progress.items():
-            variable.assign(tensors[_key("progress", name)])
-        self._restore_average(tensors, step)
-        self._restore_momenta(tensors, step)
+            variable.assign(saved.get("progress", name))
+        self._restore_average(saved)
+        self._restore_momenta(saved)
         self.saved_step = step
         return step
 
-    def _restore_momenta(self, tensors: Mapping[str, np.ndarray], step: int) -> None:
+    def _restore_momenta(self, saved: CheckpointFile) -> None:
         other, *_ = (rule for rule, group in _MOMENTA.items() if group != self._momenta_group)
         fresh = []
         for path, variable in self._momenta.items():
-            saved = tensors.get(_key(self._momenta_group, path))
-            if saved is None:
+            value = saved.get(self._momenta_group, path)
+            if value is None:
                 fresh.append(path)
             else:
-                variable.assign(saved)
-        if fresh and _key(_MOMENTA[other], fresh[0]) in tensors:
+                variable.assign(value)
+        if fresh and saved.get(_MOMENTA[other], fresh[0]) is not None:
             self._warn(
-                f"the checkpoint of step {step} was trained with Trainer.update_rule = {other!r}, whose momenta mean "
-                "nothing to this run's rule: all start at zero"
+                f"the checkpoint of step {saved.step} was trained with Trainer.update_rule = {other!r}, whose momenta "
+                "mean nothing to this run's rule: all start at zero"
             )
         elif fresh:
             self._warn(
                 f"{len(fresh)} trained variable(s), first {fresh[0]}, were frozen in the checkpoint of step "
-                f"{step} and start without momentum"
+                f"{saved.step} and start without momentum"
             )
 
     def _record_of_old(self, step: int) -> RunRecord:
@@ -220,33 +218,35 @@ class CheckpointStore:
         )
         return RunRecord(*(known or (self._record.classes, self._record.category_ids)))
 
-    def _check_changes(self, saved: RunRecord | None, tensors: Mapping[str, np.ndarray], step: int) -> None:
+    def _check_changes(self, record: RunRecord | None, saved: CheckpointFile) -> None:
         own, changes = self._record, {}
         for name in ("seed", "total_batch"):
-            value = int(tensors[_key("facts", name)])
+            value = saved.number("facts", name)
             if value != self._facts[name]:
                 shown = {"seed": "Trainer.seed", "total_batch": "images of an update"}[name]
                 changes[shown] = (str(value), str(self._facts[name]))
         if own is None:
             lines = [f"{name} {old} -> {new}" for name, (old, new) in changes.items()]
         else:
-            lines = own.check_changes((saved.differences(own) if saved else {}) | changes, self._run.path)
+            lines = own.check_changes((record.differences(own) if record else {}) | changes, self._run.path)
         for line in lines:
-            self._warn(f"not as in the checkpoint of step {step}: {line}")
+            self._warn(f"not as in the checkpoint of step {saved.step}: {line}")
 
-    def _restore_average(self, tensors: Mapping[str, np.ndarray], step: int) -> None:
+    def _restore_average(self, saved: CheckpointFile) -> None:
         if self._average is None:
             return
         self._average.reset()
         missing = 0
         for path, variable in self._average.values.items():
-            saved = tensors.get(_key(_AVERAGES, path))
-            if saved is None:
+            value = saved.get(_AVERAGES, path)
+            if value is None:
                 missing += 1
             else:
-                variable.assign(saved)
+                variable.assign(value)
         if missing:
-            self._warn(f"the average of {missing} variable(s) is not in the checkpoint of step {step}: it starts there")
+            self._warn(
+                f"the average of {missing} variable(s) is not in the checkpoint of step {saved.step}: it starts there"
+            )
 
 
 def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | None = None, raw: bool = False) -> int:
@@ -267,34 +267,35 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
     """
     run = RunDirectory(model_dir)
     folder = run.best if step == "best" else run.checkpoints
-    steps = _steps(folder)
+    steps = saved_steps(folder)
     if not steps:
         raise UserError(f"No checkpoint in {folder}: give the --model_dir of a training run")
     if step == "best":
         note = run.read_best()  # beside it may lie a better one that a killed process did not get to note
         step = note["step"] if note and note["step"] in steps else None
     if step is None:
-        step, tensors = _read_newest(folder, _logger.warning)
+        saved = read_newest(folder, _logger.warning)
     else:
         if step not in steps:
             raise UserError(f"No checkpoint of step {step} in {folder}. There are: {', '.join(map(str, steps))}")
-        tensors = _read(folder, int(step))
-        if tensors is None:
+        read = read_checkpoint(folder, int(step))
+        if read is None:
             raise UserError(f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}")
-    record, named = RunRecord.parse(tensors.get(_RECORD)), run.read_classes()
+        saved = read
+    record, named = RunRecord.parse(saved.record), run.read_classes()
     if record is not None and named not in (None, (list(record.classes), list(record.category_ids))):
         raise UserError(
-            f"{run.manifest} names other classes than the checkpoint of step {step} in {folder} was trained on "
+            f"{run.manifest} names other classes than the checkpoint of step {saved.step} in {folder} was trained on "
             f"({record.listed()}): put back the manifest.json of that run"
         )
-    _check_detector(detector, tensors, folder / f"{_PREFIX}-{step}")
-    _assign_detector(detector, tensors, averaged=not raw)
-    return int(step)
+    _check_detector(detector, saved)
+    _assign_detector(detector, saved, averaged=not raw)
+    return saved.step
 
 
 def latest_step(model_dir: str | os.PathLike) -> int | None:
     """The step of the newest checkpoint of a run, None where there is none."""
-    steps = _steps(RunDirectory(model_dir).checkpoints)
+    steps = saved_steps(RunDirectory(model_dir).checkpoints)
     return steps[-1] if steps else None
 
 
@@ -307,73 +308,29 @@ def _variables_by_path(detector) -> dict[str, tf.Variable]:
     return by_path
 
 
-def _key(group: str, name: str) -> str:
-    """The name of a variable inside the checkpoint file; TensorFlow escapes dots and slashes of dict keys."""
-    return f"{group}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
-
-
-def _steps(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints, ascending. The index is written last, so it marks a complete one."""
-    names = [path.stem.removeprefix(f"{_PREFIX}-") for path in folder.glob(f"{_PREFIX}-*.index")]
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def _read_newest(folder: Path, warn: Callable[[str], None]) -> tuple[int, Mapping[str, np.ndarray]]:
-    for step in reversed(_steps(folder)):
-        tensors = _read(folder, step)
-        if tensors is not None:
-            return step, tensors
-        warn(f"the checkpoint of step {step} in {folder} is damaged; trying an older one")
-    raise UserError(
-        f"Every checkpoint in {folder} is damaged: put back a copy of one, or choose another --model_dir to start again"
-    )
-
-
-def _read(folder: Path, step: int) -> Mapping[str, np.ndarray] | None:
-    """Every tensor of a checkpoint, or None where a file of it is missing, cut short or corrupt."""
-    try:
-        for path in [folder / f"{_PREFIX}-{step}.index", *folder.glob(f"{_PREFIX}-{step}.data-*")]:
-            path.open("rb").close()
-        check_index(folder / f"{_PREFIX}-{step}")  # a run may be anyone's, and TensorFlow ends the process on some
-        with literal(folder) as name:
-            reader = tf.train.load_checkpoint(f"{name}/{_PREFIX}-{step}")
-            tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
-    except (*_UNREADABLE, PermissionError) as error:
-        reason = str(getattr(error, "message", error)).splitlines()[0]
-        raise UserError(f"Cannot read the checkpoint of step {step} in {folder} ({reason}): free it first") from None
-    except (UserError, tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError):
-        return None
-    return tensors if _key("progress", "global_step") in tensors else None
-
-
-def _check_detector(detector, tensors: Mapping[str, np.ndarray], source: Path) -> None:
-    trained_for = int(tensors[_key("facts", "num_classes")])
+def _check_detector(detector, saved: CheckpointFile) -> None:
+    """`UserError` where the checkpoint is not of this detector."""
+    trained_for = saved.number("facts", "num_classes")
     if trained_for != detector.num_classes:
         raise UserError(
-            f"The checkpoint {source} was trained for {trained_for} classes but the data set gives the "
+            f"The checkpoint {saved.source} was trained for {trained_for} classes but the data set gives the "
             f"detector {detector.num_classes}: use the data set it was trained on, or another --model_dir"
         )
     variables = _variables_by_path(detector)
-    hint = "use the gin file of that run (config.gin in its directory), or another --model_dir"
-    missing = [path for path in variables if _key("detector", path) not in tensors]
+    missing = [path for path in variables if saved.get("detector", path) is None]
     if missing:
         raise UserError(
-            f"The checkpoint {source} lacks {len(missing)} of the detector's {len(variables)} variables, "
-            f"first {missing[0]}: {hint}"
+            f"The checkpoint {saved.source} lacks {len(missing)} of the detector's {len(variables)} variables, "
+            f"first {missing[0]}: {OTHER_RUN}"
         )
-    for path, variable in variables.items():
-        saved = tensors[_key("detector", path)].shape
-        if saved != tuple(variable.shape):
-            raise UserError(
-                f"The checkpoint {source} holds {path} with shape {list(saved)} but the detector's is "
-                f"{list(variable.shape)}: {hint}"
-            )
+    saved.check("detector", variables)
+    saved.check(_AVERAGES, variables, tf.float32)
 
 
-def _assign_detector(detector, tensors: Mapping[str, np.ndarray], averaged: bool = False) -> None:
+def _assign_detector(detector, saved: CheckpointFile, averaged: bool = False) -> None:
     for path, variable in _variables_by_path(detector).items():
-        average = tensors.get(_key(_AVERAGES, path)) if averaged else None
-        variable.assign(tensors[_key("detector", path)] if average is None else average)
+        average = saved.get(_AVERAGES, path) if averaged else None
+        variable.assign(saved.get("detector", path) if average is None else average)
 
 
 class _Text(tf.train.experimental.PythonState):
@@ -386,4 +343,4 @@ class _Text(tf.train.experimental.PythonState):
         return self._text
 
     def deserialize(self, string_value: str) -> None:
-        pass  # read by name, see `_RECORD`
+        pass  # read by name, see `CheckpointFile.record`

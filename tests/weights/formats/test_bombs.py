@@ -131,6 +131,34 @@ def shared_pairs(path):
     path.write_bytes(b"\x80\x02" + pairs + call + b"h\x01h\x00\x85R0" * 100_000 + b"N.")
 
 
+def one_pair(path):
+    """A list that is one pair 400,000 times, made a table of one entry 9,000 times."""
+    pairs = b"X\x01\x00\x00\x00aK\x01\x86q\x010]q\x02(" + b"h\x01" * 400_000 + b"e0"
+    path.write_bytes(b"\x80\x02" + pairs + b"ccollections\nOrderedDict\nq\x030" + b"h\x03h\x02\x85R0" * 9_000 + b"N.")
+
+
+DOUBLED = b"]q\x00" + b"".join(b"0](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
+"""A list of two lists of two lists, ...: each is one object, and its text would have no end."""
+
+
+def doubled_name(path):
+    path.write_bytes(b"\x80\x04" + DOUBLED + b"X\x01\x00\x00\x00a\x93.")
+
+
+def long_names(path):
+    text = b"X" + struct.pack("<I", 4_000_000) + b"a." * 2_000_000 + b"q\x01"
+    path.write_bytes(b"\x80\x04" + text + b"0](" + b"h\x01h\x01\x93" * 1_000 + b"e.")
+
+
+def doubled_type(path):
+    path.write_bytes(b"\x80\x04" + DOUBLED + b"0cnumpy\ndtype\n" + b"h\x3c\x85R.")
+
+
+def doubled_array(path):
+    made = b"cnumpy.core.numeric\n_frombuffer\n(C\x01acnumpy\ndtype\nX\x02\x00\x00\x00u1\x85Rh\x3c\x85tR."
+    path.write_bytes(b"\x80\x04" + DOUBLED + b"0" + made)
+
+
 def empty_containers(path):
     path.write_bytes(b"\x80\x04]" + b"(" + b"\x8f" * 4_000_000 + b"e.")
 
@@ -203,7 +231,12 @@ BOMBS = {
     "array.pkl": (shared_array, "tensors that share their numbers"),
     "arrays.pkl": (million_arrays, "its pickle has more than 2000000 steps"),
     "tables.pth": (shared_tables, "read 1"),
-    "pairs.pkl": (shared_pairs, "more data than the file holds"),
+    "pairs.pkl": (shared_pairs, "more than 2000000 arguments"),
+    "one_pair.pkl": (one_pair, "more than 2000000 arguments"),
+    "name.pkl": (doubled_name, "the name of a global"),
+    "names.pkl": (long_names, "the name of a global"),
+    "dtype.pkl": (doubled_type, "an array of list, not of numbers"),
+    "frombuffer.pkl": (doubled_array, "the shape of an array"),
     "containers.pkl": (empty_containers, "its pickle has more than 2000000 steps"),
     "overlapping.safetensors": (overlapping_safetensors, "'w0' and 'w1' share bytes 4 to 4000"),
     "long.safetensors": (long_safetensors, "a header of"),
@@ -249,6 +282,19 @@ def test_what_networks_share_is_read(tmp_path):
         assert len(found) == 30 and all(np.array_equal(array, base) for array in found.values())
 
 
+def test_a_tensor_that_repeats_its_numbers_is_read(tmp_path):
+    """What `expand` leaves: one number in the storage, many in the tensor."""
+    from tfdet.weights import read_weights
+
+    def wrap(tensors):
+        storage = tensors["w"].parts[0]
+        tensors["wide"] = type(tensors["w"])(storage, 1, (3, 5), (1, 0))
+        return tensors
+
+    files.write_torch(tmp_path / "x.pth", {"w": np.arange(4, dtype="<f4")}, wrap)
+    np.testing.assert_array_equal(read_weights(tmp_path / "x.pth")["wide"], [[n] * 5 for n in (1, 2, 3)])
+
+
 NAMESPACE = type("Namespace", (), {"__module__": "argparse", "__qualname__": "Namespace"})
 
 
@@ -265,6 +311,7 @@ def arguments():
         "time": datetime.datetime(2024, 1, 1), "names": {"a", "b"}, "by pair": {(1, 2): 3},
         "history": collections.defaultdict(list, {"loss": [1.0]}), "order": collections.Counter("abc"),
         "plain": types.SimpleNamespace(a=1), "type": complex(1, 2), "array": np.arange(3), "none": slice(1, 2),
+        "class": type(None),
     }  # fmt: skip
     return beside
 
@@ -273,7 +320,6 @@ def arguments():
 def test_what_stands_beside_a_model_is_not_made(tmp_path, arguments, write):
     from tfdet.weights import read_weights
 
-    arguments.pop("plain")  # of `types`, which makes code too
     write(tmp_path / "x.pth", {"w": np.arange(4, dtype="<f4")}, lambda tensors: {"model": tensors, **arguments})
     assert list(read_weights(tmp_path / "x.pth")) == ["w"]
 

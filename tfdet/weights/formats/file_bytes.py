@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import irregular
 
 MAX_EXPANSION, EXPANSION_FREE = 32, 64 << 20
 """A compressed file may grow by this factor and this many bytes: weights hardly shrink, so more is an attack."""
@@ -27,9 +29,11 @@ def read_bytes(path: str | Path) -> memoryview:
     """The content of a file, mapped: pages come as they are read and go when memory is short.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is a pipe or another thing that is no file.
     """
     try:
+        if (kind := irregular(os.stat(path).st_mode)) is not None:
+            raise UserError(f"{path}: is a {kind}, not a file")
         with open(path, "rb") as file:
             try:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

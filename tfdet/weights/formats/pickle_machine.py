@@ -112,6 +112,7 @@ _MAX_COPIES, _COPIES_FREE = 3, 1 << 20
 """Handlers may make so many times the file's size, and so many bytes, of data that is not in the file as it is."""
 _MAX_STEPS = 2_000_000
 """A tensor takes some 30, a number in a list 1; a step takes a microsecond or two, and 200 bytes at most."""
+_MAX_NAME = 1000  # characters of a global
 _ENTRY_BYTES = 16  # what an entry of a table that a handler makes counts for
 
 _COMMANDS = {
@@ -130,9 +131,9 @@ _HARMLESS = {
     for module in ("builtins", "__builtin__")
     for name in (
         "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
-        "slice", "str", "tuple", "unicode", "long", "xrange",
+        "slice", "str", "tuple", "type", "unicode", "long", "xrange",
     )
-}  # fmt: skip
+} | {"types.SimpleNamespace", "types.GenericAlias"}  # fmt: skip
 
 
 def is_command(name: str) -> bool:
@@ -167,10 +168,18 @@ def _key(value: Any) -> Any:
     return value if isinstance(value, _SCALARS) else Uncalled("a key")
 
 
+def _global(*parts: Any) -> Global:
+    # A few bytes of a pickle can name a long text, or a list of lists of lists, again and again.
+    if not all(isinstance(part, str) and len(part) <= _MAX_NAME for part in parts):
+        raise ValueError("the name of a global")
+    return Global(".".join(parts))
+
+
 class _Machine:
     def __init__(self, handlers, path, persistent, size):
         self.handlers, self.path, self.persistent = handlers, path, persistent
         self.left = _MAX_COPIES * size + _COPIES_FREE
+        self.items_left = _MAX_STEPS  # of what handlers are given
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -238,17 +247,17 @@ class _Machine:
             if not isinstance(self.stack[-1], Uncalled):
                 self.top(dict).update((_key(k), v) for k, v in zip(values[::2], values[1::2], strict=True))
         elif name == "GLOBAL":
-            push(Global(argument.replace(" ", ".")))
+            push(_global(argument.replace(" ", ".")))
         elif name == "STACK_GLOBAL":
             attribute, module = self.pop(), self.pop()
-            push(Global(f"{module}.{attribute}"))
+            push(_global(module, attribute))
         elif name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX"):
             keywords = self.pop() if name == "NEWOBJ_EX" else None
             arguments, called = self.pop(), self.pop()
             push(self.call(called, arguments, keywords))
         elif name in ("INST", "OBJ"):
             arguments = self.since_mark()
-            called = Global(argument.replace(" ", ".")) if name == "INST" else arguments.pop(0)
+            called = _global(argument.replace(" ", ".")) if name == "INST" else arguments.pop(0)
             push(self.call(called, tuple(arguments)))
         elif name == "BUILD":
             self.build()
@@ -277,6 +286,10 @@ class _Machine:
             return Uncalled(called.name)
         if keywords:
             raise ValueError(f"arguments of {called.name}")
+        # A handler may walk over all that it is given, and make little of it.
+        self.items_left -= sum(len(part) for part in arguments if isinstance(part, (list, tuple, dict)))
+        if self.items_left < 0:
+            raise ValueError(f"more than {_MAX_STEPS} arguments")
         return self.counted(self.handlers[called.name](*arguments))
 
     def counted(self, made: Any) -> Any:

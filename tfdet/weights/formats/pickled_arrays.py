@@ -32,7 +32,9 @@ class PickledType(Buildable):
         if isinstance(code, Global):
             code = code.name
         if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?([fiu][1248]|b1)", code):
-            raise ValueError(f"an array of {code!r}, not of numbers")
+            # What is no text is not shown: a list may hold itself many times over.
+            shown = repr(code[:40]) if isinstance(code, str) else type(code).__name__
+            raise ValueError(f"an array of {shown}, not of numbers")
         self.code, self.order = code.lstrip("<>|="), "<"
 
     def set_state(self, state: Any) -> None:
@@ -68,6 +70,8 @@ def _array(data: Any, kind: Any, shape: Any, fortran: bool) -> np.ndarray:
         data = data.encode("latin1")
     if not isinstance(kind, PickledType) or not isinstance(data, (bytes, bytearray)) or not isinstance(shape, tuple):
         raise ValueError("the parts of an array")
+    if len(shape) > 32 or not all(type(size) is int and 0 <= size < 1 << 60 for size in shape):
+        raise ValueError("the shape of an array")
     array = to_array(memoryview(data), kind.dtype, shape, "F" if fortran else "C")
     if array is None:
         raise ValueError(f"{len(data)} bytes for an array of shape {shape}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import numpy as np
 
 from tfdet.errors import UserError
 from tfdet.files import has_pattern
-from tfdet.weights.formats.file_bytes import broken, check_count
+from tfdet.weights.formats.file_bytes import broken
 from tfdet.weights.formats.tf_index import check_index
 
 _KIND = "TensorFlow checkpoint"
@@ -49,17 +48,13 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     if prefix is None:
         raise UserError(f"{path}: no TensorFlow checkpoint (no file {path}.index)")
     parts = [p for p in prefix.parent.iterdir() if p.name.startswith(f"{prefix.name}.data-")]
-    stored = sum(p.stat().st_size for p in parts)
     check_index(prefix)
     arrays = {}
     try:
         with _literal(prefix, parts) as name:
             reader = tf.train.load_checkpoint(name)
-            shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-            numeric = [n for n in sorted(shapes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
-            check_count(prefix, _KIND, len(numeric))
-            if sum(math.prod(shapes[n]) * dtypes[n].size for n in numeric) > stored:
-                raise broken(prefix, _KIND, f"its index names more than the {stored} bytes that its data files have")
+            dtypes = reader.get_variable_to_dtype_map()
+            numeric = [n for n in sorted(dtypes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
             for name in numeric:
                 if ".OPTIMIZER_SLOT" not in name and "_CHECKPOINTABLE_OBJECT_GRAPH" not in name:
                     array = reader.get_tensor(name)

@@ -72,7 +72,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     count, last = 1, offset
     for size, stride in zip(shape, strides, strict=True):
         count, last = count * size, last + (size - 1) * stride
-    if count and (last >= storage.count or count > storage.count):
+    if count and last >= storage.count:  # strides of 0 repeat numbers; `named_arrays` bounds how often
         raise ValueError(f"a tensor of shape {shape} in a storage of {storage.count}")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
@@ -175,7 +175,7 @@ def read_torch_legacy(path: str | Path) -> dict[str, np.ndarray]:
             file = BoundedFile(raw)
             magic, version = (read_pickle(file, {}, path, _KIND) for _ in range(2))
             if magic != LEGACY_MAGIC or version != 1001:
-                raise broken(path, _KIND, f"version {version}")
+                raise broken(path, _KIND, f"version {version if type(version) is int else type(version).__name__}")
             system = read_pickle(file, {}, path, _KIND)
             order = "<" if not isinstance(system, dict) or system.get("little_endian", True) else ">"
             described: dict[str, _Storage] = {}
