@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,54 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether a path leads to a regular file.
+
+    `Path.is_file` raises for what no file can be called: a name of more than 255 bytes, a null byte, half a pair. Such
+    names come out of lists and annotations; this says that there is no such file.
+    """
+    return os.path.isfile(path)
+
+
+def is_folder(path: str | os.PathLike) -> bool:
+    """Whether a path leads to a folder; as `is_file` for what no folder can be called."""
+    return os.path.isdir(path)
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """Whether a path leads to anything; as `is_file` for what nothing can be called."""
+    return os.path.exists(path)
+
+
+def read_regular(path: str | os.PathLike) -> bytes:
+    """The bytes of a regular file; a pipe or device, which may never begin or have no end, is not read.
+
+    What a shell hands over as /dev/fd/N is open already and is read.
+
+    Raises:
+        OSError: there is no such file, it is another thing, or it cannot be read; `strerror` says why.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:
+        raise FileNotFoundError(errno.ENOENT, "no file can have this name", os.fspath(path)) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode) and os.path.dirname(os.fspath(path)) != "/dev/fd":
+        raise OSError(errno.EINVAL, f"is a {kind_of(mode)}, not a file", os.fspath(path))
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def kind_of(mode: int) -> str:
+    """What a path leads to, in a word: "pipe", "device", ... Args: mode, `st_mode` of `os.stat`."""
+    return _KINDS.get(stat.S_IFMT(mode), "thing")
+
+
+_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device",
+          stat.S_IFDIR: "folder"}  # fmt: skip
 
 
 def check_local(path: str | os.PathLike, name: str = "") -> None:

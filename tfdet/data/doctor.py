@@ -21,6 +21,7 @@ from tfdet.data.schema import decode_rgb, parse_record
 from tfdet.data.values import whole_id
 from tfdet.data.writer import first_line
 from tfdet.errors import UserError
+from tfdet.files import is_file
 from tfdet.text import name_bytes, name_of
 
 _RESTORE = "restore the shard or convert the data set again"
@@ -43,7 +44,7 @@ def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
     manifest = Manifest.load(data_dir, check_shards=False)
     index = manifest.load_index()
     problems = _check_files(manifest, checksums)
-    missing = {number for number, path in enumerate(manifest.shard_paths()) if not os.path.isfile(path)}
+    missing = {number for number, path in enumerate(manifest.shard_paths()) if not is_file(path)}
     check = _RecordCheck(manifest, index)
     rows = [row for row in range(len(index.shard)) if int(index.shard[row]) not in missing]
     with progress_bar(console, len(rows), "checking records") as advance:
@@ -87,7 +88,7 @@ def _check_files(manifest: Manifest, checksums: bool) -> list[Problem]:
     problems = []
     for shard in manifest.shards:
         path = manifest.folder / shard.file
-        if not path.is_file():
+        if not is_file(path):
             problems.append(Problem("missing shard", str(path), None, "does not exist", _RESTORE))
         elif path.stat().st_size != shard.bytes:
             reason = f"has {path.stat().st_size} bytes, the manifest says {shard.bytes}"
@@ -115,7 +116,7 @@ class _RecordCheck:
         # Whoever gives names for records made elsewhere may call a class as they like, but not as another one.
         self._may_rename = manifest.source.startswith(FROM_RECORDS)
         paths = manifest.shard_paths()
-        self._sizes = [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
+        self._sizes = [os.path.getsize(path) if is_file(path) else 0 for path in paths]
         self._paths = [pathlib.Path(path) for path in paths]
 
     def __call__(self, row: int) -> Problem | None:

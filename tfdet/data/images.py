@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from tfdet.arguments import MAX_PIXELS
 from tfdet.errors import UserError
+from tfdet.files import kind_of
 
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jpe", ".jfif",
@@ -28,10 +29,6 @@ _KEPT_MODES = {**dict.fromkeys(_JPEG_FORMATS, ("RGB", "L")), "PNG": ("RGB", "L",
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _RECORD_FORMATS = (*_JPEG_FORMATS, "PNG", "GIF")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
-
-
-_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device",
-          stat.S_IFDIR: "folder"}  # fmt: skip
 
 
 class ImageError(Exception):
@@ -91,7 +88,7 @@ def read_file(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bytes:
     except ValueError:
         raise ImageError("has a null byte in its name") from None
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"is a {_KINDS.get(stat.S_IFMT(status.st_mode), 'thing')}, not a file")
+        raise ImageError(f"is a {kind_of(status.st_mode)}, not a file")
     if status.st_size > 8 * max_pixels + (1 << 20):  # four channels of 16 bits
         raise ImageError(f"has {status.st_size} bytes: more than an image of {max_pixels} pixels takes")
     with open(path, "rb") as file:

@@ -71,7 +71,7 @@ def files_by_stem(
     rank = {name: place for place, name in enumerate(endings)}
     found: dict[str, tuple[tuple[int, str], pathlib.Path]] = {}
     others: collections.Counter[str] = collections.Counter()
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     for name in names:
         stem, own = os.path.splitext(name)
         if own.lower() not in rank:

@@ -26,7 +26,7 @@ from tfdet.data.schema import parse_record
 from tfdet.data.values import image_number, number_of_name, shown
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
-from tfdet.files import literal_beginning
+from tfdet.files import exists, literal_beginning
 from tfdet.text import name_of
 
 _AS_IT_IS = "stays in the record, read by SimpleDet's rule"
@@ -74,7 +74,7 @@ def manifest_from_records(
     files = sorted(path for path in named if os.path.isfile(path) and os.path.basename(path) not in own)
     if not files:
         raise UserError(f"no file matches --from_records {pattern}")
-    if (folder / MANIFEST_FILE).exists() and not overwrite:
+    if exists(folder / MANIFEST_FILE) and not overwrite:
         raise UserError(f"{folder} holds a data set already; give --overwrite to replace its manifest")
     rows: list[tuple] = []
     files_with_png_masks = []
