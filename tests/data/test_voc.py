@@ -218,3 +218,20 @@ def test_pipes_are_not_waited_for(voc):
         os.mkfifo(voc.folder / name)
         with pytest.raises(UserError, match="is a pipe, not a file"):
             read_categories(voc.folder / name)
+
+
+def test_boxes_from_0_to_1_are_named(voc):
+    voc("a", ("cat", 0, 0.1, 0.2, 0.6, 1), ("cat", 0, 0, 0, 1, 1))
+    report = files(voc, None)[1]
+    assert report.counts() == {"boxes below one pixel": 1} and "2 of 2 boxes" in report.problems[0].reason
+    voc("b", ("cat", 0, 1, 1, 2, 2))
+    assert files(voc, None)[1].counts() == {}
+
+
+def test_one_image_of_two_annotations_is_named(voc):
+    voc("a", ("cat", 0, 2, 3, 4, 9))
+    text = (voc.folder / "Annotations/a.xml").read_text().replace("stale.jpg", "a.jpg")
+    (voc.folder / "Annotations/b.xml").write_text(text)
+    (voc.folder / "Annotations/c.xml").write_text(text)
+    (voc.folder / "JPEGImages/c.jpg").symlink_to("a.jpg")
+    assert files(voc, None)[1].counts() == {"one file under two image ids": 2}

@@ -12,6 +12,7 @@ from typing import Any
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation
 from tfdet.data.coco_entries import AnnotationReader, is_text, read_images
+from tfdet.data.listing import report_files_named_twice
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown, whole_id
 from tfdet.errors import UserError
@@ -19,7 +20,6 @@ from tfdet.files import exists, is_file, is_folder, read_regular
 from tfdet.text import read_lines
 
 BACKSLASHES = "backslashes in a file name"
-FILE_TWICE = "one file under two image ids"
 IN_TWO_FILES = "image in two annotation files"
 RENUMBERED = "image ids renumbered"
 
@@ -188,21 +188,10 @@ def _one_set(parts, report: ProblemReport, renumber: bool) -> list[ImageAnnotati
                 f"{first_file} and {annotation_file} give {len(clashes)} ids to different images (id {image.image_id}: "
                 f"{first.file_name} and {image.file_name}): give --renumber to number all images anew"
             )
-    _report_files_named_twice(images, report)
+    report_files_named_twice(images, report)
     if renumber:
         for number, image in enumerate(images, 1):
             image.image_id = number
         reason = f"--renumber: {len(images)} images of {len(parts)} files"
         report.add(RENUMBERED, parts[0][0].name, None, reason, f"numbered 1 to {len(images)}", is_note=True)
     return images
-
-
-def _report_files_named_twice(images: list[ImageAnnotation], report: ProblemReport) -> None:
-    seen: dict[str, ImageAnnotation] = {}
-    for image in images:
-        first = seen.setdefault(os.path.normpath(image.path), image)
-        if first is not image:
-            reason = (
-                f"the image ids {first.image_id} and {image.image_id} name this file: does each have half its boxes?"
-            )
-            report.add(FILE_TWICE, image.path, image.image_id, reason, "both kept")
