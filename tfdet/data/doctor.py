@@ -10,6 +10,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from tfdet.data.coco_entries import UNKNOWN_FLAG
 from tfdet.data.convert import progress_bar
 from tfdet.data.example import UNKNOWN_CATEGORY, WRONG_SIZE
 from tfdet.data.index import FRAME_BYTES, RecordIndex
@@ -17,7 +18,7 @@ from tfdet.data.manifest import FROM_RECORDS, Manifest, file_sha256
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import Problem
 from tfdet.data.records import read_serialized, record_table
-from tfdet.data.schema import decode_rgb, parse_record
+from tfdet.data.schema import decode_rgb, parse_record, record_fault
 from tfdet.data.values import whole_id
 from tfdet.data.writer import first_line
 from tfdet.errors import UserError
@@ -138,8 +139,8 @@ class _RecordCheck:
         try:
             record = self._parse(serialized)
             segmentations, rings = self._parse_masks(serialized)
-        except tf.errors.OpError as error:
-            return problem("unreadable record", first_line(error))
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # its message may hold the record's bytes
+            return problem("unreadable record", record_fault(serialized.numpy()) or first_line(error))
         name = name_of(record.filename.numpy())
         try:
             shape = tuple(decode_rgb(record.encoded).shape)
@@ -155,6 +156,10 @@ class _RecordCheck:
         numbers = np.concatenate([record.xmin, record.ymin, record.xmax, record.ymax, record.area])
         if not np.isfinite(numbers).all():
             return problem("box not finite", f"{name} has a box or an area that is not a finite number")
+        if np.any((record.xmax < record.xmin) | (record.ymax < record.ymin)):
+            return problem("degenerate box", f"{name} has a box with a negative side")
+        if odd := [flag for flag in record.crowd_flags.numpy().tolist() if flag not in (0, 1)]:
+            return problem(UNKNOWN_FLAG, f"{name} has is_crowd {odd[0]}, neither 0 nor 1, read as 0")
         if other := self._other_name(labels, record.names.numpy()):
             return problem("class name differs", f"{name}: {other}")
         stated = _stated_id(record.source_id.numpy())
