@@ -17,9 +17,9 @@ ORDER = [
     [
         "errors",
         "structures",
+        "files",
         "text",
         "terminal",
-        "files",
         "strict_json",
         "arguments",
         "interrupts",

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tfdet.bench.results import read_results
 from tfdet.errors import UserError
-from tfdet.predict.exported import LABELS_FILE, read_labels
+from tfdet.predict.exported import LABELS_FILE, found_by_export, read_labels
+from tfdet.predict.found import Labels
 from tfdet.strict_json import field, parse_json, read_json
 
 BAD = {
@@ -80,6 +82,9 @@ def entry(number=1, **other):
         ({"classes": [{**entry(), "id": "1"}]}, "'id' must be a whole number, not '1'"),
         ({"classes": [entry(name=None)]}, "'name' must be a text, not null"),
         ({"classes": [entry(category_id=1.5)]}, "'category_id' must be a whole number"),
+        ({"classes": [entry(category_id=10**30)]}, "class 1: 'category_id': 1000.* is larger than 2.63 - 1"),
+        ({"classes": [entry(category_id=-1)]}, "class 1: 'category_id': -1 is negative"),
+        ({"classes": [entry(1), entry(2, category_id=10)]}, "two classes have the 'category_id' 10"),
         ({"classes": [entry()], "mask_paste": "odd"}, "'mask_paste' must be one of simpledet"),
     ],
 )
@@ -125,3 +130,12 @@ def test_a_line_of_results_that_no_table_can_show_is_named(line, tmp_path):
     path.write_text('{"kind": "check", "row": "a"}\n' + line + "\n")
     with pytest.raises(UserError, match=r"results.jsonl, line 2: not a measurement of tfdet \(.*\); take the line out"):
         read_results(path)
+
+
+def test_labels_of_another_model_are_named():
+    outputs = {"num_detections": [1], "detection_boxes": np.zeros([1, 2, 4]), "detection_scores": np.ones([1, 2])}
+    outputs["detection_classes"] = np.array([[2, 9]])
+    image = np.zeros([4, 4, 3], np.uint8)
+    assert found_by_export(outputs, image, Labels(["a", "b"], [1, 2])).class_ids.tolist() == [1]
+    with pytest.raises(UserError, match="finds class 2, and its .*labels.json names 1"):
+        found_by_export(outputs, image, Labels(["a"], [1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import os
@@ -60,6 +61,45 @@ def at_home(path: str | os.PathLike) -> Path:
             f"{text}: nothing here says where the home folder {Path(text).parts[0]} is: give the whole path, or "
             f"./{text} for a folder of that name"
         ) from None
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether a path leads to a regular file.
+
+    `Path.is_file` raises for what no file can be called: a name of more than 255 bytes, a null byte, half a pair. Such
+    names come out of lists and annotations; this says that there is no such file.
+    """
+    return os.path.isfile(path)
+
+
+def is_folder(path: str | os.PathLike) -> bool:
+    """Whether a path leads to a folder; as `is_file` for what no folder can be called."""
+    return os.path.isdir(path)
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """Whether a path leads to anything; as `is_file` for what nothing can be called."""
+    return os.path.exists(path)
+
+
+def read_regular(path: str | os.PathLike) -> bytes:
+    """The bytes of a regular file; a pipe or device, which may never begin or have no end, is not read.
+
+    What a shell hands over as /dev/fd/N is open already and is read.
+
+    Raises:
+        OSError: there is no such file, it is another thing, or it cannot be read; `strerror` says why.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:
+        raise FileNotFoundError(errno.ENOENT, "no file can have this name", os.fspath(path)) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if (kind := irregular(mode)) and os.path.dirname(os.fspath(path)) != "/dev/fd":
+        raise OSError(errno.EINVAL, f"is a {kind}, not a file", os.fspath(path))
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def check_local(path: str | os.PathLike, name: str = "") -> None:

@@ -15,7 +15,7 @@ from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Settings, gin_lines
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel, introduce
-from tfdet.files import at_home
+from tfdet.files import at_home, is_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,15 +94,15 @@ def load(
     """
     folder = at_home(arguments.path("path", path))
     _choose_tensorflow()
-    if (folder / "saved_model.pb").is_file():
+    if is_file(folder / "saved_model.pb"):
         if row is not None or checkpoint is not None or raw_weights or bindings:
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
         return ExportedModel(folder)
     from tfdet.data.manifest import MANIFEST_FILE
 
     own = folder / RUN_FILE
-    if own.is_file() or (folder / MANIFEST_FILE).is_file():
-        if row is None and not own.is_file():
+    if is_file(own) or is_file(folder / MANIFEST_FILE):
+        if row is None and not is_file(own):
             raise UserError(f"{own} not found: give row, the gin file that the run was trained with")
         from tfdet.predict.restore import RunWeights
 

@@ -8,6 +8,7 @@ import os
 from typing import Any, NoReturn
 
 from tfdet.errors import UserError
+from tfdet.files import read_regular
 
 _SHOWN = 40  # characters of a text in a message
 
@@ -28,8 +29,7 @@ def read_json(path: str | os.PathLike, what: str, advice: str = "") -> Any:
         UserError: it cannot be read, or is not valid: see `parse_json`.
     """
     try:
-        with open(path, "rb") as file:
-            return parse_json(file.read())
+        return parse_json(read_regular(path))
     except FileNotFoundError:
         raise
     except OSError as error:

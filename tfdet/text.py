@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from tfdet.errors import UserError
+from tfdet.files import read_regular
 
 # Control characters but tab and line feed; separators of lines; characters that turn or hide what stands beside them
 # (Unicode's format characters, but the joiners that scripts and emoji need); halves of pairs; what is no character.
@@ -94,7 +95,7 @@ def read_lines(path: str | os.PathLike, what: str, errors: str = "strict") -> li
     """
     path = Path(path)
     try:
-        text = decode(path.read_bytes(), errors=errors)
+        text = decode(read_regular(path), errors=errors)
     except UnicodeDecodeError as error:
         raise UserError(
             f"cannot read {what} in {path}: byte {error.start} is not of {error.encoding.upper()}; save it as UTF-8"

@@ -116,7 +116,7 @@ def test_wrong_files_are_one_line_errors(coco, make_coco, tmp_path):
         read_coco([(broken, images)], ProblemReport())
     assert "sys." not in str(caught.value)
     os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(UserError, match="pipe.json: it is no file"):
+    with pytest.raises(UserError, match="pipe.json: is a pipe, not a file"):
         read_coco([(tmp_path / "pipe.json", images)], ProblemReport())
     other = make_coco("other", ((3, "bird"),)).write()
     with pytest.raises(UserError, match="category id 3 is 'bird' here but 'cat' before"):
@@ -298,3 +298,13 @@ def test_json_in_other_encodings(coco, encoding):
     path, images = coco.image(1).box(1, (1, 1, 5, 5)).write()
     path.write_text(path.read_text(), encoding=encoding)
     assert len(read_coco([(path, images)], ProblemReport()).images[0].objects) == 1
+
+
+def test_a_link_to_an_image_is_the_same_image(coco, tmp_path):
+    coco.image(1).image(2)
+    path, images = coco.write()
+    (images / "0002.jpg").unlink()
+    (images / "0002.jpg").symlink_to("0001.jpg")
+    report = ProblemReport()
+    read_coco([(path, images)], report)
+    assert report.counts() == {"one file under two image ids": 1}

@@ -94,6 +94,7 @@ def test_each_value_of_the_manifest(folder, digests):
     ("name", "value", "message"),
     [
         ("file", "../x", "is missing"),
+        ("file", "x" * 300, "is missing"),
         ("file", "a\0b", "not a text"),
         ("bytes", 2**62, "was changed or cut off"),
         ("records", 2, "add up to 5, not 6"),

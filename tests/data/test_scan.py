@@ -163,3 +163,78 @@ def test_boxes_of_records_that_were_divided_twice_are_named(make_jpeg, tmp_path)
     path = box_records(tmp_path, make_jpeg(40, 60), [(1, [ObjectAnnotation(0.1, 0.1, 0.4, 0.5, 1, 0.2)])])
     assert scan(path, "--output", tmp_path / "out") == 0
     assert json.loads((tmp_path / "out/report.json").read_text())["problems"] == {"boxes below one pixel": 1}
+
+
+def example(image, objects=(), second="dog", **change):
+    """A record of a 40x60 image; change: lists by the end of a feature's name, None takes the feature away."""
+    names = {1: "cat", 2: second, -5: "eel"}
+    record = tf.train.Example.FromString(serialize_example(image, "jpeg", 40, 60, "a.jpg", 1, list(objects), names))
+    for name, value in change.items():
+        (key,) = [key for key in record.features.feature if key.endswith(f"/{name}")]
+        del record.features.feature[key]
+        if value is not None:
+            kind = {bytes: "bytes_list", int: "int64_list", float: "float_list"}[type(value[0])]
+            getattr(record.features.feature[key], kind).value.extend(value)
+    return record.SerializeToString()
+
+
+def found_in(tmp_path, *examples, flags=(), code=0):
+    path = tmp_path / "one.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for content in examples:
+            writer.write(content)
+    assert scan(path, "--output", tmp_path / "out", "--overwrite", *flags) == code
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    return report["problems"], report["notes"], report["findings"]
+
+
+CAT, DOG, EEL = (ObjectAnnotation(5 * number, 5, 20, 20, number, 400) for number in (1, 2, -5))
+
+
+def test_names_in_records_are_compared_with_the_list(make_jpeg, tmp_path):
+    content = example(make_jpeg(40, 60), [CAT, DOG])
+    classes = tmp_path / "names.txt"
+    for text, problems, notes in (("cat\ndog", {}, {}), ("dog\ncat", {"category name differs": 2}, {}),
+                                  ("hound\ndog", {}, {"category name differs": 1})):  # fmt: skip
+        classes.write_text(text)
+        *counts, findings = found_in(tmp_path, content, flags=("--categories", classes))
+        assert counts == [problems, notes]
+        kinds = [problem.kind for problem in diagnose(tmp_path / "out")]
+        assert kinds == (["class name differs"] if problems else [])
+    assert findings[0]["reason"] == "category id 1 is 'cat' here but 'hound' in the list of classes"
+    with pytest.raises(UserError, match="the class 'cat' the ids 1 and 2; give --categories"):
+        found_in(tmp_path, example(make_jpeg(40, 60), [CAT, DOG], "cat"))
+
+
+def test_odd_values_of_records_take_no_part(make_jpeg, tmp_path):
+    image = make_jpeg(40, 60)
+    objects = [CAT, DOG, CAT, DOG]
+    change = {"is_crowd": [0, 2, -1, 1], "xmin": [0.1, 0.2, 0.5, 0.3], "xmax": [0.3, 0.6, 0.1, 0.5]}
+    problems, _, findings = found_in(
+        tmp_path, example(image, objects, **change, area=[4.0, 4.0, 4.0, 4.0]),
+        example(image, [EEL], source_id=[b"2"]), example(image, [CAT], source_id=[b"3"], area=[math.inf]),
+    )  # fmt: skip
+    assert problems == {"unknown flag": 2, "degenerate box": 2, "unknown category": 1}
+    assert "object 2 has is_crowd 2 is neither 0 nor 1" in str(findings) and "category id -5 is negative" in str(
+        findings
+    )
+    manifest = Manifest.load(tmp_path / "out")
+    assert (manifest.category_ids, manifest.num_boxes, manifest.num_crowd) == ([1, 2], 2, 1)
+    truth = EvalInput(tmp_path / "out").ground_truth()["annotations"]
+    assert [(item["category_id"], item["iscrowd"]) for item in truth] == [(1, 0), (2, 0), (2, 1)]
+    assert [problem.kind for problem in diagnose(tmp_path / "out")] == ["degenerate box", "box not finite"]
+
+
+def test_a_record_of_another_schema_names_the_field(make_jpeg, tmp_path):
+    image = make_jpeg(40, 60)
+    bad = {
+        "image/source_id holds whole numbers, not text": {"source_id": [1]},
+        "image/object/class/label holds floats, not whole numbers": {"label": [1.0]},
+        "it has no image/encoded": {"encoded": None},
+        "image/height holds 2 values, not one": {"height": [40, 40]},
+    }
+    examples = [example(image, [CAT], **change) for change in bad.values()]
+    problems, _, findings = found_in(tmp_path, *examples, b"\xff\xff", example(image, [CAT]))
+    assert problems == {"unreadable record": 5}
+    for finding, reason in zip(findings, [*bad, "it is no tf.train.Example"]):
+        assert finding["reason"].endswith(f"schema: {reason}")

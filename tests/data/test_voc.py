@@ -4,6 +4,7 @@ import re
 import pytest
 
 from tfdet.data.annotations import Category
+from tfdet.data.coco import read_categories
 from tfdet.data.problems import ProblemReport
 from tfdet.data.voc import read_voc
 from tfdet.errors import UserError
@@ -186,3 +187,51 @@ def test_names_of_images_and_values_of_other_tools(voc):
     notes = {problem.kind: problem.reason for problem in report.problems if problem.is_note}
     assert notes["files passed over"] == "1 .db"
     assert notes["image without annotation file"].startswith("3 images have no .xml of their name: alone.bmp, ")
+
+
+def test_names_that_no_file_can_have_are_missing_files(voc):
+    voc("a", ("cat", 0, 2, 3, 4, 9))
+    xml = voc.folder / "Annotations/a.xml"
+    xml.write_text(xml.read_text().replace("stale.jpg", "x" * 300 + ".jpg"))
+    (voc.folder / "JPEGImages/a.jpg").rename(voc.folder / "JPEGImages/b.jpg")
+    train = voc.folder / "ImageSets/Main/train.txt"
+    for line in ("a," * 200, "a\0b", "c" * 300 + ".jpg"):
+        train.write_text(f"a\n{line}\n")
+        names, report = files(voc, "train")
+        assert names == ["x" * 300 + ".jpg"] and len(report.problems) == 1, line
+    for split in ("s" * 300, "a\0b"):
+        with pytest.raises(UserError, match="there are: train"):
+            read_voc([(voc.folder, split)], ProblemReport())
+    with pytest.raises(UserError, match="not a Pascal VOC folder"):
+        read_voc([("v" * 300, None)], ProblemReport())
+
+
+def test_pipes_are_not_waited_for(voc):
+    voc("a", ("cat", 0, 2, 3, 4, 9))
+    os.mkfifo(voc.folder / "Annotations/x.xml")
+    os.mkfifo(voc.folder / "ImageSets/Main/train.txt")
+    names, report = files(voc, None)
+    assert names == ["a.jpg"] and report.problems[0].reason == "is a pipe, not a file"
+    with pytest.raises(UserError, match="no list 'train'"):
+        read_voc([(voc.folder, "train")], ProblemReport())
+    for name in ("classes.txt", "classes.json"):
+        os.mkfifo(voc.folder / name)
+        with pytest.raises(UserError, match="is a pipe, not a file"):
+            read_categories(voc.folder / name)
+
+
+def test_boxes_from_0_to_1_are_named(voc):
+    voc("a", ("cat", 0, 0.1, 0.2, 0.6, 1), ("cat", 0, 0, 0, 1, 1))
+    report = files(voc, None)[1]
+    assert report.counts() == {"boxes below one pixel": 1} and "2 of 2 boxes" in report.problems[0].reason
+    voc("b", ("cat", 0, 1, 1, 2, 2))
+    assert files(voc, None)[1].counts() == {}
+
+
+def test_one_image_of_two_annotations_is_named(voc):
+    voc("a", ("cat", 0, 2, 3, 4, 9))
+    text = (voc.folder / "Annotations/a.xml").read_text().replace("stale.jpg", "a.jpg")
+    (voc.folder / "Annotations/b.xml").write_text(text)
+    (voc.folder / "Annotations/c.xml").write_text(text)
+    (voc.folder / "JPEGImages/c.jpg").symlink_to("a.jpg")
+    assert files(voc, None)[1].counts() == {"one file under two image ids": 2}

@@ -1,5 +1,7 @@
 """Files of a run's folder."""
 
+import os
+
 import pytest
 
 from tfdet.errors import UserError
@@ -54,3 +56,9 @@ class TestRunDirectory:
         assert run.read_evaluations() == {4: {"AP": 1.0}, 8: {"AP": 0.5}}
         run.evaluations.write_text('{"%s": {}}' % ("1" * 5000))
         assert run.read_evaluations() is None
+
+    def test_a_pipe_in_the_place_of_a_note_is_not_waited_for(self, tmp_path):
+        run = RunDirectory(tmp_path)
+        for path in (run.best_note, run.evaluations, run.manifest):
+            os.mkfifo(path)
+        assert (run.read_best(), run.read_evaluations(), run.read_classes()) == (None, None, None)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfdet.errors import UserError
-from tfdet.files import at_home
+from tfdet.files import at_home, is_file
 
 RUN_FILE = "config.gin"
 """The name of the file with a run's own configuration, in its folder."""
@@ -88,7 +88,7 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
         folders = [including_file.parent, *own, shipped, shipped.parent]
     for candidate in [written, written.with_name(written.name + ".gin")] if written.name else []:
         for folder in folders:
-            if (folder / candidate).is_file():
+            if is_file(folder / candidate):
                 return folder / candidate
     moved = _moved(written, shipped)
     if moved:

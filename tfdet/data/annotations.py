@@ -124,9 +124,22 @@ def inclusive_boxes(
 
     x1, x2 = side(xmin, xmax, width)
     y1, y2 = side(ymin, ymax, height)
-    finite = np.isfinite(np.stack([xmin, ymin, xmax, ymax])).all(axis=0)  # a side of infinity would be clipped to fit
-    valid = finite & (np.asarray(area, np.float32) > 0) & (x2 >= x1) & (y2 >= y1)
+    valid = are_boxes(xmin, ymin, xmax, ymax, area) & (np.asarray(area, np.float32) > 0) & (x2 >= x1) & (y2 >= y1)
     return np.stack([x1, y1, x2, y2], axis=-1).astype(np.float32), valid
+
+
+def are_boxes(xmin, ymin, xmax, ymax, area) -> np.ndarray:
+    """Which of the objects of a record have a box: finite numbers (infinity would be clipped to fit), no negative side.
+
+    Args:
+        xmin, ymin, xmax, ymax: float [G], corners.
+        area: float [G].
+
+    Returns:
+        bool [G].
+    """
+    finite = np.isfinite(np.stack([xmin, ymin, xmax, ymax, area])).all(axis=0)
+    return finite & (np.asarray(xmax) >= xmin) & (np.asarray(ymax) >= ymin)
 
 
 def judge_box(item: ObjectAnnotation, height: int, width: int) -> BoxVerdict:

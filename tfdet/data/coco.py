@@ -7,19 +7,19 @@ import gc
 import json
 import os
 import pathlib
-import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation
 from tfdet.data.coco_entries import AnnotationReader, is_text, read_images
+from tfdet.data.listing import report_files_named_twice
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown, whole_id
 from tfdet.errors import UserError
+from tfdet.files import exists, is_file, is_folder, read_regular
 from tfdet.text import read_lines
 
 BACKSLASHES = "backslashes in a file name"
-FILE_TWICE = "one file under two image ids"
 IN_TWO_FILES = "image in two annotation files"
 RENUMBERED = "image ids renumbered"
 
@@ -48,7 +48,7 @@ def read_coco(sources, report: ProblemReport, renumber: bool = False) -> Annotat
         for annotation_file, image_dir in sources:
             annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
             content = load_coco(annotation_file)
-            if not image_dir.is_dir():
+            if not is_folder(image_dir):
                 raise UserError(
                     f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER"
                 )
@@ -105,10 +105,8 @@ def load_coco(path: str | os.PathLike, needed: Sequence[str] = ("images", "categ
         UserError: the file cannot be read, is no json, or lacks one of the lists.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):  # a pipe may have no end, or no start
-            raise UserError(f"cannot read annotation file {path}: it is no file; write the json to one")
         # json finds out the encoding of bytes by itself.
-        content = json.loads(pathlib.Path(path).read_bytes())
+        content = json.loads(read_regular(path))
     except OSError as error:
         raise UserError(f"cannot read annotation file {path}: {error.strerror}") from None
     except RecursionError:
@@ -163,11 +161,11 @@ def merge_categories(categories: dict[int, Category], entries: list, path, need_
 def _image_path(image: ImageAnnotation, image_dir: pathlib.Path, report: ProblemReport) -> pathlib.Path:
     """The file of an image. A name with the backslashes of Windows is read with slashes where it names no file."""
     path = image_dir / image.file_name
-    if "\\" not in image.file_name or os.path.exists(path):  # also of a name that no file can have
+    if "\\" not in image.file_name or exists(path):
         return path
     name = image.file_name.replace("\\", "/")
     for candidate in (image_dir / name, image_dir / pathlib.PurePosixPath(name).name):
-        if os.path.isfile(candidate):
+        if is_file(candidate):
             reason = f"{image.file_name} names no file, {candidate} is there"
             report.add(BACKSLASHES, image.file_name, image.image_id, reason, "that one read", is_note=True)
             return candidate
@@ -197,21 +195,10 @@ def _one_set(parts, report: ProblemReport, renumber: bool) -> list[ImageAnnotati
                 f"{first_file} and {annotation_file} give {len(clashes)} ids to different images (id {image.image_id}: "
                 f"{first.file_name} and {image.file_name}): give --renumber to number all images anew"
             )
-    _report_files_named_twice(images, report)
+    report_files_named_twice(images, report)
     if renumber:
         for number, image in enumerate(images, 1):
             image.image_id = number
         reason = f"--renumber: {len(images)} images of {len(parts)} files"
         report.add(RENUMBERED, parts[0][0].name, None, reason, f"numbered 1 to {len(images)}", is_note=True)
     return images
-
-
-def _report_files_named_twice(images: list[ImageAnnotation], report: ProblemReport) -> None:
-    seen: dict[str, ImageAnnotation] = {}
-    for image in images:
-        first = seen.setdefault(os.path.normpath(image.path), image)
-        if first is not image:
-            reason = (
-                f"the image ids {first.image_id} and {image.image_id} name this file: does each have half its boxes?"
-            )
-            report.add(FILE_TWICE, image.path, image.image_id, reason, "both kept")

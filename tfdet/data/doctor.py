@@ -10,6 +10,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from tfdet.data.coco_entries import UNKNOWN_FLAG
 from tfdet.data.convert import progress_bar
 from tfdet.data.example import UNKNOWN_CATEGORY, WRONG_SIZE
 from tfdet.data.index import FRAME_BYTES, RecordIndex
@@ -17,10 +18,11 @@ from tfdet.data.manifest import FROM_RECORDS, Manifest, file_sha256
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.problems import Problem
 from tfdet.data.records import read_serialized, record_table
-from tfdet.data.schema import decode_rgb, parse_record
+from tfdet.data.schema import decode_rgb, parse_record, record_fault
 from tfdet.data.values import whole_id
 from tfdet.data.writer import first_line
 from tfdet.errors import UserError
+from tfdet.files import is_file
 from tfdet.text import name_bytes, name_of
 
 _RESTORE = "restore the shard or convert the data set again"
@@ -43,7 +45,7 @@ def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
     manifest = Manifest.load(data_dir, check_shards=False)
     index = manifest.load_index()
     problems = _check_files(manifest, checksums)
-    missing = {number for number, path in enumerate(manifest.shard_paths()) if not os.path.isfile(path)}
+    missing = {number for number, path in enumerate(manifest.shard_paths()) if not is_file(path)}
     check = _RecordCheck(manifest, index)
     rows = [row for row in range(len(index.shard)) if int(index.shard[row]) not in missing]
     with progress_bar(console, len(rows), "checking records") as advance:
@@ -87,7 +89,7 @@ def _check_files(manifest: Manifest, checksums: bool) -> list[Problem]:
     problems = []
     for shard in manifest.shards:
         path = manifest.folder / shard.file
-        if not path.is_file():
+        if not is_file(path):
             problems.append(Problem("missing shard", str(path), None, "does not exist", _RESTORE))
         elif path.stat().st_size != shard.bytes:
             reason = f"has {path.stat().st_size} bytes, the manifest says {shard.bytes}"
@@ -115,7 +117,7 @@ class _RecordCheck:
         # Whoever gives names for records made elsewhere may call a class as they like, but not as another one.
         self._may_rename = manifest.source.startswith(FROM_RECORDS)
         paths = manifest.shard_paths()
-        self._sizes = [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
+        self._sizes = [os.path.getsize(path) if is_file(path) else 0 for path in paths]
         self._paths = [pathlib.Path(path) for path in paths]
 
     def __call__(self, row: int) -> Problem | None:
@@ -137,8 +139,8 @@ class _RecordCheck:
         try:
             record = self._parse(serialized)
             segmentations, rings = self._parse_masks(serialized)
-        except tf.errors.OpError as error:
-            return problem("unreadable record", first_line(error))
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # its message may hold the record's bytes
+            return problem("unreadable record", record_fault(serialized.numpy()) or first_line(error))
         name = name_of(record.filename.numpy())
         try:
             shape = tuple(decode_rgb(record.encoded).shape)
@@ -154,6 +156,10 @@ class _RecordCheck:
         numbers = np.concatenate([record.xmin, record.ymin, record.xmax, record.ymax, record.area])
         if not np.isfinite(numbers).all():
             return problem("box not finite", f"{name} has a box or an area that is not a finite number")
+        if np.any((record.xmax < record.xmin) | (record.ymax < record.ymin)):
+            return problem("degenerate box", f"{name} has a box with a negative side")
+        if odd := [flag for flag in record.crowd_flags.numpy().tolist() if flag not in (0, 1)]:
+            return problem(UNKNOWN_FLAG, f"{name} has is_crowd {odd[0]}, neither 0 nor 1, read as 0")
         if other := self._other_name(labels, record.names.numpy()):
             return problem("class name differs", f"{name}: {other}")
         stated = _stated_id(record.source_id.numpy())

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfdet.data.annotations import are_boxes
 from tfdet.data.index import RecordIndex
 from tfdet.data.manifest import Manifest
 from tfdet.data.mask_schema import parse_segmentations
@@ -42,7 +43,12 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
         boxes = np.round(np.stack([x, y, w, h], axis=-1), _DECIMALS)
         areas = record.area if len(record.area) == len(boxes) else boxes[:, 2] * boxes[:, 3]
         texts = segmentations if len(segmentations) == len(boxes) else [b""] * len(boxes)
-        for box, label, crowd, area, text in zip(boxes, record.labels, record.is_crowd, areas, texts, strict=True):
+        real = are_boxes(record.xmin, record.ymin, record.xmax, record.ymax, areas)
+        for box, label, crowd, area, text, is_box in zip(
+            boxes, record.labels, record.is_crowd, areas, texts, real, strict=True
+        ):
+            if not is_box:
+                continue  # no target of training either
             annotations.append(
                 {
                     "id": len(annotations) + 1,  # pycocotools takes id 0 for "no match"

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from tfdet.data.annotations import ImageAnnotation
 from tfdet.data.problems import ProblemReport
 
+FILE_TWICE = "one file under two image ids"
 PASSED_OVER = "files passed over"
 _MOST = 12  # endings that are named
 
@@ -56,6 +57,41 @@ def note_unlisted(images: Iterable[ImageAnnotation], report: ProblemReport, besi
         report.add(PASSED_OVER, where, None, reason, "not read", is_note=True)
 
 
+class RealPaths:
+    """Paths with links followed. Each folder is looked at once, of the file itself only a link needs a look."""
+
+    def __init__(self):
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: str) -> str:
+        """The real path; ValueError: it has a null byte."""
+        parent, name = os.path.split(path)
+        if parent not in self._folders:
+            self._folders[parent] = os.path.realpath(parent)
+        real = os.path.join(self._folders[parent], name)
+        return os.path.realpath(real) if name == ".." or os.path.islink(real) else real
+
+
+def report_files_named_twice(images: Iterable[ImageAnnotation], report: ProblemReport) -> None:
+    """Names files that two images of a set are, by one name or by links.
+
+    Args:
+        images: the set; images without a path take no part.
+        report: receives the findings.
+    """
+    seen: dict[str, ImageAnnotation] = {}
+    real_path = RealPaths()
+    for image in images:
+        if image.path is None or "\0" in str(image.path):
+            continue
+        first = seen.setdefault(os.path.normpath(real_path(os.fspath(image.path))), image)
+        if first is not image:
+            reason = (
+                f"the image ids {first.image_id} and {image.image_id} name this file: does each have half its boxes?"
+            )
+            report.add(FILE_TWICE, image.path, image.image_id, reason, "both kept")
+
+
 def files_by_stem(
     folder: pathlib.Path, endings: tuple[str, ...]
 ) -> tuple[dict[str, pathlib.Path], collections.Counter]:
@@ -71,7 +107,7 @@ def files_by_stem(
     rank = {name: place for place, name in enumerate(endings)}
     found: dict[str, tuple[tuple[int, str], pathlib.Path]] = {}
     others: collections.Counter[str] = collections.Counter()
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     for name in names:
         stem, own = os.path.splitext(name)
         if own.lower() not in rank:

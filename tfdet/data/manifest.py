@@ -24,7 +24,7 @@ from typing import Any
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
 from tfdet.errors import UserError
-from tfdet.files import at_home, check_local
+from tfdet.files import at_home, check_local, is_file, is_folder
 
 MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.json"
@@ -113,9 +113,9 @@ class Manifest:
         check_local(folder, "data set folder")
         folder = at_home(folder)
         path = folder / MANIFEST_FILE
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise UserError(f"data set folder {folder} does not exist; make one with tfdet convert_data")
-        if not path.is_file():
+        if not is_file(path):
             hint = "make the data set with tfdet convert_data"
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
                 hint = f"for records made elsewhere: tfdet convert_data --from_records '{folder}/*' --output {folder}"
@@ -141,7 +141,7 @@ class Manifest:
         """Raises UserError when a shard is missing or its size differs from the manifest."""
         for shard in self.shards:
             path = self.folder / shard.file
-            if not path.is_file():
+            if not is_file(path):
                 raise UserError(f"shard {path} is missing; restore it or convert the data set again")
             size = path.stat().st_size
             if size != shard.bytes:

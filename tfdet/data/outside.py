@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 
 from tfdet.data.annotations import AnnotationSet
+from tfdet.data.listing import RealPaths
 from tfdet.data.problems import ProblemReport
 
 
@@ -26,16 +27,10 @@ def leave_out_outside(
         The images that are inside, and those whose pixels are in memory.
     """
     roots = [os.path.realpath(folder) for folder in folders]
-    real_folders: dict[str, str] = {}
+    real_path = RealPaths()
 
     def is_inside(path: str) -> bool:
-        parent = os.path.dirname(path)
-        if parent not in real_folders:
-            real_folders[parent] = os.path.realpath(parent)
-        real = os.path.join(real_folders[parent], os.path.basename(path))
-        # Of the file itself only a link needs a look: folders are looked at once for all that is in them.
-        if os.path.basename(path) == ".." or os.path.islink(real):
-            real = os.path.realpath(real)
+        real = real_path(path)
         return any(real.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
 
     kept = []

@@ -13,20 +13,20 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.arguments import MAX_PIXELS
-from tfdet.data.annotations import Category, ObjectAnnotation
-from tfdet.data.coco_entries import LEAST_SHARE, NORMALISED
+from tfdet.data.annotations import DEGENERATE, Category, ObjectAnnotation
+from tfdet.data.coco_entries import LEAST_SHARE, NORMALISED, UNKNOWN_CATEGORY, UNKNOWN_FLAG
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
 from tfdet.data.index import FRAME_BYTES, INDEX_FILE
 from tfdet.data.manifest import FROM_RECORDS, MANIFEST_FILE, REPORT_FILE, Manifest
 from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
 from tfdet.data.objects import TWICE, judge_objects
-from tfdet.data.problems import ProblemReport
-from tfdet.data.schema import parse_record
-from tfdet.data.values import image_number, number_of_name, shown
+from tfdet.data.problems import Problem, ProblemReport
+from tfdet.data.schema import parse_record, record_fault
+from tfdet.data.values import flag, image_number, number_of_name, shown
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
-from tfdet.files import literal_beginning
+from tfdet.files import exists, literal_beginning
 from tfdet.text import name_of
 
 _AS_IT_IS = "stays in the record, read by SimpleDet's rule"
@@ -74,12 +74,12 @@ def manifest_from_records(
     files = sorted(path for path in named if os.path.isfile(path) and os.path.basename(path) not in own)
     if not files:
         raise UserError(f"no file matches --from_records {pattern}")
-    if (folder / MANIFEST_FILE).exists() and not overwrite:
+    if exists(folder / MANIFEST_FILE) and not overwrite:
         raise UserError(f"{folder} holds a data set already; give --overwrite to replace its manifest")
     rows: list[tuple] = []
     files_with_png_masks = []
-    found: dict[int, str] = {}
-    known = {category.id for category in categories} if categories else None
+    known = {category.id: category.name for category in categories} if categories else None
+    found: dict[int, str] = dict(known or {})
     seen: dict[int, str] = {}
     with progress_bar(console, len(files), "scanning files") as advance:
         for shard, path in enumerate(files):
@@ -104,6 +104,7 @@ def manifest_from_records(
     categories = categories or [Category(number, found[number]) for number in sorted(found)]
     if not categories:
         raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
+    _check_names(categories, pattern)
     builder = ManifestBuilder(name, categories, FROM_RECORDS + pattern)
     for row in rows:
         builder.add(*row)
@@ -149,8 +150,9 @@ def _read_file(path: str, report: ProblemReport):
         length = len(serialized.numpy())
         try:
             record, masks = tf.nest.map_structure(lambda tensor: tensor.numpy(), _parse(serialized))
-        except tf.errors.OpError as error:
-            reason = f"at byte {offset}: not of the detection schema: {first_line(error)}"
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # TensorFlow's message may hold the record's bytes
+            fault = record_fault(serialized.numpy()) or first_line(error)
+            reason = f"at byte {offset}: not of the detection schema: {fault}"
             report.add("unreadable record", path, None, reason, "left out")
         else:
             yield offset, length, record, masks
@@ -212,6 +214,36 @@ def _say_what_is_common(rows, files, report: ProblemReport) -> None:
         report.add(NORMALISED, files[shard], None, reason, "kept as they are")
 
 
+def _in_records(problem: Problem) -> str:
+    """What becomes of an object that conversion would treat otherwise."""
+    if problem.kind == DEGENERATE and problem.action == "left out":
+        return "stays in the record, takes no part"
+    return _IN_RECORDS.get(problem.kind, _AS_IT_IS)
+
+
+def _compare_name(label: int, text: str, known, found, file, image_id, report: ProblemReport) -> None:
+    """Compares what a record calls a class with the list of classes, or with the records before."""
+    if not text:
+        found.setdefault(label, f"class {label}")
+    elif found.setdefault(label, text) != text:
+        where = "before" if known is None else "in the list of classes"
+        reason = f"category id {label} is '{text}' here but '{found[label]}' {where}"
+        # A list may call the classes of other records as it likes, but not one as another.
+        is_note = known is not None and text not in known.values()
+        report.add("category name differs", file, image_id, reason, f"named '{found[label]}'", is_note=is_note)
+
+
+def _check_names(categories: list[Category], pattern: str) -> None:
+    """Refuses two classes of one name, which nothing that compares by name could keep apart."""
+    ids: dict[str, int] = {}
+    for category in categories:
+        if ids.setdefault(category.name, category.id) != category.id:
+            raise UserError(
+                f"the records of {pattern} give the class '{category.name}' the ids {ids[category.name]} and "
+                f"{category.id}; give --categories FILE with a name for each"
+            )
+
+
 def _check_record(record, masks: _Masks, place, seen, known, found, report: ProblemReport, max_pixels: int):
     """What the index needs of a record (the arguments of `ManifestBuilder.add` from image_id to area), or None: left
     out."""
@@ -234,8 +266,11 @@ def _check_record(record, masks: _Masks, place, seen, known, found, report: Prob
     if any(len(column) != count for column in (record.xmin, record.ymin, record.xmax, record.ymax)):
         return left_out("unreadable record", "its lists of corners and labels differ in length")
     names = record.names if len(record.names) == count else [b""] * count
-    if known is not None and (unknown := sorted({int(label) for label in record.labels} - known)):
-        return left_out("unknown category", f"category id {unknown[0]} is not in the list")
+    labels = {int(label) for label in record.labels}
+    if known is not None and (unknown := sorted(labels - known.keys())):
+        return left_out(UNKNOWN_CATEGORY, f"category id {unknown[0]} is not in the list")
+    if labels and min(labels) < 0:
+        return left_out(UNKNOWN_CATEGORY, f"category id {min(labels)} is negative")
     corners = np.stack([record.xmin, record.ymin, record.xmax, record.ymax])
     pixels = corners.astype(np.float64) * np.array([width, height, width, height])[:, None]
     extent = pixels[2:] - pixels[:2]
@@ -244,10 +279,11 @@ def _check_record(record, masks: _Masks, place, seen, known, found, report: Prob
     objects = []
     for number in range(count):
         label = int(record.labels[number])
-        text = name_of(names[number]) or f"class {label}"
-        if found.setdefault(label, text) != text:
-            reason = f"category id {label} is '{text}' here but '{found[label]}' before"
-            report.add("category name differs", file, image_id, reason, f"named '{found[label]}'")
+        _compare_name(label, name_of(names[number]), known, found, file, image_id, report)
+        try:
+            flag(int(record.crowd_flags[number]))
+        except ValueError as error:
+            report.add(UNKNOWN_FLAG, file, image_id, f"object {number + 1} has is_crowd {error}", "read as 0")
         objects.append(
             ObjectAnnotation(
                 pixels[0, number], pixels[1, number], extent[0, number], extent[1, number], label, float(area[number]),
@@ -255,7 +291,7 @@ def _check_record(record, masks: _Masks, place, seen, known, found, report: Prob
             )
         )  # fmt: skip
     for problem in judge_objects(objects, height, width, file, image_id)[1]:
-        report.extend([dataclasses.replace(problem, action=_IN_RECORDS.get(problem.kind, _AS_IT_IS))])
+        report.extend([dataclasses.replace(problem, action=_in_records(problem))])
     if not count:
         action = "kept for evaluation, not trained on"
         report.add("image without annotation", file, image_id, "has no object", action, is_note=True)

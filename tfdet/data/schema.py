@@ -12,8 +12,9 @@ import hashlib
 from typing import NamedTuple
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
-from tfdet.data.mask_schema import mask_features
+from tfdet.data.mask_schema import RING_LENGTH, RING_OBJECT, RING_PART, SEGMENTATION, VERTICES, mask_features
 from tfdet.text import name_bytes
 
 ENCODED = "image/encoded"
@@ -43,7 +44,8 @@ class Record(NamedTuple):
     ymax: tf.Tensor  # float32 [G]
     labels: tf.Tensor  # int64 [G], original category ids
     names: tf.Tensor  # string [G] or [0]
-    is_crowd: tf.Tensor  # bool [G]
+    is_crowd: tf.Tensor  # bool [G]; a flag that is neither 0 nor 1 is read as 0
+    crowd_flags: tf.Tensor  # int64 [G], as the record has them
     area: tf.Tensor  # float32 [G], pixels of the original image; empty where the record has none
 
 
@@ -117,8 +119,44 @@ def parse_record(serialized: tf.Tensor) -> Record:
         encoded=parsed[ENCODED], filename=parsed[FILENAME], source_id=parsed[SOURCE_ID],
         height=parsed[HEIGHT], width=parsed[WIDTH],
         xmin=parsed[XMIN], ymin=parsed[YMIN], xmax=parsed[XMAX], ymax=parsed[YMAX],
-        labels=labels, names=parsed[CLASS_TEXT], is_crowd=crowd != 0, area=parsed[AREA],
+        labels=labels, names=parsed[CLASS_TEXT], is_crowd=crowd == 1, crowd_flags=crowd, area=parsed[AREA],
     )  # fmt: skip
+
+
+_KINDS = {
+    **dict.fromkeys((ENCODED, FILENAME, SOURCE_ID, CLASS_TEXT, SEGMENTATION), "bytes_list"),
+    **dict.fromkeys((HEIGHT, WIDTH, CLASS_LABEL, IS_CROWD, RING_LENGTH, RING_OBJECT, RING_PART), "int64_list"),
+    **dict.fromkeys((XMIN, XMAX, YMIN, YMAX, AREA, VERTICES), "float_list"),
+}
+_KIND_NAMES = {"bytes_list": "text", "int64_list": "whole numbers", "float_list": "floats"}
+_SINGLE = (ENCODED, FILENAME, SOURCE_ID, HEIGHT, WIDTH)
+
+
+def record_fault(serialized: bytes) -> str | None:
+    """Why a record does not parse: the feature and what it holds; TensorFlow's own message may begin with neither.
+
+    Args:
+        serialized: what should be a tf.train.Example.
+
+    Returns:
+        The reason in words; None where this finds nothing wrong.
+    """
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except DecodeError:
+        return "it is no tf.train.Example"
+    for name, kind in _KINDS.items():
+        own = features[name].WhichOneof("kind") if name in features else None
+        if own is None:
+            if name == ENCODED:
+                return f"it has no {ENCODED}"
+            continue
+        if own != kind:
+            return f"{name} holds {_KIND_NAMES[own]}, not {_KIND_NAMES[kind]}"
+        count = len(getattr(features[name], kind).value)
+        if name in _SINGLE and count != 1:
+            return f"{name} holds {count} values, not one"
+    return None
 
 
 def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -143,11 +181,14 @@ def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple
     y1, y2 = side(record.ymin, record.ymax, height)
     # Without a stored area every box has one.
     has_area = tf.cond(
-        tf.size(record.area) == tf.size(record.labels), lambda: record.area > 0, lambda: tf.ones_like(record.is_crowd)
+        tf.size(record.area) == tf.size(record.labels),
+        lambda: (record.area > 0) & tf.math.is_finite(record.area),
+        lambda: tf.ones_like(record.is_crowd),
     )
     corners = tf.stack([record.xmin, record.ymin, record.xmax, record.ymax])
-    finite = tf.reduce_all(tf.math.is_finite(corners), axis=0)  # a side of infinity would be clipped to fit
-    keep = finite & ~record.is_crowd & has_area & (x2 >= x1) & (y2 >= y1)
+    is_box = tf.reduce_all(tf.math.is_finite(corners), axis=0)  # a side of infinity would be clipped to fit
+    is_box &= (record.xmax >= record.xmin) & (record.ymax >= record.ymin)
+    keep = is_box & ~record.is_crowd & has_area & (x2 >= x1) & (y2 >= y1)
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
     return tf.boolean_mask(boxes, keep), tf.boolean_mask(record.labels, keep), keep
 

@@ -6,7 +6,8 @@ import math
 import pathlib
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, ObjectAnnotation
-from tfdet.data.coco_entries import UNKNOWN_FLAG
+from tfdet.data.coco_entries import LEAST_SHARE, NORMALISED, UNKNOWN_FLAG
+from tfdet.data.listing import report_files_named_twice
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import flag
 from tfdet.data.voc_files import VocFolder, XmlError, read_xml
@@ -42,6 +43,7 @@ def read_voc(sources, report: ProblemReport, categories: list[Category] | None =
     seen: set[pathlib.Path] = set()
     for folder, (_, split) in zip(folders, sources, strict=True):
         folder.note_passed_over(report, whole=split is None)
+        survey = _Survey()
         for stem in folder.stems(split):
             path = folder.annotation(stem)
             image_id = len(images) + 1
@@ -49,9 +51,11 @@ def read_voc(sources, report: ProblemReport, categories: list[Category] | None =
                 report.add("duplicate image id", path.name, None, f"the list names {stem} twice", "left out")
                 continue
             seen.add(path)
-            image = _read_image(path, folder, stem, image_id, ids, difficult, report)
+            image = _read_image(path, folder, stem, image_id, ids, difficult, survey, report)
             if image is not None:
                 images.append(image)
+        survey.tell(folder.path, report)
+    report_files_named_twice(images, report)
     return AnnotationSet(categories, images)
 
 
@@ -69,7 +73,7 @@ def _scan_categories(folders: list[VocFolder]) -> list[Category]:
     return [Category(index + 1, name) for index, name in enumerate(sorted(names))]
 
 
-def _read_image(path, folder, stem, image_id, ids, difficult, report) -> ImageAnnotation | None:
+def _read_image(path, folder, stem, image_id, ids, difficult, survey, report) -> ImageAnnotation | None:
     try:
         root = read_xml(path)
     except FileNotFoundError:
@@ -97,11 +101,36 @@ def _read_image(path, folder, stem, image_id, ids, difficult, report) -> ImageAn
             shown = f"{name} xmin={xmin:g} ymin={ymin:g} xmax={xmax:g} ymax={ymax:g} has no extent"
             report.add("degenerate box", path, image_id, shown, "left out")
             continue
+        survey.add(path, corners)
         width, height = xmax - xmin + 1, ymax - ymin + 1
         crowd = difficult == "ignore" and _is_difficult(item, path, image_id, report)
         annotation = ObjectAnnotation(xmin - 1, ymin - 1, width, height, ids[name], width * height, crowd)
         image.objects.append(annotation)
     return image
+
+
+class _Survey:
+    """Counts the boxes of a folder that are written in parts of the image: one pixel more hides how small they are."""
+
+    def __init__(self):
+        self._num_boxes = self._num_tiny = 0
+        self._first = ""
+
+    def add(self, path: pathlib.Path, corners: list[float]) -> None:
+        """Takes a box in: xmin, ymin, xmax, ymax as they are written."""
+        self._num_boxes += 1
+        if max(corners) <= 1:
+            self._num_tiny += 1
+            self._first = self._first or "{}: xmin={:g} ymin={:g} xmax={:g} ymax={:g}".format(path.name, *corners)
+
+    def tell(self, folder: pathlib.Path, report: ProblemReport) -> None:
+        """Reports what the boxes have in common."""
+        if self._num_tiny and self._num_tiny >= LEAST_SHARE * self._num_boxes:
+            reason = (
+                f"{self._num_tiny} of {self._num_boxes} boxes lie in the first pixel ({self._first}): "
+                "are they normalised, 0 to 1? Boxes are in pixels"
+            )
+            report.add(NORMALISED, folder / "Annotations", None, reason, "kept as they are")
 
 
 def _side(text: str | None) -> int:

@@ -12,6 +12,7 @@ from tfdet.data.images import IMAGE_ENDINGS
 from tfdet.data.listing import PASSED_OVER, count_endings, files_by_stem
 from tfdet.data.problems import ProblemReport
 from tfdet.errors import UserError
+from tfdet.files import is_file, is_folder, read_regular
 from tfdet.text import decode, read_lines
 
 NO_ANNOTATION = "image without annotation file"
@@ -41,7 +42,7 @@ def read_xml(path: pathlib.Path) -> ElementTree.Element:
         OSError: the file cannot be read.
         XmlError: it is not xml, not of its encoding, or no annotation.
     """
-    content = path.read_bytes()
+    content = read_regular(path)
     declared = _DECLARED.match(content)
     stated = declared[1].decode("ascii", "replace") if declared else "utf-8"
     try:
@@ -75,7 +76,7 @@ class VocFolder:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        if not (path / "Annotations").is_dir():
+        if not is_folder(path / "Annotations"):
             raise UserError(f"{path} is not a Pascal VOC folder: it has no folder 'Annotations'")
         self.annotations, self._other_annotations = files_by_stem(path / "Annotations", (".xml",))
         self._images, self._other_images = files_by_stem(path / "JPEGImages", IMAGE_ENDINGS)
@@ -100,7 +101,7 @@ class VocFolder:
             return sorted(self.annotations)
         main = self.path / "ImageSets" / "Main"
         for candidate in (pathlib.Path(split), main / str(split), main / f"{split}.txt"):
-            if candidate.is_file():
+            if is_file(candidate):
                 # A list may name files as they are, in no encoding.
                 lines = read_lines(candidate, "the list of images", errors="surrogateescape")
                 if not lines:
@@ -119,7 +120,7 @@ class VocFolder:
             if stem is not None:
                 return stem
         # A name below a folder of `Annotations`, or of no annotation: then without what surely is no part of it.
-        return next((name for name in candidates if self._below(name).is_file()), _names(texts[-1])[-1])
+        return next((name for name in candidates if is_file(self._below(name))), _names(texts[-1])[-1])
 
     def _below(self, stem: str) -> pathlib.Path:
         return self.path / "Annotations" / f"{stem}.xml"
@@ -140,7 +141,7 @@ class VocFolder:
         folder, file_name = self.path / "JPEGImages", file_name.replace("\\", "/")
         if not file_name:
             return folder / f"{stem}.jpg"
-        if (folder / file_name).is_file():
+        if is_file(folder / file_name):
             return folder / file_name
         base = pathlib.PurePosixPath(file_name)
         return self._images.get(base.stem, folder / base.name)

@@ -16,7 +16,7 @@ from tfdet.data.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, Shard, fil
 from tfdet.data.problems import ProblemReport
 from tfdet.data.schema import serialize_example
 from tfdet.errors import UserError
-from tfdet.files import check_local
+from tfdet.files import check_local, exists, is_file, is_folder
 from tfdet.interrupts import whole
 
 
@@ -214,9 +214,9 @@ class DatasetWriter:
 
 def check_target(folder: pathlib.Path, overwrite: bool) -> None:
     """Raises UserError unless `folder` is free, empty, or a data set that may be replaced."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not exists(folder) or (is_folder(folder) and not any(folder.iterdir())):
         return
-    if not folder.is_dir() or not (folder / MANIFEST_FILE).is_file():
+    if not is_folder(folder) or not is_file(folder / MANIFEST_FILE):
         raise UserError(f"{folder} exists and is not a data set; choose another --output")
     if not overwrite:
         raise UserError(f"{folder} holds a data set already; give --overwrite to replace it, or another --output")
@@ -227,7 +227,7 @@ def move_into_place(temporary: pathlib.Path, folder: pathlib.Path, overwrite: bo
     check_target(folder, overwrite)
     old = None
     with whole():
-        if folder.exists():
+        if exists(folder):
             old = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             os.replace(folder, old)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfdet.data.values import whole_id
 from tfdet.errors import UserError
 from tfdet.files import check_local, literal
 from tfdet.ops import native
@@ -119,12 +120,20 @@ def read_labels(folder: str | os.PathLike) -> Labels | None:
 
 def _labels(content: Any) -> Labels:
     """The content of a labels file; ValueError says what is wrong with it."""
-    named = {}
+    named: dict[int, tuple[str, int]] = {}
+    category_ids: set[int] = set()
     for entry in field(content, "classes", list):
         number = field(entry, "id", int)
         if number in named:
             raise ValueError(f"two classes have the 'id' {number}")
-        named[number] = field(entry, "name", str), field(entry, "category_id", int)
+        try:
+            category_id = whole_id(field(entry, "category_id", int))
+        except ValueError as error:
+            raise ValueError(f"class {number}: 'category_id': {error}") from None
+        if category_id in category_ids:
+            raise ValueError(f"two classes have the 'category_id' {category_id}")
+        category_ids.add(category_id)
+        named[number] = field(entry, "name", str), category_id
     if sorted(named) != list(range(1, len(named) + 1)):
         raise ValueError(f"the 'id' of {len(named)} classes must be 1 to {len(named)}")
     paste = field(content, "mask_paste", str, default="simpledet")
@@ -145,14 +154,23 @@ def found_by_export(
       labels: of the model.
       path: of the image's file.
       index: of the image in the batch.
+
+    Raises:
+      UserError: the labels name classes, and fewer than the model finds.
     """
     count = int(outputs["num_detections"][index])
     masks = outputs.get("detection_masks")
+    classes = np.asarray(outputs["detection_classes"][index])[:count]
+    if labels.classes and count and classes.max() > len(labels.classes):
+        raise UserError(
+            f"the exported model finds class {int(classes.max())}, and its {LABELS_FILE} names {len(labels.classes)}: "
+            "it is another model's; export the model again"
+        )
     return Found(
         image,
         np.asarray(outputs["detection_boxes"][index])[:count][:, [1, 0, 3, 2]],
         np.asarray(outputs["detection_scores"][index])[:count],
-        np.asarray(outputs["detection_classes"][index])[:count] - 1,
+        classes - 1,
         labels,
         None if masks is None else np.asarray(masks[index])[:count],
         path=path,

@@ -16,7 +16,7 @@ from typing import Any
 from tfdet.config.files import RUN_FILE
 from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE
 from tfdet.errors import UserError
-from tfdet.files import at_home, check_local, partials, replacing
+from tfdet.files import at_home, check_local, partials, read_regular, replacing
 from tfdet.strict_json import field, parse_json
 from tfdet.training.run_lock import RunLock
 
@@ -173,7 +173,7 @@ class RunDirectory:
     def read_classes(self) -> tuple[list[str], list[int]] | None:
         """Class names and category ids of `manifest.json`; None where nothing readable is there."""
         try:
-            content = parse_json(self.manifest.read_text(encoding="utf-8"))
+            content = parse_json(read_regular(self.manifest))
             return [str(name) for name in content["classes"]], [int(number) for number in content["category_ids"]]
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -185,7 +185,7 @@ class RunDirectory:
     def read_best(self) -> dict | None:
         """What `note_best` wrote: the keys step, metric, value, data; None where nothing readable is there."""
         try:
-            note = parse_json(self.best_note.read_text(encoding="utf-8"))
+            note = parse_json(read_regular(self.best_note))
             step, metric, value = field(note, "step", int), field(note, "metric", str), field(note, "value", _NUMBER)
             return {"step": step, "metric": metric, "value": float(value), "data": field(note, "data", str, "")}
         except (OSError, ValueError, OverflowError):
@@ -203,7 +203,7 @@ class RunDirectory:
         An evaluation whose figures are not such is left out.
         """
         try:
-            content = parse_json(self.evaluations.read_text("utf-8"))
+            content = parse_json(read_regular(self.evaluations))
             by_step = {int(step): _figures(metrics) for step, metrics in content.items()}
         except (OSError, ValueError, AttributeError):
             return None
@@ -262,7 +262,7 @@ def _manifest_text(data_dir: str | os.PathLike) -> str:
 
 def _is_manifest(path: Path) -> bool:
     try:
-        return "shards" in parse_json(path.read_text(encoding="utf-8"))
+        return "shards" in parse_json(read_regular(path))
     except (OSError, ValueError, TypeError):
         return False
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.files import check_local
+from tfdet.files import check_local, exists, is_file
 from tfdet.weights import published
 from tfdet.weights.formats import read_weights
 from tfdet.weights.maps.rules import Arrays, NameMap, source_of, target_of
@@ -177,7 +177,7 @@ def find_weights(path: str | Path) -> Path:
     path = Path(path)
     if (path / "checkpoints").is_dir():  # a run of tfdet: its newest checkpoint
         return path / "checkpoints"
-    if path.exists() or Path(f"{path}.index").is_file():
+    if exists(path) or is_file(f"{path}.index"):
         return path
     folder = Path(os.environ.get("TFDET_WEIGHTS") or "pretrain_model")
     found = []
