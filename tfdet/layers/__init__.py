@@ -3,6 +3,7 @@
 from tfdet.layers.configured import ConfiguredLayer
 from tfdet.layers.conv import INIT_STD, SymmetricConv2D
 from tfdet.layers.conv_norm import convolve_and_normalize
+from tfdet.layers.deform_conv import DeformConv2D
 from tfdet.layers.dilated_conv import DilatedConv2D
 from tfdet.layers.group_norm import GroupNorm, HeadNorm, Norm, make_final_norm, make_head_norms, make_norm
 from tfdet.layers.initial import Program, TorchDense, draw_by_outputs, draw_each, torch_bias
@@ -15,6 +16,7 @@ __all__ = [
     "BatchNorm",
     "BatchNormMode",
     "ConfiguredLayer",
+    "DeformConv2D",
     "DilatedConv2D",
     "GroupNorm",
     "HeadNorm",
