@@ -28,6 +28,7 @@ from tfdet.errors import EXIT_OK, UserError  # noqa: E402
 from tfdet.ops import native  # noqa: E402
 from tfdet.ops.anchors import cell_anchors, grid_anchors  # noqa: E402
 from tfdet.ops.boxes import CONTINUOUS  # noqa: E402
+from tfdet.ops.deform_conv import deform_conv2d  # noqa: E402
 from tfdet.ops.matching import match_boxes  # noqa: E402
 from tfdet.ops.nms import nms  # noqa: E402
 from tfdet.ops.proposals import generate_proposals  # noqa: E402
@@ -47,6 +48,8 @@ class Sizes(NamedTuple):
     roi_map: tuple[int, int] = (200, 336)
     roi_channels: int = 256
     rois: int = 512
+    deform_map: tuple[int, int] = (50, 84)  # conv4 of 800 x 1344
+    deform_channels: int = 256
     match_image: tuple[int, int] = (800, 1216)  # 242,991 anchors on five levels
     match_boxes: int = 500
     image: tuple[int, int] = (800, 1333)
@@ -110,6 +113,7 @@ def cases(sizes: Sizes = FULL) -> list[Case]:
     return [
         _nms(rng, sizes),
         *_roi_align(rng, sizes),
+        *_deform_conv(rng, sizes),
         _match_boxes(rng, sizes),
         _proposals_fpn(rng, sizes),
         _proposals_c4(rng, sizes),
@@ -235,6 +239,65 @@ def _torchvision_roi_align(features, boxes, grad, scale: float) -> tuple[Callabl
         pooled = torch_roi_align(leaf, rois, 7, scale, 2, False)
         pooled.backward(grad)
         return pooled.detach().permute(0, 2, 3, 1)[None].numpy(), leaf.grad.permute(0, 2, 3, 1).numpy()
+
+    return forward, with_gradient
+
+
+def _deform_conv(rng, sizes: Sizes) -> list[Case]:
+    """A unit's 3x3 convolution, version 2, products with the kernel included."""
+    batch, channels, (height, width) = sizes.images, sizes.deform_channels, sizes.deform_map
+
+    def drawn(*shape, scale=1.0):
+        return tf.constant(scale * rng.normal(size=shape), tf.float32)
+
+    kernel, upstream = drawn(3, 3, channels, channels, scale=0.02), drawn(batch, height, width, channels)
+    inputs = [drawn(batch, height, width, channels), kernel, drawn(batch, height, width, 18)]
+    inputs.append(tf.constant(rng.uniform(size=(batch, height, width, 9)), tf.float32))
+
+    def with_gradient(*tensors):
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = deform_conv2d(*tensors)
+        return outputs, *tape.gradient(outputs, tensors, upstream)
+
+    sides, both = _both(deform_conv2d, *inputs), _both(with_gradient, *inputs)
+    if _has_torchvision():
+        torch_forward, torch_both = _torchvision_deform_conv([t.numpy() for t in inputs], upstream.numpy())
+        sides.append(Side(TORCHVISION, torch_forward))
+        both.append(Side(TORCHVISION, torch_both))
+    title = f"{channels} channels, 3x3 on {batch} x {height}x{width}"
+    return [Case(f"DeformConv, {title}", tuple(sides)), Case(f"DeformConv and gradients, {title}", tuple(both))]
+
+
+def _torchvision_deform_conv(inputs, upstream) -> tuple[Callable, Callable]:
+    """torchvision's CPU operator on the same numbers, in its own order of axes."""
+    import torch
+    from torchvision.ops import deform_conv2d as torch_deform_conv2d
+
+    def to_nchw(array):
+        return torch.tensor(array.transpose(0, 3, 1, 2).copy())
+
+    def to_nhwc(tensor):
+        return tensor.detach().permute(0, 2, 3, 1).numpy()
+
+    features, kernel, offsets, mask = inputs
+    tensors = [to_nchw(features), to_nchw(offsets), torch.tensor(kernel.transpose(3, 2, 0, 1).copy()), to_nchw(mask)]
+    upstream = to_nchw(upstream)
+
+    def convolve(features, offsets, kernel, mask):
+        return torch_deform_conv2d(features, offsets, kernel, padding=1, mask=mask)
+
+    def forward():
+        with torch.no_grad():
+            return to_nhwc(convolve(*tensors))
+
+    def with_gradient():
+        leaves = [t.detach().requires_grad_(True) for t in tensors]
+        outputs = convolve(*leaves)
+        outputs.backward(upstream)
+        features, offsets, kernel, mask = (leaf.grad for leaf in leaves)
+        kernel = kernel.permute(2, 3, 1, 0).numpy()
+        return to_nhwc(outputs), to_nhwc(features), kernel, to_nhwc(offsets), to_nhwc(mask)
 
     return forward, with_gradient
 

@@ -37,10 +37,11 @@ def run(kernels: Kernels, device: str, names: Sequence[str]) -> Iterator[Check]:
     Args:
         kernels: the library.
         device: "cuda" or "cpu".
-        names: of "roi_align", "nms", "proposals", "match_boxes".
+        names: of "roi_align", "deform_conv", "nms", "proposals", "match_boxes".
     """
     parts = {
         "roi_align": (_roi_align_twins, _roi_align_torchvision),
+        "deform_conv": (_deform_columns_twins, _deform_conv_torchvision),
         "nms": (_nms,),
         "proposals": (_proposals,),
         "match_boxes": (_match_boxes,),
@@ -134,6 +135,71 @@ def _roi_align_torchvision(kernels, device):
         expected.backward(upstream.flatten(0, 1).permute(0, 3, 1, 2))
         gradient = kernels.roi_align_grad(upstream, None, [features], boxes, levels, (4,), 7, **options)[0]
         yield Check("RoiAlignGrad", case, "torchvision", _difference(gradient.permute(0, 3, 1, 2), nchw.grad), 2e-5)
+
+
+# Kernel, stride, padding and dilation, each y and x; groups; offset groups.
+DEFORM = {
+    "3x3": (3, 3, 1, 1, 1, 1, 1, 1, 1, 1),
+    "3x3, stride 2, 4 offset groups": (3, 3, 2, 2, 1, 1, 1, 1, 1, 4),
+    "3x2, dilation 2, 2 groups": (3, 2, 1, 2, 2, 1, 2, 2, 2, 1),
+}
+
+
+def _deform_columns_twins(kernels, device):
+    """CUDA against CPU, forward and gradients: options, types, odd channel counts, odd offsets, no image."""
+    if device == "cpu":
+        return
+    for name, options in DEFORM.items():
+        for dtype in TOLERANCE:
+            for channels, batch, modulated in ((256, 2, True), (24, 2, False), (20, 2, True), (32, 0, True)):
+                source = inputs.generator(channels)
+                own = inputs.deformable(source, batch, 25, 42, channels, dtype, options, modulated)
+                odd = torch.rand(own[1].shape, generator=source)
+                for value, share in ((float("nan"), 0.01), (float("inf"), 0.02), (-3e38, 0.03), (-1.0, 0.05)):
+                    own[1][(odd >= share - 0.01) & (odd < share)] = value
+                there = _to(own, device)
+                case = f"{name}, {str(dtype)[6:]}, {batch} x {channels} channels{', mask' if modulated else ''}"
+                expected = kernels.deform_columns(*own, options)[0]
+                found = kernels.deform_columns(*there, options)[0]
+                yield Check("DeformColumns", case, "CPU kernel", _difference(found, expected), TOLERANCE[dtype])
+                upstream = torch.randn(expected.shape, generator=source).to(dtype)
+                wanted = kernels.deform_columns_grad(upstream, *own, options)
+                gradients = kernels.deform_columns_grad(upstream.to(device), *there, options)
+                worst = max(_difference(f, e) for f, e in zip(gradients, wanted) if e is not None)
+                yield Check("DeformColumnsGrad", case, "CPU kernel", worst, max(TOLERANCE[dtype], 1e-4))
+                if channels == 256:
+                    yield _again("DeformColumns", case, kernels.deform_columns, *there, options)
+
+
+def _deform_conv_torchvision(kernels, device):
+    """Columns times a kernel, and the gradients, against torchvision.ops.deform_conv2d."""
+    for name, options in DEFORM.items():
+        for modulated in (False, True):
+            source = inputs.generator(9)
+            features, offsets, mask = _to(
+                inputs.deformable(source, 2, 14, 17, 24, torch.float32, options, modulated), device
+            )
+            groups, taps = options[8], options[0] * options[1]
+            kernel = torch.randn(12, 24 // groups, *options[:2], generator=source).to(device)
+            nchw = [
+                None if t is None else t.permute(0, 3, 1, 2).contiguous().requires_grad_()
+                for t in (features, offsets, mask)
+            ]
+            own = [options[i : i + 2] for i in (2, 4, 6)]
+            expected = torchvision.ops.deform_conv2d(nchw[0], nchw[1], kernel, None, *own, nchw[2])
+            columns = kernels.deform_columns(features, offsets, mask, options)[0]
+            # [G, taps C / G, filters / G], taps first.
+            weights = kernel.reshape(groups, 12 // groups, 24 // groups, taps).permute(0, 3, 2, 1).flatten(1, 2)
+            found = torch.matmul(columns, weights).transpose(2, 3).reshape(expected.shape)
+            case = f"{name}{', mask' if modulated else ''}"
+            yield Check("DeformColumns", case, "torchvision", _difference(found, expected), 1e-4)
+            upstream = torch.randn(expected.shape, generator=source).to(device)
+            expected.backward(upstream)
+            by_group = upstream.reshape(2, groups, 12 // groups, -1).transpose(2, 3)
+            given = torch.matmul(by_group, weights.transpose(1, 2)).contiguous()
+            gradients = kernels.deform_columns_grad(given, features, offsets, mask, options)
+            worst = max(_difference(g.permute(0, 3, 1, 2), t.grad) for g, t in zip(gradients, nchw) if t is not None)
+            yield Check("DeformColumnsGrad", case, "torchvision", worst, 1e-4)
 
 
 def _nms(kernels, device):

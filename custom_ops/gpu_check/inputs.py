@@ -72,3 +72,16 @@ def rpn_levels(source, batch, shapes, strides, scales, variant) -> list[tuple]:
         deltas = 0.3 * torch.randn(batch, height, width, 4 * len(cells), generator=source)
         found.append((scores, deltas, cells, float(stride), variant))
     return found
+
+
+def deformable(source, batch, height, width, channels, dtype, options, modulated, spread=1.5):
+    """NHWC inputs, offsets of `spread` pixels and a mask (or None) for `Kernels.deform_columns`."""
+    kernel, stride, padding, dilation = (options[i : i + 2] for i in range(0, 8, 2))
+    out = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip((height, width), kernel, stride, padding, dilation)
+    ]
+    samples = options[9] * kernel[0] * kernel[1]
+    features = torch.randn(batch, height, width, channels, generator=source).to(dtype)
+    offsets = spread * torch.randn(batch, *out, 2 * samples, generator=source)
+    return features, offsets, torch.rand(batch, *out, samples, generator=source) if modulated else None

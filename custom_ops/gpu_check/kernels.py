@@ -29,8 +29,9 @@ class Kernels:
 
     def __init__(self, library: Path):
         self._library = ctypes.CDLL(str(library))
-        if hasattr(self._library, "tfdet_roi_align_grad_gpu_workspace"):
-            self._library.tfdet_roi_align_grad_gpu_workspace.restype = _long
+        for name in ("roi_align", "deform_columns"):
+            if hasattr(self._library, f"tfdet_{name}_grad_gpu_workspace"):
+                getattr(self._library, f"tfdet_{name}_grad_gpu_workspace").restype = _long
 
     def roi_align(self, features, boxes, levels, strides, bins, mode="max", sampling_ratio=2, aligned=False):
         """RoIAlign of NHWC maps: (pooled [B, R, P, P, C] in their dtype, winner uint8 of the same shape or None)."""
@@ -52,6 +53,27 @@ class Kernels:
             size = self._library.tfdet_roi_align_grad_gpu_workspace(*shape)
             arguments.append(_at(upstream.new_empty([max(size, 1)], dtype=torch.uint8)))
         self._call("roi_align_grad", upstream, *arguments)
+        return gradients
+
+    def deform_columns(self, inputs, offsets, mask, options):
+        """The columns [B, G, H' W', taps C / G] of NHWC inputs; `options`: see c_api/deform_columns.cc."""
+        shape = self._deform_shape(inputs, options)
+        taps, groups = options[0] * options[1], options[8]
+        columns = inputs.new_empty(
+            [len(inputs), groups, offsets.shape[1] * offsets.shape[2], taps * inputs.shape[3] // groups]
+        )
+        self._call("deform_columns", inputs, *shape, *map(_at, (inputs, offsets, mask, columns)))
+        return (columns,)
+
+    def deform_columns_grad(self, upstream, inputs, offsets, mask, options):
+        """The gradients of inputs, offsets and mask (None without one)."""
+        shape = self._deform_shape(inputs, options)
+        gradients = [None if t is None else torch.empty_like(t) for t in (inputs, offsets, mask)]
+        arguments = [*shape, *map(_at, (upstream, inputs, offsets, mask, *gradients))]
+        if upstream.is_cuda:
+            size = self._library.tfdet_deform_columns_grad_gpu_workspace(*shape)
+            arguments.append(_at(upstream.new_empty([max(size, 1)], dtype=torch.uint8)))
+        self._call("deform_columns_grad", upstream, *arguments)
         return gradients
 
     def batched_nms(
@@ -153,6 +175,10 @@ class Kernels:
             sampling_ratio,
             int(aligned),
         )
+
+    def _deform_shape(self, inputs, options):
+        batch, *sizes = inputs.shape
+        return (TYPES[inputs.dtype], _long(batch), *sizes, (_int * 10)(*options))
 
     def _workspace(self, name, like, *arguments):
         size = ctypes.c_size_t()

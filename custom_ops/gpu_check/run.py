@@ -19,7 +19,7 @@ from pathlib import Path
 
 from build import ROOT, build
 
-KERNELS = ("roi_align", "nms", "proposals", "match_boxes")
+KERNELS = ("roi_align", "deform_conv", "nms", "proposals", "match_boxes")
 
 
 def main() -> int:

@@ -61,6 +61,8 @@ def run(kernels: Kernels) -> Iterator[Timing]:
     for dtype in (torch.float32, torch.float16):
         yield from _roi_align(kernels, "FPN 800x1333, 2 x 512 RoIs, 256 ch", FPN_SHAPES, FPN_STRIDES, 256, dtype)
         yield from _roi_align(kernels, "C4 50x84, 2 x 512 RoIs, 1024 ch", ((50, 84),), (16,), 1024, dtype)
+        yield from _deform_conv(kernels, 100, 168, 128, dtype)
+        yield from _deform_conv(kernels, 50, 84, 256, dtype)
     yield from _proposals(kernels)
     yield from _nms(kernels)
     yield from _match_boxes(kernels)
@@ -105,6 +107,41 @@ def _torchvision_roi_align(nchw, boxes, levels, strides):
         for i, (m, s) in enumerate(zip(nchw, strides))
     ]
     return lambda: [torchvision.ops.roi_align(m, rois, 7, scale, 2, True) for m, rois, scale in own]
+
+
+def _deform_conv(kernels, height, width, channels, dtype):
+    """A unit's 3x3 convolution of ResNet-50 at 800x1333, version 2, columns and matrix products on both sides."""
+    options = (3, 3, 1, 1, 1, 1, 1, 1, 1, 1)
+    source, name = inputs.generator(8), str(dtype)[6:]
+    own = [t.cuda() for t in inputs.deformable(source, 2, height, width, channels, dtype, options, True)]
+    kernel = torch.randn(channels, channels, 3, 3, generator=source).to(dtype).cuda()
+    weights = kernel.permute(2, 3, 1, 0).reshape(-1, channels)
+    features, offsets, mask = (t.permute(0, 3, 1, 2).to(dtype).contiguous().requires_grad_() for t in own)
+    kernel.requires_grad_()
+    upstream = torch.randn(2, 1, height * width, channels, generator=source).to(dtype).cuda()
+
+    def forward():
+        return torch.matmul(kernels.deform_columns(*own, options)[0], weights)
+
+    def gradient():
+        columns = kernels.deform_columns(*own, options)[0]
+        given = torch.matmul(upstream, weights.T)
+        return kernels.deform_columns_grad(given, *own, options), columns.flatten(0, 2).T @ upstream.flatten(0, 2)
+
+    def peer():
+        return torchvision.ops.deform_conv2d(features, offsets, kernel, None, 1, 1, 1, mask)
+
+    outputs = peer()
+    seed = torch.randn_like(outputs)
+
+    def peer_gradient():
+        return torch.autograd.grad(outputs, (features, offsets, mask, kernel), seed, retain_graph=True)
+
+    shape = f"2 x {height}x{width}x{channels}, 3x3, mask"
+    # Inputs, offsets, mask and columns once; columns are read again by the product.
+    moved = sum(t.numel() * t.element_size() for t in own) + 2 * 9 * own[0].numel() * own[0].element_size()
+    yield Timing("DeformConv", shape, name, measure(forward), measure(peer), moved)
+    yield Timing("DeformConvGrad", shape, name, measure(gradient), measure(peer_gradient), 2 * moved)
 
 
 def _proposals(kernels):

@@ -1,4 +1,4 @@
-// The hot loops of RoIAlign on the CPU: sums, maxima and additions over rows of channels.
+// The hot loops of RoIAlign and deformable convolution on the CPU: over the channels of a few pixels at a time.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,10 @@ void LargestSample(const float* const* rows, const float* weights, const uint8_t
 // rows[k][c] += weights[k] * upstream[c], in this order.
 void AddToRows(float* const* rows, const float* weights, int count, int64_t channels, const float* upstream);
 
-// The same where winner[c] == id.
+// products[k] = sum over c of upstream[c] * rows[k][c], for four rows; eight partial sums whatever the instruction set.
+void FourProducts(const float* upstream, const float* const* rows, int64_t channels, float* products);
+
+// The same as AddToRows where winner[c] == id.
 void AddToRowsOfWinner(float* const* rows, const float* weights, int count, uint8_t id, int64_t channels,
                        const float* upstream, const uint8_t* winner);
 

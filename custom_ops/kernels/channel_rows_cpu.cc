@@ -1,4 +1,4 @@
-#include "custom_ops/kernels/roi_align_rows.h"
+#include "custom_ops/kernels/channel_rows.h"
 
 #include <cfloat>
 #include <cstring>
@@ -115,8 +115,25 @@ TFDET_SIMD void AddToRows(float* const* rows, const float* weights, int count, i
       p[3] += w * u3;
     }
   }
+  for (; c + kLanes <= channels; c += kLanes)
+    for (int k = 0; k < count; ++k) *At(rows[k] + c) += weights[k] * *At(upstream + c);
   for (; c < channels; ++c)
     for (int k = 0; k < count; ++k) rows[k][c] += weights[k] * upstream[c];
+}
+
+TFDET_SIMD void FourProducts(const float* upstream, const float* const* rows, int64_t channels, float* products) {
+  Lanes sums[4] = {};
+  int64_t c = 0;
+  for (; c + kLanes <= channels; c += kLanes) {
+    const Lanes u = *At(upstream + c);
+    for (int k = 0; k < 4; ++k) sums[k] += u * *At(rows[k] + c);
+  }
+  for (int k = 0; k < 4; ++k) {
+    float total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) total += sums[k][lane];
+    for (int64_t rest = c; rest < channels; ++rest) total += upstream[rest] * rows[k][rest];
+    products[k] = total;
+  }
 }
 
 TFDET_SIMD void AddToRowsOfWinner(float* const* rows, const float* weights, int count, uint8_t id, int64_t channels,

@@ -6,7 +6,7 @@
 
 #include "custom_ops/kernels/flush_subnormals.h"
 #include "custom_ops/kernels/roi_align_geometry.h"
-#include "custom_ops/kernels/roi_align_rows.h"
+#include "custom_ops/kernels/channel_rows.h"
 
 namespace tfdet {
 namespace {

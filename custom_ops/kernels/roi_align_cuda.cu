@@ -1,10 +1,9 @@
 // RoIAlign and its gradient in CUDA. A block takes one row of bins of one RoI: it computes where the row samples once, in
 // shared memory, and its threads then run over bins and channels, neighbouring threads on neighbouring channels.
 // Compile with -fmad=false: sums then have the bits of the CPU code.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "custom_ops/kernels/gpu_channels.h"
 #include "custom_ops/kernels/roi_align.h"
 #include "custom_ops/kernels/roi_align_geometry.h"
 
@@ -24,19 +23,6 @@ template <typename T>
 struct Levels {
   T* map[kRoiAlignLevels];
 };
-
-// Consecutive channels in one load or store.
-template <typename T, int N>
-struct alignas(sizeof(T) * N) Pack {
-  T value[N];
-};
-
-__device__ inline float Widen(float v) { return v; }
-__device__ inline float Widen(__half v) { return __half2float(v); }
-__device__ inline float Widen(__nv_bfloat16 v) { return __bfloat162float(v); }
-__device__ inline void Narrow(float v, float* out) { *out = v; }
-__device__ inline void Narrow(float v, __half* out) { *out = __float2half_rn(v); }
-__device__ inline void Narrow(float v, __nv_bfloat16* out) { *out = __float2bfloat16_rn(v); }
 
 // What a block shares about its row of bins. In maximum mode an entry of an axis is an AxisSample, else an AxisTap.
 template <bool kMaximum>
@@ -207,22 +193,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Adds to N neighbouring sums: four in one operation where the architecture has it.
-template <int N>
-__device__ inline void Add(float* sums, const float* values, float weight) {
-#if __CUDA_ARCH__ >= 900
-  if constexpr (N == 4) {
-    atomicAdd(reinterpret_cast<float4*>(sums),
-              make_float4(weight * values[0], weight * values[1], weight * values[2], weight * values[3]));
-    return;
-  } else
-#endif
-  {
-#pragma unroll
-    for (int n = 0; n < N; ++n) atomicAdd(sums + n, weight * values[n]);
-  }
-}
-
 template <int N>
 __device__ inline void Scatter(const RowGeometry<true>& shared, const Row&, int bin, float* map, int64_t width,
                                int64_t channels, const float* upstream, int won) {
@@ -278,15 +248,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename T>
-__global__ void RoundKernel(const float* __restrict__ sums, int64_t count, T* __restrict__ out) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < count; i += int64_t(blockDim.x) * gridDim.x)
-    Narrow(sums[i], out + i);
-}
-
 unsigned Blocks(int64_t wanted) { return unsigned(wanted < kMostBlocks ? wanted : kMostBlocks); }
-
-bool Aligned(const void* pointer, size_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 
 template <typename T, int N>
 int Pool(const RoiAlignShape& shape, const Levels<const T>& features, const float* boxes, const int32_t* levels,
@@ -312,12 +274,6 @@ int Pool(const RoiAlignShape& shape, const void* const* features, const float* b
   T* out = static_cast<T*>(pooled);
   return wide ? Pool<T, kWide>(shape, maps, boxes, levels, out, winner, stream)
               : Pool<T, 1>(shape, maps, boxes, levels, out, winner, stream);
-}
-
-bool AddsFour() {
-  int device = 0, major = 0;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
 }
 
 template <typename T>
@@ -350,12 +306,8 @@ int PoolGradient(const RoiAlignShape& shape, const void* upstream, const uint8_t
   }
   if constexpr (!kInPlace) {
     for (int l = 0; l < shape.num_levels; ++l) {
-      const int64_t values = shape.map_values(l), blocks = (values + 255) / 256;
-      if (values == 0) continue;
-      RoundKernel<T><<<unsigned(blocks < 65536 ? blocks : 65536), 256, 0, stream>>>(sums.map[l], values,
-                                                                                  static_cast<T*>(gradients[l]));
-      const cudaError_t error = cudaGetLastError();
-      if (error != cudaSuccess) return int(error);
+      const int error = Round(sums.map[l], shape.map_values(l), static_cast<T*>(gradients[l]), stream);
+      if (error != 0) return error;
     }
   }
   return 0;

@@ -15,6 +15,8 @@ TINY = ops.Sizes(
     roi_map=(12, 16),
     roi_channels=3,
     rois=5,
+    deform_map=(6, 7),
+    deform_channels=4,
     match_image=(64, 96),
     match_boxes=7,
     image=(60, 90),
@@ -27,12 +29,12 @@ TINY = ops.Sizes(
 
 def test_the_sides_of_every_case_give_the_same():
     found = measure(ops.cases(TINY), 1)
-    assert len({m.case for m in found}) == 8
+    assert len({m.case for m in found}) == 10
     for m in found:
         assert m.difference < 1e-4, (m.case, m.side)
         assert m.wall > 0
     custom = {m.case for m in found if m.side == ops.NATIVE}
-    assert len(custom) == (0 if native.state().library is None else 8)
+    assert len(custom) == (0 if native.state().library is None else 10)
     assert bool(custom) != any("custom ops" in note for note in ops.notes())
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.ops import native
 from tfdet.ops.deform_conv_portable import DeformGeometry, portable_columns, portable_columns_gradient
+
+_NATIVE_TYPES = (tf.float32, tf.float16, tf.bfloat16)
 
 
 def deform_conv2d(
@@ -32,6 +36,11 @@ def deform_conv2d(
     sample; at a whole position, where the two sides differ, the slope towards larger coordinates. Columns (the samples
     of all taps) are made for one image at a time, and again in the backward pass rather than kept. There is no second
     derivative.
+
+    The custom op (tfdet/ops/native.py) makes the columns and their gradients, except for float64; both differ from
+    TensorFlow's own ops by rounding. On a CPU it gives the same bits for any number of threads. Its gradient for the
+    inputs on a GPU adds in no fixed order, so that the last bits differ from run to run; where deterministic ops are
+    asked for, it refuses.
 
     Positions and interpolation are in float32 (float64 for float64 inputs) whatever the dtypes given; sampled values
     are rounded to the inputs' dtype, and the products with the kernel are TensorFlow's in that dtype.
@@ -72,7 +81,9 @@ def deform_conv2d(
     height, width = geometry.output_size(tf.shape(inputs)[1], tf.shape(inputs)[2])
     # Offsets of another size are an error of this reshape.
     sized = [tf.reshape(t, [tf.shape(inputs)[0], height, width, t.shape[-1]]) for t in (offsets, *masks)]
-    outputs = _convolution(geometry)(inputs, tf.cast(kernel, inputs.dtype), *sized)
+    outputs = _convolution(geometry, native.in_use() and inputs.dtype in _NATIVE_TYPES)(
+        inputs, tf.cast(kernel, inputs.dtype), *sized
+    )
     known = [None if n is None else int(n) for n in inputs.shape]
     sizes = [
         None if n is None else size
@@ -118,15 +129,40 @@ def _check(inputs, kernel, offsets, masks: Sequence[tf.Tensor], geometry: Deform
         )
 
 
-def _convolution(geometry: DeformGeometry) -> Callable[..., tf.Tensor]:
+def _native_columns(inputs, offsets, mask=None, *, geometry: DeformGeometry) -> tf.Tensor:
+    return native.library().tfdet_deform_columns(
+        inputs=inputs, offsets=offsets, mask=[] if mask is None else [mask], **_attributes(geometry)
+    )
+
+
+def _native_columns_gradient(upstream, inputs, offsets, mask=None, *, geometry: DeformGeometry) -> list[tf.Tensor]:
+    for_inputs, for_offsets, for_mask = native.library().tfdet_deform_columns_grad(
+        upstream=upstream,
+        inputs=inputs,
+        offsets=offsets,
+        mask=[] if mask is None else [mask],
+        **_attributes(geometry),
+    )
+    return [for_inputs, for_offsets, *for_mask]
+
+
+def _attributes(geometry: DeformGeometry) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in geometry._asdict().items()}
+
+
+def _convolution(geometry: DeformGeometry, use_native: bool) -> Callable[..., tf.Tensor]:
     """The convolution of checked (inputs, kernel, offsets[, mask]) with its gradient."""
+    # Chosen once: the backward pass may be traced where another choice is in force.
+    columns_of, columns_gradient = (
+        (_native_columns, _native_columns_gradient) if use_native else (portable_columns, portable_columns_gradient)
+    )
 
     @tf.custom_gradient
     def convolve(inputs, kernel, *moves):
         weights = _grouped(kernel, geometry.groups)
 
         def outputs_of(tensors):
-            columns = portable_columns(*tensors, geometry=geometry)
+            columns = columns_of(*tensors, geometry=geometry)
             height, width = tf.shape(tensors[1])[1], tf.shape(tensors[1])[2]
             return [_ungrouped(_product(columns, weights), height, width)]
 
@@ -136,10 +172,10 @@ def _convolution(geometry: DeformGeometry) -> Callable[..., tf.Tensor]:
             def gradients_of(tensors):
                 given, *own = tensors
                 by_group = _outputs_by_group(given, geometry.groups)
-                columns = portable_columns(*own, geometry=geometry)
+                columns = columns_of(*own, geometry=geometry)
                 kernel_part = tf.matmul(_flat(columns), _flat(by_group), transpose_a=True)
                 backwards = _product(by_group, weights, transposed=True)
-                moved = portable_columns_gradient(tf.reshape(backwards, tf.shape(columns)), *own, geometry=geometry)
+                moved = columns_gradient(tf.reshape(backwards, tf.shape(columns)), *own, geometry=geometry)
                 return [*moved, kernel_part[None]]
 
             tensors = [upstream, inputs, *moves]

@@ -20,7 +20,15 @@ from tfdet.errors import UserError
 from tfdet.ops import library_file
 
 MODES = ("auto", "native", "python")
-OPS = ("TfdetRoiAlign", "TfdetRoiAlignGrad", "TfdetGenerateProposals", "TfdetBatchedNms", "TfdetMatchBoxes")
+OPS = (
+    "TfdetRoiAlign",
+    "TfdetRoiAlignGrad",
+    "TfdetGenerateProposals",
+    "TfdetBatchedNms",
+    "TfdetMatchBoxes",
+    "TfdetDeformColumns",
+    "TfdetDeformColumnsGrad",
+)
 BUILD = "Build it with `make ops` (`make ops CUDA=1` for GPUs) in tfdet's source folder."
 
 # Where `make ops` puts it: in a folder that is no package, or Python would take it for an extension module.
