@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -16,6 +17,7 @@ from tfdet.detectors import build_detector
 from tfdet.errors import UserError
 from tfdet.export.saved_model import export
 from tfdet.export.verify import verify
+from tfdet.layers import DeformConv2D
 from tfdet.ops import native
 from tfdet.predict.exported import load_signatures
 from tfdet.predict.predictors import CheckpointPredictor
@@ -44,6 +46,24 @@ def test_by_default_no_custom_op_is_exported(detector, implementation, tmp_path)
     assert "Conv2D" in ops and not [op for op in ops if op.startswith("Tfdet")]
     code = f"import tensorflow as tf; print(len(tf.saved_model.load({str(tmp_path / 'model')!r}).signatures))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "4"
+
+
+def test_deformable_convolutions_are_saved_as_asked(implementation, tmp_path):
+    layer = DeformConv2D(4, strides=2, offset_groups=2, modulated=True)
+    layer.build((None, None, None, 4))
+    for weight in layer.weights:
+        weight.assign(tf.random.stateless_normal(weight.shape, (0, len(weight.shape))))
+    module, images = tf.Module(), tf.random.stateless_normal([2, 7, 9, 4], (1, 2))
+    module.layer = layer
+    module.serve = tf.function(layer.call, input_signature=[tf.TensorSpec([None, None, None, 4])])
+    with native.implementation(implementation):
+        tf.saved_model.save(module, str(tmp_path / "model"), signatures=module.serve.get_concrete_function())
+    custom = {op for op in op_types(tmp_path / "model") if op.startswith("Tfdet")}
+    assert custom == ({"TfdetDeformColumns"} if implementation == "native" else set())
+    loaded = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    for batch in (images, images[:1, :5], images[:0]):
+        (found,) = loaded(inputs=batch).values()
+        np.testing.assert_allclose(found, layer(batch), rtol=1e-4, atol=1e-4)
 
 
 def test_native_ops_are_exported_on_demand(detector, tmp_path):

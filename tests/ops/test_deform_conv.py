@@ -15,14 +15,6 @@ from tfdet.ops.deform_conv import deform_conv2d
 OPTIONS = ("strides", "padding", "dilation", "groups", "offset_groups")
 
 
-@pytest.fixture(params=["python", "native"])
-def either(request):
-    if request.param == "native":
-        request.getfixturevalue("custom_ops")
-    with native.implementation(request.param):
-        yield request.param
-
-
 def random_case(seed, modulated, spread=1.5, dtype=np.float32):
     rng = np.random.default_rng(seed)
     groups, offset_groups = (int(n) for n in rng.choice([1, 2, 3], 2))
@@ -83,7 +75,7 @@ def with_gradients(tensors, options):
 
 @pytest.mark.parametrize("modulated", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_equals_the_formula(either, seed, modulated):
+def test_equals_the_formula(implementation, seed, modulated):
     tensors, options = random_case(seed, modulated)
     expected = by_the_formula(**tensors, **options)
     np.testing.assert_allclose(deform_conv2d(**tensors, **options), expected, atol=2e-5)
@@ -121,7 +113,7 @@ def test_the_custom_op_equals_tensorflows_own_ops(custom_ops, seed, modulated, s
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_without_offsets_it_is_a_plain_convolution(either, groups):
+def test_without_offsets_it_is_a_plain_convolution(implementation, groups):
     rng = np.random.default_rng(0)
     inputs = tf.constant(rng.normal(size=(2, 9, 8, 4)), tf.float32)
     kernel = tf.constant(rng.normal(size=(3, 3, 4 // groups, 6)), tf.float32)
@@ -129,7 +121,7 @@ def test_without_offsets_it_is_a_plain_convolution(either, groups):
     np.testing.assert_allclose(outputs, tf.nn.conv2d(inputs, kernel, 1, "SAME"), atol=1e-5)
 
 
-def test_samples_outside_are_worth_nothing_and_move_nothing(either):
+def test_samples_outside_are_worth_nothing_and_move_nothing(implementation):
     for far in (5000.0, -5000.0, 1e30, np.inf, -np.inf, np.nan):
         tensors = {"inputs": np.ones((1, 4, 5, 2), np.float32), "kernel": np.ones((3, 3, 2, 2), np.float32)}
         tensors |= {"offsets": np.full((1, 4, 5, 18), far, np.float32), "mask": np.ones((1, 4, 5, 9), np.float32)}
@@ -138,7 +130,7 @@ def test_samples_outside_are_worth_nothing_and_move_nothing(either):
         assert not any(g.any() for g in gradients.values())
 
 
-def test_at_whole_positions_the_slope_is_that_towards_larger_coordinates(either):
+def test_at_whole_positions_the_slope_is_that_towards_larger_coordinates(implementation):
     ramp = np.float32([0, 1, 5, 6]).reshape(1, 1, 4, 1)
     tensors = {"inputs": ramp, "kernel": np.ones((1, 1, 1, 1), np.float32), "offsets": np.zeros((1, 1, 4, 2), "f4")}
     with tf.GradientTape() as tape:
@@ -149,7 +141,7 @@ def test_at_whole_positions_the_slope_is_that_towards_larger_coordinates(either)
     np.testing.assert_array_equal(tape.gradient(outputs, offsets)[0, 0, :, 1], [1, 4, 1, -6])
 
 
-def test_half_precision_rounds_the_samples_alone(either):
+def test_half_precision_rounds_the_samples_alone(implementation):
     tensors, options = random_case(3, True)
     expected = deform_conv2d(**tensors, **options)
     half = {name: t.astype(np.float16) if name in ("inputs", "kernel") else t for name, t in tensors.items()}
@@ -160,7 +152,7 @@ def test_half_precision_rounds_the_samples_alone(either):
 
 
 @pytest.mark.parametrize("batch,height", [(0, 6), (1, 0), (3, 6)])
-def test_sizes_known_at_run_time_alone(either, batch, height):
+def test_sizes_known_at_run_time_alone(implementation, batch, height):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2]), tf.TensorSpec([None, None, None, 18])])
     def run(inputs, offsets):
         outputs = deform_conv2d(inputs, tf.ones([3, 3, 2, 4]), offsets, strides=2)
@@ -175,7 +167,7 @@ def test_sizes_known_at_run_time_alone(either, batch, height):
         np.testing.assert_array_equal(outputs[0, :, :, 0], [[8, 12, 8], [12, 18, 12], [12, 18, 12]])
 
 
-def test_offsets_of_another_size_are_an_error(either):
+def test_offsets_of_another_size_are_an_error(implementation):
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
         deform_conv2d(tf.ones([1, 4, 4, 2]), tf.ones([3, 3, 2, 4]), tf.zeros([1, 3, 4, 18]))
 

@@ -19,6 +19,7 @@ TINY = ops.Sizes(
     deform_channels=4,
     match_image=(64, 96),
     match_boxes=7,
+    images=1,
     image=(60, 90),
     canvas=(64, 96),
     fpn_candidates=20,
