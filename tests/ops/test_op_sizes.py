@@ -50,7 +50,23 @@ def pool_gradient(shape, batch=1, rois=1, channels=4):
     return ops.tfdet_roi_align_grad(upstream, winner, tf.zeros([batch, rois, 4]), levels, [shape], **POOL)
 
 
+DEFORM = dict(kernel=[3, 3], strides=[1, 1], padding=[1, 1], dilation=[1, 1], groups=1, offset_groups=1)
+
+
+def deform(batch, height, width, channels, out=None, **options):
+    out = [batch, height, width, 18] if out is None else out
+    return ops.tfdet_deform_columns(
+        tf.zeros([batch, height, width, channels]), tf.zeros(out), [], **DEFORM | options)
+
+
 CASES = {
+    "deform: batch": lambda: deform(HUGE, 0, 0, 4),
+    "deform: side": lambda: deform(1, 0, HUGE, 4),
+    "deform: offsets": lambda: deform(1 << 20, 0, 0, 4, [1 << 20, 1 << 17, 1 << 17, 0], padding=[1 << 16, 1 << 16]),
+    "deform: channels of no image": lambda: deform(0, 1 << 20, 1 << 20, 1 << 20),
+    "deform: taps": lambda: deform(1, 4, 4, 0, kernel=[1 << 16, 1 << 16]),
+    "deform: groups": lambda: deform(1, 4, 4, 0, offset_groups=SIDE),
+    "deform: options": lambda: deform(1, 4, 4, 4, padding=[SIDE, SIDE], dilation=[SIDE, SIDE]),
     "nms: batch": lambda: nms(HUGE, 0, 3),
     "nms: batch times rows": lambda: nms(SIDE, 0, 1, rows=SIDE),
     "nms: rows": lambda: nms(2, 5, 3, rows=SIDE),
@@ -75,6 +91,9 @@ CASES = {
     "gradient: rank": lambda: pool_gradient([1, 8, 8]),
 }
 FINE = {
+    "deform: nothing": lambda: deform(0, 5, 6, 4),
+    "deform: no channel": lambda: deform(2, 5, 6, 0),
+    "deform: more padding than map": lambda: deform(1, 0, 0, 4, [1, 6, 6, 18], padding=[4, 4]),
     "nms: nothing": lambda: nms(2, 0, 1 << 29),
     "nms: no class": lambda: nms(2, 3, 0),
     "proposals: nothing": lambda: proposals(2, 0, 0, 3),
