@@ -63,25 +63,6 @@ def at_home(path: str | os.PathLike) -> Path:
         ) from None
 
 
-def is_file(path: str | os.PathLike) -> bool:
-    """Whether a path leads to a regular file.
-
-    `Path.is_file` raises for what no file can be called: a name of more than 255 bytes, a null byte, half a pair. Such
-    names come out of lists and annotations; this says that there is no such file.
-    """
-    return os.path.isfile(path)
-
-
-def is_folder(path: str | os.PathLike) -> bool:
-    """Whether a path leads to a folder; as `is_file` for what no folder can be called."""
-    return os.path.isdir(path)
-
-
-def exists(path: str | os.PathLike) -> bool:
-    """Whether a path leads to anything; as `is_file` for what nothing can be called."""
-    return os.path.exists(path)
-
-
 def read_regular(path: str | os.PathLike) -> bytes:
     """The bytes of a regular file; a pipe or device, which may never begin or have no end, is not read.
 
@@ -167,7 +148,7 @@ def literal(folder: str | os.PathLike) -> Iterator[str]:
     if not has_pattern(text):
         yield text
         return
-    if not _FILE_DESCRIPTORS.is_dir():
+    if not os.path.isdir(_FILE_DESCRIPTORS):
         check_no_pattern(text)
     descriptor = os.open(text, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -189,11 +170,18 @@ def literal_beginning(pattern: str) -> str:
     return pattern
 
 
-def write_json(content: Any, path: str | os.PathLike) -> None:
+def write_json(content: Any, path: str | os.PathLike, for_people: bool = False) -> None:
     """Writes json to a temporary name beside `path`, then renames it.
+
+    Args:
+      content: what to write.
+      path: the file.
+      for_people: on many lines, in UTF-8.
 
     Raises:
       UserError: the file cannot be written.
     """
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n" if for_people else json.dumps(content)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+        # Bytes of a name that are no UTF-8 become json's own escapes: `\\udce9` is read back as `os.fsdecode` had it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
