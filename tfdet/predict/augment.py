@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import Side
 from tfdet.data.resize import Resize, Rule, view_signature
-from tfdet.detectors.one_size import View, by_size
+from tfdet.detectors.one_size import View, detect_by_size
 from tfdet.errors import UserError
 from tfdet.ops.boxes import box_scale, extra_pixel
 from tfdet.structures import Candidates, Detections
@@ -101,7 +101,7 @@ class AugmentedDetector:
         Args:
             views: the same B images at one or more scales.
         """
-        return by_size(self._detect_whole, views)
+        return detect_by_size(self._detect_whole, views)
 
     def _detect_whole(self, views: Sequence[View]) -> Detections:
         """Of images without padding."""
