@@ -81,10 +81,11 @@ def test_an_image_is_detected_alike_alone_and_in_a_batch(detector):
 @pytest.mark.parametrize(
     "name,precision",
     [
-        ("c4", "float32"),
         ("trident", "float32"),
-        ("cascade", "float32"),
         ("cascade", "mixed_float16"),
+        # The same parts and steps as the two above.
+        pytest.param("c4", "float32", marks=pytest.mark.slow),
+        pytest.param("cascade", "float32", marks=pytest.mark.slow),
         # A CPU has no kernels for float16: a minute each.
         pytest.param("c4", "mixed_float16", marks=pytest.mark.slow),
         pytest.param("trident", "mixed_float16", marks=pytest.mark.slow),

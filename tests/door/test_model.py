@@ -306,9 +306,8 @@ def test_wrong_types_after_loading_are_one_line(here, trained, tmp_path):
 
 def test_an_export_is_compared_on_images_of_every_kind(here, trained, tmp_path):
     pixels = read_image(STREET)
-    for number, images in enumerate((STREET, [pixels, Image.fromarray(pixels)])):
-        done = trained.export(tmp_path / str(number), images=images)
-        assert done.passed and done.differences[0].num_images == number + 1
+    done = trained.export(tmp_path / "out", images=[STREET, pixels, Image.fromarray(pixels)])
+    assert done.passed and done.differences[0].num_images == 3
 
 
 def test_no_image_has_no_result(trained):

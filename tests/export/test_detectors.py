@@ -1,4 +1,4 @@
-"""Real two-stage detectors through the export: every operator of theirs must live in its graph, and in a SavedModel."""
+"""Real detectors through the export: every operator of theirs must live in its graph, and in a SavedModel."""
 
 import pytest
 import tensorflow as tf
@@ -23,14 +23,23 @@ SMALL = [
     "PostProcess.max_detections = 20",
 ]
 WRITTEN = "examples/cascade_mask_r50v1_fpn.gin"
+RETINA = [
+    "RetinaNeck.channels = 16",
+    "RetinaHead.channels = 16",
+    # Random weights: larger ones tell the boxes' scores apart, and a low threshold lets some of them be compared.
+    "RetinaHead.init_std = 0.1",
+    "DensePostProcess.score_threshold = 0.02",
+    "DensePostProcess.pre_nms_top_n = 30",
+    "DensePostProcess.max_detections = 20",
+]
 NARROW_MASKS = ["MaskHead.channels = 16", "MaskHead.num_convs = 2"]
 
 
 @pytest.mark.parametrize(
     "family,bindings,rule",
     [
-        ("families/faster_fpn.gin", [], "torchvision"),
         ("families/trident_c4_v2.gin", ["DEPTH = 26", "PostProcess.score_threshold = 0.2"], "detectron2"),
+        ("families/retina_fpn.gin", RETINA, "torchvision"),
         ("examples/mask_r50v1_c4.gin", [], "detectron2"),
         (
             WRITTEN,
