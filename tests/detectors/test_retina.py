@@ -88,6 +88,7 @@ def test_one_graph_serves_every_canvas():
     detect = tf.function(
         detector.detect,
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)],
+        autograph=False,
     )
     for size in [(96, 128), (128, 96), (70, 101)]:
         batch = random_batch([1], 1, size=size)

@@ -56,6 +56,7 @@ def test_detections_are_inside_the_original_image_and_sorted_and_one_graph_serve
     detect = tf.function(
         detector.detect,
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)],
+        autograph=False,
     )
     for size in [(96, 128), (70, 101)]:
         batch = random_batch([0, 0], 1, size=size)

@@ -107,8 +107,8 @@ class _RecordCheck:
         self._read = tf.function(
             lambda row: read_serialized(table, row), input_signature=[tf.TensorSpec([], tf.int64)], autograph=False
         )
-        self._parse = tf.function(parse_record, input_signature=[tf.TensorSpec([], tf.string)])
-        self._parse_masks = tf.function(parse_masks, input_signature=[tf.TensorSpec([], tf.string)])
+        self._parse = tf.function(parse_record, [tf.TensorSpec([], tf.string)], autograph=False)
+        self._parse_masks = tf.function(parse_masks, [tf.TensorSpec([], tf.string)], autograph=False)
         names = [name_of(name_bytes(name)) for name in manifest.classes]  # as records hold them
         self._names = dict(zip(manifest.category_ids, names, strict=True))
         # Whoever gives names for records made elsewhere may call a class as they like, but not as another one.

@@ -110,7 +110,7 @@ def manifest_from_records(
     return Manifest.load(folder)
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _parse(serialized):
     png = tf.io.parse_single_example(serialized, {_PNG_MASKS: tf.io.RaggedFeature(tf.string)})[_PNG_MASKS]
     return parse_record(serialized), parse_masks(serialized), tf.size(png)

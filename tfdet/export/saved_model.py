@@ -112,12 +112,17 @@ def _of_each(inputs: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> tuple[t
     The error of an operator that decodes does not say of which image it is. A pipeline can go on without it, and what
     is missing at its end is known.
     """
+
+    @tf.autograph.experimental.do_not_convert
+    def of_one(place: tf.Tensor, element: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return (place, *function(element))
+
     options = tf.data.Options()  # what it would look for to speed a pipeline up takes longer than one of one batch
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     count = tf.shape(inputs, tf.int64)[0]
     items = tf.data.Dataset.from_tensor_slices(inputs).enumerate()
-    items = items.map(lambda place, element: (place, *function(element)), num_parallel_calls=_AT_ONCE)
+    items = items.map(of_one, num_parallel_calls=_AT_ONCE)
     batches = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(options)
     none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in batches.element_spec]
     places, *results = batches.reduce(tuple(none), lambda _, batch: batch)

@@ -91,9 +91,9 @@ class AugmentedDetector:
         self._detector, self._flip = detector, flip
         # Test images keep their own sizes: with static shapes nearly every image would trace anew.
         signature = [*view_signature(rule), tf.TensorSpec([], tf.bool)]
-        self._candidates = tf.function(self._view_candidates, input_signature=signature)
-        self._suppress = tf.function(detector.suppress, reduce_retracing=True)
-        self._masks = tf.function(self._view_masks, reduce_retracing=True)
+        self._candidates = tf.function(self._view_candidates, input_signature=signature, autograph=False)
+        self._suppress = tf.function(detector.suppress, autograph=False, reduce_retracing=True)
+        self._masks = tf.function(self._view_masks, autograph=False, reduce_retracing=True)
 
     def __call__(self, views: Sequence[View]) -> Detections:
         """Detections in pixels of the original images.
