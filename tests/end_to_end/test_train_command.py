@@ -118,9 +118,9 @@ def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path, train_he
     assert again.returncode == EXIT_OK and f"checkpoint of step {stopped}" in again.stdout
 
 
-def test_mixed_float16_on_two_replicas_with_evaluation(shapes, tmp_path):
+def test_mixed_float16_on_two_replicas_with_evaluation(shapes, tmp_path, train_here):
     flags = ["--gin_param=Trainer.precision = 'mixed_float16'", "--gin_param=Trainer.replicas = 2"]
-    done = train(shapes, tmp_path / "run", *flags, "--gin_param=Trainer.steps = 3", f"--eval_data={shapes}/val")
+    done = train_here(shapes, tmp_path / "run", *flags, "--gin_param=Trainer.steps = 3", f"--eval_data={shapes}/val")
     assert done.returncode == EXIT_OK, done.stderr
     for text in ("mixed_float16, dynamic loss scale", "2 replica(s) x 2", "step 3/3", "evaluation at step 3"):
         assert text in done.stdout + done.stderr
