@@ -1,6 +1,7 @@
 """The check of an export: passes on the same model, fails on each kind of difference."""
 
 import dataclasses
+import functools
 import io
 
 import numpy as np
@@ -25,8 +26,17 @@ from tfdet.export.verify import (
     table,
     verify,
 )
+from tfdet.predict.exported import load_signatures
 from tfdet.predict.found import Found, Labels
 from tfdet.predict.predictors import CheckpointPredictor, SavedModelPredictor
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once():
+    """Loading an export, and calling its signatures for the first time, is most of what these tests do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tfdet.export.verify.load_signatures", functools.cache(load_signatures))
+        yield
 
 
 @pytest.fixture(scope="module")

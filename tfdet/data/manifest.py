@@ -193,12 +193,12 @@ class Manifest:
             return "it has more masks than objects"
         return None
 
-    def write(self) -> None:
-        """Writes manifest.json into the folder."""
+    def write(self, folder: pathlib.Path | None = None) -> None:
+        """Writes manifest.json into the folder, or into another one."""
         content = {"format": _FORMAT, "version": _VERSION, **dataclasses.asdict(self)}
         del content["folder"]
         content["digest"] = digest(content)
-        write_json(content, self.folder / MANIFEST_FILE, for_people=True)
+        write_json(content, (folder or self.folder) / MANIFEST_FILE, for_people=True)
 
 
 def digest(content: dict[str, Any]) -> str:
