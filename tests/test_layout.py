@@ -131,17 +131,6 @@ def test_only_one_module_writes_to_a_terminal():
                 assert not colour, f"{relative(path)}:{node.lineno}: {colour[0]} is text, give a style"
 
 
-def test_what_a_path_leads_to_is_asked_of_os_path():
-    """`Path.is_file` and its like raise for what no file can be called: 300 characters, from a flag or a list."""
-    wrong, methods = [], {"exists", "is_file", "is_dir", "is_symlink"}
-    for path in MODULES:
-        for node in ast.walk(TREES[path]):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
-                if ast.unparse(node.func.value) not in ("entry", "os.path"):  # an entry of os.scandir
-                    wrong.append(f"{relative(path)}:{node.lineno}: use os.path in place of {ast.unparse(node)}")
-    assert not wrong
-
-
 def test_the_rule_itself():
     assert allowed("heads", "ops") and allowed("heads", "layers") and allowed("commands", "training")
     assert not allowed("ops", "heads") and not allowed("layers", "heads") and not allowed("training", "commands")
