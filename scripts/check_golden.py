@@ -6,7 +6,8 @@ from pathlib import Path
 # In place of this folder: its files must not be taken for modules of the same name.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tools.golden.check import main  # noqa: E402
+from tfdet.commands import run_module  # noqa: E402
+from tools.golden import check  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_module(check, "check_golden.py"))

@@ -55,7 +55,9 @@ def test_a_hangup_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with terminated_by_exception(), whole():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             kill(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -17,7 +17,16 @@ from tfdet.detectors import Detector
 from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.heads.bbox import BoxPredictor
 from tfdet.heads.mask import _PlaneConv2D
-from tfdet.layers import BatchNorm, ConfiguredLayer, DeformConv2D, DilatedConv2D, GroupNorm, SymmetricConv2D, TorchDense
+from tfdet.layers import (
+    BatchNorm,
+    CompositeLayer,
+    ConfiguredLayer,
+    DeformConv2D,
+    DilatedConv2D,
+    GroupNorm,
+    SymmetricConv2D,
+    TorchDense,
+)
 from tfdet.necks import FPN, ReduceNeck, RetinaNeck
 
 IMAGE, MAP, ROIS = (1, 64, 64, 3), (1, 8, 8, 16), (2, 4, 4, 16)
@@ -96,6 +105,6 @@ def test_every_layer_of_the_package_is_in_the_table():
             classes = vars(importlib.import_module(module.name)).values()
             found |= {kind for kind in classes if inspect.isclass(kind) and issubclass(kind, keras.layers.Layer)}
     own = {kind for kind in found if kind.__module__.startswith(f"{tfdet.__name__}.")}
-    abstract = {ConfiguredLayer}
+    abstract = {CompositeLayer, ConfiguredLayer}
     own = {kind for kind in own - abstract if not issubclass(kind, Detector)}
     assert own == {type(layer) for layer, _ in LAYERS}

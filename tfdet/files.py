@@ -167,7 +167,7 @@ def literal(folder: str | os.PathLike) -> Iterator[str]:
     if not has_pattern(text):
         yield text
         return
-    if not _FILE_DESCRIPTORS.is_dir():
+    if not os.path.isdir(_FILE_DESCRIPTORS):
         check_no_pattern(text)
     descriptor = os.open(text, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -189,11 +189,18 @@ def literal_beginning(pattern: str) -> str:
     return pattern
 
 
-def write_json(content: Any, path: str | os.PathLike) -> None:
+def write_json(content: Any, path: str | os.PathLike, for_people: bool = False) -> None:
     """Writes json to a temporary name beside `path`, then renames it.
+
+    Args:
+      content: what to write.
+      path: the file.
+      for_people: on many lines, in UTF-8.
 
     Raises:
       UserError: the file cannot be written.
     """
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n" if for_people else json.dumps(content)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+        # Bytes of a name that are no UTF-8 become json's own escapes: `\\udce9` is read back as `os.fsdecode` had it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

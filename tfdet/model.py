@@ -15,7 +15,7 @@ from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Settings, gin_lines
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel, introduce
-from tfdet.files import at_home, is_file
+from tfdet.files import at_home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,22 +94,22 @@ def load(
     """
     folder = at_home(arguments.path("path", path))
     _choose_tensorflow()
-    if is_file(folder / "saved_model.pb"):
+    if os.path.isfile(folder / "saved_model.pb"):
         if row is not None or checkpoint is not None or raw_weights or bindings:
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
         return ExportedModel(folder)
     from tfdet.data.manifest import MANIFEST_FILE
 
     own = folder / RUN_FILE
-    if is_file(own) or is_file(folder / MANIFEST_FILE):
-        if row is None and not is_file(own):
+    if os.path.isfile(own) or os.path.isfile(folder / MANIFEST_FILE):
+        if row is None and not os.path.isfile(own):
             raise UserError(f"{own} not found: give row, the gin file that the run was trained with")
         from tfdet.predict.restore import RunWeights
 
         configuration = _parsed([str(own)] if row is None else arguments.gin_files(row), bindings, allow_imports)
         return Model(configuration, folder.name, weights=RunWeights(folder, checkpoint, raw_weights))
     if row is None:
-        what = "is no run (it has no config.gin) and no exported model" if folder.is_dir() else "is no folder"
+        what = "is no run (it has no config.gin) and no exported model" if os.path.isdir(folder) else "is no folder"
         raise UserError(f"{path} {what}: give one, or the row of these weights, such as row='faster_r50v1_fpn'")
     if checkpoint is not None or raw_weights:
         raise UserError(f"{path} is no run: checkpoint and raw_weights choose among the weights of one")
@@ -298,7 +298,7 @@ class Model(DetectingModel):
         compared = None
         if verify:
             data_dir = evaluation_folder(self.configured(None, {"EvalInput.data_dir": eval_data}))
-            chosen = images_to_compare(images, data_dir, num_images, must_read=eval_data is not None)
+            chosen = images_to_compare(images, data_dir, num_images, eval_data is not None, limit)
             compared = Compared(*chosen, box_tolerance, score_tolerance)
         resize = evaluation_resize(self.configuration)
         labels = Labels(self.classes, self.category_ids, self.detector.mask_paste)

@@ -8,23 +8,20 @@ Each folder is a stored run, with its data beside it: see `tools.golden.trajecto
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
 
-from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR, UserError
+from tfdet.commands import run_module
+from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command with these arguments; an error that a person can put right is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="check_training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders with meta.json and trajectory.npz")
     parser.add_argument("--steps", type=int, help="train so many of the run's steps; all by default")
-    args = parser.parse_args(argv)
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains beside each run and compares."""
     from rich.console import Console
 
     from tfdet.config import register_all
@@ -32,11 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
     register_all()
     allow_tensor_float_32(False)
-    try:
-        passed = [_check(folder, args.steps, Console()) for folder in args.folders]
-    except UserError as error:
-        print(f"check_training: error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    passed = [_check(folder, args.steps, Console()) for folder in args.folders]
     return EXIT_OK if all(passed) else EXIT_CHECK_FAILED
 
 
@@ -66,4 +59,4 @@ def _kind(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_module(sys.modules[__name__], "check_training"))

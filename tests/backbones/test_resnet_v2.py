@@ -247,7 +247,7 @@ def test_sync_statistics_and_gradients_equal_one_device_with_the_whole_batch(mir
         mean = tf.distribute.ReduceOp.MEAN
         return tf.distribute.get_replica_context().all_reduce(mean, gradients(split, batch))
 
-    found = tf.function(lambda s: strategy.run(one_replica, args=(s,)))(shards)
+    found = tf.function(lambda s: strategy.run(one_replica, args=(s,)), autograph=False)(shards)
     for variable, ours, reference in zip(split.trainable_variables, found, expected, strict=True):
         ours = strategy.experimental_local_results(ours)[0]
         np.testing.assert_allclose(ours, reference, rtol=1e-3, atol=1e-4, err_msg=variable.path)

@@ -4,6 +4,7 @@ import math
 import pytest
 
 from tests.detectors.small import small_detector
+from tfdet import config
 from tfdet.bench import results, zoo_table
 from tfdet.bench.model import model_size
 from tfdet.commands import main
@@ -94,7 +95,8 @@ def test_nothing_is_filled_in_that_nobody_measured(tmp_path):
 def test_multiply_adds_are_those_of_the_layers():
     detector = small_detector("c4")
     size = model_size(detector, 64, 96)
-    assert size.parameters == sum(v.numpy().size for v in detector.variables)
+    assert size.parameters + size.statistics == sum(v.numpy().size for v in detector.variables)
+    assert size.statistics == sum(v.numpy().size for v in detector.variables if "moving" in v.path) > 0
     assert size.tensors == len(detector.variables)
     kernel = detector.rpn_head.conv.kernel.shape
     outputs = [v.shape for v in (detector.rpn_head.cls.kernel, detector.rpn_head.box.kernel)]
@@ -102,3 +104,12 @@ def test_multiply_adds_are_those_of_the_layers():
     by_hand = cells * sum(math.prod(shape) for shape in (kernel, *outputs))
     assert size.multiply_adds["rpn_head"] == by_hand
     assert set(size.multiply_adds) == {"backbone", "rpn_head", "bbox_head"}
+
+
+def test_sizes_are_those_that_torchvision_publishes():
+    """FasterRCNN_ResNet50_FPN_Weights.COCO_V1: num_params, to which a frozen BN adds its 2 * 26,560, and _ops."""
+    config.register_all()
+    detector = config.parse(["torchvision/fasterrcnn_r50_fpn.gin"]).build("build_detector", num_classes=90)
+    size = model_size(detector, 800, 800)
+    assert size.parameters == 41_755_286 + 2 * 26_560
+    assert size.total_multiply_adds == pytest.approx(134.38e9, rel=1e-3)

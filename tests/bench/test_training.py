@@ -12,7 +12,11 @@ from tfdet.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(
-    "family,options", [("retina", {}), ("c4", {"accumulate": 2, "ema_decay": 0.9, "clip_norm": 1.0})]
+    "family,options",
+    [
+        ("c4", {"ema_decay": 0.9, "clip_norm": 1.0}),
+        pytest.param("retina", {"accumulate": 2}, marks=pytest.mark.slow),
+    ],
 )
 def test_steps_and_their_parts_are_measured(mirrored, family, options):
     strategy = mirrored(1)

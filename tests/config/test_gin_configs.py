@@ -224,7 +224,7 @@ def test_detectron2s_tridentnet_learns_as_its_configuration_says(configured):
 )
 def test_masks_are_pasted_as_their_program_does(configured, file, rule):
     config.register_all()
-    configured([file], ["WIDTH = 0.125"])
+    configured([file], ["WIDTH = 0.125", "DEPTH = 18"])
     from tfdet.detectors import build_detector
 
     assert build_detector(num_classes=3).mask_paste == rule
@@ -233,7 +233,7 @@ def test_masks_are_pasted_as_their_program_does(configured, file, rule):
 @pytest.mark.parametrize("file", ["retina_r50v1_fpn.gin", "retina_r101v1_fpn.gin"])
 def test_the_tiny_form_of_a_retina_row_has_no_binding_that_nobody_reads(configured, file):
     config.register_all()
-    configured([file, "overlays/tiny_retina.gin"], ["WIDTH = 0.125", "TrainInput.data_dir = 'unused'"])
+    configured([file, "overlays/tiny_retina.gin"], ["WIDTH = 0.125", "DEPTH = 18", "TrainInput.data_dir = 'unused'"])
     from tfdet.detectors import build_detector
     from tfdet.training.schedule import Schedule
     from tfdet.training.trainer import Trainer

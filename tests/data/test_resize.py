@@ -81,7 +81,7 @@ def test_uses_the_exact_scale_and_not_the_ratio_of_sizes():
 
 def test_works_in_a_graph_with_unknown_size():
     signature = [tf.TensorSpec([None, None, 3], tf.uint8)]
-    function = tf.function(lambda image: resize_image(image, 40, 60), input_signature=signature)
+    function = tf.function(lambda image: resize_image(image, 40, 60), signature, autograph=False)
     for size in ((20, 30), (33, 21)):
         image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
         np.testing.assert_array_equal(function(image)[0], resize_image(tf.constant(image), 40, 60)[0])
@@ -137,7 +137,7 @@ def passes_of_pillow(image, height, width):
 @pytest.fixture(scope="module")
 def as_pillow():
     signature = [tf.TensorSpec([None, None, 3], tf.uint8), *[tf.TensorSpec([], tf.int32)] * 2]
-    return tf.function(resize_as_pillow, input_signature=signature)
+    return tf.function(resize_as_pillow, signature, autograph=False)
 
 
 @pytest.mark.parametrize("sizes", [PILLOW_SIZES, RANDOM_SIZES], ids=["chosen", "random"])

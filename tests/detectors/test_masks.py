@@ -59,6 +59,7 @@ def test_detections_have_masks(trunk):
     detect = tf.function(
         detector.detect,
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)],
+        autograph=False,
     )
     found = detect(batch.images, info)
     side = 14 if trunk.startswith("c4") else 28

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests.detectors.small import assert_batch_changes_nothing
 from tfdet import config
 from tfdet.detectors import build_detector
-from tfdet.detectors.one_size import by_size, detect_by_size
+from tfdet.detectors.one_size import detect_by_size
 from tfdet.structures import Detections
 
 
@@ -31,7 +31,7 @@ INFO = tf.constant([[5.0, 3, 1], [2, 7, 1], [5, 3, 2], [1, 1, 1]])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_each_image_is_seen_without_padding_and_results_keep_their_order(compiled):
     def detect(images, info):
-        return detect_by_size(sum_of_pixels, images, info)
+        return detect_by_size(lambda views: sum_of_pixels(*views[0]), [(images, info)])
 
     found = (tf.function(detect) if compiled else detect)(IMAGES, INFO)
     np.testing.assert_array_equal(found.boxes[:, 0], [[5, 3, 5, 3], [2, 7, 2, 7], [5, 3, 5, 3], [1, 1, 1, 1]])
@@ -51,7 +51,7 @@ def test_views_are_cut_each_to_its_own_size():
         return sum_of_pixels(*views[0])
 
     other = tf.constant([[4.0, 4, 1], [3, 4, 1], [2, 2, 1], [4, 4, 1]])
-    found = by_size(detect, [(IMAGES, INFO), (IMAGES, other)])
+    found = detect_by_size(detect, [(IMAGES, INFO), (IMAGES, other)])
     assert sorted(seen) == sorted(
         [[(1, 5, 3), (1, 4, 4)], [(1, 2, 7), (1, 3, 4)], [(1, 5, 3), (1, 2, 2)], [(1, 1, 1), (1, 4, 4)]]
     )

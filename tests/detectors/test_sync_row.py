@@ -1,4 +1,4 @@
-"""The SyncBN row as a whole: eight replicas give the BN statistics of one device with the whole batch."""
+"""The SyncBN row as a whole: four replicas give the BN statistics of one device with the whole batch."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfdet import config
 from tfdet.config import register_all
 
-REPLICAS = 8
+REPLICAS = 4
 SIDE = 64
 
 
@@ -18,7 +18,7 @@ def moving(detector):
 @pytest.mark.parametrize(
     "bindings", [["WIDTH = 0.125", "DEPTH = 26"], pytest.param([], marks=pytest.mark.slow)], ids=["small", "as_it_is"]
 )
-def test_the_syncbn_row_on_eight_replicas_has_the_statistics_of_one_device(mirrored, bindings):
+def test_the_syncbn_row_on_four_replicas_has_the_statistics_of_one_device(mirrored, bindings):
     register_all()
     configuration = config.parse(["faster_r101v2_c4_syncbn.gin"], bindings)
     rng = np.random.default_rng(0)

@@ -12,18 +12,16 @@ LOSSES = {"rpn_cls", "rpn_box", "bbox_cls", "bbox_reg"}
 
 @pytest.mark.parametrize("trunk", ["c4", "fpn"])
 class TestBothTrunks:
-    @pytest.mark.parametrize("boxes", [[3, 5], [0, 0], [0, 4], [300, 1]])
-    def test_losses_are_finite_for_any_number_of_boxes(self, trunk, boxes):
+    def test_losses_are_finite_for_any_number_of_boxes(self, trunk):
         detector = small_detector(trunk)
-        losses = detector.losses(random_batch(boxes, slots=max(*boxes, 1)), SEED)
-        assert set(losses) == LOSSES
-        for name, value in losses.items():
-            assert value.dtype == tf.float32 and np.isfinite(value), name
-        if sum(boxes) == 0:
-            assert losses["rpn_box"] == 0 and losses["bbox_reg"] == 0 and losses["rpn_cls"] > 0
-
-    def test_losses_work_without_a_single_box_slot(self, trunk):
-        losses = small_detector(trunk).losses(random_batch([0, 0], slots=0), SEED)
+        for boxes in ([3, 5], [0, 0], [0, 4], [300, 1]):
+            losses = detector.losses(random_batch(boxes, slots=max(*boxes, 1)), SEED)
+            assert set(losses) == LOSSES
+            for name, value in losses.items():
+                assert value.dtype == tf.float32 and np.isfinite(value), (boxes, name)
+            if sum(boxes) == 0:
+                assert losses["rpn_box"] == 0 and losses["bbox_reg"] == 0 and losses["rpn_cls"] > 0
+        losses = detector.losses(random_batch([0, 0], slots=0), SEED)
         assert all(np.isfinite(v) for v in losses.values())
 
     def test_losses_are_a_function_of_the_seed(self, trunk):
@@ -63,6 +61,7 @@ class TestBothTrunks:
         detect = tf.function(
             detector.detect,
             input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.float32)],
+            autograph=False,
         )
         for size in [(96, 128), (128, 96), (70, 101)]:
             batch = random_batch([1], 1, size=size)

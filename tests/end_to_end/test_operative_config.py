@@ -11,7 +11,7 @@ from tfdet.structures import Batch
 @pytest.mark.parametrize("row", ["mask_r50v1_fpn.gin", "retina_r50v1_fpn.gin"])
 def test_it_is_whole_once_the_detector_is_built(configured, row):
     config.register_all()
-    configuration = configured([row], ["WIDTH = 0.0625"])
+    configuration = configured([row], ["WIDTH = 0.0625", "DEPTH = 18"])
     detector = configuration.build("build_detector", num_classes=3)
     before = configuration.operative_text()
     assert "build_detector.detector" in before and "PostProcess.max_detections" in before

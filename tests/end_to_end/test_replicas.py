@@ -47,7 +47,6 @@ def on_one_device(trunk, replicas):
     detector = small_detector(trunk, norm="frozen")
     variables = detector.trainable_variables
     momenta = [np.zeros(v.shape, np.float32) for v in variables]
-    losses = tf.function(detector.losses, autograph=False, reduce_retracing=True)
     for index in range(STEPS):
         gradients, totals = [], []
         for replica, batch in enumerate(parts(index, replicas)):
@@ -55,7 +54,7 @@ def on_one_device(trunk, replicas):
             for position in (index, replica):
                 seed = tf.random.experimental.stateless_fold_in(seed, position)
             with tf.GradientTape() as tape:
-                total = tf.add_n(list(losses(batch, seed).values()))
+                total = tf.add_n(list(detector.losses(batch, seed).values()))
             gradients.append([g.numpy() for g in tape.gradient(total, [v.value for v in variables])])
             totals.append(float(total))
         for k, variable in enumerate(variables):
@@ -70,7 +69,7 @@ def on_one_device(trunk, replicas):
 @pytest.mark.parametrize(
     "replicas,trunk",
     [
-        (2, "c4"),
+        pytest.param(2, "c4", marks=pytest.mark.slow),  # what differs from "fpn" is layers alone
         (2, "fpn"),
         (2, "retina"),
         # Tracing the step once a replica takes minutes.
@@ -84,5 +83,5 @@ def test_replicas_train_as_one_device_with_the_mean_of_their_gradients(mirrored,
     reference, expected = on_one_device(trunk, strategy.num_replicas_in_sync)
     assert loss == pytest.approx(expected, rel=1e-5)
     for a, b in zip(ours.weights, reference.weights, strict=True):
-        # A step moves a weight by up to RATE * CLIP = .01; the two graphs round otherwise.
+        # A step moves a weight by up to RATE * CLIP = .01; a graph rounds otherwise than its ops one by one.
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=3e-5, err_msg=a.path)

@@ -1,4 +1,4 @@
-"""`tfdet train` as a person runs it: real records, a real detector, a process of its own."""
+"""`tfdet train` as a person runs it: real records, a real detector, a process of its own where one matters."""
 
 import json
 import os
@@ -26,24 +26,30 @@ def shapes(tmp_path_factory):
     return folder
 
 
-def command(shapes, model_dir, *flags):
-    return [
-        sys.executable,
-        "-m",
-        "tfdet",
-        "train",
-        f"--gin_file={SMALL}",
-        f"--model_dir={model_dir}",
-        f"--train_data={shapes}/train",
-        *flags,
-    ]
+def arguments(shapes, model_dir, *flags):
+    return ["train", f"--gin_file={SMALL}", f"--model_dir={model_dir}", f"--train_data={shapes}/train", *flags]
 
 
-def train(shapes, model_dir, *flags):
+def command(*given):
+    return [sys.executable, "-m", "tfdet", *arguments(*given)]
+
+
+def train(*given):
+    """In a process of its own."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        command(shapes, model_dir, *flags), capture_output=True, text=True, timeout=300, env=environment
-    )
+    return subprocess.run(command(*given), capture_output=True, text=True, timeout=300, env=environment)
+
+
+@pytest.fixture
+def train_here(capfd):
+    """The same in this process, which saves the seconds that the imports take."""
+
+    def run(*given):
+        code = main(arguments(*given))
+        printed = capfd.readouterr()
+        return subprocess.CompletedProcess(given, code, printed.out, printed.err)
+
+    return run
 
 
 def tensors(prefix):
@@ -75,10 +81,10 @@ def test_a_run_leaves_checkpoints_configuration_and_events(straight, shapes):
     assert expected <= tags
 
 
-def test_three_steps_and_three_steps_equal_six_bit_for_bit(straight, shapes, tmp_path):
+def test_three_steps_and_three_steps_equal_six_bit_for_bit(straight, shapes, tmp_path, train_here):
     run, _ = straight
-    first = train(shapes, tmp_path / "run", "--gin_param=Trainer.steps = 3")
-    second = train(shapes, tmp_path / "run")
+    first = train_here(shapes, tmp_path / "run", "--gin_param=Trainer.steps = 3")
+    second = train_here(shapes, tmp_path / "run")
     assert (first.returncode, second.returncode) == (EXIT_OK, EXIT_OK), first.stderr + second.stderr
     assert "checkpoint of step 3" in second.stdout + second.stderr
     whole, parts = tensors(run / "checkpoints" / "ckpt-6"), tensors(tmp_path / "run" / "checkpoints" / "ckpt-6")
@@ -87,7 +93,7 @@ def test_three_steps_and_three_steps_equal_six_bit_for_bit(straight, shapes, tmp
     assert different == []
 
 
-def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path):
+def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path, train_here):
     flags = ["--gin_param=Trainer.steps = 100000", "--gin_param=Trainer.checkpoint_every = 100000"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     process = subprocess.Popen(
@@ -108,13 +114,13 @@ def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path):
     assert "did not update" not in printed  # orbit's view of a loop that ended early
     stopped = int(re.search(r"stopped by SIGTERM at step (\d+)", printed)[1])
     assert (tmp_path / "run" / "checkpoints" / f"ckpt-{stopped}.index").is_file()
-    again = train(shapes, tmp_path / "run", f"--gin_param=Trainer.steps = {stopped + 2}")
+    again = train_here(shapes, tmp_path / "run", f"--gin_param=Trainer.steps = {stopped + 2}")
     assert again.returncode == EXIT_OK and f"checkpoint of step {stopped}" in again.stdout
 
 
-def test_mixed_float16_on_two_replicas_with_evaluation(shapes, tmp_path):
+def test_mixed_float16_on_two_replicas_with_evaluation(shapes, tmp_path, train_here):
     flags = ["--gin_param=Trainer.precision = 'mixed_float16'", "--gin_param=Trainer.replicas = 2"]
-    done = train(shapes, tmp_path / "run", *flags, "--gin_param=Trainer.steps = 3", f"--eval_data={shapes}/val")
+    done = train_here(shapes, tmp_path / "run", *flags, "--gin_param=Trainer.steps = 3", f"--eval_data={shapes}/val")
     assert done.returncode == EXIT_OK, done.stderr
     for text in ("mixed_float16, dynamic loss scale", "2 replica(s) x 2", "step 3/3", "evaluation at step 3"):
         assert text in done.stdout + done.stderr
@@ -122,9 +128,9 @@ def test_mixed_float16_on_two_replicas_with_evaluation(shapes, tmp_path):
     assert {w.dtype for w in saved if w.dtype.kind == "f"} == {np.dtype("float32")}
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(shapes, tmp_path):
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(shapes, tmp_path, train_here):
     explode = ["--gin_param=Schedule.base_lr = 1e20", "--gin_param=Trainer.checkpoint_every = 1"]
-    done = train(shapes, tmp_path / "run", *explode)
+    done = train_here(shapes, tmp_path / "run", *explode)
     assert done.returncode == EXIT_DIVERGED
     assert re.search(r"tfdet: error: Step \d+: the (loss|gradient) is not finite", done.stderr)
     kept = sorted((tmp_path / "run" / "checkpoints").glob("*.index"))
@@ -133,7 +139,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(shapes, tmp_path):
     assert all(np.isfinite(w).all() for w in weights if w.dtype.kind == "f")
 
 
-def test_a_corrupt_record_is_named_and_the_steps_before_it_are_kept(shapes, tmp_path):
+def test_a_corrupt_record_is_named_and_the_steps_before_it_are_kept(shapes, tmp_path, train_here):
     data = tmp_path / "broken"
     data.mkdir()
     for path in (shapes / "train").iterdir():
@@ -142,7 +148,7 @@ def test_a_corrupt_record_is_named_and_the_steps_before_it_are_kept(shapes, tmp_
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 0xFF
     shard.write_bytes(bytes(content))
-    done = train(shapes, tmp_path / "run", f"--train_data={data}", "--gin_param=Trainer.steps = 200")
+    done = train_here(shapes, tmp_path / "run", f"--train_data={data}", "--gin_param=Trainer.steps = 200")
     assert done.returncode == EXIT_USER_ERROR
     errors = [line for line in done.stderr.splitlines() if line.startswith("tfdet: error:")]
     assert len(errors) == 1 and shard.name in errors[0], done.stderr[-2000:]
@@ -156,7 +162,7 @@ def test_a_corrupt_record_is_named_and_the_steps_before_it_are_kept(shapes, tmp_
         (["--gin_param=Trainer.frozen = ('backbone/stage9',)"], "stage9"),
     ],
 )
-def test_mistakes_are_one_line(shapes, tmp_path, flags, message):
-    done = train(shapes, tmp_path / "run", *flags)
+def test_mistakes_are_one_line(shapes, tmp_path, train_here, flags, message):
+    done = train_here(shapes, tmp_path / "run", *flags)
     assert done.returncode == EXIT_USER_ERROR
     assert message in done.stderr and "Traceback" not in done.stderr

@@ -10,12 +10,14 @@ from PIL import Image
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
 from tfdet.commands import main
 from tfdet.data.inputs import EvalInput
+from tfdet.data.manifest import Manifest
 from tfdet.data.resize import Resize
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR
 from tfdet.training.checkpoint import CheckpointStore
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.precision import LossScale
 from tfdet.training.run_dir import RunDirectory
+from tfdet.training.run_record import RunRecord
 from tfdet.training.step import StepState
 
 PICTURES = [
@@ -62,15 +64,12 @@ def run_folder(data, tmp_path, monkeypatch):
     """What training leaves: configuration, manifest, two checkpoints, of which the first finds nothing."""
     monkeypatch.setattr("tfdet.detectors.build_detector", lambda num_classes: ColorDetector())
     files = RunDirectory(tmp_path / "run")
-    files.create()
-    files.copy_manifest(data / "set")
-    files.write(
-        files.config,
-        f"SIDE = 90\nEvalInput.data_dir = '{data / 'set'}'\nEvalInput.short_side = %SIDE\nEvalInput.long_side = 180\n",
-    )
+    side = "SIDE = 90\nEvalInput.short_side = %SIDE\nEvalInput.long_side = 180\n"
+    files.begin(data / "set", f"EvalInput.data_dir = '{data / 'set'}'\n{side}")
     detector = ColorDetector()
     optimizer = MomentumSGD(detector.trainable_variables, LossScale(None))
-    store = CheckpointStore(files, detector, optimizer, StepState(), seed=0, total_batch=1)
+    record = RunRecord.of(Manifest.load(data / "set"))
+    store = CheckpointStore(files, detector, optimizer, StepState(), record, seed=0, total_batch=1)
     kernel = detector.mix.kernel.numpy()
     detector.mix.kernel.assign(np.zeros_like(kernel))
     store.save(3)

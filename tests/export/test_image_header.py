@@ -20,7 +20,9 @@ HEIGHT, WIDTH = 20, 30
 @pytest.fixture(scope="module")
 def check():
     """`bounded` as a graph has it, with room for 600 pixels."""
-    return tf.function(lambda encoded: bounded(encoded, HEIGHT * WIDTH), input_signature=[tf.TensorSpec([], tf.string)])
+    return tf.function(
+        lambda encoded: bounded(encoded, HEIGHT * WIDTH), [tf.TensorSpec([], tf.string)], autograph=False
+    )
 
 
 def encode(height, width, kind, **options):

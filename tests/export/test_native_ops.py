@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from tests.export.test_two_stage import SMALL
+from tests.export.test_detectors import SMALL
 from tests.fakes import picture
 from tfdet import config
 from tfdet.config import register_all
@@ -19,7 +19,6 @@ from tfdet.export.saved_model import export
 from tfdet.export.verify import verify
 from tfdet.layers import DeformConv2D
 from tfdet.ops import native
-from tfdet.predict.exported import load_signatures
 from tfdet.predict.predictors import CheckpointPredictor
 
 CLASSES, IDS, RESIZE = ["a", "b", "c"], [1, 2, 3], Resize(96, 128)
@@ -39,13 +38,9 @@ def op_types(folder) -> set[str]:
     return {node.op for node in nodes} | {node.op for function in functions for node in function.node_def}
 
 
-def test_by_default_no_custom_op_is_exported(detector, implementation, tmp_path):
-    """Also where the custom ops are in use; a process that never loads them can load the model."""
-    export(detector, tmp_path / "model", RESIZE, CLASSES, IDS)
-    ops = op_types(tmp_path / "model")
-    assert "Conv2D" in ops and not [op for op in ops if op.startswith("Tfdet")]
-    code = f"import tensorflow as tf; print(len(tf.saved_model.load({str(tmp_path / 'model')!r}).signatures))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "4"
+def exported(detector, folder, **options):
+    export(detector, folder, RESIZE, CLASSES, IDS, **options)
+    return op_types(folder)
 
 
 def test_deformable_convolutions_are_saved_as_asked(implementation, tmp_path):
@@ -68,23 +63,26 @@ def test_deformable_convolutions_are_saved_as_asked(implementation, tmp_path):
     assert next(iter(loaded(inputs=images[:0]).values())).shape == (0, 4, 5, 4)
 
 
-def test_native_ops_are_exported_on_demand(detector, tmp_path):
+def test_custom_ops_are_exported_on_demand_alone(detector, tmp_path):
+    default, native_ops = tmp_path / "model", tmp_path / "native"
     if native.state().library is None:
         with pytest.raises(UserError, match="custom ops are not in use"):
-            export(detector, tmp_path / "model", RESIZE, CLASSES, IDS, implementation="native")
-        assert not (tmp_path / "model").exists()
+            exported(detector, native_ops, implementation="native")
+        assert not native_ops.exists()
         return
-    export(detector, tmp_path / "model", RESIZE, CLASSES, IDS, implementation="native")
-    assert {"TfdetRoiAlign", "TfdetGenerateProposals", "TfdetBatchedNms"} <= op_types(tmp_path / "model")
-    image = tf.io.encode_png(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy()
     with native.implementation("native"):
+        ops = exported(detector, default)
+        assert "Conv2D" in ops and not [op for op in ops if op.startswith("Tfdet")]
+        ops = exported(detector, native_ops, implementation="native")
+        assert {"TfdetRoiAlign", "TfdetGenerateProposals", "TfdetBatchedNms"} <= ops
+        image = tf.io.encode_png(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy()
         predictor = CheckpointPredictor(detector, RESIZE, CLASSES, IDS)
-        for entry in verify(predictor, str(tmp_path / "model"), [image]):
+        for entry in verify(predictor, str(native_ops), [image]):
             assert entry.passed() and entry.num_detections >= 5
-    # A new process has to load the library first; load_signatures does it by itself.
+    # In a new process the one needs nothing; the other its library, which `load_signatures` loads.
     code = (
-        f"from tfdet.predict.exported import load_signatures; print(len(load_signatures({str(tmp_path / 'model')!r})))"
+        f"import tensorflow as tf; print(len(tf.saved_model.load({str(default)!r}).signatures))\n"
+        f"from tfdet.predict.exported import load_signatures; print(len(load_signatures({str(native_ops)!r})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "3", done.stderr
-    assert len(load_signatures(tmp_path / "model")) == 3
+    assert done.stdout.split() == ["4", "3"], done.stderr

@@ -1,16 +1,20 @@
 """The check of an export: passes on the same model, fails on each kind of difference."""
 
 import dataclasses
+import functools
 import io
 
 import numpy as np
 import pytest
 import rich.console
 import tensorflow as tf
+from PIL import Image
 
 from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.data.resize import Resize
+from tfdet.errors import UserError
+from tfdet.export.run import Compared, export_and_compare, images_to_compare
 from tfdet.export.saved_model import export
 from tfdet.export.verify import (
     BOX_TOLERANCE,
@@ -22,8 +26,17 @@ from tfdet.export.verify import (
     table,
     verify,
 )
+from tfdet.predict.exported import load_signatures
 from tfdet.predict.found import Found, Labels
 from tfdet.predict.predictors import CheckpointPredictor, SavedModelPredictor
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once():
+    """Loading an export, and calling its signatures for the first time, is most of what these tests do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tfdet.export.verify.load_signatures", functools.cache(load_signatures))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +176,15 @@ def test_an_export_with_masks(images, tmp_path):
     found = SavedModelPredictor(tmp_path / "model")(tf.io.decode_image(images[0]).numpy())
     masks = found.mask_probabilities
     assert masks.shape == (2, 28, 28) and masks[:, :, :14].all() and not masks[:, :, 14:].any()
+
+
+def test_images_that_the_export_will_not_take_are_not_compared(detector, tmp_path):
+    chosen, _ = images_to_compare(None, None, 2, max_pixels=70_000)
+    assert chosen == synthetic_images()[1:]  # 333 x 201, and not 240 x 320
+    with pytest.raises(UserError, match="more than"):
+        images_to_compare([np.zeros([300, 300, 3], np.uint8), Image.new("RGB", (300, 300))], None, 2, max_pixels=70_000)
+    labels, compared = Labels(CLASSES, CATEGORY_IDS), Compared(chosen, "")
+    assert export_and_compare(detector, labels, RESIZE, tmp_path / "model", compared, max_pixels=70_000).passed
 
 
 def test_synthetic_images_are_the_same_each_time():

@@ -1,12 +1,17 @@
 """Golden folders of the repository, and their own arrays in the place of what tfdet would compute."""
 
+import functools
 import re
 from pathlib import Path
 
 import numpy as np
 
+from tfdet.config import register_all
+from tfdet.detectors import Detector
 from tfdet.ops.paste_masks import PASTE_RULES, paste_masks, paste_probabilities
 from tools.golden import torch_folder
+from tools.golden.simpledet_folder import Golden, read_golden
+from tools.golden.simpledet_rows import build_like
 from tools.golden.torch_compare import Computed
 from tools.golden.torch_folder import TorchGolden
 from tools.golden.torch_training import LOSS_NAMES, Step
@@ -15,7 +20,15 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def read(name: str) -> TorchGolden:
-    return torch_folder.read(GOLDEN / "torch_small" / name)
+    return torch_folder.read(GOLDEN / "torch_small" / name, partial=True)
+
+
+@functools.cache
+def simpledet(path: Path) -> tuple[Golden, Detector]:
+    """A folder of SimpleDet and the detector of its row, built once: `compute` gives it its weights each time."""
+    register_all()
+    golden = read_golden(path, partial=True)
+    return golden, build_like(golden)
 
 
 def as_computed(golden: TorchGolden) -> Computed:

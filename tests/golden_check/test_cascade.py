@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tests.detectors.small import STAGE_STD, cascade_targets
 from tests.golden_check import written
+from tests.golden_check.stored import simpledet
 from tests.golden_check.test_simpledet_mutations import FINALS
 from tests.golden_check.written import nchw
 from tfdet.backbones import ResNetV2
@@ -18,10 +19,8 @@ from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.necks import ReduceNeck
 from tfdet.ops.box_coding import decode
 from tfdet.targets.assigners import RpnTargetAssigner
-from tools.golden.simpledet_check import check, compute
-from tools.golden.simpledet_compare import compare
-from tools.golden.simpledet_folder import read_golden
-from tools.golden.simpledet_rows import row_of
+from tools.golden.simpledet_check import compute, judge
+from tools.golden.simpledet_rows import build_like
 
 CLASSES, ROIS = 3, 12
 
@@ -81,33 +80,32 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_every_map_of_the_stages_is_compared(folder):
-    golden = read_golden(folder)
-    verdict = check(golden, golden.folded, tolerance=1e-5)
+@pytest.fixture(scope="module")
+def computed(folder):
+    golden, detector = simpledet(folder)
+    return golden, compute(golden, golden.folded, detector)
+
+
+def test_every_map_of_the_stages_is_compared(computed):
+    golden, own = computed
+    verdict = judge(golden, own, tolerance=1e-5)
     assert verdict.passed, (verdict.wrong, verdict.findings)
     assert {e.name for e in verdict.maps} == set(golden.outputs) and len(verdict.maps) == 24
     assert not verdict.not_compared
 
 
 @pytest.mark.parametrize("mutate", FINALS)
-def test_wrong_finals_are_found(folder, computed, mutate):
-    golden, row, own = computed
-    assert compare(golden, row, own).passed
+def test_wrong_finals_are_found(computed, mutate):
+    golden, own = computed
     outputs = {name: array.copy() for name, array in golden.outputs.items()}
     mutate(outputs)
-    assert not compare(golden._replace(outputs=outputs), row, own).passed
-
-
-@pytest.fixture(scope="module")
-def computed(folder):
-    golden = read_golden(folder)
-    return golden, row_of(golden)[0], compute(golden, golden.folded)
+    assert not judge(golden._replace(outputs=outputs), own).passed
 
 
 def test_a_wrong_weight_is_found_in_its_stage_and_behind_it(folder):
-    golden = read_golden(folder)
+    golden, detector = simpledet(folder)
     wrong = {**golden.folded, "arg:bbox_reg_delta_2nd_bias": golden.folded["arg:bbox_reg_delta_2nd_bias"] + 1.0}
-    errors = {e.name: e.error for e in check(golden, wrong).maps}
+    errors = {e.name: e.error for e in judge(golden, compute(golden, wrong, detector)).maps}
     assert errors["bbox_reg_delta_2nd"] > 1e-2 < errors["decode_bbox_3rd"]
     assert errors["decode_bbox_1st"] <= 1e-5 >= errors["roi_align_2nd"]
 
@@ -122,10 +120,11 @@ def test_a_wrong_weight_is_found_in_its_stage_and_behind_it(folder):
     ],
 )
 def test_a_wrong_line_in_a_gin_file_fails_the_golden(folder, lines, seen_in):
-    golden = read_golden(folder)
+    golden, _ = simpledet(folder)
+    detector = build_like(golden, lines)
     if seen_in is None:
         with pytest.raises(UserError, match="the checkpoint does not fit the family cascade_r50v2_c5_red_1x"):
-            check(golden, golden.folded, lines)
+            compute(golden, golden.folded, detector)
         return
-    different = [e.name for e in check(golden, golden.folded, lines).wrong]
+    different = [e.name for e in judge(golden, compute(golden, golden.folded, detector)).wrong]
     assert seen_in in different

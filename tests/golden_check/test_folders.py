@@ -3,15 +3,19 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.golden_check import stored
 from tests.golden_check.stored import GOLDEN
+from tfdet.commands import run_module
 from tools.golden import check as command
-from tools.golden import photos, torch_folder
+from tools.golden import photos, simpledet_check, torch_folder
 from tools.golden.simpledet_folder import read_golden
+from tools.golden.torch_check import judge
 from tools.golden.verdict import Verdict
 
 FAST = GOLDEN / "torch_small" / "d2_trident_fast_r50_c4"
@@ -27,8 +31,12 @@ def copy(tmp_path):
     return make
 
 
+def run(*argv):
+    return run_module(command, "check_golden.py", argv)
+
+
 def refused(folder, capsys, code=2):
-    assert command.main([str(folder)]) == code
+    assert run(str(folder)) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("check_golden: error: ")
     return lines[0]
@@ -116,7 +124,7 @@ def test_other_folders_are_said_to_be_others(tmp_path, capsys):
 def test_what_comes_after_a_refused_folder_is_checked(tmp_path, copy, capsys, monkeypatch):
     seen = []
     monkeypatch.setattr(command, "_check_torch", lambda folder, *_: seen.append(folder) or True)
-    assert command.main([str(tmp_path / "none"), str(FAST)]) == 2
+    assert run(str(tmp_path / "none"), str(FAST)) == 2
     assert seen == [FAST] and "no such folder" in capsys.readouterr().err
     monkeypatch.setattr(command, "_check_torch", lambda folder, *_: {}["shape"])
     assert "its arrays or figures do not fit together (KeyError: 'shape')" in refused(FAST, capsys)
@@ -126,7 +134,8 @@ def test_whole_photographs_are_compared_or_named(tmp_path, monkeypatch):
     empty = Verdict([], [], [], [], {})
 
     def judged(images=None):
-        return command._with_photographs(tmp_path, empty, images, Console(quiet=True))
+        args = SimpleNamespace(images=images, export=False)
+        return command._with_photographs(tmp_path, empty, args, Console(quiet=True))
 
     assert judged() == empty
     (tmp_path / "jpeg_e2e.json").write_text("{}")
@@ -135,16 +144,16 @@ def test_whole_photographs_are_compared_or_named(tmp_path, monkeypatch):
     for name in ("jpeg_e2e.npz", "jpeg_e2e_weights.pkl"):
         (tmp_path / name).write_bytes(b"")
     assert not judged().findings and "--images" in judged().not_compared["jpeg_e2e.npz"]
-    wrong = photos.PhotoRow("a.jpg", "predict", 0.0, 1, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, ("decodes to (1, 1)",))
-    monkeypatch.setattr(photos, "check", lambda folder, images: [wrong, wrong._replace(faults=())])
+    wrong = photos.PhotoRow("a.jpg", "predict", 0.0, 1, 0, 0, 0.0, 0.0, 0.0, 0.0, ("decodes to (1, 1)",))
+    monkeypatch.setattr(photos, "check", lambda *_: [wrong, wrong._replace(faults=())])
     assert judged("photos").findings == ["a.jpg, predict: decodes to (1, 1)"]
-    monkeypatch.setattr(photos, "check", lambda folder, images: [])
+    monkeypatch.setattr(photos, "check", lambda *_: [])
     assert judged("photos").findings == ["jpeg_e2e.npz: holds no photographs"]
 
 
 def test_a_tolerance_that_lets_all_pass_is_refused(capsys):
     for tolerance in ("nan", "1", "-1"):
-        assert command.main([str(C4), f"--tolerance={tolerance}"]) == 2
+        assert run(str(C4), f"--tolerance={tolerance}") == 2
         assert "--tolerance" in capsys.readouterr().err
 
 
@@ -153,3 +162,22 @@ def test_every_golden_folder_of_the_repository_is_read():
         assert torch_folder.read(path.parent).noise.findings == []
     for path in (GOLDEN / "simpledet").glob("*/meta.json"):
         assert read_golden(path.parent).outputs
+
+
+def test_a_folder_does_not_say_itself_what_it_may_lack(copy):
+    """Only who calls with `partial` lets `left_out` of its `meta.json` count."""
+    folder = copy(FAST)
+    arrays = dict(np.load(folder / "golden.npz"))
+    del arrays["box_head_out"]
+    np.savez(folder / "golden.npz", **arrays)
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"left_out": [*meta["left_out"], "box_head_out"]}))
+    computed = stored.as_computed(stored.read(FAST.name))
+    for partial in (False, True):
+        lacks = {line for line in judge(torch_folder.read(folder, partial), computed).findings if "is missing" in line}
+        assert ("golden.npz: box_head_out is missing" in lacks) != partial
+    own = read_golden(C4, partial=True)
+    computed = dict(own.outputs) | {name.partition(":")[0]: array for name, array in own.outputs.items()}
+    computed |= {name: np.zeros(1) for name in own.left_out}
+    assert simpledet_check.judge(own, computed).passed
+    assert "is missing" in simpledet_check.judge(read_golden(C4), computed).findings[0]

@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tests.detectors.small import small_masks
-from tests.golden_check import written
+from tests.golden_check import stored, written
 from tests.golden_check.test_simpledet_mutations import FINALS
 from tests.golden_check.written import checkpoint, nchw
 from tfdet import config
 from tfdet.backbones import ResNetV1
+from tfdet.commands import run_module
 from tfdet.config import register_all
 from tfdet.detectors import PostProcess, TwoStageDetector
 from tfdet.heads import MlpBboxHead, RoiExtractor, RpnHead
@@ -24,10 +25,8 @@ from tfdet.weights import load, write_params
 from tfdet.weights.maps import simpledet
 from tfdet.weights.maps.rules import source_of
 from tools.golden import check as command
-from tools.golden.simpledet_check import check, compute
-from tools.golden.simpledet_compare import compare
-from tools.golden.simpledet_folder import read_golden
-from tools.golden.simpledet_rows import row_of
+from tools.golden.simpledet_check import compute, judge
+from tools.golden.simpledet_rows import build_like
 
 CLASSES, ROIS, DETECTIONS = 3, 12, 9
 
@@ -104,20 +103,20 @@ def test_check_golden_compares_every_map_of_the_branch(folder, tmp_path, capsys)
     path, arrays, outputs = folder
     assert arrays["arg:mask_up0_weight"].shape == (8, 8, 2, 2)
     assert arrays["arg:mask_fcn_logit_weight"].shape == (1 + CLASSES, 8, 1, 1)
-    assert command.main([str(path)]) == 0
+    assert run_module(command, "check_golden.py", [str(path)]) == 0
     shown = capsys.readouterr().out
     assert f"{len(outputs)} arrays compared; not compared: none" in shown
     wrong = shutil.copytree(path, tmp_path / path.name)
     name = "HEAD3:custom10_post_score"
     np.savez(wrong / "outputs_core.npz", **outputs | {name: outputs[name] / 2})
-    assert command.main([str(wrong)]) == 1
+    assert run_module(command, "check_golden.py", [str(wrong)]) == 1
     assert "mask_r50v1_fpn_1x DIFFERS" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
 def computed(folder):
-    golden = read_golden(folder[0])
-    return golden, row_of(golden)[0], compute(golden, golden.folded)
+    golden, detector = stored.simpledet(folder[0])
+    return golden, compute(golden, golden.folded, detector)
 
 
 def best_dropped(outputs):
@@ -145,11 +144,11 @@ def masks_missing(outputs):
     "mutate", [*FINALS, best_dropped, classes_by_one, classes_missing, best_mask_erased, masks_missing]
 )
 def test_wrong_finals_are_found(computed, mutate):
-    golden, row, own = computed
-    assert compare(golden, row, own).passed
+    golden, own = computed
+    assert judge(golden, own).passed
     outputs = {name: array.copy() for name, array in golden.outputs.items()}
     mutate(outputs)
-    assert not compare(golden._replace(outputs=outputs), row, own).passed
+    assert not judge(golden._replace(outputs=outputs), own).passed
 
 
 @pytest.mark.parametrize(
@@ -162,9 +161,9 @@ def test_wrong_finals_are_found(computed, mutate):
     ],
 )
 def test_a_wrong_weight_is_found_where_it_first_matters(folder, tensor, seen_in):
-    golden = read_golden(folder[0])
+    golden, detector = stored.simpledet(folder[0])
     wrong = {**golden.folded, tensor: np.flip(golden.folded[tensor], axis=0) * 1.1}
-    errors = {e.name: e.error for e in check(golden, wrong).maps}
+    errors = {e.name: e.error for e in judge(golden, compute(golden, wrong, detector)).maps}
     assert errors[seen_in] > 1e-2
     assert errors["add_n2"] <= 1e-4  # pooled from SimpleDet's boxes, whatever ours are
 
@@ -178,8 +177,8 @@ def test_a_wrong_weight_is_found_where_it_first_matters(folder, tensor, seen_in)
     ],
 )
 def test_a_wrong_line_in_a_gin_file_fails_the_golden(folder, line, seen_in):
-    golden = read_golden(folder[0])
-    different = [e.name for e in check(golden, golden.folded, [line]).wrong]
+    golden, _ = stored.simpledet(folder[0])
+    different = [e.name for e in judge(golden, compute(golden, golden.folded, build_like(golden, [line]))).wrong]
     assert any(name.startswith(seen_in) for name in different), different
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tfdet.errors import EXIT_USER_ERROR
+from tfdet.errors import UserError
 from tfdet.predict.found import Found, Labels
 from tools.golden import photos
 
@@ -49,18 +49,18 @@ def test_the_same_passes():
 @pytest.mark.parametrize(
     "change, fault",
     [
-        (lambda found: found[1:], "of the 20 best 1 are not found, 0 of ours are not stored"),
-        (lambda found: found[:-2], "38 detections, not 40"),
-        (lambda found: replace(found, boxes=found.boxes + 0.4), "detections are not found"),
-        (lambda found: replace(found, class_ids=found.class_ids + 1), "40 of 40 detections are not found"),
-        (lambda found: replace(found, scores=found.scores / 2), "40 of 40 detections are not found"),
+        (lambda found: found[1:], "best detections that are not here: 1, at most 0"),
+        (lambda found: found[:-2], "detections more or fewer: 0.05"),
+        (lambda found: replace(found, boxes=found.boxes + 0.4), "detections without counterpart: 1,"),
+        (lambda found: replace(found, class_ids=found.class_ids + 1), "detections without counterpart: 1,"),
+        (lambda found: replace(found, scores=found.scores / 2), "detections without counterpart: 1,"),
         (
             lambda found: replace(found, class_ids=np.r_[found.class_ids[:39], found.class_ids[39] - 1]),
-            "1 detections are of another class",
+            "detections of another class: 1,",
         ),
         (
             lambda found: replace(found, mask_probabilities=found.mask_probabilities * erase(0)),
-            "1 masks share no pixel",
+            "masks of the best detections that differ: 1,",
         ),
         (lambda found: replace(found, mask_probabilities=None), "there are no masks"),
     ],
@@ -79,7 +79,8 @@ def erase(row):
     return (np.arange(COUNT) != row)[:, None, None].astype(np.float32)
 
 
-def test_a_folder_without_photographs_is_one_line(tmp_path, capsys):
-    assert not photos.has_photos(tmp_path)
-    assert photos.main([str(tmp_path), "--images", str(tmp_path)]) == EXIT_USER_ERROR
-    assert "no photographs' golden" in capsys.readouterr().err
+def test_a_folder_without_photographs_is_one_line(tmp_path):
+    for name in ("meta.json", "jpeg_e2e.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="no photographs' golden"):
+        photos.check(tmp_path, tmp_path)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.commands import command_names
+from tests.golden_check.stored import simpledet
+from tfdet.commands import command_names, run_module
 from tfdet.config import gin_configs_folder, register_all
 from tfdet.errors import EXIT_USER_ERROR, UserError
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.weights import load, write_params
 from tfdet.weights.load import assign
-from tfdet.weights.maps import simpledet
-from tools.golden.check import main
-from tools.golden.simpledet_check import check
-from tools.golden.simpledet_folder import read_golden
+from tfdet.weights.maps.simpledet import name_map
+from tools.golden import check as command
+from tools.golden.simpledet_check import compute, judge
 from tools.golden.simpledet_rows import ROWS, build_like, row_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "simpledet"
@@ -35,8 +35,8 @@ def registered():
 @pytest.mark.parametrize("form", ["folded", "unfolded"])
 @pytest.mark.parametrize("row", list(MAPS))
 def test_every_map_equals_simpledets(row, form):
-    golden, (count, tolerance) = read_golden(GOLDEN / row), MAPS[row]
-    verdict = check(golden, getattr(golden, form), tolerance=tolerance)
+    (golden, detector), (count, tolerance) = simpledet(GOLDEN / row), MAPS[row]
+    verdict = judge(golden, compute(golden, getattr(golden, form), detector), tolerance)
     assert verdict.passed, (verdict.wrong, verdict.findings)
     assert len(verdict.maps) == len(golden.outputs) and set(verdict.not_compared.values()) <= {"left out of this copy"}
     assert len(verdict.maps) + len(verdict.not_compared) == count
@@ -44,10 +44,10 @@ def test_every_map_equals_simpledets(row, form):
 
 @pytest.mark.parametrize("row", [C4, FPN, RETINA, TRIDENT])
 def test_a_wrong_weight_is_found(row):
-    golden = read_golden(GOLDEN / row)
+    golden, detector = simpledet(GOLDEN / row)
     wrong = dict(golden.folded)
     wrong["arg:stage3_unit2_conv2_weight"] = wrong["arg:stage3_unit2_conv2_weight"][:, :, ::-1]
-    assert max(e.error for e in check(golden, wrong).maps) > 1e-2
+    assert max(e.error for e in judge(golden, compute(golden, wrong, detector)).maps) > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,16 @@ def test_a_wrong_weight_is_found(row):
 )
 def test_a_wrong_line_in_a_gin_file_fails_the_golden(row, lines, seen_in):
     """As if the row said it: its own line is bound again."""
-    golden = read_golden(GOLDEN / row)
-    different = [e.name for e in check(golden, golden.folded, lines).wrong]
+    golden, _ = simpledet(GOLDEN / row)
+    different = [e.name for e in judge(golden, compute(golden, golden.folded, build_like(golden, lines))).wrong]
     assert any(name.startswith(seen_in) for name in different), different
 
 
 def test_wrong_pixel_means_are_found_before_anything_else():
-    golden = read_golden(GOLDEN / C4)
+    golden, detector = simpledet(GOLDEN / C4)
+    wrong = golden._replace(inputs=golden.inputs | {"data": golden.inputs["data"] - np.float32(0.4)})
     with pytest.raises(UserError, match="data is not image_rgb_uint8 minus the channel means"):
-        check(golden, golden.folded, ["TwoStageDetector.pixel_mean = (122.7717, 115.9465, 103.9801)"])
+        compute(wrong, golden.folded, detector)
 
 
 def test_all_overlays_of_the_later_revision_are_built_by_a_golden():
@@ -92,14 +93,14 @@ def test_the_script_of_a_checkout_is_one_command():
 
 
 def test_a_missing_tensor_is_named():
-    golden = read_golden(GOLDEN / C4)
+    golden, detector = simpledet(GOLDEN / C4)
     partial = {k: v for k, v in golden.folded.items() if k != "arg:rpn_cls_logit_bias"}
     with pytest.raises(UserError, match="rpn_head/cls/bias"):
-        check(golden, partial)
+        compute(golden, partial, detector)
 
 
 def test_folders_of_unknown_families_are_refused():
-    golden = read_golden(GOLDEN / C4)
+    golden, _ = simpledet(GOLDEN / C4)
     with pytest.raises(UserError, match="'mask_r50v1c4_1x' is of no known family; known are faster_r50v1c4"):
         build_like(golden._replace(meta={"row": "mask_r50v1c4_1x"}))
     fast, depth = row_of(golden._replace(meta={"row": "tridentnet_r101v2c4_c5_fastapprox_1x"}))
@@ -108,12 +109,14 @@ def test_folders_of_unknown_families_are_refused():
 
 def test_products_are_exact_float32(tmp_path):
     allow_tensor_float_32(True)
-    assert main([str(tmp_path)]) == EXIT_USER_ERROR  # no golden folder, but by then it is set
+    assert (
+        run_module(command, "check_golden.py", [str(tmp_path)]) == EXIT_USER_ERROR
+    )  # no golden folder, but by then it is set
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_fine_tuning_keeps_all_but_the_predictors():
-    golden = read_golden(GOLDEN / FPN)
+    golden, _ = simpledet(GOLDEN / FPN)
     detector = build_like(golden._replace(folded={**golden.folded, "arg:bbox_cls_logit_bias": np.zeros(6)}))
     report = load(detector, GOLDEN / FPN / "params.params")
     assert sorted(line.split(":")[0] for line in report.mismatched) == [
@@ -129,29 +132,28 @@ def test_fine_tuning_keeps_all_but_the_predictors():
 
 
 def test_an_imagenet_file_fills_the_backbone_and_lists_the_rest(tmp_path):
-    golden = read_golden(GOLDEN / C4)
+    golden, detector = simpledet(GOLDEN / C4)
     names = ("conv0", "bn0", "stage")
     backbone = {k: v for k, v in golden.unfolded.items() if k.split(":")[1].startswith(names)}
     backbone["arg:fc1_weight"] = np.zeros((1000, 256), np.float32)
     path = tmp_path / "resnet-v1-50-0000.params"
     write_params(path, backbone)
-    report = load(build_like(golden), path)
+    report = load(detector, path)
     assert not report.unused and not report.mismatched
     assert {name.split("/")[0] for name in report.missing} == {"rpn_head", "bbox_head"}
     assert all("stage4" not in name for name in report.missing)
 
 
 def test_weights_of_a_diverged_run_are_refused():
-    golden = read_golden(GOLDEN / C4)
-    detector = build_like(golden)
+    golden, detector = simpledet(GOLDEN / C4)
     before = detector.backbone.conv0.kernel.numpy()
     bad = {**golden.folded, "arg:rpn_cls_logit_bias": np.full(30, np.nan, np.float32)}
     with pytest.raises(UserError, match="arg:rpn_cls_logit_bias holds NaN"):
-        assign(detector, bad, simpledet.name_map(detector), "x.params")
+        assign(detector, bad, name_map(detector), "x.params")
     np.testing.assert_array_equal(detector.backbone.conv0.kernel, before)
 
 
 @pytest.mark.parametrize("row,expected", [(C4, 275), (FPN, 293), (RETINA, 301)])
 def test_tensor_counts_equal_the_zoos(row, expected):
     """Zoo rows 1, 5 (the later revision: no fc biases) and 7: 169 + 106, 187 + 106 and 195 + 106 tensors."""
-    assert len(build_like(read_golden(GOLDEN / row)).weights) == expected
+    assert len(simpledet(GOLDEN / row)[1].weights) == expected

@@ -353,7 +353,6 @@ def test_where_elements_prove_little_the_direction_counts(folders):
         {"config_overrides": {"MODEL.RESNETS.DEPTH": 101}},
         {"gradsample_stride": {SAMPLED: 7}},
         {"gradsample_stride": {}},
-        {"left_out": ["det_scores"]},
         {"n_det": "100"},
     ],
 )

@@ -30,7 +30,9 @@ def built(make_conv, options, norm="frozen", seed=0):
 
 def folded_convolutions(function) -> bool:
     """Whether the graph has a convolution and no normalisation."""
-    operations = {op.type for op in tf.function(function).get_concrete_function().graph.get_operations()}
+    operations = {
+        op.type for op in tf.function(function, autograph=False).get_concrete_function().graph.get_operations()
+    }
     assert "Conv2D" in operations
     return "FusedBatchNormV3" not in operations
 

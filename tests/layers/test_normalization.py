@@ -88,7 +88,7 @@ def test_sync_equals_one_device_with_the_whole_batch(replicas):
     shards = strategy.experimental_distribute_values_from_function(
         lambda c: tf.constant(x[c.replica_id_in_sync_group * part : (c.replica_id_in_sync_group + 1) * part])
     )
-    outputs = tf.function(lambda s: strategy.run(lambda b: layer(b, training=True), args=(s,)))(shards)
+    outputs = tf.function(lambda s: strategy.run(lambda b: layer(b, training=True), args=(s,)), autograph=False)(shards)
     ours = np.concatenate([o.numpy() for o in strategy.experimental_local_results(outputs)])
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
     np.testing.assert_allclose(ours, normalize(x, mean, var, v["gamma"], v["beta"]), rtol=1e-4, atol=1e-4)

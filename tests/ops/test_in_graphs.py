@@ -72,7 +72,7 @@ def test_one_trace_serves_all_sizes_and_equals_eager(dtype):
         tf.TensorSpec([None, None], tf.int32),
         tf.TensorSpec([2], tf.int32),
     ]
-    compiled = tf.function(detector_arithmetic, input_signature=signature)
+    compiled = tf.function(detector_arithmetic, input_signature=signature, autograph=False)
     for batch, height, width, slots in ((2, 8, 11, 5), (1, 5, 6, 0), (1, 6, 5, 300)):
         arguments = inputs(batch, height, width, slots, dtype)
         got, expected = compiled(*arguments), detector_arithmetic(*arguments)
@@ -85,7 +85,7 @@ def test_one_trace_serves_all_sizes_and_equals_eager(dtype):
 
 
 def test_static_shapes_survive_where_they_are_known():
-    concrete = tf.function(detector_arithmetic).get_concrete_function(*inputs(2, 6, 6, 3, "float32"))
+    concrete = tf.function(detector_arithmetic, autograph=False).get_concrete_function(*inputs(2, 6, 6, 3, "float32"))
     _, proposals, samples, pooled, detections = concrete.structured_outputs
     assert proposals.boxes.shape == (2, 30, 4)
     assert samples.boxes.shape == (2, 16, 4) and samples.classes.shape == (2, 16)

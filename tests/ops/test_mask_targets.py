@@ -19,8 +19,8 @@ SIGNATURE = [
     tf.TensorSpec([None, None, 4]),
     tf.TensorSpec([None, None, 2], tf.int32),
 ]
-drawn = tf.function(mask_targets, input_signature=SIGNATURE)
-drawn_by_detectron2 = tf.function(functools.partial(mask_targets, rule="detectron2"), input_signature=SIGNATURE)
+drawn = tf.function(mask_targets, SIGNATURE, autograph=False)
+drawn_by_detectron2 = tf.function(functools.partial(mask_targets, rule="detectron2"), SIGNATURE, autograph=False)
 
 
 def edges_of(*images, padding=0):
@@ -113,7 +113,7 @@ def test_equals_torchvision(golden):
     objects, info = stored_objects(z), np.pad(z["hw"], [(0, 0), (0, 1)], constant_values=1).astype("f")
     edges, owners = edges_of(*([polygons] for polygons in objects))
     pool = tf.function(
-        functools.partial(bitmap_targets, size=14), input_signature=[*SIGNATURE, tf.TensorSpec([None, 3])]
+        functools.partial(bitmap_targets, size=14), [*SIGNATURE, tf.TensorSpec([None, 3])], autograph=False
     )
     targets = pool(z["boxes"][:, None], np.zeros([len(info), 1], "i4"), edges, owners, info)
     np.testing.assert_allclose(targets[:, 0], z["targets14"], atol=1.3e-4)

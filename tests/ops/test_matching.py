@@ -109,7 +109,9 @@ def test_thousands_of_boxes_and_of_ground_truth(implementation):
 
 def test_inside_a_graph_of_unknown_sizes(implementation):
     spec = [tf.TensorSpec(shape, dtype) for shape, dtype in (([None, None, 4], tf.float32), ([None, None], tf.bool))]
-    graph = tf.function(lambda b, g, v, m: match_boxes(b, g, v, box_valid=m), [spec[0], spec[0], spec[1], spec[1]])
+    graph = tf.function(
+        lambda b, g, v, m: match_boxes(b, g, v, box_valid=m), [spec[0], spec[0], spec[1], spec[1]], autograph=False
+    )
     gt = np.array([[[0, 0, 9, 4], [200, 200, 210, 210]], [[1, 1, 1, 1], [0, 0, 9, 19]]], np.float32)
     valid, mask = np.array([[True, True], [False, True]]), np.array([[True, True, False, True]])
     expected = reference(BOXES, gt, valid, np.zeros_like(valid), mask, "legacy_plus_one")
@@ -128,7 +130,7 @@ def test_a_graph_rounds_as_eager_tensorflow_does(implementation, monkeypatch):
     gt = np.concatenate([corner, corner + rng.uniform(8, 90, corner.shape)], axis=-1).astype(np.float32)
     valid, mask = np.ones([1, 100], bool), np.ones(anchors.shape[:2], bool)
     crowd = rng.uniform(size=valid.shape) < 0.2
-    graph = tf.function(lambda a, g: match_boxes(a, g, valid, crowd, mask))
+    graph = tf.function(lambda a, g: match_boxes(a, g, valid, crowd, mask), autograph=False)
     assert_same(
         graph(tf.constant(anchors), tf.constant(gt)), reference(anchors, gt, valid, crowd, mask, "legacy_plus_one")
     )

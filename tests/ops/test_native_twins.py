@@ -207,7 +207,7 @@ def test_what_does_not_fit_the_proposal_op_is_named(custom_ops, options, named):
 def test_detections_are_placed_where_the_detector_runs(custom_ops):
     def graph_of(name):
         with native.implementation(name):
-            traced = tf.function(lambda b, s: multiclass_nms(b, s, 0.1, 0.5, 4)).get_concrete_function(
+            traced = tf.function(lambda b, s: multiclass_nms(b, s, 0.1, 0.5, 4), autograph=False).get_concrete_function(
                 tf.TensorSpec([1, 5, 1, 4]), tf.TensorSpec([1, 5, 2])
             )
         return {node.op: node.device for node in traced.graph.as_graph_def().node}

@@ -78,7 +78,7 @@ def test_equals_simpledet(golden, implementation, name, compiled):
             pooled = one_level(features, boxes, 16, bins)
         return pooled, tape.gradient(pooled, features, upstream)
 
-    run = tf.function(forward_and_gradient) if compiled else forward_and_gradient
+    run = tf.function(forward_and_gradient, autograph=False) if compiled else forward_and_gradient
     pooled, gradient = run(features, tf.constant(z["rois"]), tf.constant(z["top_grad"].transpose(0, 1, 3, 4, 2)))
     np.testing.assert_array_equal(nchw(pooled), z["out"])
     np.testing.assert_allclose(gradient.numpy().transpose(0, 3, 1, 2), z["grad_data_gpu"], atol=1e-5)
@@ -305,7 +305,7 @@ def test_the_gradient_is_the_same_bit_for_bit_every_time(implementation):
     corner = rng.uniform(0, 40, (1, 200, 2))
     boxes = tf.constant(np.concatenate([corner, corner + 40], axis=-1), tf.float32)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(features):
         pooled = one_level(features, boxes, 16, 7)
         return tf.gradients(tf.square(pooled), features)[0]

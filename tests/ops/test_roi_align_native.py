@@ -53,7 +53,7 @@ def test_equals_tensorflows_own_ops(custom_ops, mode, ratio, aligned, seed):
 def test_shapes_are_known_while_tracing(custom_ops):
     signature = [tf.TensorSpec([2, None, None, 5]), tf.TensorSpec([None, 7, 4]), tf.TensorSpec([None, None], tf.int32)]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def run(features, boxes, levels):
         with native.implementation("native"):
             pooled = roi_align([features], boxes, levels, [16], (3, 4))

@@ -126,6 +126,7 @@ def test_lives_in_a_graph_of_unknown_sizes():
             tf.TensorSpec([None, None, 4], tf.float32),
             tf.TensorSpec([None, None], tf.int32),
         ],
+        autograph=False,
     )
     anchors = pyramid_anchors(32, 40)
     boxes, classes = np.array([[[2, 3, 30, 28]]], np.float32), np.array([[4]], np.int32)

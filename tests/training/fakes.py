@@ -111,6 +111,7 @@ class FakeInput:
             for wide in (False, True)
         ]
 
+        @tf.autograph.experimental.do_not_convert
         def element(index):
             fields = tf.cond(
                 (index // num_replicas) % 2 == 0,

@@ -1,4 +1,4 @@
-"""A training program for tests that kill it: `run_fake.py MODEL_DIR STEPS REPLICAS DELAY`."""
+"""A training program for tests that kill it: `run_fake.py STEPS REPLICAS DELAY MODEL_DIR...`."""
 
 import os
 import sys
@@ -15,16 +15,19 @@ from tfdet.training.schedule import Schedule  # noqa: E402
 from tfdet.training.trainer import Trainer  # noqa: E402
 
 
-def main(model_dir, steps, replicas, delay):
-    trainer = Trainer(steps=int(steps), replicas=int(replicas), log_every=2, checkpoint_every=3, keep_checkpoints=2)
+def main(steps, replicas, delay, *model_dirs):
+    stopped = [run(model_dir, int(steps), int(replicas), float(delay)).stopped_by for model_dir in model_dirs]
+    sys.stdout.flush()
+    os._exit(EXIT_INTERRUPTED if any(stopped) else 0)  # the end of a distributed iterator can stall
+
+
+def run(model_dir, steps, replicas, delay):
+    trainer = Trainer(steps=steps, replicas=replicas, log_every=2, checkpoint_every=3, keep_checkpoints=2)
     strategy = trainer.prepare()
     with strategy.scope():
         detector = FakeDetector(normalization="sync")
-    schedule = Schedule(base_lr=0.5, warmup_steps=4)
-    train_input = FakeInput(delay=float(delay))
-    result = train(detector, train_input, strategy, model_dir, trainer, schedule, observers=[ConsoleReport()])
-    sys.stdout.flush()
-    os._exit(EXIT_INTERRUPTED if result.stopped_by else 0)  # the end of a distributed iterator can stall
+    schedule, observers = Schedule(base_lr=0.5, warmup_steps=4), [ConsoleReport()]
+    return train(detector, FakeInput(delay=delay), strategy, model_dir, trainer, schedule, observers=observers)
 
 
 if __name__ == "__main__":

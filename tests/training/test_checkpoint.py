@@ -16,7 +16,10 @@ from tfdet.training.checkpoint import CheckpointStore, latest_step, restore_dete
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.precision import LossScale
 from tfdet.training.run_dir import RunDirectory
+from tfdet.training.run_record import RunRecord
 from tfdet.training.step import StepState
+
+RECORD = RunRecord(["class 0", "class 1", "class 2"], [1, 2, 3], may_change=True)
 
 
 class Saved:
@@ -32,7 +35,7 @@ class Saved:
         run = RunDirectory(folder)
         run.create()
         self.store = CheckpointStore(
-            run, self.detector, self.optimizer, self.state, seed, total_batch, keep, self.warnings.append
+            run, self.detector, self.optimizer, self.state, RECORD, seed, total_batch, keep, self.warnings.append
         )
         self.fill(fill)
 

@@ -36,13 +36,6 @@ def test_another_seed_is_another_run(tmp_path):
     assert first.losses() != second.losses()
 
 
-def test_a_finished_run_does_nothing_more(tmp_path):
-    run(tmp_path, 3)
-    result, _, events = run(tmp_path, 3)
-    assert result.step == 3 and events.losses() == {}
-    assert "raise Trainer.steps" in events.named("noted")[0][0]
-
-
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_weights(tmp_path):
     observer = Recorder()
     with pytest.raises(DivergedError) as error:  # image 15 is in the batch of step 8

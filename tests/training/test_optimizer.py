@@ -105,7 +105,7 @@ def test_clip_acts_after_the_mean_over_replicas(mirrored):
         variables = make_variables("bias")
         optimizer = MomentumSGD(variables, LossScale(None), momentum=0.0, weight_decay=0.0, clip=5.0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         def replica():
             index = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
@@ -192,7 +192,7 @@ def test_the_norm_is_clipped_after_the_mean_over_replicas(mirrored):
         variables = make_variables("kernel", "bias")
         optimizer = MomentumSGD(variables, LossScale(4.0), weight_decay=0.1, clip=9.0, clip_norm=2.0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         def replica():
             own = tf.gather(gradients, tf.distribute.get_replica_context().replica_id_in_sync_group)

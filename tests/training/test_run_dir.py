@@ -33,9 +33,9 @@ class TestRunDirectory:
         (tmp_path / "data").mkdir()
         run = RunDirectory(tmp_path)
         with pytest.raises(UserError, match="manifest.json"):
-            run.copy_manifest(tmp_path / "data")
+            run.begin(tmp_path / "data")
         (tmp_path / "data" / "manifest.json").write_text('{"classes": []}')
-        run.copy_manifest(tmp_path / "data")
+        run.begin(tmp_path / "data")
         assert run.manifest.read_text() == '{"classes": []}'
 
     def test_the_best_is_noted(self, tmp_path):

@@ -76,8 +76,10 @@ def test_another_seed_and_another_batch_need_a_word(folder):
 
 def test_a_finished_run_is_not_touched(folder):
     before = files_below(folder)
-    run(folder, 3, evaluate=lambda step: {"AP": 0.5}, record=make_record(values=OWN, config="# another"), log_every=2)
-    assert files_below(folder) == before
+    record = make_record(values=OWN, config="# another")
+    result, _, events = run(folder, 3, evaluate=lambda step: {"AP": 0.5}, record=record, log_every=2)
+    assert files_below(folder) == before and result.step == 3 and events.losses() == {}
+    assert "raise Trainer.steps" in events.named("noted")[0][0]
 
 
 def test_a_run_of_an_older_tfdet_goes_on_and_says_what_could_not_be_compared(folder):

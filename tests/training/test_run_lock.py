@@ -83,6 +83,7 @@ def test_a_number_that_no_process_has_is_nobodys(tmp_path, pid):
     left_by(tmp_path, pid=pid, process_start="")
     taken = lock(tmp_path)
     taken.acquire()
+    assert taken.owner().pid == os.getpid()
     taken.release()
 
 

@@ -11,6 +11,7 @@ from tfdet.structures import Batch
 from tfdet.training.average import WeightAverage
 from tfdet.training.checkpoint import CheckpointStore, restore_detector
 from tfdet.training.run_dir import RunDirectory
+from tfdet.training.run_record import RunRecord
 from tfdet.training.schedule import Schedule
 from tfdet.training.trainer import Trainer
 from tfdet.training.update import make_parts, make_step
@@ -132,7 +133,8 @@ def test_a_checkpoint_with_averages_of_what_stands_still_gives_the_same_weights(
         variable.assign(tf.fill(variable.shape, float(number)))  # away from the averages, which are the initial values
     files = RunDirectory(tmp_path)
     files.create()
-    CheckpointStore(files, detector, parts.optimizer, parts.state, 0, 2, average=average).save(3)
+    record = RunRecord(["class 0", "class 1", "class 2"], [1, 2, 3])
+    CheckpointStore(files, detector, parts.optimizer, parts.state, record, 0, 2, average=average).save(3)
 
     restored = ManyNorms()
     assert restore_detector(restored, tmp_path) == 3
@@ -144,7 +146,7 @@ def test_a_checkpoint_with_averages_of_what_stands_still_gives_the_same_weights(
     warnings = []
     again, parts, _ = make(strategy, trainer)
     store = CheckpointStore(
-        files, again, parts.optimizer, parts.state, 0, 2, warn=warnings.append, average=parts.average
+        files, again, parts.optimizer, parts.state, record, 0, 2, warn=warnings.append, average=parts.average
     )
     assert store.restore() == 3 and warnings == []
     for path, value in parts.average.values.items():

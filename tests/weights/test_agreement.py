@@ -19,18 +19,19 @@ def wrong(theirs, ours):
 
 
 def only(rows, kept):
-    return Rows(*(array[kept] for array in rows))
+    return Rows(*(array[kept] for array in rows[:3]))
 
 
 def test_pairs_need_class_score_and_place():
     boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 9, 9]])
     scores, classes = np.array([0.9, 0.8, 0.7]), np.array([1, 2, 3])
     own = boxes + [[0, 0, 0.01, 0], [0, 0, 0, 0], [1, 0, 1, 0]]
-    assert matched_pairs(boxes, scores, classes, own, scores, classes) == [(0, 0), (1, 1)]
-    assert matched_pairs(boxes, scores, classes, own[::-1], scores[::-1], classes[::-1]) == [(0, 2), (1, 1)]
-    assert matched_pairs(boxes, scores, classes, own, scores + 0.01, classes) == []
-    assert matched_pairs(boxes, scores, classes, own, scores, classes + 1) == []
-    assert matched_pairs(boxes[::-1], scores[::-1], classes[::-1], own, scores, classes) == [(2, 0), (1, 1)]
+    theirs, ours, reverse = Rows(boxes, scores, classes), Rows(own, scores, classes), slice(None, None, -1)
+    assert matched_pairs(theirs, ours) == [(0, 0), (1, 1)]
+    assert matched_pairs(theirs, only(ours, reverse)) == [(0, 2), (1, 1)]
+    assert matched_pairs(theirs, ours._replace(scores=scores + 0.01)) == []
+    assert matched_pairs(theirs, ours._replace(classes=classes + 1)) == []
+    assert matched_pairs(only(theirs, reverse), ours) == [(2, 0), (1, 1)]
 
 
 def test_equal_lists_and_lists_in_another_order_agree():

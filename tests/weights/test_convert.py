@@ -44,11 +44,13 @@ def test_simpledets_checkpoint_comes_back_exactly(tmp_path, row):
     assert set(back) - {"arg:bn_data_gamma"} == set(expected)
     for name, array in expected.items():
         assert back[name].shape == array.shape and back[name].tobytes() == array.tobytes(), name
-    # And into a detector again.
-    other = build_like(golden)
-    assert not weights.load(other, tmp_path / "back.params", strict=True).unused
-    for ours, theirs in zip(detector.weights, other.weights, strict=True):
-        assert ours.numpy().tobytes() == theirs.numpy().tobytes(), ours.path
+    # And into the detector again.
+    before = [variable.numpy() for variable in detector.weights]
+    for variable in detector.weights:
+        variable.assign(tf.fill(variable.shape, 9.0))
+    assert not weights.load(detector, tmp_path / "back.params", strict=True).unused
+    for array, variable in zip(before, detector.weights, strict=True):
+        assert array.tobytes() == variable.numpy().tobytes() or variable.path.endswith("bn_data/gamma"), variable.path
 
 
 @pytest.mark.parametrize(

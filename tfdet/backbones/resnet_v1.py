@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
@@ -18,6 +17,7 @@ from tfdet.config.ranges import Channels, NonNegativeFloat, PositiveInt, Range, 
 from tfdet.errors import ParameterError
 from tfdet.layers import (
     BN_EPSILON,
+    CompositeLayer,
     ConfiguredLayer,
     DilatedConv2D,
     Norm,
@@ -51,7 +51,7 @@ def check_recompute(stages: tuple[int, ...], num_stages: int, name: str) -> None
         raise ParameterError(f"Expected stages from 1 to {num_stages} in {name}.recompute. Received: {tuple(stages)}")
 
 
-class BottleneckUnit(keras.layers.Layer):
+class BottleneckUnit(CompositeLayer):
     """1x1 -> 3x3 -> 1x1, each with BN; shortcut added; ReLU after the sum.
 
     Args:
@@ -107,7 +107,7 @@ class BottleneckUnit(keras.layers.Layer):
         return tf.nn.relu(x + shortcut)
 
 
-class BasicUnit(keras.layers.Layer):
+class BasicUnit(CompositeLayer):
     """3x3 (stride here) -> 3x3 of ResNet-18; not part of SimpleDet's zoo, for small runs. Args as `BottleneckUnit`."""
 
     def __init__(self, inner: int, outer: int, strides: int, project: bool, norm: str, **kwargs):
@@ -126,7 +126,7 @@ class BasicUnit(keras.layers.Layer):
         return tf.nn.relu(x + shortcut)
 
 
-class ResNetV1Stage(keras.layers.Layer):
+class ResNetV1Stage(CompositeLayer):
     """All residual units of one stage.
 
     Args:

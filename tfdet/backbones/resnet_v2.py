@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import keras
 import tensorflow as tf
 
 from tfdet.backbones.resnet_v1 import Stage, check_recompute, stage_channels
@@ -19,6 +18,7 @@ from tfdet.config.ranges import PositiveInt, Width
 from tfdet.errors import ParameterError
 from tfdet.layers import (
     BatchNorm,
+    CompositeLayer,
     ConfiguredLayer,
     DilatedConv2D,
     Norm,
@@ -39,7 +39,7 @@ Variant = Literal["mxnet", "keras"]
 _STEM_CHANNELS = 64
 
 
-class PreActivationUnit(keras.layers.Layer):
+class PreActivationUnit(CompositeLayer):
     """BN, ReLU, 1x1 -> BN, ReLU, 3x3 (stride and dilation here) -> BN, ReLU, 1x1; shortcut added, nothing after it.
 
     Args:
@@ -93,7 +93,7 @@ class PreActivationUnit(keras.layers.Layer):
         return x + shortcut
 
 
-class ResNetV2Stage(keras.layers.Layer):
+class ResNetV2Stage(CompositeLayer):
     """All residual units of one stage.
 
     Args:

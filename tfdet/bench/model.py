@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+_STATISTICS = ("moving_mean", "moving_variance")
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 
 
 class ModelSize(NamedTuple):
     """What a detector takes."""
 
-    parameters: int  # numbers in all variables
+    parameters: int  # numbers in all variables but `statistics`, frozen ones too
+    statistics: int  # moving means and variances of batch normalisation, which the field does not count
     tensors: int
     multiply_adds: dict[str, int]  # of one image, by part: "backbone", "neck", "rpn_head", ...
 
@@ -28,7 +30,8 @@ class ModelSize(NamedTuple):
 def model_size(detector, height: int, width: int) -> ModelSize:
     """Counts the parameters of a detector, and the multiply-adds of its convolutions and matrix products.
 
-    Everything else (normalisation, RoIAlign, NMS) is left out, as usual in the field.
+    Everything else (normalisation, RoIAlign, NMS) is left out, as usual in the field. The figures that torchvision
+    publishes with its detectors as "GFLOPS" are multiply-adds too, of images of 800x800.
 
     Args:
         detector: built, with weights.
@@ -38,11 +41,9 @@ def model_size(detector, height: int, width: int) -> ModelSize:
         ValueError: a convolution's shape depends on the image's content.
     """
     variables = detector.variables
-    return ModelSize(
-        sum(math.prod(variable.shape) for variable in variables),
-        len(variables),
-        _multiply_adds(detector, height, width),
-    )
+    total = sum(math.prod(variable.shape) for variable in variables)
+    statistics = sum(math.prod(variable.shape) for variable in variables if variable.path.endswith(_STATISTICS))
+    return ModelSize(total - statistics, statistics, len(variables), _multiply_adds(detector, height, width))
 
 
 def _multiply_adds(detector, height: int, width: int) -> dict[str, int]:

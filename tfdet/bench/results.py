@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfdet.errors import UserError
-from tfdet.files import replacing
+from tfdet.files import read_regular, replacing
 from tfdet.report.environment import cpu_model
 from tfdet.strict_json import field, parse_json
 
@@ -41,7 +41,7 @@ def append_result(path: str | os.PathLike, kind: str, row: str, **figures: Any) 
         "device": device(),
         "command": command(),
     }
-    lines = [json.dumps(line) for line in read_results(path)] if Path(path).exists() else []
+    lines = [json.dumps(line) for line in read_results(path)]
     with replacing(path) as temporary:
         temporary.write_text("\n".join([*lines, json.dumps(record)]) + "\n", encoding="utf-8")
     return record
@@ -63,7 +63,7 @@ def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
         UserError: a line is no measurement.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -149,10 +149,10 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    args = parser.parse_args(arguments)
+    args, usage = parser.parse_args(arguments), parser.format_usage()
     for flag, value in vars(args).items():
         for text in _texts(value):
-            check_local(text, f"--{flag}" if f"--{flag}" in parser.format_usage() else "")
+            check_local(text, f"--{flag}" if f"--{flag}" in usage else "")
     return module.run(args) or EXIT_OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from tfdet.commands import flags
 from tfdet.errors import EXIT_OK
@@ -49,12 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _file(row: str) -> str:
     """The gin file that a person means by its name or by the folder of a run."""
-    from pathlib import Path
-
     from tfdet.config.files import RUN_FILE
 
-    written = Path(row) / RUN_FILE
-    return str(written) if written.is_file() else row
+    written = os.path.join(row, RUN_FILE)
+    return written if os.path.isfile(written) else row
 
 
 def _table(columns, rows):

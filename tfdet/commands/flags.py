@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from tfdet import config, model
@@ -53,9 +54,13 @@ def add_model_dir(parser: argparse.ArgumentParser, required: bool = True) -> Non
 
 def add_max_pixels(parser: argparse.ArgumentParser, beyond: str) -> None:
     """Adds `--max_pixels` (`args.max_pixels`, int); `beyond` says what becomes of larger images."""
+
+    def count(text: str) -> int:  # argparse calls it by its name: "invalid count value"
+        return max_pixels(int(text))
+
     parser.add_argument(
         "--max_pixels",
-        type=lambda text: max_pixels(int(text)),
+        type=count,
         default=MAX_PIXELS,
         metavar="N",
         help=f"most pixels of an image, height times width; {beyond} (default {MAX_PIXELS})",
@@ -119,7 +124,7 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
     model_dir = getattr(args, "model_dir", None)
     if not files and from_run and model_dir:
         written = Path(model_dir) / RUN_FILE
-        if not written.is_file():
+        if not os.path.isfile(written):
             raise UserError(f"{written} not found: give --gin_file, or the --model_dir of a training run.")
         files = [str(written)]
     if not files and not args.gin_param:
@@ -128,7 +133,7 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
     for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
         if folder:
-            if not Path(folder).is_dir():
+            if not os.path.isdir(folder):
                 raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
             lines.append(f"{parameter} = {folder!r}")
     return files, lines
@@ -155,7 +160,7 @@ def load(args: argparse.Namespace) -> model.Model:
             raise UserError(f"--checkpoint {checkpoint}: give the step of a checkpoint, or best")
         checkpoint = int(checkpoint)
     files, lines = row_and_lines(args, from_run=True)
-    if args.model_dir and not Path(args.model_dir).is_dir():
+    if args.model_dir and not os.path.isdir(args.model_dir):
         raise UserError(f"--model_dir: {args.model_dir} is not a folder: give the folder of a training run")
     found = model.load(
         args.weights or args.model_dir,

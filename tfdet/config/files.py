@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from tfdet.errors import UserError
-from tfdet.files import at_home, is_file
+from tfdet.files import at_home
 
 RUN_FILE = "config.gin"
 """The name of the file with a run's own configuration, in its folder."""
@@ -47,7 +48,7 @@ def gin_configs_folder() -> Path:
     """The folder with the gin files of tfdet: inside an installed package, or beside it in a source tree."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "gin_configs"
-    return installed if installed.is_dir() else package.parent / "gin_configs"
+    return installed if os.path.isdir(installed) else package.parent / "gin_configs"
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
@@ -88,7 +89,7 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
         folders = [including_file.parent, *own, shipped, shipped.parent]
     for candidate in [written, written.with_name(written.name + ".gin")] if written.name else []:
         for folder in folders:
-            if is_file(folder / candidate):
+            if os.path.isfile(folder / candidate):
                 return folder / candidate
     moved = _moved(written, shipped)
     if moved:
@@ -96,11 +97,11 @@ def find_gin_file(path: str, including_file: Path | None = None) -> Path:
     known: dict[str, Path] = {}
     below = sorted({found.parent for found in shipped.rglob("*.gin")})
     for folder in [*(folder / written.parent for folder in folders), shipped, *below]:
-        for found in sorted(folder.glob("*.gin")) if folder.is_dir() else []:
+        for found in sorted(folder.glob("*.gin")) if os.path.isdir(folder) else []:
             known.setdefault(found.stem, found)
     near = nearest(written.name.removesuffix(".gin"), known)
     hint = f" Did you mean {' or '.join(str(known[name]) for name in near)}?" if near else ""
-    if written.is_dir():
+    if os.path.isdir(written):
         hint = " It is a folder: name a file in it." + hint
     raise UserError(f"gin file {path!r} not found (looked in the current folder, then in {shipped}).{hint}")
 
@@ -111,4 +112,4 @@ def _moved(written: Path, shipped: Path) -> str | None:
         return None
     stem = written.name.removesuffix(".gin").replace("profile_h", "later_revision")
     names = [_MOVED[stem]] if stem in _MOVED else [f"{home}/{stem}" for home in _HOMES]
-    return next((f"{name}.gin" for name in names if (shipped / f"{name}.gin").is_file()), None)
+    return next((f"{name}.gin" for name in names if os.path.isfile(shipped / f"{name}.gin")), None)

@@ -16,7 +16,7 @@ from tfdet.data.listing import report_files_named_twice
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown, whole_id
 from tfdet.errors import UserError
-from tfdet.files import exists, is_file, is_folder, read_regular
+from tfdet.files import read_regular
 from tfdet.text import read_lines
 
 BACKSLASHES = "backslashes in a file name"
@@ -48,7 +48,7 @@ def read_coco(sources, report: ProblemReport, renumber: bool = False) -> Annotat
         for annotation_file, image_dir in sources:
             annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
             content = load_coco(annotation_file)
-            if not is_folder(image_dir):
+            if not os.path.isdir(image_dir):
                 raise UserError(
                     f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER"
                 )
@@ -161,11 +161,11 @@ def merge_categories(categories: dict[int, Category], entries: list, path, need_
 def _image_path(image: ImageAnnotation, image_dir: pathlib.Path, report: ProblemReport) -> pathlib.Path:
     """The file of an image. A name with the backslashes of Windows is read with slashes where it names no file."""
     path = image_dir / image.file_name
-    if "\\" not in image.file_name or exists(path):
+    if "\\" not in image.file_name or os.path.exists(path):
         return path
     name = image.file_name.replace("\\", "/")
     for candidate in (image_dir / name, image_dir / pathlib.PurePosixPath(name).name):
-        if is_file(candidate):
+        if os.path.isfile(candidate):
             reason = f"{image.file_name} names no file, {candidate} is there"
             report.add(BACKSLASHES, image.file_name, image.image_id, reason, "that one read", is_note=True)
             return candidate

@@ -11,6 +11,7 @@ from typing import Any
 from tfdet.data.annotations import ImageAnnotation, ObjectAnnotation
 from tfdet.data.masks import MaskError, read_segmentation
 from tfdet.data.problems import ProblemReport
+from tfdet.data.tiny_boxes import TinyBoxes
 from tfdet.data.values import flag, image_number, image_side, real_number, shown, whole_id
 
 UNUSABLE_IMAGE = "unusable image entry"
@@ -25,13 +26,11 @@ UNKNOWN_FLAG = "unknown flag"
 IGNORE_FLAG = "flag not read"
 AREA_REPLACED = "area replaced"
 BOX_FROM_MASK = "box from the mask"
-NORMALISED = "boxes below one pixel"
 CORNERS = "boxes look like corners"
 
 _INF = math.inf
 _REAL = frozenset((int, float))
 _LARGEST_AREA = 1e15  # no image has so many pixels
-LEAST_SHARE = 0.9  # of the boxes of a file that look normalised, to say so
 _LEAST_OVER = 0.1  # of the boxes that go over the border, for all to be taken for corners
 
 
@@ -125,9 +124,9 @@ class AnnotationReader:
 
     def __init__(self, images: dict[int, ImageAnnotation], categories, file: str, report: ProblemReport):
         self._images, self._categories, self._file, self._report = images, categories, file, report
-        self._num_boxes = self._num_tiny = self._num_over = 0
+        self._tiny, self._num_over = TinyBoxes(), 0
         self._can_be_corners = True
-        self._first_tiny = self._first_over = ""
+        self._first_over = ""
 
     def read(self, entries: list) -> None:
         """Reads the list `annotations`, and says what its boxes have in common."""
@@ -168,8 +167,8 @@ class AnnotationReader:
                 return whole_id(value)
         except ValueError:
             pass  # named below
-        reason = f"{_label(entry)} has category id {shown(value)}, which {self._file} does not define"
-        self._report.add(UNKNOWN_CATEGORY, image.file_name or self._file, image.image_id, reason, "left out")
+        reason = f"has category id {shown(value)}, which {self._file} does not define"
+        self._tell(UNKNOWN_CATEGORY, entry, image, reason, "left out")
         return None
 
     def _object(self, entry: dict, category_id: int, image: ImageAnnotation) -> ObjectAnnotation | None:
@@ -178,25 +177,17 @@ class AnnotationReader:
             crowd = self._flag(entry, "iscrowd", image)
         if "ignore" in entry or "difficult" in entry:
             self._say_what_is_ignored(entry, image)
-        segmentation = entry.get("segmentation")
-        box = entry.get("bbox")
-        if type(box) is list and len(box) == 4 and _REAL.issuperset(map(type, box)):
-            try:
-                x, y, width, height = map(float, box)
-            except OverflowError:
-                x = y = width = height = math.inf
-        else:
-            x, y, width, height = _odd_box(box)
-        if not (0 < width < _INF and 0 < height < _INF and -_INF < x < _INF and -_INF < y < _INF):
+        segmentation, box = entry.get("segmentation"), entry.get("bbox")
+        numbers = _four_numbers(box)
+        if numbers is None or not _is_box(*numbers):
             if segmentation and (found := _box_of_mask(segmentation, image)) is not None:
-                reason = f"{_label(entry)} has bbox {shown(box)}, its mask has a real one"
-                x, y, width, height = found
-                action = f"x={x:g} y={y:g} width={width:g} height={height:g} used"
-                self._report.add(BOX_FROM_MASK, image.file_name or self._file, image.image_id, reason, action)
-            elif math.isnan(width) and not _has_four(box):
-                reason = f"{_label(entry)} has bbox {shown(box)}; expected four numbers"
-                self._report.add(UNREADABLE_BOX, image.file_name or self._file, image.image_id, reason, "left out")
+                action = "x={:g} y={:g} width={:g} height={:g} used".format(*found)
+                self._tell(BOX_FROM_MASK, entry, image, f"has bbox {shown(box)}, its mask has a real one", action)
+                numbers = found
+            elif numbers is None:
+                self._tell(UNREADABLE_BOX, entry, image, f"has bbox {shown(box)}; expected four numbers", "left out")
                 return None
+        x, y, width, height = numbers
         area = entry.get("area", _ABSENT)
         if type(area) not in _REAL or not 0 < area < _LARGEST_AREA:
             area = self._area(entry, width * height, image)
@@ -205,20 +196,22 @@ class AnnotationReader:
             x, y, width, height, category_id, float(area), bool(crowd), segmentation, entry.get("id")
         )  # fmt: skip
 
+    def _tell(self, kind: str, entry: dict, image: ImageAnnotation, reason: str, action: str) -> None:
+        self._report.add(kind, image.file_name or self._file, image.image_id, f"{_label(entry)} {reason}", action)
+
     def _flag(self, entry: dict, key: str, image: ImageAnnotation) -> bool:
         try:
             return flag(entry.get(key))
         except ValueError as error:
-            reason = f"{_label(entry)} has {key} {error}"
-            self._report.add(UNKNOWN_FLAG, image.file_name or self._file, image.image_id, reason, "read as 0")
+            self._tell(UNKNOWN_FLAG, entry, image, f"has {key} {error}", "read as 0")
             return False
 
     def _say_what_is_ignored(self, entry: dict, image: ImageAnnotation) -> None:
         for key in ("ignore", "difficult"):
             if self._flag(entry, key, image):
-                reason = f"{_label(entry)} has '{key}', which is not read, as in COCO's own evaluation"
+                reason = f"has '{key}', which is not read, as in COCO's own evaluation"
                 action = "trained on and measured like any other; an ignore region needs iscrowd 1"
-                self._report.add(IGNORE_FLAG, image.file_name or self._file, image.image_id, reason, action)
+                self._tell(IGNORE_FLAG, entry, image, reason, action)
 
     def _area(self, entry: dict, extent: float, image: ImageAnnotation) -> float:
         """The area where the annotation gives no positive number; that of the box, named when the file says another."""
@@ -233,31 +226,23 @@ class AnnotationReader:
             return area  # a number as text
         if not 0 < extent < math.inf:
             return area if area == 0 else extent  # there is no real box either; the verdict on it names it
-        reason = f"{_label(entry)} has area {shown(value)}, its box {extent:g}"
-        self._report.add(AREA_REPLACED, image.file_name or self._file, image.image_id, reason, "that of the box used")
+        self._tell(AREA_REPLACED, entry, image, f"has area {shown(value)}, its box {extent:g}", "that of the box used")
         return extent
 
     def _survey(self, entry: dict, x, y, width, height, image: ImageAnnotation) -> None:
         """Counts what the boxes of a file that are written in another way have in common."""
-        self._num_boxes += 1
-        if width < 1 and height < 1:
-            self._num_tiny += 1
-            self._first_tiny = self._first_tiny or f"{_label(entry)} of {image.file_name}: bbox {entry.get('bbox')}"
+        if self._tiny.add(width < 1 and height < 1):
+            self._tiny.first = _place(entry, image)
         if self._can_be_corners:
             if width < x or height < y or (image.width and (width > image.width + 1 or height > image.height + 1)):
                 self._can_be_corners = False
             elif image.width and (x + width > image.width + 1 or y + height > image.height + 1):
                 self._num_over += 1
-                self._first_over = self._first_over or f"{_label(entry)} of {image.file_name}: bbox {entry.get('bbox')}"
+                self._first_over = self._first_over or _place(entry, image)
 
     def _say_what_is_common(self) -> None:
-        count, over = self._num_boxes, self._num_over
-        if self._num_tiny and self._num_tiny >= LEAST_SHARE * count:
-            reason = (
-                f"{self._num_tiny} of {count} boxes are smaller than a pixel ({self._first_tiny}): "
-                "are they normalised, 0 to 1? Boxes are in pixels"
-            )
-            self._report.add(NORMALISED, self._file, None, reason, "kept as they are")
+        self._tiny.tell(self._file, self._report, "are they normalised, 0 to 1? Boxes are in pixels")
+        count, over = self._tiny.num_boxes, self._num_over
         if self._can_be_corners and over and over >= _LEAST_OVER * count:
             reason = (
                 f"{over} of {count} boxes go over the border ({self._first_over}), and none would if they were "
@@ -273,28 +258,29 @@ def _label(entry: dict) -> str:
     return f"annotation {shown(entry['id'])}" if "id" in entry else "annotation without id"
 
 
-def _odd_box(box: Any) -> tuple[float, float, float, float]:
-    """Four numbers that are not plain ones: text, or not numbers at all (nan)."""
+def _place(entry: dict, image: ImageAnnotation) -> str:
+    return f"{_label(entry)} of {image.file_name}: bbox {entry.get('bbox')}"
+
+
+def _four_numbers(box: Any) -> tuple[float, ...] | None:
+    """The numbers of a box, maybe not finite ones, which the verdict on it names; None where it is not four numbers.
+
+    Python's callers may have an array for a list.
+    """
     try:
-        x, y, width, height = map(real_number, _sequence(box))
-        return x, y, width, height
+        if type(box) is list and _REAL.issuperset(map(type, box)):
+            numbers = tuple(map(float, box))
+        else:
+            numbers = () if isinstance(box, (str, bytes, dict)) else tuple(map(real_number, box))
+    except OverflowError:  # an integer of hundreds of digits
+        numbers = tuple(map(real_number, box))
     except (TypeError, ValueError):
-        return (math.nan,) * 4
+        return None
+    return numbers if len(numbers) == 4 else None
 
 
-def _sequence(box: Any) -> Any:
-    """The values of a box; of an array, which only Python's callers have, too."""
-    if isinstance(box, (str, bytes, dict)):
-        raise ValueError(f"{shown(box)} is no list")
-    return box
-
-
-def _has_four(box: Any) -> bool:
-    """Whether a box is four numbers, maybe not finite ones; the verdict on the box names those."""
-    try:
-        return len([real_number(value) for value in _sequence(box)]) == 4
-    except (TypeError, ValueError):
-        return False
+def _is_box(x: float, y: float, width: float, height: float) -> bool:
+    return 0 < width < _INF and 0 < height < _INF and -_INF < x < _INF and -_INF < y < _INF
 
 
 def _box_of_mask(segmentation: Any, image: ImageAnnotation) -> tuple[float, float, float, float] | None:

@@ -15,14 +15,13 @@ from tfdet.data.convert import progress_bar
 from tfdet.data.example import UNKNOWN_CATEGORY, WRONG_SIZE
 from tfdet.data.index import FRAME_BYTES, RecordIndex
 from tfdet.data.manifest import FROM_RECORDS, Manifest, file_sha256
-from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
+from tfdet.data.mask_schema import mask_damage, parse_masks
 from tfdet.data.problems import Problem
 from tfdet.data.records import read_serialized, record_table
-from tfdet.data.schema import decode_rgb, parse_record, record_fault
+from tfdet.data.schema import decode_rgb, lengths_fault, parse_record, record_fault
 from tfdet.data.values import whole_id
 from tfdet.data.writer import first_line
 from tfdet.errors import UserError
-from tfdet.files import is_file
 from tfdet.text import name_bytes, name_of
 
 _RESTORE = "restore the shard or convert the data set again"
@@ -45,7 +44,7 @@ def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
     manifest = Manifest.load(data_dir, check_shards=False)
     index = manifest.load_index()
     problems = _check_files(manifest, checksums)
-    missing = {number for number, path in enumerate(manifest.shard_paths()) if not is_file(path)}
+    missing = {number for number, path in enumerate(manifest.shard_paths()) if not os.path.isfile(path)}
     check = _RecordCheck(manifest, index)
     rows = [row for row in range(len(index.shard)) if int(index.shard[row]) not in missing]
     with progress_bar(console, len(rows), "checking records") as advance:
@@ -89,7 +88,7 @@ def _check_files(manifest: Manifest, checksums: bool) -> list[Problem]:
     problems = []
     for shard in manifest.shards:
         path = manifest.folder / shard.file
-        if not is_file(path):
+        if not os.path.isfile(path):
             problems.append(Problem("missing shard", str(path), None, "does not exist", _RESTORE))
         elif path.stat().st_size != shard.bytes:
             reason = f"has {path.stat().st_size} bytes, the manifest says {shard.bytes}"
@@ -108,16 +107,14 @@ class _RecordCheck:
         self._read = tf.function(
             lambda row: read_serialized(table, row), input_signature=[tf.TensorSpec([], tf.int64)], autograph=False
         )
-        self._parse = tf.function(parse_record, input_signature=[tf.TensorSpec([], tf.string)])
-        self._parse_masks = tf.function(
-            lambda serialized: (parse_segmentations(serialized), parse_rings(serialized)),
-            input_signature=[tf.TensorSpec([], tf.string)], autograph=False,
-        )  # fmt: skip
-        self._names = dict(zip(manifest.category_ids, manifest.classes, strict=True))
+        self._parse = tf.function(parse_record, [tf.TensorSpec([], tf.string)], autograph=False)
+        self._parse_masks = tf.function(parse_masks, [tf.TensorSpec([], tf.string)], autograph=False)
+        names = [name_of(name_bytes(name)) for name in manifest.classes]  # as records hold them
+        self._names = dict(zip(manifest.category_ids, names, strict=True))
         # Whoever gives names for records made elsewhere may call a class as they like, but not as another one.
         self._may_rename = manifest.source.startswith(FROM_RECORDS)
         paths = manifest.shard_paths()
-        self._sizes = [os.path.getsize(path) if is_file(path) else 0 for path in paths]
+        self._sizes = [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
         self._paths = [pathlib.Path(path) for path in paths]
 
     def __call__(self, row: int) -> Problem | None:
@@ -138,7 +135,7 @@ class _RecordCheck:
             return problem("corrupt record", first_line(error))
         try:
             record = self._parse(serialized)
-            segmentations, rings = self._parse_masks(serialized)
+            masks = self._parse_masks(serialized)
         except (tf.errors.OpError, UnicodeDecodeError) as error:  # its message may hold the record's bytes
             return problem("unreadable record", record_fault(serialized.numpy()) or first_line(error))
         name = name_of(record.filename.numpy())
@@ -153,6 +150,8 @@ class _RecordCheck:
         unknown = sorted(set(labels) - set(self._names))
         if unknown:
             return problem("unknown category", f"{name} has category id {unknown[0]}, not in the manifest")
+        if fault := lengths_fault(record):
+            return problem("unreadable record", f"{name}: {fault}")
         numbers = np.concatenate([record.xmin, record.ymin, record.xmax, record.ymax, record.area])
         if not np.isfinite(numbers).all():
             return problem("box not finite", f"{name} has a box or an area that is not a finite number")
@@ -165,8 +164,8 @@ class _RecordCheck:
         stated = _stated_id(record.source_id.numpy())
         if stated not in (None, image_id):
             return problem("image id differs", f"{name} has the source id {stated} in its record")
-        rings = Rings(*(field.numpy() for field in rings))
-        if damage := mask_damage(segmentations.numpy(), rings, len(record.labels)):
+        masks = tf.nest.map_structure(lambda tensor: tensor.numpy(), masks)
+        if damage := mask_damage(*masks, len(record.labels)):
             return problem("damaged masks", f"{name}: {damage}")
         return None
 
@@ -175,7 +174,7 @@ class _RecordCheck:
         if len(names) != len(labels):
             return None  # the record names no classes
         for label, text in sorted(set(zip(labels, names.tolist(), strict=True))):
-            own, stated = name_of(text), name_of(name_bytes(self._names[label]))
+            own, stated = name_of(text), self._names[label]
             if own and own != stated and not (self._may_rename and own not in self._names.values()):
                 return f"category id {label} is '{own}' in its record and '{stated}' in the manifest"
         return None

@@ -150,6 +150,7 @@ def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool)
         A dataset of `Batch`.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def one_slot_at_least(item: Batch) -> Batch:
         missing = tf.maximum(0, 1 - tf.shape(item.boxes)[0])
         boxes = tf.pad(item.boxes, [[0, missing], [0, 0]], constant_values=-1.0)

@@ -85,6 +85,7 @@ def _records(manifest: Manifest, index: RecordIndex):
     """Yields every parsed record in order and the texts of its segmentations, as numpy; the image is left out."""
     table = record_table(manifest, index)
 
+    @tf.autograph.experimental.do_not_convert
     def load(row: tf.Tensor) -> tuple[Record, tf.Tensor]:
         serialized = read_serialized(table, row)
         return parse_record(serialized)._replace(encoded=tf.constant("")), parse_segmentations(serialized)

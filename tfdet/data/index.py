@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import os
 import pathlib
 import zipfile
 
 import numpy as np
 
 from tfdet.errors import UserError
+from tfdet.files import replacing
 
 INDEX_FILE = "index.npz"
 FRAME_BYTES = 16
@@ -81,9 +81,8 @@ class RecordIndex:
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the arrays to an npz file."""
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_bytes(self.to_bytes())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: pathlib.Path, num_records: int, sha256: str = "") -> RecordIndex:

@@ -159,6 +159,7 @@ class TrainInput:
         share = num_replicas // pipelines * self.images_per_replica
         table = record_table(self.manifest, self._index)
 
+        @tf.autograph.experimental.do_not_convert
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             entries, portrait = self._epoch_batches(number, seed, num_replicas * self.images_per_replica)
             first = tf.where(number == start_step // steps, start_step % steps, 0)
@@ -167,6 +168,7 @@ class TrainInput:
             entries, sides = (tf.reshape(t[first:, own], [-1]) for t in (entries, sides))
             return tf.data.Dataset.from_tensor_slices((entries, tf.repeat(portrait[first:], share), sides))
 
+        @tf.autograph.experimental.do_not_convert
         def load(entry: tf.Tensor, portrait: tf.Tensor, side: tf.Tensor) -> Batch:
             row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
@@ -271,6 +273,7 @@ class EvalInput:
         table = record_table(self.manifest, self._index)
         resize = resize or self.resize
 
+        @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
             serialized = read_serialized(table, row)
             example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)

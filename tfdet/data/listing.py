@@ -111,7 +111,7 @@ def files_by_stem(
     for name in names:
         stem, own = os.path.splitext(name)
         if own.lower() not in rank:
-            others[own.lower()] += not (folder / name).is_dir()
+            others[own.lower()] += not os.path.isdir(folder / name)
             continue
         order = (rank[own.lower()], "" if own == own.lower() else own)
         if stem not in found or order < found[stem][0]:

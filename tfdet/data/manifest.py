@@ -24,7 +24,8 @@ from typing import Any
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
 from tfdet.errors import UserError
-from tfdet.files import at_home, check_local, is_file, is_folder
+from tfdet.files import at_home, check_local, read_regular, write_json
+from tfdet.strict_json import parse_json
 
 MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.json"
@@ -32,7 +33,6 @@ FROM_RECORDS = "records: "
 """How `source` begins where the records were made elsewhere."""
 _FORMAT = "tfdet data set"
 _VERSION = 1
-_MASK_COUNTS = ("num_masks", "num_crowd_masks")  # manifests of before there were masks do not have them
 _CLASS_COLUMNS = ("category_ids", "classes", "boxes_per_class")  # one entry a class, in one order
 _LARGEST = 2**63 - 1
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -84,7 +84,7 @@ class Manifest:
     num_trainable_landscape: int
     num_trainable_portrait: int
     shards: list[Shard]
-    source: str = ""
+    source: str
     num_masks: int = 0
     num_crowd_masks: int = 0
     index_sha256: str = ""
@@ -113,16 +113,16 @@ class Manifest:
         check_local(folder, "data set folder")
         folder = at_home(folder)
         path = folder / MANIFEST_FILE
-        if not is_folder(folder):
+        if not os.path.isdir(folder):
             raise UserError(f"data set folder {folder} does not exist; make one with tfdet convert_data")
-        if not is_file(path):
+        if not os.path.isfile(path):
             hint = "make the data set with tfdet convert_data"
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
                 hint = f"for records made elsewhere: tfdet convert_data --from_records '{folder}/*' --output {folder}"
             raise UserError(f"{folder} is not a data set: it has no {MANIFEST_FILE}; {hint}")
         content = _read(path)
         try:
-            manifest = cls(folder=folder, **_fields(content))
+            manifest = cls(folder=folder, **_fields(cls, content))
         except (KeyError, ValueError, TypeError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path} is damaged ({reason}); {_ADVICE}") from None
@@ -141,7 +141,7 @@ class Manifest:
         """Raises UserError when a shard is missing or its size differs from the manifest."""
         for shard in self.shards:
             path = self.folder / shard.file
-            if not is_file(path):
+            if not os.path.isfile(path):
                 raise UserError(f"shard {path} is missing; restore it or convert the data set again")
             size = path.stat().st_size
             if size != shard.bytes:
@@ -194,16 +194,11 @@ class Manifest:
         return None
 
     def write(self, folder: pathlib.Path | None = None) -> None:
-        """Writes manifest.json into the folder (`folder` overrides where, while the data set is being built)."""
+        """Writes manifest.json into the folder, or into another one."""
         content = {"format": _FORMAT, "version": _VERSION, **dataclasses.asdict(self)}
         del content["folder"]
         content["digest"] = digest(content)
-        path = (folder or self.folder) / MANIFEST_FILE
-        temporary = path.with_name(path.name + ".tmp")
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        # What of a name is no UTF-8 becomes json's own escape, and is read back as it was.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
+        write_json(content, (folder or self.folder) / MANIFEST_FILE, for_people=True)
 
 
 def digest(content: dict[str, Any]) -> str:
@@ -223,9 +218,9 @@ def digest(content: dict[str, Any]) -> str:
 def _read(path: pathlib.Path) -> dict[str, Any]:
     """The content of a manifest of this version."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {_ADVICE}") from None
+        content = parse_json(read_regular(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); {_ADVICE}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged (it is no JSON object); {_ADVICE}")
     if content.get("format") != _FORMAT:
@@ -235,53 +230,35 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def _fields(content: dict[str, Any]) -> dict[str, Any]:
-    """The values of a manifest by the names of `Manifest`'s fields, each of its type; ValueError names what is not."""
-    content = {**dict.fromkeys(_MASK_COUNTS, 0), "index_sha256": "", **content}
-    checks = {
-        "shards": lambda name, value: [_shard(item) for item in _list(name, value)],
-        "classes": lambda name, value: [_text(name, item) for item in _list(name, value)],
-        "category_ids": lambda name, value: [_integer(name, item) for item in _list(name, value)],
-        "boxes_per_class": lambda name, value: [_count(name, item) for item in _list(name, value)],
-        "index_sha256": lambda name, value: _text(name, value, _SHA256 if value else None),
-        "name": _text, "source": _text,
-    }  # fmt: skip
-    names = [field.name for field in dataclasses.fields(Manifest) if field.name != "folder"]
-    return {name: checks.get(name, _count)(name, content[name]) for name in names}
+def _fields(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    """The values of a `Manifest` or `Shard` by the names of its fields, each of its type; what older versions did not
+    write has a default. KeyError: one is missing; ValueError names one of another type."""
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    values = {**{name: value for name, value in defaults.items() if value is not dataclasses.MISSING}, **content}
+    fields = [field for field in dataclasses.fields(kind) if field.name != "folder"]
+    return {field.name: _checked(field.name, field.type, values[field.name]) for field in fields}
 
 
-def _list(name: str, value: Any) -> list:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is {value!r:.60}, not a list")
-    return value
-
-
-def _text(name: str, value: Any, pattern: re.Pattern | None = None) -> str:
-    if not isinstance(value, str) or "\0" in value or (pattern and not pattern.fullmatch(value)):
-        raise ValueError(f"{name} is {value!r:.60}, not {'a SHA-256 in hex' if pattern else 'a text'}")
-    return value
-
-
-def _integer(name: str, value: Any) -> int:
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    """A value of the type that a field is annotated with. All whole numbers but category ids are counts."""
+    if kind.startswith("list["):
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is {value!r:.60}, not a list")
+        return [_checked(name, kind.removeprefix("list[").removesuffix("]"), item) for item in value]
+    if kind == "Shard":
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} holds {value!r:.60}, not an object")
+        return Shard(**_fields(Shard, value))
+    if kind == "str":
+        is_digest = name == "sha256" or (name == "index_sha256" and value != "")
+        if not isinstance(value, str) or "\0" in value or (is_digest and not _SHA256.fullmatch(value)):
+            raise ValueError(f"{name} is {value!r:.60}, not {'a SHA-256 in hex' if is_digest else 'a text'}")
+        return value
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST:
         raise ValueError(f"{name} holds {value!r:.60}, not an integer of 64 bits")
-    return value
-
-
-def _count(name: str, value: Any) -> int:
-    if _integer(name, value) < 0:
+    if value < 0 and name != "category_ids":
         raise ValueError(f"{name} is {value}, less than 0")
     return value
-
-
-def _shard(value: Any) -> Shard:
-    names = [field.name for field in dataclasses.fields(Shard)]
-    if not isinstance(value, dict) or sorted(value) != sorted(names):
-        raise ValueError(f"shards holds {value!r:.60}, not {', '.join(names)}")
-    file, sha256 = _text("file", value["file"]), _text("sha256", value["sha256"], _SHA256)
-    if not file:
-        raise ValueError("a shard has no file")
-    return Shard(file, _count("records", value["records"]), _count("bytes", value["bytes"]), sha256)
 
 
 def file_sha256(path: str | os.PathLike) -> str:

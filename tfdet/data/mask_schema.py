@@ -35,6 +35,13 @@ class Rings(NamedTuple):
     parts: tf.Tensor  # int64 [N], part of the object, 0..
 
 
+class Masks(NamedTuple):
+    """What a record says about masks."""
+
+    segmentations: tf.Tensor  # string [G], see `parse_segmentations`
+    rings: Rings
+
+
 def mask_features(masks) -> dict[str, tf.train.Feature]:
     """The features of a record's masks.
 
@@ -85,6 +92,11 @@ def parse_rings(serialized: tf.Tensor) -> Rings:
     parsed = tf.io.parse_single_example(serialized, features)
     vertices = tf.reshape(parsed[VERTICES], [-1, 2])
     return Rings(vertices, parsed[RING_LENGTH], parsed[RING_OBJECT], parsed[RING_PART])
+
+
+def parse_masks(serialized: tf.Tensor) -> Masks:
+    """`parse_segmentations` and `parse_rings`."""
+    return Masks(parse_segmentations(serialized), parse_rings(serialized))
 
 
 def ring_edges(rings: Rings, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import os
-import pathlib
 
+from tfdet.files import write_json
 from tfdet.text import one_line
 
 
@@ -62,17 +61,12 @@ class ProblemReport:
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes the report as json: counts by kind, then every finding."""
-        path = pathlib.Path(path)
         content = {
             "problems": self.counts(),
             "notes": self.counts(notes=True),
             "findings": [dataclasses.asdict(problem) for problem in self.problems],
         }
-        temporary = path.with_name(path.name + ".tmp")
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        # Bytes of a name that are no UTF-8 become json's own escapes: `\\udce9` is read back as `os.fsdecode` had it.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
+        write_json(content, path, for_people=True)
 
     def lines(self, first: int = 0) -> list[str]:
         """One line for every kind of finding: how often, and the first one. Args: first, the finding to begin at."""

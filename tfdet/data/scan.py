@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import json
 import os
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import DEGENERATE, Category, ObjectAnnotation
-from tfdet.data.coco_entries import LEAST_SHARE, NORMALISED, UNKNOWN_CATEGORY, UNKNOWN_FLAG
+from tfdet.data.coco_entries import NAME_AS_ID, UNKNOWN_CATEGORY, UNKNOWN_FLAG, USED_TWICE
 from tfdet.data.convert import StrictError, progress_bar
 from tfdet.data.images import ImageError, image_size
 from tfdet.data.index import FRAME_BYTES, INDEX_FILE
 from tfdet.data.manifest import FROM_RECORDS, MANIFEST_FILE, REPORT_FILE, Manifest
-from tfdet.data.mask_schema import Rings, mask_damage, parse_rings, parse_segmentations
+from tfdet.data.mask_schema import Masks, mask_damage, parse_masks
 from tfdet.data.objects import TWICE, judge_objects
 from tfdet.data.problems import Problem, ProblemReport
-from tfdet.data.schema import parse_record, record_fault
+from tfdet.data.schema import Record, lengths_fault, parse_record, record_fault
+from tfdet.data.tiny_boxes import TinyBoxes
 from tfdet.data.values import flag, image_number, number_of_name, shown
 from tfdet.data.writer import ManifestBuilder, first_line
 from tfdet.errors import UserError
-from tfdet.files import exists, literal_beginning
+from tfdet.files import literal_beginning
+from tfdet.strict_json import parse_json
 from tfdet.text import name_of
 
 _AS_IT_IS = "stays in the record, read by SimpleDet's rule"
@@ -74,68 +74,50 @@ def manifest_from_records(
     files = sorted(path for path in named if os.path.isfile(path) and os.path.basename(path) not in own)
     if not files:
         raise UserError(f"no file matches --from_records {pattern}")
-    if exists(folder / MANIFEST_FILE) and not overwrite:
+    if os.path.exists(folder / MANIFEST_FILE) and not overwrite:
         raise UserError(f"{folder} holds a data set already; give --overwrite to replace its manifest")
-    rows: list[tuple] = []
+    scan = _Scan(categories, report, max_pixels)
     files_with_png_masks = []
-    known = {category.id: category.name for category in categories} if categories else None
-    found: dict[int, str] = dict(known or {})
-    seen: dict[int, str] = {}
     with progress_bar(console, len(files), "scanning files") as advance:
         for shard, path in enumerate(files):
-            has_png_masks = False
-            for offset, length, record, masks in _read_file(path, report):
-                place = f"{path} at byte {offset}"
-                row = _check_record(record, masks, place, seen, known, found, report, max_pixels)
-                if row is not None:
-                    rows.append((shard, offset, length, *row, _check_masks(masks, record, place, row[0], report)))
-                has_png_masks |= masks.num_png > 0
-            if has_png_masks:
+            num_png_masks = 0
+            for offset, length, record, masks, num_png in _read_file(path, report):
+                scan.add(record, masks, path, shard, offset, length)
+                num_png_masks += num_png
+            if num_png_masks:
                 files_with_png_masks.append(path)
             advance()
     for path in files_with_png_masks:
         reason = f"its masks are PNG images ({_PNG_MASKS}); to have masks, convert the COCO annotations (--coco)"
         report.add("masks not read", path, None, reason, "boxes alone are read", is_note=True)
-    _say_what_is_common(rows, files, report)
-    if not rows:
+    scan.tiny.tell(scan.first_tiny_file, report, "were they divided by the image size twice?")
+    if not scan.rows:
         raise UserError(f"no record of {pattern} could be used; the findings above say why")
     if strict and report.has_problems:
         raise StrictError
-    categories = categories or [Category(number, found[number]) for number in sorted(found)]
+    categories = categories or [Category(number, scan.names[number]) for number in sorted(scan.names)]
     if not categories:
         raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
     _check_names(categories, pattern)
     builder = ManifestBuilder(name, categories, FROM_RECORDS + pattern)
-    for row in rows:
+    for row in scan.rows:
         builder.add(*row)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        manifest, index = builder.finish(folder, [os.path.relpath(path, folder) for path in files])
-        index.save(folder / INDEX_FILE)
-        report.write(folder / REPORT_FILE)
-        manifest.write()
+        builder.finish(folder, [os.path.relpath(path, folder) for path in files], report)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {first_line(error)}") from None
     return Manifest.load(folder)
 
 
-class _Masks(NamedTuple):
-    """What a record says about masks."""
-
-    segmentations: np.ndarray  # bytes [G] or [0]
-    rings: Rings
-    num_png: int  # masks that are PNG images
-
-
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _parse(serialized):
     png = tf.io.parse_single_example(serialized, {_PNG_MASKS: tf.io.RaggedFeature(tf.string)})[_PNG_MASKS]
-    masks = _Masks(parse_segmentations(serialized), parse_rings(serialized), tf.size(png))
-    return parse_record(serialized), masks
+    return parse_record(serialized), parse_masks(serialized), tf.size(png)
 
 
 def _read_file(path: str, report: ProblemReport):
-    """Yields (offset, length, record, masks), the last two as numpy, of every readable record of a file."""
+    """Yields (offset, length, record, masks, number of PNG masks) of every readable record of a file, as numpy."""
     offset = 0
     iterator = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     while True:
@@ -149,69 +131,142 @@ def _read_file(path: str, report: ProblemReport):
             return
         length = len(serialized.numpy())
         try:
-            record, masks = tf.nest.map_structure(lambda tensor: tensor.numpy(), _parse(serialized))
+            parsed = tf.nest.map_structure(lambda tensor: tensor.numpy(), _parse(serialized))
         except (tf.errors.OpError, UnicodeDecodeError) as error:  # TensorFlow's message may hold the record's bytes
             fault = record_fault(serialized.numpy()) or first_line(error)
             reason = f"at byte {offset}: not of the detection schema: {fault}"
             report.add("unreadable record", path, None, reason, "left out")
         else:
-            yield offset, length, record, masks
+            yield offset, length, *parsed
         offset += length + FRAME_BYTES
 
 
-def _check_masks(masks: _Masks, record, place, image_id: int, report: ProblemReport) -> np.ndarray:
-    """Which objects of a record have a mask: bool [G]."""
-    count = len(record.labels)
-    if damage := mask_damage(masks.segmentations, masks.rings, count):
-        # Reading would fail on such a record as soon as training asks for masks.
+class _Scan:
+    """Checks records one after the other and keeps what the index needs of those that can be used.
+
+    Args:
+        categories: the list of classes, or None.
+        report: receives the findings.
+        max_pixels: of an image, height times width.
+
+    Attributes:
+        rows: the arguments of `ManifestBuilder.add` for each record.
+        names: of the classes by category id: those of the list, or those that occurred.
+        tiny: the boxes that are smaller than a pixel; `first_tiny_file` has the first one.
+    """
+
+    def __init__(self, categories: list[Category] | None, report: ProblemReport, max_pixels: int):
+        self._listed = None if categories is None else {category.id: category.name for category in categories}
+        self._report, self._max_pixels = report, max_pixels
+        self._seen: dict[int, str] = {}
+        self.rows: list[tuple] = []
+        self.names: dict[int, str] = dict(self._listed or {})
+        self.tiny, self.first_tiny_file = TinyBoxes(), ""
+
+    def add(self, record: Record, masks: Masks, path: str, shard: int, offset: int, length: int) -> None:
+        """Takes in a record of a file, of which it is the shard with this number."""
+        report, place = self._report, f"{path} at byte {offset}"
         file = f"{name_of(record.filename) or 'record'} ({place})"
-        report.add("damaged masks", file, image_id, damage, "boxes alone can be read: keep TrainInput.masks False")
-        return np.zeros(count, bool)
-    return np.array([bool(text) for text in masks.segmentations] or [False] * count, bool)
+        image_id = self._image_id(record, os.path.basename(place), file)
 
+        def left_out(kind, reason):
+            report.add(kind, file, image_id, reason, "image left out")
 
-def _image_id(record, place: str, file: str, seen, report: ProblemReport) -> int:
-    """The number of a record's image: its id, or that of a name (`values.image_number`)."""
-    source_id = name_of(record.source_id)
-    try:
-        image_id, is_name = image_number(source_id)
-        reason = f"source id {shown(source_id)} is not an integer"
-        is_right = True
-    except ValueError as error:
-        is_right, reason = not source_id.strip(), f"source id {error}"
-        if is_right:  # without an id the file name serves
-            source_id = name_of(record.filename) or place
-            reason = f"no source id: {shown(source_id)} stands for it"
-        image_id, is_name = number_of_name(source_id), True
-    if not is_name:
+        if image_id in self._seen:
+            return left_out(USED_TWICE, f"already used by {self._seen[image_id]}")
+        try:
+            height, width = image_size(record.encoded, self._max_pixels)
+        except ImageError as error:
+            return left_out("undecodable image", str(error))
+        if record.height > 0 and record.width > 0 and (record.height, record.width) != (height, width):
+            reason = f"is {width}x{height} but the record says {record.width}x{record.height}"
+            return left_out("image size differs", reason)
+        if fault := lengths_fault(record):
+            return left_out("unreadable record", fault)
+        labels = set(record.labels.tolist())
+        if self._listed is not None and (unknown := sorted(labels - self._listed.keys())):
+            return left_out(UNKNOWN_CATEGORY, f"category id {unknown[0]} is not in the list")
+        if labels and min(labels) < 0:
+            return left_out(UNKNOWN_CATEGORY, f"category id {min(labels)} is negative")
+        self._seen[image_id] = file
+        count = len(record.labels)
+        corners = np.stack([record.xmin, record.ymin, record.xmax, record.ymax])
+        pixels = corners.astype(np.float64) * np.array([width, height, width, height])[:, None]
+        extent = pixels[2:] - pixels[:2]
+        area = record.area if len(record.area) == count else np.maximum(extent[0] * extent[1], 1.0).astype(np.float32)
+        texts = masks.segmentations if len(masks.segmentations) == count else [b""] * count
+        names = record.names if len(record.names) == count else [b""] * count
+        objects = []
+        for number, label in enumerate(record.labels.tolist()):
+            self._compare_name(label, name_of(names[number]), file, image_id)
+            try:
+                flag(int(record.crowd_flags[number]))
+            except ValueError as error:
+                report.add(UNKNOWN_FLAG, file, image_id, f"object {number + 1} has is_crowd {error}", "read as 0")
+            if self.tiny.add(bool(np.all(extent[:, number] < 1))):
+                self.tiny.first, self.first_tiny_file = f"the first at byte {offset}", path
+            objects.append(
+                ObjectAnnotation(
+                    pixels[0, number], pixels[1, number], extent[0, number], extent[1, number], label,
+                    float(area[number]), bool(record.is_crowd[number]), _segmentation(texts[number]), number + 1,
+                )
+            )  # fmt: skip
+        for problem in judge_objects(objects, height, width, file, image_id)[1]:
+            report.extend([dataclasses.replace(problem, action=_in_records(problem))])
+        if not count:
+            action = "kept for evaluation, not trained on"
+            report.add("image without annotation", file, image_id, "has no object", action, is_note=True)
+        has_mask = np.array([bool(text) for text in texts], bool)
+        if damage := mask_damage(*masks, count):
+            # Reading would fail on such a record as soon as training asks for masks.
+            report.add("damaged masks", file, image_id, damage, "boxes alone can be read: keep TrainInput.masks False")
+            has_mask[:] = False
+        self.rows.append(
+            (shard, offset, length, image_id, height, width, corners, record.labels, record.is_crowd, area, has_mask)
+        )
+
+    def _image_id(self, record: Record, place: str, file: str) -> int:
+        """The number of a record's image: its id, or that of a name (`values.image_number`)."""
+        source_id = name_of(record.source_id)
+        try:
+            image_id, is_name = image_number(source_id)
+            reason = f"source id {shown(source_id)} is not an integer"
+            is_right = True
+        except ValueError as error:
+            is_right, reason = not source_id.strip(), f"source id {error}"
+            if is_right:  # without an id the file name serves
+                source_id = name_of(record.filename) or place
+                reason = f"no source id: {shown(source_id)} stands for it"
+            image_id, is_name = number_of_name(source_id), True
+        if not is_name:
+            return image_id
+        is_used = image_id in self._seen
+        if is_used:
+            reason = f"{reason}, and {self._seen[image_id]} has it too"
+            image_id = number_of_name(f"{source_id} {place}")
+        action, is_note = f"numbered {image_id}", is_right and not is_used
+        self._report.add(NAME_AS_ID, file, image_id, reason, action, is_note)
         return image_id
-    is_used = image_id in seen
-    if is_used:
-        image_id, reason = number_of_name(f"{source_id} {place}"), f"{reason}, and {seen[image_id]} has it too"
-    report.add("image id replaced", file, image_id, reason, f"numbered {image_id}", is_note=is_right and not is_used)
-    return image_id
+
+    def _compare_name(self, label: int, text: str, file: str, image_id: int) -> None:
+        """Compares what a record calls a class with the list of classes, or with the records before."""
+        if not text:
+            self.names.setdefault(label, f"class {label}")
+        elif self.names.setdefault(label, text) != text:
+            name, listed = self.names[label], self._listed
+            where = "before" if listed is None else "in the list of classes"
+            reason = f"category id {label} is '{text}' here but '{name}' {where}"
+            # A list may call the classes of other records as it likes, but not one as another.
+            is_note = listed is not None and text not in listed.values()
+            self._report.add("category name differs", file, image_id, reason, f"named '{name}'", is_note)
 
 
 def _segmentation(text: bytes):
     """The segmentation of an object in a record; None where there is none, or no json, which `mask_damage` names."""
     try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
+        return parse_json(text) if text else None
+    except ValueError:
         return None
-
-
-def _say_what_is_common(rows, files, report: ProblemReport) -> None:
-    """Whether the boxes of all records are smaller than a pixel."""
-    sides = [row[6][2:] * np.array([[row[5]], [row[4]]]) - row[6][:2] * np.array([[row[5]], [row[4]]]) for row in rows]
-    tiny = [np.all(side < 1, axis=0) for side in sides]
-    count, total = sum(map(np.count_nonzero, tiny)), sum(map(np.size, tiny))
-    if count and count >= LEAST_SHARE * total:
-        shard, offset = next((row[0], row[1]) for row, is_tiny in zip(rows, tiny, strict=True) if is_tiny.any())
-        reason = (
-            f"{count} of {total} boxes are smaller than a pixel (the first at byte {offset}): "
-            "were they divided by the image size twice?"
-        )
-        report.add(NORMALISED, files[shard], None, reason, "kept as they are")
 
 
 def _in_records(problem: Problem) -> str:
@@ -219,18 +274,6 @@ def _in_records(problem: Problem) -> str:
     if problem.kind == DEGENERATE and problem.action == "left out":
         return "stays in the record, takes no part"
     return _IN_RECORDS.get(problem.kind, _AS_IT_IS)
-
-
-def _compare_name(label: int, text: str, known, found, file, image_id, report: ProblemReport) -> None:
-    """Compares what a record calls a class with the list of classes, or with the records before."""
-    if not text:
-        found.setdefault(label, f"class {label}")
-    elif found.setdefault(label, text) != text:
-        where = "before" if known is None else "in the list of classes"
-        reason = f"category id {label} is '{text}' here but '{found[label]}' {where}"
-        # A list may call the classes of other records as it likes, but not one as another.
-        is_note = known is not None and text not in known.values()
-        report.add("category name differs", file, image_id, reason, f"named '{found[label]}'", is_note=is_note)
 
 
 def _check_names(categories: list[Category], pattern: str) -> None:
@@ -242,58 +285,3 @@ def _check_names(categories: list[Category], pattern: str) -> None:
                 f"the records of {pattern} give the class '{category.name}' the ids {ids[category.name]} and "
                 f"{category.id}; give --categories FILE with a name for each"
             )
-
-
-def _check_record(record, masks: _Masks, place, seen, known, found, report: ProblemReport, max_pixels: int):
-    """What the index needs of a record (the arguments of `ManifestBuilder.add` from image_id to area), or None: left
-    out."""
-    file = f"{name_of(record.filename) or 'record'} ({place})"
-    image_id = _image_id(record, os.path.basename(place), file, seen, report)
-
-    def left_out(kind, reason):
-        report.add(kind, file, image_id, reason, "image left out")
-
-    if image_id in seen:
-        return left_out("duplicate image id", f"already used by {seen[image_id]}")
-    try:
-        height, width = image_size(record.encoded, max_pixels)
-    except ImageError as error:
-        return left_out("undecodable image", str(error))
-    if record.height > 0 and record.width > 0 and (record.height, record.width) != (height, width):
-        reason = f"is {width}x{height} but the record says {record.width}x{record.height}"
-        return left_out("image size differs", reason)
-    count = len(record.labels)
-    if any(len(column) != count for column in (record.xmin, record.ymin, record.xmax, record.ymax)):
-        return left_out("unreadable record", "its lists of corners and labels differ in length")
-    names = record.names if len(record.names) == count else [b""] * count
-    labels = {int(label) for label in record.labels}
-    if known is not None and (unknown := sorted(labels - known.keys())):
-        return left_out(UNKNOWN_CATEGORY, f"category id {unknown[0]} is not in the list")
-    if labels and min(labels) < 0:
-        return left_out(UNKNOWN_CATEGORY, f"category id {min(labels)} is negative")
-    corners = np.stack([record.xmin, record.ymin, record.xmax, record.ymax])
-    pixels = corners.astype(np.float64) * np.array([width, height, width, height])[:, None]
-    extent = pixels[2:] - pixels[:2]
-    area = record.area if len(record.area) == count else np.maximum(extent[0] * extent[1], 1.0).astype(np.float32)
-    texts = masks.segmentations if len(masks.segmentations) == count else [b""] * count
-    objects = []
-    for number in range(count):
-        label = int(record.labels[number])
-        _compare_name(label, name_of(names[number]), known, found, file, image_id, report)
-        try:
-            flag(int(record.crowd_flags[number]))
-        except ValueError as error:
-            report.add(UNKNOWN_FLAG, file, image_id, f"object {number + 1} has is_crowd {error}", "read as 0")
-        objects.append(
-            ObjectAnnotation(
-                pixels[0, number], pixels[1, number], extent[0, number], extent[1, number], label, float(area[number]),
-                bool(record.is_crowd[number]), _segmentation(texts[number]), number + 1,
-            )
-        )  # fmt: skip
-    for problem in judge_objects(objects, height, width, file, image_id)[1]:
-        report.extend([dataclasses.replace(problem, action=_in_records(problem))])
-    if not count:
-        action = "kept for evaluation, not trained on"
-        report.add("image without annotation", file, image_id, "has no object", action, is_note=True)
-    seen[image_id] = file
-    return image_id, height, width, corners, record.labels, record.is_crowd, area

@@ -159,6 +159,13 @@ def record_fault(serialized: bytes) -> str | None:
     return None
 
 
+def lengths_fault(record: Record) -> str | None:
+    """What is wrong with the lists of a record that was parsed, in words; None when nothing is."""
+    if any(len(column) != len(record.labels) for column in (record.xmin, record.ymin, record.xmax, record.ymax)):
+        return "its lists of corners and labels differ in length"
+    return None
+
+
 def training_boxes(record: Record, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The boxes and labels to train on: no crowds, SimpleDet's rule; graph twin of `annotations.inclusive_boxes`.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation, ObjectAnnotation
-from tfdet.data.coco_entries import LEAST_SHARE, NORMALISED, UNKNOWN_FLAG
+from tfdet.data.coco_entries import UNKNOWN_CATEGORY, UNKNOWN_FLAG, UNREADABLE_BOX, USED_TWICE
 from tfdet.data.listing import report_files_named_twice
 from tfdet.data.problems import ProblemReport
-from tfdet.data.values import flag
+from tfdet.data.tiny_boxes import TinyBoxes
+from tfdet.data.values import flag, image_side, real_number
 from tfdet.data.voc_files import VocFolder, XmlError, read_xml
 from tfdet.errors import UserError
 
@@ -43,18 +43,19 @@ def read_voc(sources, report: ProblemReport, categories: list[Category] | None =
     seen: set[pathlib.Path] = set()
     for folder, (_, split) in zip(folders, sources, strict=True):
         folder.note_passed_over(report, whole=split is None)
-        survey = _Survey()
+        tiny = TinyBoxes()
         for stem in folder.stems(split):
             path = folder.annotation(stem)
             image_id = len(images) + 1
             if path in seen:
-                report.add("duplicate image id", path.name, None, f"the list names {stem} twice", "left out")
+                report.add(USED_TWICE, path.name, None, f"the list names {stem} twice", "left out")
                 continue
             seen.add(path)
-            image = _read_image(path, folder, stem, image_id, ids, difficult, survey, report)
+            image = _read_image(path, folder, stem, image_id, ids, difficult, tiny, report)
             if image is not None:
                 images.append(image)
-        survey.tell(folder.path, report)
+        question = "are they normalised, 0 to 1? Boxes are in pixels"
+        tiny.tell(folder.path / "Annotations", report, question)
     report_files_named_twice(images, report)
     return AnnotationSet(categories, images)
 
@@ -73,7 +74,7 @@ def _scan_categories(folders: list[VocFolder]) -> list[Category]:
     return [Category(index + 1, name) for index, name in enumerate(sorted(names))]
 
 
-def _read_image(path, folder, stem, image_id, ids, difficult, survey, report) -> ImageAnnotation | None:
+def _read_image(path, folder, stem, image_id, ids, difficult, tiny, report) -> ImageAnnotation | None:
     try:
         root = read_xml(path)
     except FileNotFoundError:
@@ -88,20 +89,21 @@ def _read_image(path, folder, stem, image_id, ids, difficult, survey, report) ->
     for item in root.iter("object"):
         name = (item.findtext("name") or "").strip()
         if name not in ids:
-            report.add("unknown category", path, image_id, f"object of class '{name}' is not in the list", "left out")
+            report.add(UNKNOWN_CATEGORY, path, image_id, f"object of class '{name}' is not in the list", "left out")
             continue
         try:
-            corners = [float(item.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
-        except (TypeError, ValueError):
-            report.add("degenerate box", path, image_id, f"{name} without four numbers in bndbox", "left out")
+            corners = [real_number(item.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
+        except ValueError:
+            report.add(UNREADABLE_BOX, path, image_id, f"{name} without four numbers in bndbox", "left out")
             continue
         xmin, ymin, xmax, ymax = corners
         # One pixel by the letter of the format, but in practice a slip of the annotator: both corners in one place.
         if not (xmax > xmin and ymax > ymin):
             shown = f"{name} xmin={xmin:g} ymin={ymin:g} xmax={xmax:g} ymax={ymax:g} has no extent"
-            report.add("degenerate box", path, image_id, shown, "left out")
+            report.add(UNREADABLE_BOX, path, image_id, shown, "left out")
             continue
-        survey.add(path, corners)
+        if tiny.add(max(corners) <= 1):  # one pixel more, below, hides how small it is
+            tiny.first = "{}: xmin={:g} ymin={:g} xmax={:g} ymax={:g}".format(path.name, *corners)
         width, height = xmax - xmin + 1, ymax - ymin + 1
         crowd = difficult == "ignore" and _is_difficult(item, path, image_id, report)
         annotation = ObjectAnnotation(xmin - 1, ymin - 1, width, height, ids[name], width * height, crowd)
@@ -109,37 +111,12 @@ def _read_image(path, folder, stem, image_id, ids, difficult, survey, report) ->
     return image
 
 
-class _Survey:
-    """Counts the boxes of a folder that are written in parts of the image: one pixel more hides how small they are."""
-
-    def __init__(self):
-        self._num_boxes = self._num_tiny = 0
-        self._first = ""
-
-    def add(self, path: pathlib.Path, corners: list[float]) -> None:
-        """Takes a box in: xmin, ymin, xmax, ymax as they are written."""
-        self._num_boxes += 1
-        if max(corners) <= 1:
-            self._num_tiny += 1
-            self._first = self._first or "{}: xmin={:g} ymin={:g} xmax={:g} ymax={:g}".format(path.name, *corners)
-
-    def tell(self, folder: pathlib.Path, report: ProblemReport) -> None:
-        """Reports what the boxes have in common."""
-        if self._num_tiny and self._num_tiny >= LEAST_SHARE * self._num_boxes:
-            reason = (
-                f"{self._num_tiny} of {self._num_boxes} boxes lie in the first pixel ({self._first}): "
-                "are they normalised, 0 to 1? Boxes are in pixels"
-            )
-            report.add(NORMALISED, folder / "Annotations", None, reason, "kept as they are")
-
-
 def _side(text: str | None) -> int:
     """A side of the image in pixels; 0 where the annotation does not say."""
     try:
-        value = float(text or 0)
+        return image_side(text)
     except ValueError:
         return 0
-    return int(value) if math.isfinite(value) and 0 < value < 2**31 else 0
 
 
 def _is_difficult(item, path, image_id, report: ProblemReport) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import pathlib
 import re
 import unicodedata
@@ -12,7 +13,7 @@ from tfdet.data.images import IMAGE_ENDINGS
 from tfdet.data.listing import PASSED_OVER, count_endings, files_by_stem
 from tfdet.data.problems import ProblemReport
 from tfdet.errors import UserError
-from tfdet.files import is_file, is_folder, read_regular
+from tfdet.files import read_regular
 from tfdet.text import decode, read_lines
 
 NO_ANNOTATION = "image without annotation file"
@@ -76,7 +77,7 @@ class VocFolder:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        if not is_folder(path / "Annotations"):
+        if not os.path.isdir(path / "Annotations"):
             raise UserError(f"{path} is not a Pascal VOC folder: it has no folder 'Annotations'")
         self.annotations, self._other_annotations = files_by_stem(path / "Annotations", (".xml",))
         self._images, self._other_images = files_by_stem(path / "JPEGImages", IMAGE_ENDINGS)
@@ -101,7 +102,7 @@ class VocFolder:
             return sorted(self.annotations)
         main = self.path / "ImageSets" / "Main"
         for candidate in (pathlib.Path(split), main / str(split), main / f"{split}.txt"):
-            if is_file(candidate):
+            if os.path.isfile(candidate):
                 # A list may name files as they are, in no encoding.
                 lines = read_lines(candidate, "the list of images", errors="surrogateescape")
                 if not lines:
@@ -120,7 +121,7 @@ class VocFolder:
             if stem is not None:
                 return stem
         # A name below a folder of `Annotations`, or of no annotation: then without what surely is no part of it.
-        return next((name for name in candidates if is_file(self._below(name))), _names(texts[-1])[-1])
+        return next((name for name in candidates if os.path.isfile(self._below(name))), _names(texts[-1])[-1])
 
     def _below(self, stem: str) -> pathlib.Path:
         return self.path / "Annotations" / f"{stem}.xml"
@@ -141,7 +142,7 @@ class VocFolder:
         folder, file_name = self.path / "JPEGImages", file_name.replace("\\", "/")
         if not file_name:
             return folder / f"{stem}.jpg"
-        if is_file(folder / file_name):
+        if os.path.isfile(folder / file_name):
             return folder / file_name
         base = pathlib.PurePosixPath(file_name)
         return self._images.get(base.stem, folder / base.name)

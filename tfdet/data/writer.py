@@ -16,7 +16,7 @@ from tfdet.data.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, Shard, fil
 from tfdet.data.problems import ProblemReport
 from tfdet.data.schema import serialize_example
 from tfdet.errors import UserError
-from tfdet.files import check_local, exists, is_file, is_folder
+from tfdet.files import check_local
 from tfdet.interrupts import whole
 
 
@@ -63,12 +63,13 @@ class ManifestBuilder:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def finish(self, folder: pathlib.Path, shard_files: list[str]) -> tuple[Manifest, RecordIndex]:
-        """Makes manifest and index; reads every shard once for its checksum.
+    def finish(self, folder: pathlib.Path, shard_files: list[str], report: ProblemReport) -> None:
+        """Writes index, report and manifest; reads every shard once for its checksum.
 
         Args:
-            folder: the folder that `shard_files` are relative to.
+            folder: where they are written, and the folder that `shard_files` are relative to.
             shard_files: the shards in order.
+            report: what was found.
         """
         index = RecordIndex.from_rows(self._rows)
         trainable, portrait = index.is_trainable, index.is_portrait
@@ -94,7 +95,9 @@ class ManifestBuilder:
             num_crowd_masks=self._num_crowd_masks,
             index_sha256=index.sha256(),
         )
-        return manifest, index
+        index.save(folder / INDEX_FILE)
+        report.write(folder / REPORT_FILE)
+        manifest.write()
 
 
 class DatasetWriter:
@@ -197,10 +200,7 @@ class DatasetWriter:
             final = [f"{self._builder.name}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
             for old, new in zip(self._shard_files, final, strict=True):
                 os.replace(self._temporary / old, self._temporary / new)
-            manifest, index = self._builder.finish(self._temporary, final)
-            index.save(self._temporary / INDEX_FILE)
-            report.write(self._temporary / REPORT_FILE)
-            manifest.write()
+            self._builder.finish(self._temporary, final, report)
             move_into_place(self._temporary, self.folder, self.overwrite)
         except (tf.errors.OpError, OSError) as error:
             raise UserError(f"cannot write {self.folder}: {first_line(error)}") from None
@@ -214,9 +214,9 @@ class DatasetWriter:
 
 def check_target(folder: pathlib.Path, overwrite: bool) -> None:
     """Raises UserError unless `folder` is free, empty, or a data set that may be replaced."""
-    if not exists(folder) or (is_folder(folder) and not any(folder.iterdir())):
+    if not os.path.exists(folder) or (os.path.isdir(folder) and not any(folder.iterdir())):
         return
-    if not is_folder(folder) or not is_file(folder / MANIFEST_FILE):
+    if not os.path.isdir(folder) or not os.path.isfile(folder / MANIFEST_FILE):
         raise UserError(f"{folder} exists and is not a data set; choose another --output")
     if not overwrite:
         raise UserError(f"{folder} holds a data set already; give --overwrite to replace it, or another --output")
@@ -227,7 +227,7 @@ def move_into_place(temporary: pathlib.Path, folder: pathlib.Path, overwrite: bo
     check_target(folder, overwrite)
     old = None
     with whole():
-        if exists(folder):
+        if os.path.exists(folder):
             old = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             os.replace(folder, old)
         try:

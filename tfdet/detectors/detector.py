@@ -75,7 +75,7 @@ class Detector(keras.Model):
 
         What is found on an image does not depend on the others of the batch, nor on its padding: see `detect_by_size`.
         """
-        return detect_by_size(self.detect_whole, images, image_info)
+        return detect_by_size(lambda views: self.detect_whole(*views[0]), [(images, image_info)])
 
     def detect_whole(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:
         """As `detect`, of images without padding."""

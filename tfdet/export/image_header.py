@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfdet.data.image_limits import MAX_SCANS, MAX_SIDE, SCAN_MARKER
@@ -10,6 +12,13 @@ _HEADER_BYTES = 32
 _GIF_STEPS = 100_000  # blocks of up to 255 bytes that are passed in search of the end of a GIF's first frame
 _BYTES_OF_A_CHANCE = 65_536 // 4
 _BLOCK, _EXTENSION, _FRAME, _DONE = range(4)  # what stands at the place that is looked at
+
+
+def checked(value: Any, holds: tf.Tensor, message: str | tf.Tensor) -> Any:
+    """The tensor or tensors; tf.errors.InvalidArgumentError with the message where bool [] `holds` is False."""
+    check = tf.debugging.Assert(holds, [message])
+    with tf.control_dependencies([] if check is None else [check]):  # None: outside of a graph, and nothing raised
+        return tf.nest.map_structure(tf.identity, value)
 
 
 def bounded(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
@@ -55,9 +64,7 @@ def check_sizes(encoded: tf.Tensor, sizes: tf.Tensor, max_pixels: int) -> tf.Ten
     message = tf.strings.format(
         "image {} of the batch is an image of {} x {} pixels, height and width", (first, size[0], size[1])
     )
-    check = tf.debugging.Assert(~tf.reduce_any(refused), [message + limit])
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(encoded)
+    return checked(encoded, ~tf.reduce_any(refused), message + limit)
 
 
 def with_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -110,9 +117,8 @@ def _size(header: tf.Tensor, is_gif: tf.Tensor) -> tf.Tensor:
     height = number(22, little)  # a negative one: lines from the top
     bmp = tf.stack([tf.minimum(height, 2.0**32 - height), number(18, little)])
     is_png, is_bmp = tf.reduce_all(header[:4] == [0x89, 0x50, 0x4E, 0x47]), tf.reduce_all(header[:2] == [0x42, 0x4D])
-    check = tf.debugging.Assert(is_png | is_bmp | is_gif, ["no JPEG, PNG, BMP or GIF"])
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.where(is_gif, gif, tf.where(is_png, png, bmp))
+    size = tf.where(is_gif, gif, tf.where(is_png, png, bmp))
+    return checked(size, is_png | is_bmp | is_gif, "no JPEG, PNG, BMP or GIF")
 
 
 def _first_frame(encoded: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -158,8 +164,7 @@ def _first_frame(encoded: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.T
         parallel_iterations=1,
         maximum_iterations=_GIF_STEPS,
     )
-    check = tf.debugging.Assert((state == _DONE) | (place >= length), ["a GIF of more blocks than are looked through"])
-    with tf.control_dependencies([check] if check is not None else []):
-        frame = tf.identity(frame)
+    done = (state == _DONE) | (place >= length)
+    frame = checked(frame, done, "a GIF of more blocks than are looked through")
     whole = tf.strings.join([tf.strings.substr(encoded, tf.constant(0, tf.int64), place), tf.constant(b"\x3b")])
     return tf.where(place < length, whole, encoded), frame

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfdet.arguments import MAX_PIXELS, whole_number
+from tfdet.data.images import ImageError, image_size
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.export import saved_model, verify
@@ -68,7 +69,11 @@ class ExportDiffersError(UserError):
 
 
 def images_to_compare(
-    images: ImageSource | Iterable[ImageSource] | None, data_dir: str | None, count: int, must_read: bool = False
+    images: ImageSource | Iterable[ImageSource] | None,
+    data_dir: str | None,
+    count: int,
+    must_read: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[list[bytes], str]:
     """Encoded images, and in words where they come from.
 
@@ -77,22 +82,33 @@ def images_to_compare(
         data_dir: a data set, or None.
         count: most images.
         must_read: refuse a data set that cannot be read.
+        max_pixels: as in `export_and_compare`; larger images are left out, but those of `images` are refused.
 
     Raises:
         UserError: an image or the data set cannot be read, or `count` is none.
     """
     count = whole_number("num_images", count, 1)
     if images is not None:
-        pixels = [read_source(image, index) for index, image in enumerate(named_images(images)[:count])]
+        pixels = [read_source(image, index, max_pixels) for index, image in enumerate(named_images(images)[:count])]
         # As PNG, which the exported model decodes to the same pixels.
         return [tf.io.encode_png(image).numpy() for image in pixels], "the images given"
     if data_dir:
         try:
-            return verify.images_of_records(data_dir, count), f"images of {data_dir}"
+            return _within(max_pixels, verify.images_of_records(data_dir, count)), f"images of {data_dir}"
         except UserError:  # by now the data set is elsewhere; the export does not need it
             if must_read:
                 raise
-    return verify.synthetic_images(count), "drawn images"
+    return _within(max_pixels, verify.synthetic_images(count)), "drawn images"
+
+
+def _within(max_pixels: int, encoded: list[bytes]) -> list[bytes]:
+    def fits(image: bytes) -> bool:
+        try:
+            return bool(image_size(image, max_pixels))
+        except ImageError:
+            return False
+
+    return [image for image in encoded if fits(image)]
 
 
 def export_and_compare(
@@ -131,7 +147,7 @@ def export_and_compare(
     if compared.encoded:
         with native.implementation(implementation):
             predictor = CheckpointPredictor(detector, resize, names, ids)
-            differences = verify.verify(predictor, os.fspath(folder), compared.encoded, *tolerances)
+            differences = verify.verify(predictor, os.fspath(folder), compared.encoded, *tolerances, max_pixels)
     done = Export(os.fspath(folder), resize, differences, compared.origin, *tolerances)
     if not done.passed:
         raise ExportDiffersError(done)

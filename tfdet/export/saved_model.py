@@ -14,7 +14,7 @@ from tfdet.arguments import MAX_PIXELS
 from tfdet.data.resize import Resize, resize_image, view_signature
 from tfdet.data.schema import ENCODED, decode_rgb
 from tfdet.errors import UserError
-from tfdet.export.image_header import bounded, check_sizes, with_size
+from tfdet.export.image_header import bounded, check_sizes, checked, with_size
 from tfdet.files import check_local, check_no_pattern
 from tfdet.interrupts import whole
 from tfdet.ops import native
@@ -59,29 +59,24 @@ class DetectionModule(tf.Module):
         self._max_pixels = max_pixels
         # Not `resize` itself: tf.Module would track the tuple.
         self._resize_image = lambda image: resize_image(image, *resize)
-        images, image_info = view_signature(resize.rule)
-        self._pixels, self._info_columns = images.dtype, image_info.shape[1]
+        signature = [*view_signature(resize.rule), tf.TensorSpec([None, 2], tf.int32)]
         # A function of its own: the three signatures share one trace of the detector, and the file one copy.
-        self._detect = tf.function(
-            self._detect_resized, input_signature=[images, image_info, tf.TensorSpec([None, 2], tf.int32)]
-        )
+        self._detect = tf.function(self._detect_resized, input_signature=signature, autograph=False)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")], autograph=False)
     def image_bytes(self, inputs):
         """Detects on encoded images (JPEG, PNG, BMP, the first frame of a GIF), string [B]."""
         return self._detect_each(self._bounded(inputs, lambda encoded: encoded), decode_bounded)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")], autograph=False)
     def image_tensor(self, inputs):
         """Detects on decoded RGB images of one size, uint8 [B, H, W, 3]."""
         shape = tf.shape(inputs)
         message = tf.strings.format("images of {} x {} pixels have nothing to detect on", (shape[1], shape[2]))
-        check = tf.debugging.Assert((shape[0] == 0) | tf.reduce_all(shape[1:3] > 0), [message])
-        with tf.control_dependencies([check] if check is not None else []):
-            inputs = tf.identity(inputs)
+        inputs = checked(inputs, (shape[0] == 0) | tf.reduce_all(shape[1:3] > 0), message)
         return self._detect_each(inputs, lambda image: image)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")], autograph=False)
     def tf_example(self, inputs):
         """Detects on serialised `tf.train.Example` records with the feature `image/encoded`, string [B]."""
         feature = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
@@ -103,11 +98,12 @@ class DetectionModule(tf.Module):
     def _prepare(self, inputs, decode):
         """Resizes each image and pads them to one canvas: images and `image_info` as in `Batch`, int32 [B, 2]."""
 
-        def prepare(image):
+        def prepare(element):
+            image = decode(element)
             return (*self._resize_image(image), tf.shape(image)[:2])
 
         with tf.device("cpu:0"):  # image decoding has no other kernel
-            return _of_each(inputs, lambda element: prepare(decode(element)))
+            return _of_each(inputs, prepare)
 
 
 def _of_each(inputs: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> tuple[tf.Tensor, ...]:
@@ -116,21 +112,24 @@ def _of_each(inputs: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> tuple[t
     The error of an operator that decodes does not say of which image it is. A pipeline can go on without it, and what
     is missing at its end is known.
     """
+
+    @tf.autograph.experimental.do_not_convert
+    def of_one(place: tf.Tensor, element: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return (place, *function(element))
+
     options = tf.data.Options()  # what it would look for to speed a pipeline up takes longer than one of one batch
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     count = tf.shape(inputs, tf.int64)[0]
     items = tf.data.Dataset.from_tensor_slices(inputs).enumerate()
-    items = items.map(lambda place, element: (place, *function(element)), num_parallel_calls=_AT_ONCE)
+    items = items.map(of_one, num_parallel_calls=_AT_ONCE)
     batches = items.ignore_errors().padded_batch(tf.maximum(count, 1)).with_options(options)
     none = [tf.zeros([side or 0 for side in spec.shape], spec.dtype) for spec in batches.element_spec]
     places, *results = batches.reduce(tuple(none), lambda _, batch: batch)
     found = tf.size(places, tf.int64)
     first_bad = tf.math.count_nonzero(places == tf.range(found))  # up to there each is in its place
     message = tf.strings.format("image {} of the batch " + NOT_DECODED, first_bad)
-    check = tf.debugging.Assert(found == count, [message])
-    with tf.control_dependencies([check] if check is not None else []):
-        return tuple(tf.identity(result) for result in results)
+    return checked(tuple(results), found == count, message)
 
 
 def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:

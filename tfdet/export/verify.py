@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfdet.arguments import MAX_PIXELS
 from tfdet.data.manifest import Manifest
 from tfdet.data.schema import ENCODED
 from tfdet.export.saved_model import decode_image
@@ -62,6 +63,7 @@ def verify(
     encoded_images: Sequence[bytes],
     box_tolerance: float = BOX_TOLERANCE,
     score_tolerance: float = SCORE_TOLERANCE,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Difference]:
     """Runs the same images through the checkpoint and through each signature of the SavedModel.
 
@@ -73,6 +75,7 @@ def verify(
       encoded_images: JPEG or PNG files' contents.
       box_tolerance: how far partners may lie apart, in pixels of the original image.
       score_tolerance: how far their scores may lie apart.
+      max_pixels: most pixels of an image, height times width.
 
     Returns:
       A `Difference` for each signature.
@@ -81,7 +84,7 @@ def verify(
       UserError: the folder is no SavedModel of a detector.
     """
     signatures, labels = load_signatures(folder), read_labels(folder) or Labels([], [])
-    images = [decode_image(tf.constant(encoded)) for encoded in encoded_images]
+    images = [decode_image(tf.constant(encoded), max_pixels) for encoded in encoded_images]
     expected = [predictor(image.numpy()) for image in images]
     feeds = {
         "image_bytes": [tf.constant([encoded]) for encoded in encoded_images],

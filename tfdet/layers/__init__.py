@@ -1,6 +1,6 @@
 """Building blocks that backbones, necks and heads share."""
 
-from tfdet.layers.configured import ConfiguredLayer
+from tfdet.layers.configured import CompositeLayer, ConfiguredLayer
 from tfdet.layers.conv import INIT_STD, SymmetricConv2D
 from tfdet.layers.conv_norm import convolve_and_normalize
 from tfdet.layers.deform_conv import DeformConv2D
@@ -15,6 +15,7 @@ __all__ = [
     "INIT_STD",
     "BatchNorm",
     "BatchNormMode",
+    "CompositeLayer",
     "ConfiguredLayer",
     "DeformConv2D",
     "DilatedConv2D",

@@ -15,7 +15,6 @@ from pathlib import Path
 _MARK = b"tfdet_ops_seal{"
 _SEAL_BYTES = len(_MARK) + 8 + 32 + 1
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # of 64 bits, little-endian
-_SEGMENT = struct.Struct("<IIQQQQQQ")
 
 
 def seal(path: str | os.PathLike) -> None:
@@ -30,9 +29,8 @@ def damage(content: bytes) -> str | None:
     """What is wrong with a library's bytes, in words; None where nothing is.
 
     Args:
-        content: of the file. With a seal they must be what was sealed; without, as a linker leaves a library, all that
-            its ELF header names must be there. What it names last, the table of sections, stands at the end, so that a
-            file that lacks a byte lacks some of it.
+        content: of the file. With a seal they must be what was sealed; without, as a linker leaves a library, the table
+            of sections must be whole that its ELF header names: it stands at the end.
     """
     sealed = _seal_of(content)
     if sealed is not None:
@@ -58,15 +56,8 @@ def _seal_of(content: bytes) -> tuple[int, bytes] | None:
 
 
 def _named_bytes(content: bytes) -> int | None:
-    """Bytes up to the end of what an ELF header names; None where there is no such header."""
+    """Bytes up to the end of the table of sections that an ELF header names; None where there is no such header."""
     if len(content) < _ELF_HEADER.size or content[:6] != b"\x7fELF\x02\x01":
         return None
-    _, _, _, _, _, segments, sections, _, _, segment_size, count, section_size, section_count, _ = (
-        _ELF_HEADER.unpack_from(content)
-    )
-    needed = max(segments + segment_size * count, sections + section_size * section_count)
-    if needed <= len(content) and segment_size == _SEGMENT.size:
-        for index in range(count):
-            _, _, offset, _, _, size, _, _ = _SEGMENT.unpack_from(content, segments + index * segment_size)
-            needed = max(needed, offset + size)
-    return needed
+    *_, sections, _, _, _, _, section_size, section_count, _ = _ELF_HEADER.unpack_from(content)
+    return sections + section_size * section_count

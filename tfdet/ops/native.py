@@ -122,7 +122,7 @@ def describe() -> str:
 
 def _load(mode: str) -> State:
     path = Path(os.environ.get("TFDET_OPS_LIBRARY") or _INSTALLED)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return State(mode, None, None, None, f"{path} not found. {BUILD}")
     try:
         content = path.read_bytes()

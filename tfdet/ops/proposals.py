@@ -94,9 +94,7 @@ def generate_proposals(
         )
 
     scores, deltas, cell_anchors = ([_constant(t) for t in entries] for entries in (scores, deltas, cell_anchors))
-    image_info = _constant(image_info)
-    if image_info.shape[1:] == [4]:
-        image_info = image_info[:, :3]
+    image_info = _constant(image_info)[:, :3]
     area_range = None if area_range is None else _constant(area_range)
     if native.in_use():
         found = native.library().tfdet_generate_proposals(

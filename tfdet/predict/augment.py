@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import Side
 from tfdet.data.resize import Resize, Rule, view_signature
-from tfdet.detectors.one_size import View, by_size
+from tfdet.detectors.one_size import View, detect_by_size
 from tfdet.errors import UserError
 from tfdet.ops.boxes import box_scale, extra_pixel
 from tfdet.structures import Candidates, Detections
@@ -91,9 +91,9 @@ class AugmentedDetector:
         self._detector, self._flip = detector, flip
         # Test images keep their own sizes: with static shapes nearly every image would trace anew.
         signature = [*view_signature(rule), tf.TensorSpec([], tf.bool)]
-        self._candidates = tf.function(self._view_candidates, input_signature=signature)
-        self._suppress = tf.function(detector.suppress, reduce_retracing=True)
-        self._masks = tf.function(self._view_masks, reduce_retracing=True)
+        self._candidates = tf.function(self._view_candidates, input_signature=signature, autograph=False)
+        self._suppress = tf.function(detector.suppress, autograph=False, reduce_retracing=True)
+        self._masks = tf.function(self._view_masks, autograph=False, reduce_retracing=True)
 
     def __call__(self, views: Sequence[View]) -> Detections:
         """Detections in pixels of the original images.
@@ -101,7 +101,7 @@ class AugmentedDetector:
         Args:
             views: the same B images at one or more scales.
         """
-        return by_size(self._detect_whole, views)
+        return detect_by_size(self._detect_whole, views)
 
     def _detect_whole(self, views: Sequence[View]) -> Detections:
         """Of images without padding."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterator
 
 
 def matches(pattern: str) -> list[str]:
@@ -37,19 +38,11 @@ def _below(folder: str, rest: str) -> str:
     return os.path.join(glob.escape(folder), rest) if folder else rest
 
 
-def _folders(base: str, seen: set[str]) -> list[str]:
+def _folders(base: str, seen: set[str]) -> Iterator[str]:
     """A folder and those below it that are not hidden, each real one once."""
-    found, waiting = [], [base]
-    while waiting:
-        folder = waiting.pop()
-        real = os.path.realpath(folder or ".")
-        if real in seen or not os.path.isdir(real):
-            continue
-        seen.add(real)
-        found.append(folder)
-        try:
-            names = sorted(entry.name for entry in os.scandir(folder or ".") if entry.is_dir())
-        except OSError:
-            continue
-        waiting += [os.path.join(folder, name) for name in reversed(names) if not name.startswith(".")]
-    return found
+    for folder, names, _ in os.walk(base or ".", followlinks=True):
+        real = os.path.realpath(folder)
+        names[:] = [] if real in seen else sorted(name for name in names if not name.startswith("."))
+        if real not in seen:
+            seen.add(real)
+            yield folder if base else folder[2:]  # without "./"

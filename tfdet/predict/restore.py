@@ -55,7 +55,7 @@ class RunWeights:
         is_step = isinstance(checkpoint, numbers.Integral) and not isinstance(checkpoint, bool)
         if not (checkpoint is None or checkpoint == "best" or is_step):
             raise UserError(f'checkpoint {checkpoint!r}: give the step of a checkpoint, or "best"')
-        if not RunDirectory(model_dir).manifest.is_file():
+        if not os.path.isfile(RunDirectory(model_dir).manifest):
             raise UserError(f"{model_dir} has no manifest.json with the class names: give the folder of a training run")
         # The run keeps a copy of its training set's manifest; the shards are elsewhere and perhaps gone.
         manifest = Manifest.load(model_dir, check_shards=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfdet.errors import UserError
 from tfdet.files import replacing
+from tfdet.training.run_dir import RunDirectory
 
 _LOSSES, _FIGURES = "loss/", ("AP", "AP50", "AP75")
 
@@ -65,14 +66,15 @@ def plot_runs(model_dirs: Sequence[str | Path], output: str | Path) -> None:
 
 
 def _losses(model_dir: str | Path) -> dict[str, dict[int, float]]:
-    losses = {t: v for t, v in read_scalars(Path(model_dir) / "train").items() if t.startswith(_LOSSES)}
+    folder = RunDirectory(model_dir).train_events
+    losses = {t: v for t, v in read_scalars(folder).items() if t.startswith(_LOSSES)}
     if not losses:
-        raise UserError(f"{model_dir}/train: no event file with losses; give --model_dir the folder of a training run")
+        raise UserError(f"{folder}: no event file with losses; give --model_dir the folder of a training run")
     return losses
 
 
 def _figures(model_dir: str | Path) -> dict[str, dict[int, float]]:
-    return {t: v for t, v in read_scalars(Path(model_dir) / "eval").items() if t in _FIGURES}
+    return {t: v for t, v in read_scalars(RunDirectory(model_dir).eval_events).items() if t in _FIGURES}
 
 
 def _draw(losses: list, figures: list, output: str | Path) -> None:

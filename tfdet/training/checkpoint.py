@@ -41,12 +41,12 @@ class CheckpointStore:
         detector: Keras model with `num_classes`.
         optimizer: over the trained variables.
         state: the counters.
+        record: what the run is.
         seed: of the run.
         total_batch: images per update over all replicas.
         keep: how many of the newest checkpoints stay.
         warn: receives one line about each thing that does not fit but is no error.
         average: of the weights, where the run keeps one.
-        record: what the run is; None keeps and compares none.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class CheckpointStore:
         detector,
         optimizer: MomentumSGD,
         state: StepState,
+        record: RunRecord,
         seed: int,
         total_batch: int,
         keep: int = 5,
         warn: Callable[[str], None] = _logger.warning,
         average: WeightAverage | None = None,
-        record: RunRecord | None = None,
     ):
         def constant(value: int) -> tf.Variable:
             return tf.Variable(value, dtype=tf.int64, trainable=False)
@@ -87,7 +87,7 @@ class CheckpointStore:
             facts={name: constant(value) for name, value in self._facts.items()},
             **{self._momenta_group: dict(self._momenta)},
             **({} if average is None else {_AVERAGES: dict(average.values)}),
-            **({} if record is None else {"record": _Text(record.json())}),
+            record=_Text(record.json()),
         )
         self.saved_step: int | None = None
 
@@ -168,8 +168,7 @@ class CheckpointStore:
             return None
         saved = read_newest(self._run.checkpoints, self._warn)
         step, saved_record = saved.step, RunRecord.parse(saved.record)
-        if self._record is not None:
-            (saved_record or self._record_of_old(step)).check_classes(self._record, self._run.path)
+        (saved_record or self._record_of_old(step)).check_classes(self._record, self._run.path)
         _check_detector(self._detector, saved)
         for name in self._progress:
             saved.number("progress", name)
@@ -209,7 +208,6 @@ class CheckpointStore:
 
     def _record_of_old(self, step: int) -> RunRecord:
         """What can be said of a run whose checkpoint has no record: an older tfdet wrote it."""
-        assert self._record is not None
         known = self._run.read_classes()
         compared = "not even with manifest.json" if known is None else "but for the names in manifest.json"
         self._warn(
@@ -219,17 +217,12 @@ class CheckpointStore:
         return RunRecord(*(known or (self._record.classes, self._record.category_ids)))
 
     def _check_changes(self, record: RunRecord | None, saved: CheckpointFile) -> None:
-        own, changes = self._record, {}
-        for name in ("seed", "total_batch"):
+        changes = {} if record is None else record.differences(self._record)
+        for name, shown in (("seed", "Trainer.seed"), ("total_batch", "images of an update")):
             value = saved.number("facts", name)
             if value != self._facts[name]:
-                shown = {"seed": "Trainer.seed", "total_batch": "images of an update"}[name]
                 changes[shown] = (str(value), str(self._facts[name]))
-        if own is None:
-            lines = [f"{name} {old} -> {new}" for name, (old, new) in changes.items()]
-        else:
-            lines = own.check_changes((record.differences(own) if record else {}) | changes, self._run.path)
-        for line in lines:
+        for line in self._record.check_changes(changes, self._run.path):
             self._warn(f"not as in the checkpoint of step {saved.step}: {line}")
 
     def _restore_average(self, saved: CheckpointFile) -> None:

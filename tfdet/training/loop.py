@@ -87,7 +87,6 @@ def train(
 
     # What does not go together is refused before there is a directory.
     files = RunDirectory(model_dir)
-    files.check()
     checks.check_boxes(detector, train_input)
     warnings = checks.check_best_metric(trainer, evaluate)
     record = record or RunRecord.of(train_input.manifest)
@@ -121,12 +120,12 @@ def train(
                     detector,
                     parts.optimizer,
                     state,
+                    record,
                     trainer.seed,
                     plan.total_batch,
                     trainer.keep_checkpoints,
                     warn=warn,
                     average=parts.average,
-                    record=record,
                 )
                 # Restore. Not to be interrupted: half restored is worse than not saved.
                 first_step, origin, left = _restore(store, detector, trainer, parts.average, load_weights)

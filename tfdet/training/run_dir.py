@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfdet import arguments
 from tfdet.config.files import RUN_FILE
 from tfdet.data.manifest import INDEX_FILE, MANIFEST_FILE
 from tfdet.errors import UserError
-from tfdet.files import at_home, check_local, partials, read_regular, replacing
+from tfdet.files import at_home, partials, read_regular, replacing
 from tfdet.strict_json import field, parse_json
 from tfdet.training.run_lock import RunLock
 
@@ -42,9 +43,8 @@ class RunDirectory:
 
     A run begins or goes on in this order, and nothing before `begin` changes the folder but the lock:
 
-        files.check()                  # it is a run, or may become one
-        with files.locked():           # by this process alone
-            ...                        # build, open the data, read the checkpoint, compare
+        with files.locked():           # it is a run, or may become one (`check`), and no other process trains in it
+            ...                        # build, open the data, read the checkpoint, compare (`RunRecord`)
             files.begin(...)           # everything fits
             ...                        # train; `still_there` before each checkpoint
 
@@ -53,8 +53,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike):
-        check_local(path, "--model_dir")
-        self.path = at_home(path)
+        self.path = at_home(arguments.path("--model_dir", path))
         self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best"
         self.train_events = self.path / "train"
@@ -69,13 +68,13 @@ class RunDirectory:
 
     def check(self) -> None:
         """`UserError` where the folder is something else than a run, which training would write over."""
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise UserError(f"The model directory {self.path} cannot be written (it is a file): {_PROBLEM}")
         if any(self.checkpoints.glob("ckpt-*.index")):
             return
         if what := _other_kind(self.path):
             raise UserError(f"{self.path} is {what}: {_STAYS}")
-        if self.manifest.exists() and not _is_manifest(self.manifest):
+        if os.path.exists(self.manifest) and not _is_manifest(self.manifest):
             raise UserError(f"{self.manifest} is not of a run of tfdet: {_STAYS}")
         # A run that was killed before its first checkpoint goes on.
         if self._is_begun() or self._lock.owner() is not None:
@@ -105,8 +104,9 @@ class RunDirectory:
         Makes the folder where it is missing, and takes it away again where nothing was begun.
 
         Raises:
-            UserError: another process trains here, or the folder cannot be written.
+            UserError: it is something else than a run, another process trains here, or it cannot be written.
         """
+        self.check()
         self._lock.acquire()
         try:
             yield
@@ -126,15 +126,14 @@ class RunDirectory:
         Raises:
             UserError: the manifest cannot be read, or the folder cannot be written.
         """
-        texts = {self.manifest: _manifest_text(data_dir)}
-        texts |= {
-            path: text for path, text in ((self.config, config), (self.operative_config, operative_config)) if text
-        }
+        texts = {
+            self.manifest: _manifest_text(data_dir), self.config: config, self.operative_config: operative_config
+        }  # fmt: skip
         begun = self._is_begun()
         self.create()
         if begun:
             self.remove_leftovers()
-        self._begun = texts
+        self._begun = {path: text for path, text in texts.items() if text}
         self._write_begun()
 
     def still_there(self) -> bool:
@@ -165,10 +164,6 @@ class RunDirectory:
             raise UserError(
                 f"The model directory {self.path} cannot be written ({error.strerror}): {_PROBLEM} or free it"
             ) from None
-
-    def copy_manifest(self, data_dir: str | os.PathLike) -> None:
-        """Copies the manifest of the training set."""
-        self.write(self.manifest, _manifest_text(data_dir))
 
     def read_classes(self) -> tuple[list[str], list[int]] | None:
         """Class names and category ids of `manifest.json`; None where nothing readable is there."""
@@ -222,10 +217,10 @@ class RunDirectory:
         for folder in (self.checkpoints, self.best):
             for path in folder.glob("*"):
                 part = _PART.fullmatch(path.name)
-                if part and not path.with_name(f"{part[1]}.index").exists():
+                if part and not os.path.exists(folder / f"{part[1]}.index"):
                     _remove_file(path)
                 elif _TEMPORARY.fullmatch(path.name):
-                    if path.is_dir() and not path.is_symlink():
+                    if os.path.isdir(path) and not os.path.islink(path):
                         shutil.rmtree(path, ignore_errors=True)
                     _remove_file(path)
             for path in partials(folder / "checkpoint"):
@@ -248,7 +243,7 @@ class RunDirectory:
                 if path.read_text(encoding="utf-8") == text:
                     continue
             self.write(path, text)
-        if not self.evaluations.exists():
+        if not os.path.exists(self.evaluations):
             self.write(self.evaluations, "{}\n")
 
 
@@ -269,14 +264,10 @@ def _is_manifest(path: Path) -> bool:
 
 def _other_kind(folder: Path, manifest: bool = False) -> str | None:
     """What else than a run the folder is, in words; `manifest`: one makes it a data set, also without an index."""
-    if (
-        (folder / INDEX_FILE).exists()
-        or any(folder.glob("*.tfrecord"))
-        or manifest
-        and (folder / MANIFEST_FILE).exists()
-    ):
+    files = (INDEX_FILE, MANIFEST_FILE) if manifest else (INDEX_FILE,)
+    if any(os.path.exists(folder / name) for name in files) or any(folder.glob("*.tfrecord")):
         return "a data set"
-    return "an exported model" if (folder / "saved_model.pb").exists() else None
+    return "an exported model" if os.path.exists(folder / "saved_model.pb") else None
 
 
 def _other_than_events(folder: Path) -> Path | None:
@@ -293,6 +284,6 @@ def _figures(metrics: Any) -> dict[str, float] | None:
 
 
 def _remove_file(path: Path) -> None:
-    if path.is_file() and not path.is_symlink():
+    if os.path.isfile(path) and not os.path.islink(path):
         with contextlib.suppress(OSError):
             path.unlink()

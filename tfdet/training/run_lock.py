@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfdet.errors import UserError
-from tfdet.strict_json import parse_json
+from tfdet.strict_json import field, parse_json
 
 _MOVE_AWAY = "move it away, or choose another --model_dir"
 _LONGEST = 4096  # bytes of the file that are read
@@ -39,8 +39,8 @@ class Owner(NamedTuple):
         """What `json` wrote; None for anything else, such as the empty file of a process that died at once."""
         try:
             content = parse_json(text)
-            return cls(*(kind(content[name]) for name, kind in zip(cls._fields, (str, int, str, str), strict=True)))
-        except (ValueError, KeyError, TypeError, IndexError):
+            return cls(*(field(content, name, kind) for name, kind in zip(cls._fields, (str, int, str, str))))
+        except ValueError:
             return None
 
     def json(self) -> str:
@@ -75,7 +75,7 @@ class RunLock:
     def owner(self) -> Owner | None:
         """Who wrote the file, whether or not that process still runs; None where nothing readable is there."""
         try:
-            if not self._path.is_file():  # nor waits for what comes through a pipe
+            if not os.path.isfile(self._path):  # nor waits for what comes through a pipe
                 return None
             with self._path.open("rb") as file:
                 return Owner.parse(file.read(_LONGEST).decode(errors="replace"))
@@ -90,7 +90,7 @@ class RunLock:
         """
         folder = self._path.parent
         try:
-            self._made = [path for path in (folder, *folder.parents) if not path.exists()]
+            self._made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = self._open()
             os.ftruncate(self._descriptor, 0)
@@ -134,7 +134,7 @@ class RunLock:
 
     def _open(self) -> int:
         while True:
-            if self._path.is_symlink():  # said in words; the system's own answer is for one that comes this moment
+            if os.path.islink(self._path):  # said in words; the system's own answer is for one that comes this moment
                 raise UserError(f"{self._path} is a link, and what it leads to stays as it is: {_MOVE_AWAY}")
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from tfdet.config import Configuration
 from tfdet.config.show import DEFAULT, settings
 from tfdet.errors import UserError
-from tfdet.strict_json import parse_json
+from tfdet.strict_json import field, parse_json
 
 FREE_PARTS = ("EvalInput", "TestTimeAugmentation", "Row")
 """Parts that do not train: every value of theirs may differ when a run goes on."""
@@ -31,11 +31,12 @@ FREE = frozenset(
 )  # fmt: skip
 """Values that may differ when a run goes on, beside those of `FREE_PARTS`."""
 
+_KEPT = {"classes": list, "category_ids": list, "data_name": str, "data": str, "values": dict, "defaults": list}
 _SHOWN = 100  # characters of a value in a message
 _NAMES_SHOWN = 12  # classes of a list in a message
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class RunRecord:
     """What a run is.
 
@@ -56,7 +57,7 @@ class RunRecord:
     category_ids: Sequence[int]
     data_name: str = ""
     data: str = ""
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: Sequence[str] = ()
     config: str | None = None
     operative_config: str | None = None
@@ -87,29 +88,24 @@ class RunRecord:
 
     def json(self) -> str:
         """What a checkpoint keeps."""
-        kept = ("classes", "category_ids", "data_name", "data", "values", "defaults")
-        content = {name: getattr(self, name) for name in kept}
-        return json.dumps({"version": 1, **content, "configuration": self.fingerprint()})
+        return json.dumps({"version": 1} | {name: getattr(self, name) for name in _KEPT})
 
     @classmethod
     def parse(cls, text: str | bytes | None) -> RunRecord | None:
         """What `json` wrote; None where there is none that this program reads."""
         try:
             content = parse_json(text or "null")
-            names = ("classes", "category_ids", "data_name", "data", "values", "defaults")
-            return None if content is None else cls(**{name: content[name] for name in names})
-        except (ValueError, KeyError, TypeError):
+            record = cls(**{name: field(content, name, kind) for name, kind in _KEPT.items()})
+        except ValueError:
             return None
+        texts = (*record.classes, *record.values.values(), *record.defaults)
+        return record if all(isinstance(text, str) for text in texts) else None
 
     def listed(self) -> str:
         """Category ids and names, for a message: `1 'car', 6 'bus'`."""
         pairs = [f"{number} {name!r}" for number, name in zip(self.category_ids, self.classes)]
         more = f", ... ({len(pairs)} in all)" if len(pairs) > _NAMES_SHOWN else ""
         return ", ".join(pairs[:_NAMES_SHOWN]) + more
-
-    def fingerprint(self) -> str:
-        """Of the values that have to stay as they are: equal where two runs train alike. SHA-256 in hex."""
-        return hashlib.sha256(json.dumps(sorted(self.values.items())).encode()).hexdigest()
 
     def differences(self, now: RunRecord) -> dict[str, tuple[str, str]]:
         """What another record has otherwise, classes left out: name -> (here, there).

@@ -21,11 +21,12 @@ MAX_UNMATCHED, MAX_COUNT_GAP = 0.02, 0.02
 
 
 class Rows(NamedTuple):
-    """Boxes of one image; scores and classes where they have them."""
+    """Boxes of one image; scores, classes and masks where they have them."""
 
     boxes: np.ndarray  # float [N, 4]
     scores: np.ndarray | None = None  # float [N]
     classes: np.ndarray | None = None  # int [N]
+    masks: np.ndarray | None = None  # bool [N, H, W], of the image's size
 
     def best(self) -> np.ndarray:
         """Indices of the rows with the highest scores, at most `BEST`; the first rows where there are no scores."""
@@ -47,29 +48,21 @@ class Measure(NamedTuple):
         return bool(self.value <= self.limit)
 
 
-def matched_pairs(
-    boxes, scores, classes, own_boxes, own_scores, own_classes, max_score_gap: float = MAX_SCORE_GAP
-) -> list[tuple[int, int]]:
-    """Greedy pairs (stored row, our row): same class, IoU above 0.99, scores at most so far apart; best stored first.
+def matched_pairs(theirs: Rows, ours: Rows, max_score_gap: float = MAX_SCORE_GAP) -> list[tuple[int, int]]:
+    """Greedy pairs (their row, our row): same class, IoU above 0.99, scores at most so far apart; best of theirs first.
 
-    What passes through top-k and NMS has no fixed order.
-
-    Args:
-        boxes, own_boxes: float32 [N, 4] and [M, 4].
-        scores, own_scores: float32 [N] and [M], or None.
-        classes, own_classes: int [N] and [M], or None.
-        max_score_gap: largest difference of two scores of a pair.
+    What passes through top-k and NMS has no fixed order. What either side lacks is not compared.
     """
-    iou = pairwise_iou(boxes, own_boxes)
+    iou = pairwise_iou(theirs.boxes, ours.boxes)
     usable = iou > MIN_IOU
-    if scores is not None:
-        usable &= np.abs(scores[:, None] - own_scores[None]) < max_score_gap
-    if classes is not None:
-        usable &= classes[:, None] == own_classes[None]
+    if theirs.scores is not None and ours.scores is not None:
+        usable &= np.abs(theirs.scores[:, None] - ours.scores[None]) < max_score_gap
+    if theirs.classes is not None and ours.classes is not None:
+        usable &= theirs.classes[:, None] == ours.classes[None]
     iou = np.where(usable, iou, -1.0)
     pairs = []
-    order = range(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable").tolist()
-    for row in order:
+    order = np.arange(len(iou)) if theirs.scores is None else np.argsort(-theirs.scores, kind="stable")
+    for row in order.tolist():
         best = int(iou[row].argmax()) if iou.shape[1] else -1
         if best >= 0 and iou[row, best] > 0:
             pairs.append((row, best))
@@ -84,12 +77,13 @@ def measures(theirs: Rows, ours: Rows, what: str = "detections", max_score_gap: 
     - of the best rows of either side those without one. A row whose score is within `max_score_gap` of the last one of
       the other list, or below it, may have been cut off there, and is not asked for;
     - by how much the lengths differ;
-    - rows whose counterpart is of another class.
+    - rows whose counterpart is of another class;
+    - masks of paired rows, where both sides have masks: see `mask_measures`.
 
     Boxes or scores that are not numbers match nothing.
     """
     count, own_count = len(theirs.boxes), len(ours.boxes)
-    pairs = matched_pairs(*theirs, *ours, max_score_gap=max_score_gap)
+    pairs = matched_pairs(theirs, ours, max_score_gap)
     larger = max(count, own_count, 1)
     matched, own_matched = ({pair[side] for pair in pairs} for side in (0, 1))
     result = [
@@ -103,8 +97,10 @@ def measures(theirs: Rows, ours: Rows, what: str = "detections", max_score_gap: 
             Rows(side.boxes[rest], None if side.scores is None else side.scores[rest])
             for side, rest in ((theirs, _rest(count, matched)), (ours, _rest(own_count, own_matched)))
         )
-        confused = len(matched_pairs(*left, *own_left, max_score_gap=max_score_gap))
+        confused = len(matched_pairs(left, own_left, max_score_gap))
         result.append(Measure(f"{what} of another class", confused, 0))
+    if theirs.masks is not None and ours.masks is not None:
+        result += mask_measures(theirs.masks, ours.masks, pairs, theirs.best())
     return result
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.files import check_local, exists, is_file
+from tfdet.files import check_local
 from tfdet.weights import published
 from tfdet.weights.formats import read_weights
 from tfdet.weights.maps.rules import Arrays, NameMap, source_of, target_of
@@ -175,13 +175,13 @@ def find_weights(path: str | Path) -> Path:
     """
     check_local(path, "weights")
     path = Path(path)
-    if (path / "checkpoints").is_dir():  # a run of tfdet: its newest checkpoint
+    if os.path.isdir(path / "checkpoints"):  # a run of tfdet: its newest checkpoint
         return path / "checkpoints"
-    if exists(path) or is_file(f"{path}.index"):
+    if os.path.exists(path) or os.path.isfile(f"{path}.index"):
         return path
     folder = Path(os.environ.get("TFDET_WEIGHTS") or "pretrain_model")
     found = []
-    if path.name == str(path) and folder.is_dir():
+    if path.name == str(path) and os.path.isdir(folder):
         found = sorted(p for p in folder.iterdir() if _is_called(p, path))
     if len(found) == 1:
         return found[0]

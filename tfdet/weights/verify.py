@@ -6,6 +6,7 @@ of the environment names one; keras.applications' run here.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from tfdet.necks import FPN, RetinaNeck
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.other_python import run_other_python
 from tfdet.weights import sources
-from tfdet.weights.agreement import Rows, mask_measures, matched_pairs, measures
+from tfdet.weights.agreement import Rows, measures
 from tfdet.weights.formats import read_weights
 from tfdet.weights.load import COUNTERS
 from tfdet.weights.load import compare as compare_tensors
@@ -34,7 +35,7 @@ from tfdet.weights.verify_maps import backbone_maps, branches_of, detections, de
 TOLERANCE = 1e-4
 """Largest difference over a map's absolute maximum, as for stored outputs of SimpleDet."""
 
-_DETECTIONS, _MASKS = ("boxes", "scores", "classes"), "masks"
+_DETECTIONS = ("boxes", "scores", "classes", "masks")
 _TORCH_MAPS = ("fpn_", "rpn_", "cls_logits", "box_deltas")
 """First letters of the maps of a whole detector that the programs of PyTorch give."""
 
@@ -45,7 +46,7 @@ def programs_folder() -> Path:
     """The folder with the programs that run other networks: inside an installed package, or in a source tree."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "crosscheck"
-    return installed if installed.is_dir() else package.parent / "tools" / "crosscheck"
+    return installed if os.path.isdir(installed) else package.parent / "tools" / "crosscheck"
 
 
 def run_program(name: str, packages: str, variable: str, path: str | Path, **inputs: Any) -> Outputs:
@@ -118,7 +119,7 @@ def differences(expected: Outputs, found: Outputs) -> dict[str, tuple[float, flo
     """
     result = {}
     for name in dict.fromkeys([*expected, *found]):
-        if name in _DETECTIONS or name == _MASKS:
+        if name in _DETECTIONS:
             continue
         theirs, ours = (side[name].shape if name in side else "not there" for side in (expected, found))
         if theirs != ours or 0 in theirs:
@@ -133,17 +134,10 @@ def differences(expected: Outputs, found: Outputs) -> dict[str, tuple[float, flo
     detects = [[key for key in _DETECTIONS if key in side] for side in (expected, found)]
     if not any(detects):
         return result
-    if any(len(keys) < len(_DETECTIONS) for keys in detects):
+    if detects[0] != detects[1] or len(detects[0]) < 3:
         raise UserError(f"--verify: detections are {detects[0]} by the file and {detects[1]} by the detector")
-    theirs, ours = (Rows(*(side[key] for key in _DETECTIONS)) for side in (expected, found))
-    result |= {measure.name: measure[1:] for measure in measures(theirs, ours)}
-    if (_MASKS in expected) != (_MASKS in found):
-        raise UserError(f"--verify: only {'the file' if _MASKS in expected else 'the detector'} has masks")
-    if _MASKS in expected:
-        pairs = matched_pairs(*theirs, *ours)
-        found_masks = mask_measures(expected[_MASKS], found[_MASKS], pairs, theirs.best())
-        result |= {measure.name: measure[1:] for measure in found_masks}
-    return result
+    theirs, ours = (Rows(*(side.get(key) for key in _DETECTIONS)) for side in (expected, found))
+    return result | {name: (value, limit) for name, value, limit in measures(theirs, ours)}
 
 
 # Keras

@@ -6,9 +6,7 @@ Each folder's detector is the one that the gin files of its row build, with the 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR, UserError
@@ -29,22 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="holds the photographs of jpeg_e2e.npz, at any depth; without it that file is not compared",
     )
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command with these arguments; an error that a person can put right is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="check_golden.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--export", action="store_true", help="detect on the photographs with an exported model too")
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="folders may go without the arrays that their meta.json lists as left_out, as those in tests/golden do",
     )
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"check_golden: error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,18 +49,20 @@ def run(args: argparse.Namespace) -> int:
     console, codes = Console(soft_wrap=True), []
     for folder in map(Path, args.folders):
         try:
-            codes.append(_check(folder, args.tolerance, console, args.images))
+            codes.append(_check(folder, args, console))
         except UserError as error:
-            print(f"check_golden: error: {error}", file=sys.stderr)
-            codes.append(EXIT_USER_ERROR)
+            codes.append(_refuse(str(error)))
         except _BROKEN as error:  # whatever a folder can hold that no check above has words for
             words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            line = f"{folder}: its arrays or figures do not fit together ({words})"
-            print(f"check_golden: error: {line}", file=sys.stderr)
-            codes.append(EXIT_USER_ERROR)
-    if _PASSED_OVER in codes and set(codes) == {_PASSED_OVER}:
-        raise UserError(f"{args.folders[0]}: nothing here is compared by this program")
-    return max(code for code in codes if code != _PASSED_OVER)
+            codes.append(_refuse(f"{folder}: its arrays or figures do not fit together ({words})"))
+    if set(codes) == {_PASSED_OVER}:
+        return _refuse(f"{args.folders[0]}: nothing here is compared by this program")
+    return max(codes)
+
+
+def _refuse(line: str) -> int:
+    print(f"check_golden: error: {line}", file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 _MAX_TOLERANCE = 1e-2
@@ -82,7 +72,7 @@ _SHOWN = 12
 """So many findings are shown."""
 
 
-def _check(folder: Path, tolerance: float, console, images: str | None) -> int:
+def _check(folder: Path, args: argparse.Namespace, console) -> int:
     """An exit code, or `_PASSED_OVER`."""
     import tensorflow as tf
 
@@ -99,47 +89,46 @@ def _check(folder: Path, tolerance: float, console, images: str | None) -> int:
     meta = read_json(folder / "meta.json")
     try:
         if torch_folder.is_torch(meta):
-            return EXIT_OK if _check_torch(folder, console, images) else EXIT_CHECK_FAILED
+            return EXIT_OK if _check_torch(folder, args, console) else EXIT_CHECK_FAILED
         if "row" in meta:
-            return EXIT_OK if _check_simpledet(folder, tolerance, console) else EXIT_CHECK_FAILED
+            return EXIT_OK if _check_simpledet(folder, args, console) else EXIT_CHECK_FAILED
     except tf.errors.OpError as error:
         raise ValueError(error.message) from error
     kind = "a training trajectory" if (folder / "trajectory.npz").is_file() else "of no kind that is known"
     raise UserError(f"{folder}: {kind}: meta.json names neither a row of SimpleDet nor a checkpoint's state_dict")
 
 
-def _check_simpledet(folder: Path, tolerance: float, console) -> bool:
+def _check_simpledet(folder: Path, args: argparse.Namespace, console) -> bool:
     from rich.table import Table
 
     from tools.golden import simpledet_check
     from tools.golden.simpledet_folder import read_golden
 
-    golden = read_golden(folder)
-    verdicts = {
-        "folded": simpledet_check.check(golden, golden.folded, tolerance=tolerance),
-        "un-folded": simpledet_check.check(golden, golden.unfolded, tolerance=tolerance),
-    }
-    table = Table("map", "shape", *verdicts, title=f"{golden.meta['row']}: largest error / absolute maximum")
+    golden = read_golden(folder, args.partial)
+    verdicts = simpledet_check.check(golden, [golden.folded, golden.unfolded], args.tolerance)
+    table = Table(
+        "map", "shape", "folded", "un-folded", title=f"{golden.meta['row']}: largest error / absolute maximum"
+    )
     worst = 0.0
-    for rows in zip(*(verdict.maps for verdict in verdicts.values()), strict=True):
+    for rows in zip(*(verdict.maps for verdict in verdicts), strict=True):
         worst = max(worst, *(row.error for row in rows))
         table.add_row(rows[0].name, _shape(rows[0].shape), *map(_mark, rows))
     console.print(table)
-    verdict = verdicts["folded"]
+    verdict = verdicts[0]
     _print_findings(verdict.findings, console)
     console.print(f"{len(verdict.maps)} arrays compared; {_without(verdict)}", markup=False)
-    passed = all(verdict.passed for verdict in verdicts.values())
+    passed = all(verdict.passed for verdict in verdicts)
     name = folder.resolve().name
-    console.print(f"{name} {'agrees' if passed else 'DIFFERS'}: worst {worst:.2e}, tolerance {tolerance:.0e}")
+    console.print(f"{name} {'agrees' if passed else 'DIFFERS'}: worst {worst:.2e}, tolerance {args.tolerance:.0e}")
     return passed
 
 
-def _check_torch(folder: Path, console, images: str | None) -> bool:
+def _check_torch(folder: Path, args: argparse.Namespace, console) -> bool:
     from rich.table import Table
 
     from tools.golden import torch_check, torch_folder
 
-    golden = torch_folder.read(folder)
+    golden = torch_folder.read(folder, args.partial)
     verdict = torch_check.check(golden)
     name = folder.resolve().name
     table = Table("map", "shape", "error", "noise", "limit", title=f"{name}: largest error / absolute maximum")
@@ -155,7 +144,7 @@ def _check_torch(folder: Path, console, images: str | None) -> bool:
         for row in _worth_showing(verdict.training):
             table.add_row(row.name, _mark(row), "" if row.noise is None else f"{row.noise:.1e}", f"{row.limit:.1e}")
         console.print(table)
-    verdict = _with_photographs(folder, verdict, images, console)
+    verdict = _with_photographs(folder, verdict, args, console)
     _print_findings(verdict.findings, console)
     compared = f"{len(verdict.maps)} maps and {len(verdict.training)} losses, norms and gradients compared"
     console.print(f"{compared}; {_without(verdict)}", markup=False)
@@ -163,7 +152,7 @@ def _check_torch(folder: Path, console, images: str | None) -> bool:
     return verdict.passed
 
 
-def _with_photographs(folder: Path, verdict, images: str | None, console):
+def _with_photographs(folder: Path, verdict, args: argparse.Namespace, console):
     """The verdict with what whole photographs add, where a folder has them: they come with their weights."""
     from tools.golden import photos
 
@@ -171,10 +160,10 @@ def _with_photographs(folder: Path, verdict, images: str | None, console):
     gone = [f"{name}: is missing, of a folder with whole photographs" for name, path in files.items() if path is None]
     if len(gone) == len(files):
         return verdict
-    if images is None or gone:
+    if args.images is None or gone:
         named = {"jpeg_e2e.npz": "whole photographs: --images names their folder"}
         return verdict._replace(findings=verdict.findings + gone, not_compared=verdict.not_compared | named)
-    rows = photos.check(folder, images)
+    rows = photos.check(folder, args.images, args.export)
     console.print(photos.table(folder.resolve().name, rows))
     faults = [f"{row.file_name}, {row.way}: {fault}" for row in rows for fault in row.faults]
     faults += [] if rows else ["jpeg_e2e.npz: holds no photographs"]

@@ -37,6 +37,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return read_npz(path)
 
 
+def left_out(meta: dict, partial: bool) -> frozenset[str]:
+    """Names of the arrays that a folder may go without: none, or of a partial copy those that its `meta.json` lists."""
+    return frozenset(map(str, meta.get("left_out", ()))) if partial else frozenset()
+
+
 def read_yaml(path: Path) -> dict:
     """The values of a YAML file by dotted names, such as `MODEL.RESNETS.DEPTH`.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfdet.errors import UserError
 from tools.golden.files import read_json
+from tools.golden.verdict import MapError
 
 MAPS, LOSSES, NORMS, GRADIENTS = "maps", "losses", "gradnorm_rel", "gradients_rel"
 """Groups of floors: absolute ones of maps and losses, relative ones of a gradient's norm and of its elements."""
@@ -22,14 +23,16 @@ MAPS, LOSSES, NORMS, GRADIENTS = "maps", "losses", "gradnorm_rel", "gradients_re
 CEILINGS = {MAPS: 1e-3, LOSSES: 1e-3, NORMS: 0.1, GRADIENTS: 0.25}
 """Relative figures above these are no noise; the largest measured ones are 4e-4, 1.5e-4, 0.02 and 0.11."""
 
+_FACTORS = {MAPS: 5, LOSSES: 10, NORMS: 5, GRADIENTS: 5}
+_LEAST = {MAPS: 1e-6, LOSSES: 1e-5, NORMS: 5e-3, GRADIENTS: 2e-3}
+"""A limit is so many times the floor, and at least so much."""
+
 UNSTEADY = 2e-2
 """A gradient whose elements differ by more from run to run proves little by them: its direction is compared too."""
 
 MAX_TURN = 1e-3
 """One minus the cosine between such a gradient and ours."""
 
-_MAP_FACTOR, _LOSS_FACTOR, _NORM_FACTOR, _GRADIENT_FACTOR = 5, 10, 5, 5
-_LEAST = {MAPS: 1e-6, LOSSES: 1e-5, NORMS: 5e-3, GRADIENTS: 2e-3}
 _FEWEST = 8
 
 
@@ -44,39 +47,29 @@ class Noise(NamedTuple):
         """The floor of an array; None where there is none."""
         return self.floors.get(group, {}).get(name)
 
-    def map_limit(self, name: str, scale: float) -> float:
-        """Of a map, relative to its absolute maximum `scale`."""
-        return self._limit(MAPS, self.of(MAPS, name), scale, _MAP_FACTOR)
+    def limit(self, group: str, name: str, scale: float = 1.0) -> float:
+        """How far an array may be off, relative to `scale`; 1 for what has a relative floor."""
+        # Without a floor nothing passes but what is equal: `measure` says why.
+        floor = min((self.of(group, name) or 0.0) / scale, CEILINGS[group])
+        return max(_FACTORS[group] * floor, _LEAST[group])
 
-    def loss_limit(self, name: str, value: float) -> float:
-        """Of a loss, relative to its value."""
-        return self._limit(LOSSES, self.of(LOSSES, name), abs(value) or 1.0, _LOSS_FACTOR)
-
-    def norm_limit(self, name: str) -> float:
-        """Of a gradient's norm, relative."""
-        return self._limit(NORMS, self.of(NORMS, name), 1.0, _NORM_FACTOR)
-
-    def gradient_limit(self, name: str) -> float:
-        """Of a gradient's elements, relative to the largest."""
-        return self._limit(GRADIENTS, self.of(GRADIENTS, name), 1.0, _GRADIENT_FACTOR)
-
-    def implausible(self, group: str, name: str, scale: float) -> str | None:
-        """A finding where a floor is missing, or too high to be one.
+    def measure(self, group: str, name: str, row: MapError, findings: list[str], scale: float = 1.0) -> MapError:
+        """A row with its limit and noise. Adds a finding where its floor is missing, or too high to be one.
 
         Args:
             group, name: of the floor.
-            scale: what it is relative to, 1 for what is relative already.
+            row: with the relative error.
+            findings: of the folder.
+            scale: what the error is relative to, where the floor is not.
         """
         floor = self.of(group, name)
         if floor is None:
-            return f"{self.file}: no noise_max.{group} of {name}; without it there is no limit"
-        if floor / scale > CEILINGS[group]:
-            return f"{self.file}: noise_max.{group} of {name} is {floor:.2g}, too much to be noise of {scale:.2g}"
-        return None
-
-    def _limit(self, group: str, floor: float | None, scale: float, factor: int) -> float:
-        # Without a floor nothing passes but what is equal: `implausible` says why.
-        return max(factor * min((floor or 0.0) / scale, CEILINGS[group]), _LEAST[group])
+            findings.append(f"{self.file}: no noise_max.{group} of {name}; without it there is no limit")
+        elif floor / scale > CEILINGS[group]:
+            words = f"{floor:.2g}, too much to be noise of {scale:.2g}"
+            findings.append(f"{self.file}: noise_max.{group} of {name} is {words}")
+        noise = None if floor is None else floor / scale
+        return row._replace(limit=self.limit(group, name, scale), noise=noise)
 
 
 def read_noise(folder: Path, meta: Mapping) -> Noise:
@@ -87,12 +80,11 @@ def read_noise(folder: Path, meta: Mapping) -> Noise:
     """
     path = folder / "noise.json"
     if path.is_file():
-        return make_noise(read_json(path), str(path.name))
+        return make_noise(read_json(path), path.name)
     if "noise_max" in meta:
         return make_noise(meta, "meta.json")
-    return Noise(
-        "noise.json", {}, ["noise.json: is missing, and meta.json has no noise_max; without it there is no limit"]
-    )
+    missing = "noise.json: is missing, and meta.json has no noise_max; without it there is no limit"
+    return Noise("noise.json", {}, [missing])
 
 
 def make_noise(content: Mapping, file: str) -> Noise:

@@ -7,10 +7,7 @@ family's gin file; the photographs are looked for by name in `--images`.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,9 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR, UserError
+from tfdet.errors import UserError
+from tfdet.weights import read_weights
+from tfdet.weights.agreement import Rows, matched_pairs, measures
+from tools.golden import torch_folder
+from tools.golden.files import read_json
+from tools.golden.torch_compare import unpacked_masks
+from tools.golden.verdict import unusable
 
-_MATCHED, _COUNT, _TOP, _MASK_PIXELS = 0.97, 0.02, 20, 0.995
 _DECODED = (1, 1e-3)  # levels that a decoder's pixels may differ by, and the share of the pixels that may
 _INPUT = {"detectron2": 1e-6, "torchvision": 5e-5}  # of the normalised input, which is some units large
 
@@ -35,7 +37,6 @@ class PhotoRow(NamedTuple):
     count: int  # stored detections
     missing: int  # stored detections without a partner: same class, IoU above .99, scores at most 1e-3 apart
     extra: int  # our detections without
-    top_missing: int  # of the 20 best of either side, those without
     box: float  # largest difference of a coordinate of a pair, in pixels of the photograph
     box_mean: float
     score: float  # largest difference of the scores of a pair
@@ -46,11 +47,6 @@ class PhotoRow(NamedTuple):
     def passed(self) -> bool:
         """Whether everything stays within its limit."""
         return not self.faults
-
-
-def has_photos(folder: str | Path) -> bool:
-    """Whether a golden folder holds whole photographs' detections."""
-    return (Path(folder) / "jpeg_e2e.npz").is_file()
 
 
 def check(folder: str | Path, images: str | Path, export: bool = False) -> list[PhotoRow]:
@@ -76,19 +72,13 @@ def check(folder: str | Path, images: str | Path, export: bool = False) -> list[
 
 
 def _read(folder: Path):
-    from tfdet.weights import read_weights
-    from tools.golden import torch_folder
-    from tools.golden.verdict import unusable
-
+    meta, said = read_json(folder / "meta.json"), read_json(folder / "jpeg_e2e.json")
     try:
-        stored = dict(np.load(folder / "jpeg_e2e.npz"))
-        stored |= {
-            "sides": [json.loads((folder / "jpeg_e2e.json").read_text())[f"{end}_size"] for end in ("min", "max")]
-        }
-        meta = json.loads((folder / "meta.json").read_text())
+        stored = dict(np.load(folder / "jpeg_e2e.npz"))  # with the names of files, which `read_npz` does not take
         weights = next(folder.glob("jpeg_e2e_weights.*"))
-    except (OSError, ValueError, KeyError, StopIteration, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, StopIteration, zipfile.BadZipFile) as error:
         raise UserError(f"{folder}: no photographs' golden: {error!r}") from error
+    stored["sides"] = [said["min_size"], said["max_size"]]
     numbers = {name: array for name, array in stored.items() if name not in ("file_names", "sides")}
     if wrong := unusable(numbers, f"{folder}/jpeg_e2e.npz"):
         raise UserError(wrong[0])
@@ -99,7 +89,6 @@ def _predictor(golden, stored):
     from tfdet import config
     from tfdet.predict.predictors import CheckpointPredictor
     from tfdet.predict.restore import evaluation_resize
-    from tools.golden import torch_folder
 
     detector = torch_folder.build_like(golden)
     short_side, long_side = stored["sides"]
@@ -180,118 +169,35 @@ def _exported(golden, stored, images: Path, predictor, resize) -> list[PhotoRow]
 
 
 def _compare(golden, stored, index: int, way: str, found, input_error: float, faults: list[str]) -> PhotoRow:
-    from tfdet.weights.agreement import Rows, matched_pairs, measures
-
-    boxes, scores, classes = (stored[f"det_{key}_{index}"] for key in ("boxes", "scores", "classes"))
     first = 1 if golden.program == "torchvision" and not golden.family.startswith("retinanet") else 0
-    pairs = matched_pairs(boxes, scores, classes, found.boxes, found.scores, found.class_ids + first)
-    theirs, ours = (np.array(side, int) for side in (zip(*pairs, strict=True) if pairs else ([], [])))
-    missing, extra = len(boxes) - len(pairs), len(found) - len(pairs)
-    # The stored order is by score, and so is ours.
-    top = [
-        sum(row not in side for row in range(min(_TOP, size)))
-        for side, size in ((theirs, len(boxes)), (ours, len(found)))
-    ]
-    sides = Rows(boxes, scores, classes), Rows(found.boxes, found.scores, found.class_ids + first)
-    confused = next(measure for measure in measures(*sides) if measure.name == "detections of another class")
-    if not confused.passed:
-        faults = [*faults, f"{confused.value} detections are of another class"]
-    box_gaps = np.abs(boxes[theirs] - found.boxes[ours]) if pairs else np.full([1, 4], np.inf)
-    score_gaps = np.abs(scores[theirs] - found.scores[ours]) if pairs else np.full([1], np.inf)
-    if len(pairs) < _MATCHED * len(boxes):
-        faults = [*faults, f"{missing} of {len(boxes)} detections are not found"]
-    if any(top):
-        faults = [*faults, f"of the {_TOP} best {top[0]} are not found, {top[1]} of ours are not stored"]
-    if abs(len(found) - len(boxes)) > _COUNT * len(boxes):
-        faults = [*faults, f"{len(found)} detections, not {len(boxes)}"]
-    faults = [*faults, *_masks(stored, index, found, theirs, ours)]
-    figures = (box_gaps.max(), box_gaps.mean(), score_gaps.max(), score_gaps.mean())
-    return PhotoRow(
-        str(stored["file_names"][index]), way, input_error, len(boxes), missing, extra, sum(top),
-        *(float(figure) for figure in figures), tuple(faults),
-    )  # fmt: skip
-
-
-def _masks(stored, index: int, found, theirs: np.ndarray, ours: np.ndarray) -> list[str]:
-    """What is wrong with the masks of pairs; the share of the pixels of either that both have."""
-    packed = stored.get(f"det_masks_{index}")
-    if packed is None or not len(theirs):
-        return []
-    if found.masks is None:
-        return ["there are no masks"]
-    expected = np.unpackbits(packed, axis=-1)[..., : stored[f"det_masks_shape_{index}"][-1]].astype(bool)
-    expected = expected.reshape(-1, *found.image.shape[:2])[theirs]
-    masks = found.masks[ours]
-    shared, joined = (masks & expected).sum(axis=(1, 2)), (masks | expected).sum(axis=(1, 2))
-    agreement = shared.sum() / max(joined.sum(), 1)
-    lost = int((joined > 0)[shared == 0].sum())
-    faults = [f"masks share {agreement:.2%} of their pixels"] if agreement < _MASK_PIXELS else []
-    return [*faults, f"{lost} masks share no pixel with theirs"] if lost else faults
+    theirs = Rows(*(stored[f"det_{key}_{index}"] for key in ("boxes", "scores", "classes")))
+    ours = Rows(found.boxes, found.scores, found.class_ids + first, found.masks)
+    if f"det_masks_{index}" in stored:
+        sides = found.image.shape[:2]
+        masks = unpacked_masks(stored[f"det_masks_{index}"], stored[f"det_masks_shape_{index}"], *sides)
+        theirs = theirs._replace(masks=masks)
+        if masks is None or len(masks) != len(theirs.boxes) or found.masks is None:
+            faults = [*faults, "there are no masks"]
+    figures, pairs = measures(theirs, ours), matched_pairs(theirs, ours)
+    faults = [*faults, *(f"{m.name}: {m.value:.2g}, at most {m.limit:.2g}" for m in figures if not m.passed)]
+    rows, own = np.array(pairs, int).reshape(-1, 2).T
+    gaps = [np.abs(theirs.boxes[rows] - ours.boxes[own]), np.abs(theirs.scores[rows] - ours.scores[own])]
+    box, score = ((gap.max(), gap.mean()) if pairs else (np.inf, np.inf) for gap in gaps)
+    unmatched = len(theirs.boxes) - len(pairs), len(ours.boxes) - len(pairs)
+    name, numbers = str(stored["file_names"][index]), (float(number) for number in (*box, *score))
+    return PhotoRow(name, way, input_error, len(theirs.boxes), *unmatched, *numbers, tuple(faults))
 
 
 def table(name: str, rows: Sequence[PhotoRow]):
     """The rows as a `rich.table.Table`."""
     from rich.table import Table
 
-    columns = (
-        "photograph",
-        "way",
-        "input",
-        "stored",
-        "missing",
-        "extra",
-        "of the best",
-        "box, px",
-        "mean",
-        "score",
-        "mean",
-    )
+    columns = ("photograph", "way", "input", "stored", "missing", "extra", "box, px", "mean", "score", "mean")
     result = Table(*columns, title=f"{name}: whole photographs, largest and mean differences of the pairs")
     for row in rows:
         gaps = (row.box, row.box_mean, row.score, row.score_mean)
-        counts = (row.count, row.missing, row.extra, row.top_missing)
+        counts = (row.count, row.missing, row.extra)
         result.add_row(
             row.file_name, row.way, f"{row.input_error:.1e}", *map(str, counts), *(f"{gap:.1e}" for gap in gaps)
         )
     return result
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command with these arguments."""
-    parser = argparse.ArgumentParser(
-        prog="photos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="golden folders with jpeg_e2e.npz")
-    parser.add_argument("--images", required=True, metavar="FOLDER", help="holds the photographs, at any depth")
-    parser.add_argument("--export", action="store_true", help="detect with an exported model too")
-    args = parser.parse_args(argv)
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    try:
-        return _run(args)
-    except UserError as error:
-        print(f"photos: error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-
-
-def _run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from tfdet.config import register_all
-    from tfdet.ops.tensor_float_32 import allow_tensor_float_32
-
-    register_all()
-    allow_tensor_float_32(False)
-    console, passed = Console(), True
-    for folder in args.folders:
-        rows = check(folder, args.images, args.export)
-        console.print(table(Path(folder).resolve().name, rows))
-        for row in rows:
-            for fault in row.faults:
-                console.print(f"[red]{row.file_name}, {row.way}: {fault}")
-        passed &= all(row.passed for row in rows)
-    return EXIT_OK if passed else EXIT_CHECK_FAILED
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

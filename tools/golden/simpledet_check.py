@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfdet.detectors import Detector
 from tfdet.errors import UserError
 from tfdet.weights.load import assign
 from tfdet.weights.maps import simpledet
@@ -14,33 +15,36 @@ from tools.golden.simpledet_folder import Golden
 from tools.golden.verdict import Verdict
 
 
-def check(
-    golden: Golden,
-    arrays: dict[str, np.ndarray],
-    bindings: Sequence[str] = (),
-    tolerance: float = simpledet_compare.TOLERANCE,
-) -> Verdict:
-    """What is wrong with every output that `golden` stores, for the checkpoint `arrays`.
+def check(golden: Golden, checkpoints: Sequence[dict[str, np.ndarray]], tolerance: float) -> list[Verdict]:
+    """What is wrong with every output that `golden` stores, for each checkpoint: folded, not folded.
+
+    Raises:
+        UserError: a checkpoint does not fit the row.
+    """
+    row, _ = simpledet_rows.row_of(golden)
+    if findings := simpledet_compare.input_findings(golden, row):
+        return [Verdict([], [], [], findings, {}) for _ in checkpoints]
+    detector = simpledet_rows.build_like(golden)
+    return [judge(golden, compute(golden, arrays, detector), tolerance) for arrays in checkpoints]
+
+
+def judge(golden: Golden, computed: dict[str, np.ndarray], tolerance: float = simpledet_compare.TOLERANCE) -> Verdict:
+    """The verdict on a folder, given what tfdet computes for it."""
+    row, _ = simpledet_rows.row_of(golden)
+    return simpledet_compare.compare(golden, row, computed, tolerance)
+
+
+def compute(golden: Golden, arrays: dict[str, np.ndarray], detector: Detector) -> dict[str, np.ndarray]:
+    """Our counterparts of the stored outputs.
 
     Args:
         golden: the folder.
         arrays: its checkpoint, folded or not.
-        bindings: see `simpledet_rows.build_like`.
-        tolerance: of every map.
-    """
-    row, _ = simpledet_rows.row_of(golden)
-    if findings := simpledet_compare.input_findings(golden, row):
-        return Verdict([], [], [], findings, {})
-    return simpledet_compare.compare(golden, row, compute(golden, arrays, bindings), tolerance)
-
-
-def compute(golden: Golden, arrays: dict[str, np.ndarray], bindings: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Our counterparts of the stored outputs. Args: as of `check`.
+        detector: of `simpledet_rows.build_like`; it gets the weights.
 
     Raises:
         UserError: the checkpoint does not fit the row.
     """
-    detector = simpledet_rows.build_like(golden, bindings)
     report = assign(detector, arrays, simpledet.name_map(detector), str(golden.folder))
     if report.missing or report.mismatched or report.unused:
         raise UserError(f"{report.summary()}; the checkpoint does not fit the family {golden.meta['row']}")

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
-from numbers import Real
 
 import numpy as np
 
 from tools.golden.simpledet_folder import Golden
 from tools.golden.simpledet_rows import Row
-from tools.golden.verdict import MapError, Verdict, missing, relative_error, scale_of, unusable
+from tools.golden.verdict import (
+    LEFT_OUT,
+    Figure,
+    MapError,
+    Verdict,
+    disagreements,
+    known,
+    missing,
+    relative_error,
+    scale_of,
+    unusable,
+)
 
 TOLERANCE = 1e-4
 """Largest difference over a map's absolute maximum."""
@@ -34,7 +44,11 @@ _STORED = re.compile(
 )
 """Of all that the graph computes, which `meta.json` lists, what such a folder stores."""
 
-_FIGURES = {"mean": np.mean, "std": np.std, "absmax": lambda array: np.abs(array).max()}
+_FIGURES = {
+    "mean": lambda array: array.mean(dtype=np.float64),
+    "std": lambda array: array.std(dtype=np.float64),
+    "absmax": lambda array: np.abs(array).max(),
+}
 
 
 def input_findings(golden: Golden, row: Row) -> list[str]:
@@ -67,9 +81,8 @@ def compare(golden: Golden, row: Row, computed: dict[str, np.ndarray], tolerance
     listed = golden.meta.get("outputs")
     if isinstance(listed, dict):
         wanted = {name for name in computed if name in listed and _STORED.fullmatch(name)}
-        left_out = {str(name) for name in golden.meta.get("left_out", ()) if name in listed and name not in outputs}
-        reasons |= dict.fromkeys(sorted(left_out), "left out of this copy")
-        findings += missing(wanted - left_out, outputs, _FILE) + _disagreements(outputs, listed)
+        reasons |= dict.fromkeys(sorted(golden.left_out), LEFT_OUT)
+        findings += missing(wanted - golden.left_out, outputs, _FILE) + _meta_findings(outputs, listed)
     return Verdict(maps, [], [], findings, reasons)
 
 
@@ -102,22 +115,15 @@ def _missing_results(golden: Golden, row: Row) -> list[str]:
     return findings
 
 
-def _disagreements(outputs: dict[str, np.ndarray], listed: dict) -> list[str]:
+def _meta_findings(outputs: dict[str, np.ndarray], listed: dict) -> list[str]:
     """Findings about arrays that are not what `meta.json` says of them."""
-    findings = []
+    findings = [f"{_FILE}: {name} is not among the outputs that meta.json lists" for name in outputs.keys() - listed]
     for name, array in outputs.items():
-        stated = listed.get(name)
-        if not isinstance(stated, dict):
-            findings.append(f"{_FILE}: {name} is not among the outputs that meta.json lists")
-            continue
-        if "shape" in stated and stated["shape"] != list(array.shape):
-            findings.append(f"meta.json: {name} is {stated['shape']}, but the array is {list(array.shape)}")
-            continue
-        for figure, of in _FIGURES.items():
-            said = stated.get(figure)
-            found = float(of(array.astype(np.float64))) if array.size else np.nan
-            if said is not None and not (isinstance(said, Real) and abs(said - found) <= 1e-4 * scale_of(array)):
-                findings.append(f"meta.json: the {figure} of {name} is {said}, but the array's is {found:.6g}")
+        found: dict = {"shape": list(array.shape)}
+        if array.size:
+            found |= {figure: Figure(float(of(array)), 1e-4 * scale_of(array)) for figure, of in _FIGURES.items()}
+        said = listed.get(name)
+        findings += disagreements(known(said, found) if isinstance(said, dict) else {}, found, name)
     return findings
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdet.weights import read_params
-from tools.golden.files import read_arrays, read_json
+from tools.golden.files import left_out, read_arrays, read_json
 
 
 class Golden(NamedTuple):
@@ -25,14 +25,20 @@ class Golden(NamedTuple):
     unfolded: dict[str, np.ndarray]
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
+    left_out: frozenset[str] = frozenset()  # names of arrays that this copy of a folder goes without
 
 
-def read_golden(folder: str | Path) -> Golden:
-    """Reads a golden folder; `UserError` names the file that is missing or broken."""
+def read_golden(folder: str | Path, partial: bool = False) -> Golden:
+    """Reads a golden folder; `UserError` names the file that is missing or broken.
+
+    Args:
+        folder: with the files above.
+        partial: it may go without the arrays that its `meta.json` lists as `left_out`.
+    """
     folder = Path(folder)
     meta = read_json(folder / "meta.json")
     inputs, outputs = (read_arrays(folder / name) for name in ("inputs.npz", "outputs_core.npz"))
     folded = read_params(folder / "params.params")
     unfolded = {k: v for k, v in folded.items() if not re.search(r"_shared\d_(gamma|beta)$", k)}
     unfolded.update(read_params(folder / "params_unmerged_bn.params"))
-    return Golden(folder, meta, folded, unfolded, inputs, outputs)
+    return Golden(folder, meta, folded, unfolded, inputs, outputs, left_out(meta, partial))

@@ -37,4 +37,4 @@ def compute(golden: TorchGolden) -> Computed:
 def judge(golden: TorchGolden, computed: Computed) -> Verdict:
     """The verdict on a folder, given what tfdet computes for it."""
     verdict = torch_compare.compare(golden, computed)
-    return verdict._replace(findings=verdict.findings + torch_meta.disagreements(golden))
+    return verdict._replace(findings=verdict.findings + torch_meta.meta_findings(golden))

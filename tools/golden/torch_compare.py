@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdet.ops.paste_masks import PASTE_RULES, paste_masks, paste_probabilities
-from tfdet.weights.agreement import Measure, Rows, mask_measures, matched_pairs, measures
+from tfdet.weights.agreement import Measure, Rows, matched_pairs, measures
 from tools.golden import noise as floors
 from tools.golden.torch_folder import TorchGolden
 from tools.golden.torch_losses import compare_training
 from tools.golden.torch_training import Step
-from tools.golden.verdict import MapError, Verdict, missing, relative_error, scale_of, unusable
+from tools.golden.verdict import LEFT_OUT, MapError, Verdict, missing, relative_error, scale_of, unusable
 
 _FOLLOWS = {"cascade_rois_stage1": "cascade_final_boxes", "cascade_rois_stage2": "cascade_final_boxes"}
 """Maps whose noise was not measured, and those whose noise counts for them."""
@@ -87,16 +87,12 @@ def compare(golden: TorchGolden, computed: Computed) -> Verdict:
         finals += ["det_masks_prob"] if golden.program == "torchvision" else []
     findings += missing([*wanted, *finals], outputs, "golden.npz")
     for name, own in computed.maps.items():
-        if name not in outputs:
+        if name not in outputs or name.startswith("proposal_logits"):  # compared with the boxes
             continue
-        if name.startswith("proposal_logits"):
-            continue  # with the boxes
         if name.startswith("proposals"):
             proposals += _proposals(name, computed.maps, golden)
-            continue
-        row, finding = _map(name, own, golden)
-        maps.append(row)
-        findings += finding
+        else:
+            maps.append(_map(name, own, golden, findings))
     detections, more = [], []
     if all(name in outputs for name in finals[:3]):
         detections, more = _detections(computed.found, golden)
@@ -113,7 +109,7 @@ def _may_be_absent(name: str, golden: TorchGolden) -> bool:
 
 
 def _not_compared(golden: TorchGolden, known: set[str]) -> dict[str, str]:
-    reasons = {name: "left out of this copy" for name in sorted(golden.left_out) if "/" not in name}
+    reasons = {name: LEFT_OUT for name in sorted(golden.left_out) if "/" not in name}
     for name, array in golden.outputs.items():
         if name in known:
             continue
@@ -125,18 +121,12 @@ def _not_compared(golden: TorchGolden, known: set[str]) -> dict[str, str]:
     return reasons
 
 
-def _map(name: str, own: np.ndarray, golden: TorchGolden) -> tuple[MapError, list[str]]:
-    reference, noise = golden.outputs[name], golden.noise
-    scale, error = scale_of(reference), relative_error(own, reference)
+def _map(name: str, own: np.ndarray, golden: TorchGolden, findings: list[str]) -> MapError:
+    reference = golden.outputs[name]
+    row = MapError(name, reference.shape, relative_error(own, reference), _EXACT_LIMIT)
     if name in _EXACT:
-        return MapError(name, reference.shape, error, _EXACT_LIMIT), []
-    source = _FOLLOWS.get(name, name)
-    finding = noise.implausible(floors.MAPS, source, scale)
-    floor = noise.of(floors.MAPS, source)
-    row = MapError(
-        name, reference.shape, error, noise.map_limit(source, scale), None if floor is None else floor / scale
-    )
-    return row, [finding] if finding else []
+        return row
+    return golden.noise.measure(floors.MAPS, _FOLLOWS.get(name, name), row, findings, scale_of(reference))
 
 
 def _proposals(name: str, maps: dict[str, np.ndarray], golden: TorchGolden) -> list[Measure]:
@@ -151,7 +141,7 @@ def _proposals(name: str, maps: dict[str, np.ndarray], golden: TorchGolden) -> l
     gap = _MIN_LOGIT_GAP
     for raw, array in golden.outputs.items():
         if raw.startswith("rpn_logits_"):
-            gap = max(gap, 2 * scale_of(array) * golden.noise.map_limit(raw, scale_of(array)))
+            gap = max(gap, 2 * scale_of(array) * golden.noise.limit(floors.MAPS, raw, scale_of(array)))
     theirs, ours = (Rows(boxes, own) for boxes, own in zip(sides, logits, strict=True))
     return measures(theirs, ours, name, gap)
 
@@ -166,39 +156,42 @@ def _detections(found: dict[str, np.ndarray], golden: TorchGolden) -> tuple[list
         shapes = ", ".join(str(list(array.shape)) for array in stored)
         return [], [f"golden.npz: det_boxes, det_scores and det_classes of shapes {shapes} are of different detections"]
     theirs, ours = Rows(*stored), Rows(*(found[key] for key in ("boxes", "scores", "classes")))
-    result, findings = measures(theirs, ours), []
-    pairs = matched_pairs(*theirs, *ours)
-    rows, own = ([pair[side] for pair in pairs] for side in (0, 1))
+    findings = [] if (np.diff(theirs.scores) <= 0).all() else ["golden.npz: det_scores do not go from the best down"]
+    if "mask" in golden.family and "det_masks" in golden.outputs:
+        height, width = golden.outputs["image"].shape[1:]
+        convention, _ = PASTE_RULES[golden.program]
+        masks = unpacked_masks(golden.outputs["det_masks"], golden.outputs.get("det_masks_shape"), height, width)
+        if found["masks"] is None:
+            findings.append("tfdet predicts no masks")
+        elif masks is None or len(masks) != len(theirs.boxes):
+            findings.append("golden.npz: det_masks is not of det_masks_shape and of the image and detections")
+        else:
+            pasted = paste_masks(found["masks"], found["boxes"], height, width, convention)
+            theirs, ours = theirs._replace(masks=masks), ours._replace(masks=pasted)
+    result, pairs = measures(theirs, ours), matched_pairs(theirs, ours)
     if pairs:
+        rows, own = np.array(pairs).T
         moved = np.abs(theirs.boxes[rows] - ours.boxes[own]).max(axis=1)
         gaps = np.abs(theirs.scores[rows] - ours.scores[own])
         result.append(Measure("median of the largest box difference, pixels", float(np.median(moved)), _MEDIAN_BOX))
         result.append(Measure("median of the score difference", float(np.median(gaps)), _MEDIAN_SCORE))
-    if not (np.diff(stored[1]) <= 0).all():
-        findings.append("golden.npz: det_scores do not go from the best down")
-    if "mask" not in golden.family or "det_masks" not in golden.outputs:
-        return result, findings
-    if found["masks"] is None:
-        return result, [*findings, "tfdet predicts no masks"]
-    masks = unpacked_masks(golden.outputs)
-    if masks is None or len(masks) != len(theirs.boxes):
-        return result, [*findings, "golden.npz: det_masks is not of det_masks_shape and of the image and detections"]
-    height, width = golden.outputs["image"].shape[1:]
-    convention, _ = PASTE_RULES[golden.program]
-    pasted = paste_masks(found["masks"], found["boxes"], height, width, convention)
-    result += mask_measures(masks, pasted, pairs, theirs.best())
-    if "det_masks_prob" in golden.outputs:
+    if ours.masks is not None and "det_masks_prob" in golden.outputs:
         result.append(_probabilities(golden, found, dict(pairs), convention))
     return result, findings
 
 
-def unpacked_masks(outputs: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Stored masks of the image's size, bool [D, H, W]; None where the arrays contradict each other."""
-    packed, (height, width) = outputs["det_masks"], outputs["image"].shape[1:]
+def unpacked_masks(packed: np.ndarray, stated, height: int, width: int) -> np.ndarray | None:
+    """Stored masks of an image's size, bool [D, H, W]; None where the arrays contradict each other.
+
+    Args:
+        packed: eight pixels of a row in each byte.
+        stated: the shape of the masks, an array; None where it is not stored.
+        height, width: of the image.
+    """
     if packed.dtype != np.uint8 or packed.shape[-2:] != (height, (width + 7) // 8):
         return None
     bits = np.unpackbits(packed, axis=-1)[..., :width].astype(bool)
-    if "det_masks_shape" in outputs and tuple(outputs["det_masks_shape"].tolist()) != bits.shape:
+    if stated is not None and tuple(stated.tolist()) != bits.shape:
         return None
     return bits.reshape(-1, height, width)
 

@@ -22,7 +22,7 @@ from tfdet.weights.load import assign
 from tfdet.weights.maps import detectron2, torchvision
 from tfdet.weights.maps.rules import NameMap
 from tools.golden import torch_parts
-from tools.golden.files import read_arrays, read_json, read_yaml
+from tools.golden.files import left_out, read_arrays, read_json, read_yaml
 from tools.golden.noise import Noise, read_noise
 
 _FULL_WIDTH = 64
@@ -41,11 +41,7 @@ class TorchGolden(NamedTuple):
     train: dict[str, np.ndarray]  # empty where the folder has no training step
     program: str  # "detectron2" or "torchvision"
     family: str  # the gin file without its ending
-
-    @property
-    def left_out(self) -> set[str]:
-        """Names of arrays that this copy of a folder goes without; its `meta.json` lists them."""
-        return set(self.meta.get("left_out", ()))
+    left_out: frozenset[str] = frozenset()  # names of arrays that this copy of a folder goes without
 
     @property
     def trains(self) -> bool:
@@ -62,8 +58,12 @@ def is_torch(meta: dict) -> bool:
     return "row" not in meta and not {"model", "conventions", "state_dict"}.isdisjoint(meta)
 
 
-def read(folder: str | Path) -> TorchGolden:
+def read(folder: str | Path, partial: bool = False) -> TorchGolden:
     """Reads a golden folder.
+
+    Args:
+        folder: with the files above.
+        partial: it may go without the arrays that its `meta.json` lists as `left_out`.
 
     Raises:
         UserError: a file is missing or broken, or the network has a part that tfdet does not build.
@@ -80,15 +80,9 @@ def read(folder: str | Path) -> TorchGolden:
         raise UserError(f"{folder}: not compared; tfdet does not build {', nor '.join(parts)}")
     outputs = read_arrays(folder / "golden.npz")
     has_training = (folder / "train.npz").is_file()
-    golden = make(
-        folder,
-        meta,
-        arrays,
-        outputs,
-        read_arrays(folder / "train.npz") if has_training else {},
-        read_noise(folder, meta),
-        settings,
-    )
+    train = read_arrays(folder / "train.npz") if has_training else {}
+    golden = make(folder, meta, arrays, outputs, train, read_noise(folder, meta), settings)
+    golden = golden._replace(left_out=left_out(meta, partial))
     if golden.family.startswith("trident") and "rpn_logits_0" not in outputs:  # says how many branches are tested
         raise UserError(f"{folder}/golden.npz: rpn_logits_0 is missing")
     if not has_training and (golden.trains or "train_losses" in meta):

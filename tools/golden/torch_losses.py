@@ -7,7 +7,7 @@ import numpy as np
 from tools.golden import noise as floors
 from tools.golden.torch_folder import TorchGolden
 from tools.golden.torch_training import LOSS_NAMES, RETINA_LOSS_NAMES, Step
-from tools.golden.verdict import MapError, missing, relative_error
+from tools.golden.verdict import LEFT_OUT, MapError, missing, relative_error
 
 _KINDS = ("loss", "gradnorm", "grad", "gradsample", "nograd")
 
@@ -42,7 +42,7 @@ def compare_training(golden: TorchGolden, step: Step) -> tuple[list[MapError], l
         if key in golden.outputs and not np.array_equal(golden.outputs[key], stored[key]):
             findings.append(f"train.npz: {key} is not that of golden.npz")
     left_out = [name for name in golden.left_out if name.split("/")[0] in _KINDS]
-    return rows, findings, reasons | {f"train.npz {name}": "left out of this copy" for name in sorted(left_out)}
+    return rows, findings, reasons | {f"train.npz {name}": LEFT_OUT for name in sorted(left_out)}
 
 
 def _wanted(golden: TorchGolden, step: Step) -> set[str]:
@@ -72,21 +72,15 @@ def _loss(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> lis
         return []
     value = float(reference.reshape(-1)[0])
     scale = abs(value) or 1.0
-    error = abs(own - value) / scale
-    if finding := golden.noise.implausible(floors.LOSSES, name, scale):
-        findings.append(finding)
-    floor = golden.noise.of(floors.LOSSES, name)
-    noise = None if floor is None else floor / scale
-    return [MapError(key, (), error, golden.noise.loss_limit(name, value), noise)]
+    row = MapError(key, (), abs(own - value) / scale)
+    return [golden.noise.measure(floors.LOSSES, name, row, findings, scale)]
 
 
 def _norm(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> MapError:
     name = key.partition("/")[2]
     own = np.linalg.norm(step.gradients[name].astype(np.float64)).reshape(())
-    if finding := golden.noise.implausible(floors.NORMS, name, 1.0):
-        findings.append(finding)
-    noise = golden.noise.of(floors.NORMS, name)
-    return MapError(key, (), relative_error(own, golden.train[key]), golden.noise.norm_limit(name), noise)
+    row = MapError(key, (), relative_error(own, golden.train[key]))
+    return golden.noise.measure(floors.NORMS, name, row, findings)
 
 
 def _gradient(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> list[MapError]:
@@ -99,11 +93,10 @@ def _gradient(key: str, golden: TorchGolden, step: Step, findings: list[str]) ->
             findings.append(f"meta.json: no gradsample_stride of {name}")
             return []
         own = own[::stride]
-    if finding := golden.noise.implausible(floors.GRADIENTS, name, 1.0):
-        findings.append(finding)
-    noise, shape = golden.noise.of(floors.GRADIENTS, name), golden.train[key].shape
-    rows = [MapError(key, shape, relative_error(own, reference), golden.noise.gradient_limit(name), noise)]
-    if noise is not None and noise > floors.UNSTEADY and own.shape == reference.shape:
+    shape = golden.train[key].shape
+    row = golden.noise.measure(floors.GRADIENTS, name, MapError(key, shape, relative_error(own, reference)), findings)
+    rows = [row]
+    if row.noise is not None and row.noise > floors.UNSTEADY and own.shape == reference.shape:
         lengths = np.linalg.norm(own.astype(np.float64)) * np.linalg.norm(reference.astype(np.float64))
         turn = 1.0 - float(own.astype(np.float64) @ reference) / (lengths or 1.0)
         rows.append(MapError(f"direction of {key}", shape, turn, floors.MAX_TURN))

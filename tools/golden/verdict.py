@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfdet.weights.agreement import Measure
+
+LEFT_OUT = "left out of this copy"
+"""Why an array is not compared that a folder may go without."""
 
 
 class MapError(NamedTuple):
@@ -15,7 +20,7 @@ class MapError(NamedTuple):
     name: str
     shape: tuple[int, ...]
     error: float
-    limit: float
+    limit: float = 0.0
     noise: float | None = None  # the program's own, in the same unit
 
     @property
@@ -79,3 +84,43 @@ def unusable(arrays: dict[str, np.ndarray], file: str, may_be_empty: str = "\0")
 def missing(wanted: list[str] | set[str], arrays: dict[str, np.ndarray], file: str) -> list[str]:
     """A finding for every name that is not among the arrays."""
     return [f"{file}: {name} is missing" for name in sorted(wanted) if name not in arrays]
+
+
+class Figure(NamedTuple):
+    """A number that `meta.json` may state, and how far that may be off."""
+
+    value: float
+    tolerance: float
+
+
+def known(said: Mapping, found: Mapping) -> dict:
+    """What is stated, of what is known."""
+    return {name: said[name] for name in found if said.get(name) is not None}
+
+
+def disagreements(said: Any, found: Any, name: str = "") -> list[str]:
+    """A finding for everything that `meta.json` says and that is otherwise. What it does not say is not asked for.
+
+    Args:
+        said: values of JSON.
+        found: the same out of the arrays; a number with decimals is a `Figure`.
+        name: of both.
+    """
+    if isinstance(said, Mapping) and isinstance(found, Mapping):
+        pairs = [(said[key], found.get(key, "not there"), f"{name}.{key}".lstrip(".")) for key in said]
+        return [line for pair in pairs for line in disagreements(*pair)]
+    return [] if _agree(said, found) else [f"meta.json: {name} is {said}, but the folder has {_brief(found)}"]
+
+
+def _agree(said: Any, found: Any) -> bool:
+    if isinstance(found, Figure):
+        return isinstance(said, Real) and abs(said - found.value) <= found.tolerance
+    if isinstance(found, list):
+        return isinstance(said, list) and len(said) == len(found) and all(map(_agree, said, found))
+    return said == found
+
+
+def _brief(found: Any) -> str:
+    if isinstance(found, list):
+        return f"[{', '.join(map(_brief, found))}]"
+    return f"{found.value:.6g}" if isinstance(found, Figure) else str(found)[:100]

@@ -137,6 +137,16 @@ def one_pair(path):
     path.write_bytes(b"\x80\x02" + pairs + b"ccollections\nOrderedDict\nq\x030" + b"h\x03h\x02\x85R0" * 9_000 + b"N.")
 
 
+def swapped_copies(path):
+    """One text of 4 MB, made a big-endian array a thousand times: each is a copy in this machine's order."""
+    data = b"B" + struct.pack("<I", 4_000_000) + bytes(4_000_000) + b"q\x020"
+    kind = b"cnumpy\ndtype\nX\x02\x00\x00\x00u4\x85R(K\x03X\x01\x00\x00\x00>tbq\x030"
+    shape = b"J" + struct.pack("<i", 1_000_000) + b"\x85q\x040"
+    call = b"h\x01(h\x02h\x03h\x04X\x01\x00\x00\x00CtR"
+    made = b"cnumpy.core.numeric\n_frombuffer\nq\x010" + data + kind + shape + b"](" + call * 1000 + b"e."
+    path.write_bytes(b"\x80\x04" + made)
+
+
 DOUBLED = b"]q\x00" + b"".join(b"0](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
 """A list of two lists of two lists, ...: each is one object, and its text would have no end."""
 
@@ -231,8 +241,9 @@ BOMBS = {
     "array.pkl": (shared_array, "tensors that share their numbers"),
     "arrays.pkl": (million_arrays, "its pickle has more than 2000000 steps"),
     "tables.pth": (shared_tables, "read 1"),
-    "pairs.pkl": (shared_pairs, "more than 2000000 arguments"),
-    "one_pair.pkl": (one_pair, "more than 2000000 arguments"),
+    "pairs.pkl": (shared_pairs, "more data than the file holds"),
+    "one_pair.pkl": (one_pair, "more data than the file holds"),
+    "swapped.pkl": (swapped_copies, "more data than the file holds"),
     "name.pkl": (doubled_name, "the name of a global"),
     "names.pkl": (long_names, "the name of a global"),
     "dtype.pkl": (doubled_type, "an array of list, not of numbers"),

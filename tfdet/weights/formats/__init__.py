@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from tfdet.errors import UserError
-from tfdet.files import is_file
 from tfdet.weights.formats.file_bytes import check_expansion
 from tfdet.weights.formats.keras_h5 import read_keras_h5
 from tfdet.weights.formats.mxnet_params import parse_params, read_params, write_params
@@ -37,12 +37,12 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         UserError: missing, truncated, of none of the formats, or a pickle that calls something.
     """
     path = Path(path)
-    if not is_file(path) or path.suffix == ".index" or ".data-" in path.name:
+    if not os.path.isfile(path) or path.suffix == ".index" or ".data-" in path.name:
         if checkpoint_prefix(path) is not None:
             return read_tf_checkpoint(path)
-        if path.is_dir():
+        if os.path.isdir(path):
             raise UserError(f"{path}: a folder without a TensorFlow checkpoint; give a file with weights")
-        if not is_file(path):
+        if not os.path.isfile(path):
             raise UserError(f"{path}: no such file")
     try:
         with open(path, "rb") as file:

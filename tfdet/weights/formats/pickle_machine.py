@@ -28,6 +28,8 @@ class Global(NamedTuple):
 class Buildable:
     """What a handler returns for an object whose state comes later."""
 
+    nbytes = 0  # of what the state makes
+
     def set_state(self, state: Any) -> None:
         """Takes the state; ValueError where it makes no sense."""
         raise NotImplementedError
@@ -109,11 +111,11 @@ def read_pickle(
 
 _MARK = object()
 _MAX_COPIES, _COPIES_FREE = 3, 1 << 20
-"""Handlers may make so many times the file's size, and so many bytes, of data that is not in the file as it is."""
+"""What handlers are given and make may be so many times the file's size, and so many bytes."""
 _MAX_STEPS = 2_000_000
 """A tensor takes some 30, a number in a list 1; a step takes a microsecond or two, and 200 bytes at most."""
 _MAX_NAME = 1000  # characters of a global
-_ENTRY_BYTES = 16  # what an entry of a table that a handler makes counts for
+_ENTRY_BYTES = 16  # what an entry of a list or table that a handler is given counts for
 
 _COMMANDS = {
     "_pickle", "_posixsubprocess", "_thread", "_xxsubinterpreters", "asyncio", "bdb", "builtins", "__builtin__", "cgi",
@@ -178,8 +180,7 @@ def _global(*parts: Any) -> Global:
 class _Machine:
     def __init__(self, handlers, path, persistent, size):
         self.handlers, self.path, self.persistent = handlers, path, persistent
-        self.left = _MAX_COPIES * size + _COPIES_FREE
-        self.items_left = _MAX_STEPS  # of what handlers are given
+        self.left = _MAX_COPIES * size + _COPIES_FREE  # bytes
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -286,30 +287,23 @@ class _Machine:
             return Uncalled(called.name)
         if keywords:
             raise ValueError(f"arguments of {called.name}")
-        # A handler may walk over all that it is given, and make little of it.
-        self.items_left -= sum(len(part) for part in arguments if isinstance(part, (list, tuple, dict)))
-        if self.items_left < 0:
-            raise ValueError(f"more than {_MAX_STEPS} arguments")
-        return self.counted(self.handlers[called.name](*arguments))
+        # A few bytes of a pickle can name the same long text or list again and again, each time for a copy of it.
+        self.spend(_ENTRY_BYTES * sum(len(part) for part in arguments if isinstance(part, (list, tuple, dict))))
+        made = self.handlers[called.name](*arguments)
+        self.spend(len(made) if isinstance(made, bytes) else getattr(made, "nbytes", 0))
+        return made
 
-    def counted(self, made: Any) -> Any:
-        # A few bytes of a pickle can name the same long text again and again, each time for a copy of it.
-        if isinstance(made, (bytes, dict, tuple)):
-            self.left -= len(made) * (1 if isinstance(made, bytes) else _ENTRY_BYTES)
-        else:
-            self.left -= getattr(made, "copied_bytes", 0)
+    def spend(self, count: int) -> None:
+        self.left -= count
         if self.left < 0:
             raise ValueError("more data than the file holds")
-        return made
 
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]
         if isinstance(target, Buildable):
             target.set_state(state)
-            self.counted(target)
+            self.spend(target.nbytes)
         elif isinstance(target, Global):
             raise refused(self.path, target.name)
-        elif not isinstance(
-            target, (dict, Uncalled)
-        ):  # attributes of a table, such as torch's _metadata, are not needed
+        elif not isinstance(target, (dict, Uncalled)):  # attributes of a table, such as _metadata, are not needed
             raise ValueError(f"state for a {type(target).__name__}")

@@ -54,7 +54,6 @@ class PickledArray(Buildable):
 
     def __init__(self, *_: Any):
         self.value: np.ndarray | None = None
-        self.copied_bytes = 0
 
     def set_state(self, state: Any) -> None:
         """(version, shape, dtype, Fortran order, bytes); bytes of Python 2 come as text in latin1."""
@@ -62,7 +61,7 @@ class PickledArray(Buildable):
             raise ValueError("the state of an array")
         shape, kind, fortran, data = state[-4:]
         self.value = _array(data, kind, shape, bool(fortran))
-        self.copied_bytes = self.value.nbytes if isinstance(data, str) or kind.order == ">" else 0
+        self.nbytes = self.value.nbytes
 
 
 def _array(data: Any, kind: Any, shape: Any, fortran: bool) -> np.ndarray:

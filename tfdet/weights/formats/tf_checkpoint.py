@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -25,11 +26,11 @@ def checkpoint_prefix(path: str | Path) -> Path | None:
     None where there is none. Of several in a folder the one of the highest number counts.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         found = [p.with_suffix("") for p in path.glob("*.index")]
         return max(found, key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)][-1:] or [-1], default=None)
     for prefix in (path, Path(re.sub(r"\.(index|data-\d+-of-\d+)$", "", str(path)))):
-        if Path(f"{prefix}.index").is_file():
+        if os.path.isfile(f"{prefix}.index"):
             return prefix
     return None
 
@@ -47,11 +48,10 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     prefix = checkpoint_prefix(path)
     if prefix is None:
         raise UserError(f"{path}: no TensorFlow checkpoint (no file {path}.index)")
-    parts = [p for p in prefix.parent.iterdir() if p.name.startswith(f"{prefix.name}.data-")]
     check_index(prefix)
     arrays = {}
     try:
-        with _literal(prefix, parts) as name:
+        with _literal(prefix) as name:
             reader = tf.train.load_checkpoint(name)
             dtypes = reader.get_variable_to_dtype_map()
             numeric = [n for n in sorted(dtypes) if dtypes[n].is_floating or dtypes[n].is_integer or dtypes[n].is_bool]
@@ -65,12 +65,13 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _literal(prefix: Path, parts: list[Path]) -> Iterator[str]:
+def _literal(prefix: Path) -> Iterator[str]:
     """A prefix of the same files that TensorFlow does not take for a pattern, while the block runs."""
     if not has_pattern(prefix):
         yield str(prefix)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for path in [Path(f"{prefix}.index"), *parts]:
+        beginnings = (f"{prefix.name}.index", f"{prefix.name}.data-")
+        for path in [p for p in prefix.parent.iterdir() if p.name.startswith(beginnings)]:
             (Path(folder) / f"ckpt{path.name[len(prefix.name) :]}").symlink_to(path.absolute())
         yield f"{folder}/ckpt"

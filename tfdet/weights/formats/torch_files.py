@@ -88,7 +88,7 @@ _HANDLERS = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.nn.parameter.Parameter": _parameter,
-    "torch.Size": lambda sizes=(): tuple(sizes),
+    "torch.Size": lambda sizes=(): tuple(sizes) if isinstance(sizes, (list, tuple)) else None,
     "torch.device": lambda *names: None,
 }
 
