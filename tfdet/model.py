@@ -208,26 +208,14 @@ class Model(DetectingModel):
             if self._detector is None:
                 if self.num_classes is None:
                     raise UserError("the number of classes is not known: give build num_classes or classes, or train")
-                self._detector = self._filled(0 if self.weights is None else self.weights.unreported)
+                from tfdet.detectors import build_detector
+                from tfdet.predict.float32 import in_float32
+
+                with in_float32():
+                    detector = self.configuration.build(build_detector, num_classes=self.num_classes)
+                self._step = 0 if self.weights is None else self.weights.fill(detector)
+                self._detector = detector
             return self._detector
-
-    def _filled(self, unreported: int) -> Detector:
-        """A new detector with the weights, and so many classes that it does not report."""
-        from tfdet.detectors import build_detector
-        from tfdet.predict.float32 import in_float32
-
-        assert self.num_classes is not None
-        with in_float32():
-            detector = self.configuration.build(build_detector, num_classes=self.num_classes + unreported)
-        detector.report_first(self.num_classes)
-        self._step = 0 if self.weights is None else self.weights.fill(detector)
-        return detector
-
-    @property
-    def trainable_detector(self) -> Detector:
-        """The Keras model with its own classes alone: `detector`, or another where that has unreported ones."""
-        with process_state:
-            return self.detector if self.weights is None or not self.weights.unreported else self._filled(0)
 
     @property
     def step(self) -> int:
@@ -349,7 +337,7 @@ class Model(DetectingModel):
 
         target = Path(arguments.path("path", path))
         check_output(target)
-        save(self.trainable_detector, target, self.describe())
+        save(self.detector, target, self.describe())
 
     def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
         """The configuration with more values.

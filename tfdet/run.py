@@ -152,7 +152,7 @@ def _train(
         match_classes(classes, eval_input.manifest.classes, "the training data", "the evaluation data")
     own: dict[str, Any] = {}
     if starts_from:
-        own = {variable.path: variable.numpy() for variable in model.trainable_detector.variables}
+        own = {variable.path: variable.numpy() for variable in model.detector.variables}
         keras.utils.set_random_seed(trainer.seed)  # as if nothing had been drawn for the model's own weights
     with strategy.scope():
         detector = configuration.build(build_detector, num_classes=len(train_input.manifest.classes))

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfdet.config import configurable
 from tfdet.config.ranges import NumClasses, PositiveRgb, Rgb, Side
 from tfdet.detectors.one_size import detect_by_size
-from tfdet.detectors.postprocess import as_inclusive, of_first_classes
+from tfdet.detectors.postprocess import as_inclusive
 from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
 from tfdet.structures import Batch, Candidates, Detections
@@ -35,10 +35,6 @@ class Detector(keras.Model):
             torchvision: 32 with a pyramid).
         convention: of boxes, for all parts: "legacy_plus_one", whole pixels with x2 and y2 the last one (SimpleDet), or
             "continuous", x2 and y2 the edges (Detectron2, torchvision).
-
-    Attributes:
-        unreported: classes behind those that `num_classes` counts. They share in scores and suppression; no detection
-            is of them; a detector that has some cannot be trained.
     """
 
     def __init__(
@@ -53,7 +49,7 @@ class Detector(keras.Model):
     ):
         # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
         super().__init__(name="detector", autocast=False)
-        self.num_classes, self.unreported = num_classes, 0
+        self.num_classes = num_classes
         self.backbone, self.neck = backbone, neck
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         self.size_divisor = size_divisor
@@ -107,15 +103,8 @@ class Detector(keras.Model):
         """Pixels that boxes are suppressed in, in one of the original image, as `box_scale` gives them."""
         return tf.ones_like(box_scale(image_info))
 
-    def report_first(self, num_classes: int) -> None:
-        """From now on detections are of the first `num_classes` classes alone, see `unreported`."""
-        self.unreported += self.num_classes - num_classes
-        self.num_classes = num_classes
-
     def finish(self, found: Detections) -> Detections:
-        """Detections of `suppress` in the convention of `Detections`, inclusive corners, of the classes reported."""
-        if self.unreported:
-            found = of_first_classes(found, self.num_classes)
+        """Detections of `suppress` in the convention of `Detections`: inclusive corners."""
         return as_inclusive(found) if self.convention == CONTINUOUS else found
 
     @property

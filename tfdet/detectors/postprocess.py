@@ -147,18 +147,8 @@ def without_empty(detections: Detections) -> Detections:
 
     Source: Detectron2 modeling/postprocessing.py, detector_postprocess.
     """
-    return _only(detections, area(detections.boxes, CONTINUOUS) > 0.0)
-
-
-def of_first_classes(detections: Detections, num_classes: int) -> Detections:
-    """Detections, without masks or with them, of the first `num_classes` classes alone; the rest moves up likewise."""
-    return _only(detections, detections.classes < num_classes)
-
-
-def _only(detections: Detections, wanted: tf.Tensor) -> Detections:
-    """Those of the detections that are `wanted`, bool [B, D], in their order."""
     rows = tf.range(tf.shape(detections.scores)[1])
-    kept = (rows < detections.num_valid[:, None]) & wanted
+    kept = (rows < detections.num_valid[:, None]) & (area(detections.boxes, CONTINUOUS) > 0.0)
     order = tf.argsort(tf.cast(~kept, tf.int32), axis=1, stable=True)
     kept, boxes, scores, classes = (
         tf.gather(t, order, batch_dims=1) for t in (kept, detections.boxes, detections.scores, detections.classes)
@@ -168,5 +158,4 @@ def _only(detections: Detections, wanted: tf.Tensor) -> Detections:
         scores=tf.where(kept, scores, 0.0),
         classes=tf.where(kept, classes, -1),
         num_valid=tf.reduce_sum(tf.cast(kept, tf.int32), axis=1),
-        masks=None if detections.masks is None else tf.gather(detections.masks, order, batch_dims=1),
     )

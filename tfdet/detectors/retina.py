@@ -146,7 +146,7 @@ class RetinaDetector(Detector):
         return self.postprocess.joined(predictions, anchors, image_info)
 
     def suppress(self, candidates: Candidates, image_info: tf.Tensor) -> Detections:
-        return self.postprocess.suppress(candidates, image_info, self.num_classes + self.unreported)
+        return self.postprocess.suppress(candidates, image_info, self.num_classes)
 
     def run_layers(self, images: tf.Tensor, image_info: tf.Tensor) -> None:
         self.predict_maps(images, image_info, training=False)

@@ -21,14 +21,12 @@ class Weights(Protocol):
       classes: class names by class.
       category_ids: original category ids by class.
       named: whether `classes` are the names of the data that was trained on.
-      unreported: further classes that the weights have numbers for and that are of nothing, see `Detector.unreported`.
     """
 
     path: str
     classes: list[str]
     category_ids: list[int]
     named: bool
-    unreported: int
 
     def fill(self, detector: Any) -> int:
         """Assigns them to a detector of `len(classes)` classes; returns the training step that they are of."""
@@ -49,7 +47,7 @@ class RunWeights:
       UserError: the folder holds no run.
     """
 
-    named, unreported = True, 0
+    named = True
 
     def __init__(self, model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False):
         from tfdet.data.manifest import Manifest
@@ -109,15 +107,13 @@ class FileWeights:
                 raise UserError(f"{file} holds no detector: no class predictor is in it")
             self.classes, self.category_ids = list(known.values()), list(known)
         self.path = os.fspath(path)
-        self.unreported = sources.unnamed_classes(arrays, len(self.classes))
         self._file, self._arrays = str(file), arrays
 
     def fill(self, detector: Any) -> int:
         """Assigns them; UserError where they do not fill it. What was read is given up."""
-        from tfdet.weights import read_weights
         from tfdet.weights.load import load_arrays
 
-        load_arrays(detector, self._arrays or read_weights(self._file), self._file, strict=True)
+        load_arrays(detector, self._arrays, self._file, strict=True)
         self._arrays = {}
         return 0
 

@@ -78,17 +78,6 @@ def classes_of(arrays: Arrays) -> dict[int, str] | None:
     return COCO_CATEGORIES if count == len(COCO_CATEGORIES) else {k: f"class {k}" for k in range(1, count + 1)}
 
 
-def unnamed_classes(arrays: Arrays, num_classes: int) -> int:
-    """The classes that a file has numbers for beside `num_classes`, and that are of nothing.
-
-    torchvision's files of COCO count category ids. Their numbers without a category share in the softmax, and so in the
-    scores of the others.
-    """
-    count = num_classes_of(arrays)
-    of_ids = program_of(arrays) == TORCHVISION and counts_ids(count) and num_classes == len(COCO_CATEGORIES)
-    return count - num_classes if of_ids and count else 0
-
-
 def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, NameMap]:
     """The program that wrote the tensors, a key of `PROGRAMS`, and its map to the detector's variables.
 

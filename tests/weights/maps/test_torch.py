@@ -2,12 +2,8 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tfdet import config
-from tfdet.detectors.postprocess import of_first_classes
-from tfdet.structures import Detections
-from tfdet.weights import sources
 from tfdet.weights.maps import coco_ids, detectron2, layouts, torchvision
 from tfdet.weights.maps.rules import source_of
 
@@ -112,29 +108,3 @@ def test_published_files_count_category_ids():
     bias = coco_ids.coco_classes({"head.classification_head.cls_logits.bias": per_anchor})
     expected = np.concatenate([np.array(ids[1:]) + 1000 * anchor for anchor in range(9)])
     np.testing.assert_array_equal(bias["head.classification_head.cls_logits.bias"], expected)
-    whole = [*ids, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # what is of no category comes last
-    found = coco_ids.coco_classes(two_stage, unnamed=True)
-    assert found["roi_heads.box_predictor.cls_score.weight"][:, 2].tolist() == whole
-    bias = coco_ids.coco_classes({"head.classification_head.cls_logits.bias": per_anchor}, unnamed=True)
-    assert bias["head.classification_head.cls_logits.bias"][:91].tolist() == [*whole[1:], 0]
-
-
-def test_classes_that_are_of_nothing_share_in_the_scores_alone():
-    arrays = {"roi_heads.box_predictor.cls_score.bias": np.zeros(91), "backbone.body.conv1.weight": np.zeros(1)}
-    assert sources.unnamed_classes(arrays, 80) == 10 and sources.unnamed_classes(arrays, 90) == 0
-    dense = {"head.classification_head.cls_logits.bias": np.zeros(9 * 91), "backbone.body.conv1.weight": np.zeros(1)}
-    dense["head.regression_head.bbox_reg.bias"] = np.zeros(9 * 4)
-    assert sources.unnamed_classes(dense, 80) == 11
-    detector2 = {"roi_heads.box_predictor.cls_score.bias": np.zeros(91), "backbone.bottom_up.res2.0.conv1.weight": 0}
-    assert sources.unnamed_classes(detector2, 80) == 0
-    found = Detections(
-        boxes=tf.reshape(tf.range(16.0), [1, 4, 4]),
-        scores=tf.constant([[0.9, 0.8, 0.7, 0.0]]),
-        classes=tf.constant([[82, 3, 79, -1]]),
-        num_valid=tf.constant([3]),
-        masks=tf.reshape(tf.range(4.0), [1, 4, 1, 1]),
-    )
-    kept = of_first_classes(found, 80)
-    assert kept.classes.numpy().tolist() == [[3, 79, -1, -1]] and kept.num_valid.numpy().tolist() == [2]
-    assert kept.boxes[0, :2, 0].numpy().tolist() == [4, 8] and kept.masks[0, :2, 0, 0].numpy().tolist() == [1, 2]
-    np.testing.assert_allclose(kept.scores, [[0.8, 0.7, 0.0, 0.0]])

@@ -8,7 +8,6 @@ from tfdet.data.coco_names import COCO_CATEGORIES
 from tfdet.weights.maps.rules import Arrays
 
 COCO_IDS = list(COCO_CATEGORIES)
-UNNAMED_IDS = [number for number in range(1, 91) if number not in COCO_CATEGORIES]
 COCO_NUMBERS = 91
 """Numbers of classes in torchvision's files of COCO: category ids from 0 to 90, some of which there are not."""
 
@@ -23,23 +22,18 @@ def counts_ids(num_classes: int | None) -> bool:
     return num_classes in (COCO_NUMBERS, COCO_NUMBERS - 1)
 
 
-def coco_classes(arrays: Arrays, unnamed: bool = False) -> Arrays:
+def coco_classes(arrays: Arrays) -> Arrays:
     """The predictors of torchvision's published files, which count category ids from 0 to 90, for COCO's 80 classes.
 
     Two-stage detectors keep number 0, the background; RetinaNet, which has none, does not.
-
-    Args:
-        arrays: of the file.
-        unnamed: keep the numbers of no category behind the 80, for a detector that does not report them.
     """
     chosen = {}
-    behind = UNNAMED_IDS if unnamed else []
     for name, array in arrays.items():
         if _CLASSES.fullmatch(name):
             by_class = array.reshape(COCO_NUMBERS, -1, *array.shape[1:])
-            array = by_class[[0, *COCO_IDS, *behind]].reshape(-1, *array.shape[1:])
+            array = by_class[[0, *COCO_IDS]].reshape(-1, *array.shape[1:])
         elif _ANCHOR_CLASSES.fullmatch(name):
             by_class = array.reshape(-1, COCO_NUMBERS, *array.shape[1:])
-            array = by_class[:, [*COCO_IDS, *behind, *([0] if unnamed else [])]].reshape(-1, *array.shape[1:])
+            array = by_class[:, COCO_IDS].reshape(-1, *array.shape[1:])
         chosen[name] = array
     return chosen

@@ -140,11 +140,10 @@ IMAGENET_PARTS: PartRules = {
 def name_map(detector: keras.Model, arrays: Arrays) -> NameMap:
     """The map of torchvision's detectors, in both spellings.
 
-    Of a file with 91 numbers of classes, for a detector of COCO's 80, the predictors are cut, or those that it does not
-    report come last: see `coco_ids`.
+    Of a file with 91 numbers of classes, for a detector of COCO's 80, the predictors are cut: see `coco_ids`.
     """
     of_ids = counts_ids(num_classes(arrays, CLASS_BIASES)) and detector.num_classes == len(COCO_IDS)
-    prepare = (lambda arrays: coco_classes(current_names(arrays), detector.unreported > 0)) if of_ids else current_names
+    prepare = (lambda arrays: coco_classes(current_names(arrays))) if of_ids else current_names
     return NameMap(compose(detector, PARTS), prepare, IGNORED, **_PIXELS)
 
 
