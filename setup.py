@@ -43,6 +43,9 @@ setup(
         "Pillow>=10",
         "pycocotools>=2.0.7",
         "rich>=13",
+        "requests>=2.32",
+        "filelock>=3.13",
+        "platformdirs>=4",
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],

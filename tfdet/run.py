@@ -53,7 +53,8 @@ def train(
         eval_data: folder of the one to evaluate on; None: what the configuration names, if anything.
         model_dir: folder of the run; None: runs/NAME for a model that was built of the row NAME.
         evaluate: False does not evaluate, even where a data set for it is named.
-        init_weights: weights to start from, a path or a short name such as "resnet-v1-50".
+        init_weights: weights to start from, a path or the name of published ones, such as "detectron2/R-50", which are
+            fetched once.
         bindings: values in place of the configuration's, as in `build`: {"Trainer.epochs": 12}.
         change: a run that is continued takes over data and values that differ from its own; False refuses them, but for
             those of docs/training.md that differ freely, such as Trainer.steps. Other classes are refused always.

@@ -78,9 +78,9 @@ class FileWeights:
     """The weights of a file, which have to fill a detector whole.
 
     Args:
-      path: the file; see `tfdet.weights.find_weights`.
+      path: the file, or the name of published weights; see `tfdet.weights.find_weights`.
       data_dir: a data set, whose classes they are, in its order (but COCO's are in the file's); None: the file's own,
-        see `tfdet.weights.sources.classes_of`.
+        see `tfdet.weights.sources.classes_of`, or those of the list of published weights.
 
     Raises:
       UserError: the file cannot be read, or holds no detector.
@@ -88,11 +88,13 @@ class FileWeights:
 
     def __init__(self, path: str | os.PathLike, data_dir: str | None = None):
         from tfdet.data.manifest import Manifest
-        from tfdet.weights import find_weights, read_weights, sources
+        from tfdet.weights import find_weights, published, read_weights, sources
 
-        file = find_weights(Path(path))
+        file, offered = find_weights(Path(path)), published.named(path)
         arrays = read_weights(file)
         self.named, known = data_dir is not None, sources.classes_of(arrays)
+        if offered and offered.classes:
+            known = dict(enumerate(offered.classes, 1))
         if data_dir is not None:
             manifest = Manifest.load(data_dir)
             ids = dict(zip(manifest.classes, (int(number) for number in manifest.category_ids)))

@@ -1,0 +1,89 @@
+"""What the environment says about fetching.
+
+- `TFDET_CACHE`: the folder that files are kept in; by default the user's cache folder, such as ~/.cache/tfdet.
+- `TFDET_MIRROR`: one or more addresses or folders, with blanks between, that are asked before the published ones.
+- `TFDET_OFFLINE=1`: no network; mirrors that are folders are read still.
+- `TFDET_TIMEOUT`: the seconds that a server may be silent, by default 30; a whole transfer has no limit.
+
+Proxies and certificates are those of requests: `https_proxy`, `no_proxy`, `REQUESTS_CA_BUNDLE`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import platformdirs
+
+from tfdet.errors import UserError
+from tfdet.files import at_home
+
+_SCHEMES = ("http", "https", "file")
+_SILENCE = 30.0
+_NO = ("", "0", "false", "no", "off")
+
+
+def cache_folder() -> Path:
+    """The folder of everything that was fetched, which need not exist yet."""
+    chosen = os.environ.get("TFDET_CACHE")
+    return at_home(chosen) if chosen else Path(platformdirs.user_cache_dir("tfdet"))
+
+
+def offline() -> bool:
+    """Whether `TFDET_OFFLINE` forbids the network."""
+    return os.environ.get("TFDET_OFFLINE", "").strip().lower() not in _NO
+
+
+def silence() -> float:
+    """Seconds that a server may be silent.
+
+    Raises:
+        UserError: `TFDET_TIMEOUT` is no number above 0.
+    """
+    text = os.environ.get("TFDET_TIMEOUT") or str(_SILENCE)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UserError(f"TFDET_TIMEOUT={text}: give the seconds that a server may be silent, such as 30")
+    return seconds
+
+
+def candidates(addresses: Sequence[str]) -> list[str]:
+    """Where to look for a file, in order: on the mirrors, then at its addresses.
+
+    Of `https://host/path` a mirror has `MIRROR/host/path`, or `MIRROR/path`.
+
+    Args:
+        addresses: as published, newest first.
+
+    Raises:
+        UserError: a mirror is neither an address of http, https or file nor the path of a folder.
+    """
+    found = []
+    for mirror in map(_mirror, os.environ.get("TFDET_MIRROR", "").split()):
+        for parts in map(urlsplit, addresses):
+            path = parts.path + (f"?{parts.query}" if parts.query else "")
+            found += [f"{mirror}/{parts.netloc}{path}", f"{mirror}{path}"]
+    return list(dict.fromkeys([*found, *addresses]))
+
+
+def shown(address: str) -> str:
+    """An address for a message: without the name and password that may stand in it."""
+    parts = urlsplit(address)
+    if "@" not in parts.netloc:
+        return address
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _mirror(text: str) -> str:
+    if urlsplit(text).scheme in _SCHEMES:
+        return text.rstrip("/")
+    folder = at_home(text)
+    if not folder.is_dir():
+        raise UserError(f"TFDET_MIRROR={text}: neither an address (http://, https://, file://) nor a folder")
+    return folder.resolve().as_uri()
