@@ -117,7 +117,8 @@ def load(
     configuration = _parsed(files, bindings, allow_imports)
     from tfdet.predict.restore import FileWeights, evaluation_folder
 
-    return Model(configuration, Path(files[0]).stem, weights=FileWeights(path, evaluation_folder(configuration)))
+    weights = FileWeights(path, evaluation_folder(configuration), configuration.is_of_a_row("EvalInput.data_dir"))
+    return Model(configuration, Path(files[0]).stem, weights=weights)
 
 
 def list_models() -> list[zoo.Row]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tfdet.training.observer import Observer
     from tfdet.weights import LoadReport
 
+_TRAIN_DATA, _EVAL_DATA = "TrainInput.data_dir", "EvalInput.data_dir"
 _FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
 
 
@@ -90,8 +91,8 @@ def train(
     if starts_from and model.weights is not None:
         init_weights = model.weights.path
     settings = {
-        "TrainInput.data_dir": train_data,
-        "EvalInput.data_dir": eval_data,
+        _TRAIN_DATA: train_data,
+        _EVAL_DATA: eval_data,
         "Trainer.init_weights": init_weights,
     }
     configuration = model.configured(bindings, settings)
@@ -102,6 +103,9 @@ def train(
 
     RunDirectory(folder).check()
     report = None if quiet else ConsoleReport(console)
+    if report is not None and model_dir is None:
+        report.noted(f"the run's folder is {folder}, by the name of the row; --model_dir or model_dir names another")
+    _fetch_missing(configuration, evaluate, None if report is None else report.console)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
     newest = latest_step(folder)
@@ -140,11 +144,11 @@ def _train(
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     strategy = trainer.prepare()
-    if not configuration.is_bound("TrainInput.data_dir"):
+    if not configuration.is_bound(_TRAIN_DATA):
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
     train_input = configuration.build(TrainInput)
     _check_classes(model, train_input.manifest)
-    evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
+    evaluates = may_evaluate and configuration.is_bound(_EVAL_DATA)
     eval_input = configuration.build(EvalInput) if evaluates else None
     classes = list(train_input.manifest.classes)
     if eval_input is not None:
@@ -157,7 +161,10 @@ def _train(
         detector = configuration.build(build_detector, num_classes=len(train_input.manifest.classes))
     configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
     if report is not None and not evaluates and may_evaluate:
-        report.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
+        report.noted(
+            "no evaluation: neither --eval_data nor EvalInput.data_dir names a data set (a row's own goes with its own "
+            "training data)"
+        )
 
     def load_weights(detector: Any, path: str) -> LoadReport:
         if starts_from:
@@ -192,6 +199,18 @@ def _train(
         start_time=start_time,
         record=RunRecord.of(train_input.manifest, configuration, change),
     )
+
+
+def _fetch_missing(configuration: Configuration, evaluate: bool, console: Console | None) -> None:
+    """Makes the data sets that are not there and are published; a person is asked, where they are large."""
+    from tfdet.data.published.fetch import fetch
+    from tfdet.data.published.missing import plan_missing
+
+    names = [_TRAIN_DATA, _EVAL_DATA] if evaluate else [_TRAIN_DATA]
+    for plan in plan_missing([configuration.value(name) for name in names if configuration.is_bound(name)]):
+        if console is not None:
+            console.print(plan.describe(), highlight=False, soft_wrap=True)
+        fetch(plan, console)
 
 
 def _is_run(folder: str) -> bool:

@@ -23,6 +23,7 @@ import re
 from typing import Any
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
+from tfdet.data.published.table import how_to_make
 from tfdet.errors import UserError
 from tfdet.files import at_home, check_local, is_file, is_folder
 
@@ -114,7 +115,7 @@ class Manifest:
         folder = at_home(folder)
         path = folder / MANIFEST_FILE
         if not is_folder(folder):
-            raise UserError(f"data set folder {folder} does not exist; make one with tfdet convert_data")
+            raise UserError(f"data set folder {folder} does not exist; {how_to_make(folder)}")
         if not is_file(path):
             hint = "make the data set with tfdet convert_data"
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
@@ -204,6 +205,11 @@ class Manifest:
         # What of a name is no UTF-8 becomes json's own escape, and is read back as it was.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
+
+
+def is_data_set(folder: str | os.PathLike) -> bool:
+    """Whether a folder is a data set, by the name of its manifest."""
+    return is_file(at_home(folder) / MANIFEST_FILE)
 
 
 def digest(content: dict[str, Any]) -> str:
