@@ -5,6 +5,9 @@ import os
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# No test asks the network, or finds what a person fetched; those about fetching set both.
+os.environ["TFDET_OFFLINE"] = "1"
+os.environ["TFDET_CACHE"] = "/nonexistent/tfdet"
 
 import contextlib  # noqa: E402
 import faulthandler  # noqa: E402

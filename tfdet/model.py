@@ -75,9 +75,10 @@ def load(
     """A trained model: of a run, of an exported folder, or of a weights file with its row.
 
     Args:
-        path: folder of a training run, which has its own configuration; folder that `export` wrote; or weights of
-            tfdet, SimpleDet, Detectron2 or torchvision, a path or a short name (docs/weights.md).
-        row: as in `build`; of a weights file, or of a run in place of its own configuration.
+        path: folder of a training run, which has its own configuration; folder that `export` wrote; name of published
+            weights, such as "torchvision/fasterrcnn_resnet50_fpn" (docs/weights.md), which are fetched once and have
+            their own row; or a weights file of tfdet, SimpleDet, Detectron2 or torchvision.
+        row: as in `build`; of a weights file, or in place of the configuration of a run or of published weights.
         checkpoint: of a run: a step, "best", or None for the newest.
         raw_weights: of a run: the weights as trained, also where it keeps their moving average.
         bindings: values in place of the configuration's.
@@ -85,7 +86,8 @@ def load(
             a run of your own parts, or of someone you trust.
 
     Raises:
-        UserError: there is nothing of the kind at `path`, or something is named that it does not have.
+        UserError: there is nothing of the kind at `path`, it cannot be fetched, or something is named that it does not
+            have.
 
     Example:
         >>> import tfdet
@@ -108,17 +110,29 @@ def load(
 
         configuration = _parsed([str(own)] if row is None else arguments.gin_files(row), bindings, allow_imports)
         return Model(configuration, folder.name, weights=RunWeights(folder, checkpoint, raw_weights))
-    if row is None:
-        what = "is no run (it has no config.gin) and no exported model" if folder.is_dir() else "is no folder"
-        raise UserError(f"{path} {what}: give one, or the row of these weights, such as row='faster_r50v1_fpn'")
     if checkpoint is not None or raw_weights:
         raise UserError(f"{path} is no run: checkpoint and raw_weights choose among the weights of one")
-    files = arguments.gin_files(row)
-    configuration = _parsed(files, bindings, allow_imports)
     from tfdet.predict.restore import FileWeights, evaluation_folder
+    from tfdet.weights import published
 
+    offered = published.named(path)
+    if row is None:
+        if offered is None:
+            what = "is no run (it has no config.gin) and no exported model" if folder.is_dir() else "is no folder"
+            raise UserError(
+                f"{path} {what}: give one, the name of published weights, or the row of these weights, such as "
+                f"row='faster_r50v1_fpn'.{published.suggestion(str(path))}"
+            )
+        files, own_lines = published.row_of(offered)
+        configuration = _parsed(files, [*own_lines, *gin_lines(bindings)], allow_imports)
+        name = offered.name.rpartition("/")[2]
+    else:
+        files = arguments.gin_files(row)
+        configuration, name = _parsed(files, bindings, allow_imports), Path(files[0]).stem
+        if offered is not None:
+            published.check_row(offered, configuration)
     weights = FileWeights(path, evaluation_folder(configuration), configuration.is_of_a_row("EvalInput.data_dir"))
-    return Model(configuration, Path(files[0]).stem, weights=weights)
+    return Model(configuration, name, weights=weights)
 
 
 def list_models() -> list[zoo.Row]:

@@ -54,7 +54,8 @@ def train(
         eval_data: folder of the one to evaluate on; None: what the configuration names, if anything.
         model_dir: folder of the run; None: runs/NAME for a model that was built of the row NAME.
         evaluate: False does not evaluate, even where a data set for it is named.
-        init_weights: weights to start from, a path or a short name such as "resnet-v1-50".
+        init_weights: weights to start from, a path or the name of published ones, such as "detectron2/R-50", which are
+            fetched once.
         bindings: values in place of the configuration's, as in `build`: {"Trainer.epochs": 12}.
         change: a run that is continued takes over data and values that differ from its own; False refuses them, but for
             those of docs/training.md that differ freely, such as Trainer.steps. Other classes are refused always.
@@ -105,7 +106,8 @@ def train(
     report = None if quiet else ConsoleReport(console)
     if report is not None and model_dir is None:
         report.noted(f"the run's folder is {folder}, by the name of the row; --model_dir or model_dir names another")
-    _fetch_missing(configuration, evaluate, None if report is None else report.console)
+    begins = not starts_from and not _is_run(folder)
+    _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
     newest = latest_step(folder)
@@ -170,11 +172,7 @@ def _train(
         if starts_from:
             loaded, _ = load_arrays(detector, own, path)
         else:
-            try:
-                file = weights.find_weights(path)
-            except UserError as error:
-                raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
-            loaded = weights.load(detector, file)
+            loaded = weights.load(detector, _find_weights(path))
         if report is not None:
             report.console.print(load_table(loaded))
         return loaded
@@ -201,16 +199,37 @@ def _train(
     )
 
 
-def _fetch_missing(configuration: Configuration, evaluate: bool, console: Console | None) -> None:
-    """Makes the data sets that are not there and are published; a person is asked, where they are large."""
+def _fetch_missing(configuration: Configuration, evaluate: bool, begins: bool, console: Console | None) -> None:
+    """What a run needs and is not here, before anything long begins: data sets that are published, and start weights.
+
+    Args:
+        configuration: of the run.
+        evaluate: whether evaluation data are needed.
+        begins: whether the run starts from weights that the configuration names.
+        console: where to say it; None: nowhere.
+    """
     from tfdet.data.published.fetch import fetch
     from tfdet.data.published.missing import plan_missing
 
     names = [_TRAIN_DATA, _EVAL_DATA] if evaluate else [_TRAIN_DATA]
-    for plan in plan_missing([configuration.value(name) for name in names if configuration.is_bound(name)]):
+    plans = plan_missing([configuration.value(name) for name in names if configuration.is_bound(name)])
+    init_weights = configuration.value("Trainer.init_weights")
+    if begins and init_weights:
+        _find_weights(init_weights)  # the smaller thing first
+    for plan in plans:
         if console is not None:
             console.print(plan.describe(), highlight=False, soft_wrap=True)
         fetch(plan, console)
+
+
+def _find_weights(path: str) -> Path:
+    """The file to start from, fetched where it is published and not here."""
+    from tfdet import weights
+
+    try:
+        return weights.find_weights(path)
+    except UserError as error:
+        raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
 
 
 def _is_run(folder: str) -> bool:

@@ -1,7 +1,7 @@
 """Convert weights of any program that tfdet reads to tfdet's own format, or tfdet's weights to SimpleDet's.
 
-The detector is that of --gin_file. The ending of --output says what to write: `.safetensors`, tfdet's own format, or
-`.params`, a checkpoint of SimpleDet. Without --output the file is only described.
+The detector is that of --gin_file, or the one that published weights are of. The ending of --output says what to write:
+`.safetensors`, tfdet's own format, or `.params`, a checkpoint of SimpleDet. Without --output it is only described.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("weights", metavar="FILE", help="path or short name; or the folder of a run of tfdet")
+    parser.add_argument(
+        "weights", metavar="FILE", help="path, or name of published weights; or the folder of a run of tfdet"
+    )
     flags.add_config(parser)
     parser.add_argument("--num_classes", type=int, metavar="N", help="without background (default: the file's)")
     parser.add_argument("--output", metavar="FILE", help="what to write: X.safetensors (tfdet) or X.params (SimpleDet)")
@@ -32,12 +34,16 @@ def run(args: argparse.Namespace) -> int:
     from tfdet.detectors import build_detector
     from tfdet.report.console import make_console
     from tfdet.report.weights_table import load_table
-    from tfdet.weights import convert, verify
+    from tfdet.weights import convert, published, verify
 
     if args.output:
         convert.check_output(args.output, "--output ")
     if args.num_classes is not None and args.num_classes < 1:
         raise UserError(f"--num_classes {args.num_classes} must be at least 1")
+    offered = published.named(args.weights)
+    if offered and (args.output or args.verify) and not args.gin_file:
+        args.gin_file, lines = published.row_of(offered)
+        args.gin_param = [*lines, *args.gin_param]
     if (args.output or args.verify) and not args.gin_file:
         raise UserError("--gin_file is missing: of the detector that the weights are for")
     console = make_console()

@@ -76,12 +76,13 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Adds `--weights`: a file in place of a run (`args.weights`, str or None)."""
+    """Adds `--weights`: published weights or a file in place of a run (`args.weights`, str or None)."""
     parser.add_argument(
         "--weights",
-        metavar="FILE",
-        help="in place of a run: a checkpoint of SimpleDet, Detectron2 or torchvision, or a converted one, for the "
-        "detector of --gin_file",
+        metavar="NAME",
+        help="in place of a run: published weights such as torchvision/fasterrcnn_resnet50_fpn, which are fetched and "
+        "have their own configuration (`tfdet weights` lists them); or a file of SimpleDet, Detectron2 or torchvision, "
+        "or a converted one, for the detector of --gin_file",
     )
 
 
@@ -125,6 +126,11 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
         files = [str(written)]
     if not files and not args.gin_param:
         raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
+    return files, _lines(args)
+
+
+def _lines(args: argparse.Namespace) -> list[str]:
+    """The bindings of `--gin_param`, then those of the data flags."""
     lines = list(args.gin_param)
     for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
@@ -132,7 +138,7 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
             if not Path(folder).is_dir() and maker_of(folder) is None:
                 raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
             lines.append(f"{parameter} = {folder!r}")
-    return files, lines
+    return lines
 
 
 def load(args: argparse.Namespace) -> model.Model:
@@ -144,8 +150,11 @@ def load(args: argparse.Namespace) -> model.Model:
     Raises:
       UserError: neither is named, or both, or what does not go with weights; see `tfdet.load`.
     """
-    if bool(args.weights) == bool(args.model_dir) or (args.weights and not args.gin_file):
-        raise UserError("give either --model_dir of a run, or --weights of another program with --gin_file")
+    if bool(args.weights) == bool(args.model_dir):
+        raise UserError(
+            "give either --model_dir of a run, or --weights: a published name (`tfdet weights`), or a file beside "
+            "--gin_file"
+        )
     if args.weights and (args.checkpoint or args.raw_weights):
         raise UserError(
             "--checkpoint and --raw_weights choose among the weights of a run: leave them out with --weights"
@@ -155,7 +164,10 @@ def load(args: argparse.Namespace) -> model.Model:
         if not checkpoint.isdigit():
             raise UserError(f"--checkpoint {checkpoint}: give the step of a checkpoint, or best")
         checkpoint = int(checkpoint)
-    files, lines = row_and_lines(args, from_run=True)
+    if args.weights and not args.gin_file:
+        files, lines = None, _lines(args)  # published weights have their own
+    else:
+        files, lines = row_and_lines(args, from_run=True)
     if args.model_dir and not Path(args.model_dir).is_dir():
         raise UserError(f"--model_dir: {args.model_dir} is not a folder: give the folder of a training run")
     found = model.load(
@@ -171,7 +183,9 @@ def load(args: argparse.Namespace) -> model.Model:
 
 
 def row_name(args: argparse.Namespace) -> str:
-    """The name under which results are kept: of the first gin file, or of the run's folder."""
+    """The name under which results are kept: of the first gin file, of published weights, or of the run's folder."""
     if args.gin_file:
         return Path(args.gin_file[0]).stem
+    if getattr(args, "weights", None):
+        return args.weights
     return Path(args.model_dir).name if getattr(args, "model_dir", None) else "unnamed"

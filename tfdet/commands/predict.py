@@ -1,7 +1,7 @@
 """Find objects on images, and write annotated pictures and a json file.
 
-Takes image files, folders and patterns, and a training run (--model_dir), an exported model (--saved_model) or the
-weights of another program (--weights).
+Takes image files, folders and patterns, and a training run (--model_dir), an exported model (--saved_model) or
+published weights (--weights=NAME, see `tfdet weights`); weights of a file need --gin_file beside.
 An image that cannot be read is named and skipped; the exit code is then 1.
 """
 
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     if sum(map(bool, (args.model_dir, args.saved_model, args.weights))) != 1:
         raise UserError(
-            "give one of --model_dir (a training run), --saved_model (an exported model) and --weights (of another "
-            "program)"
+            "give one of --model_dir (a training run), --saved_model (an exported model) and --weights (a published "
+            "name or a file)"
         )
     if args.saved_model and (args.gin_file or args.gin_param or args.checkpoint):
         raise UserError("--saved_model holds its own configuration: leave out --gin_file, --gin_param and --checkpoint")

@@ -19,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_eval_data(parser)
     parser.add_argument(
         "--init_weights",
-        metavar="FILE",
-        help="weights to start from, a path or a short name such as resnet-v1-50: sets Trainer.init_weights",
+        metavar="NAME",
+        help="weights to start from, a path or the name of published ones such as detectron2/R-50, which are fetched "
+        "(`tfdet weights`): sets Trainer.init_weights",
     )
     parser.add_argument(
         "--change",

@@ -43,7 +43,8 @@ class Trainer:
             None keeps none.
         evaluate_raw: evaluations during training use the weights as trained, not their average.
         frozen: parts of the paths of variables that stay as they are.
-        init_weights: file with weights to start from; not read when the run continues from a checkpoint.
+        init_weights: weights to start from, a path or the name of published ones (docs/weights.md); not read when the
+            run continues from a checkpoint.
         seed: of the initial weights, the data order and the sampling.
         log_every: steps between two reports; also between two looks whether the loss is finite.
         checkpoint_every: steps between two checkpoints; one more is written at the end.

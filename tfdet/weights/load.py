@@ -162,16 +162,17 @@ def _notes(detector: keras.Model, name_map: NameMap) -> list[str]:
 
 
 def find_weights(path: str | Path) -> Path:
-    """The file that a path or a short name means.
+    """The file that a path or a name means; a published one is fetched where it is not here yet.
 
     Args:
-        path: a path, or a name without folder: the file of that name in the weights folder, or, without an ending, as
-            `resnet-v1-50`, the one of that name, or of that name and `-0000`, with any ending, or the one that is
-            published under that name (`weights.published`). The folder is what the environment variable TFDET_WEIGHTS
-            names, by default `pretrain_model`.
+        path: a path; or the name of published weights, such as `detectron2/R-50` (`weights.published`); or a name
+            without folder: the file of that name in the weights folder, or, without an ending, as `resnet-v1-50`, the
+            one of that name, or of that name and `-0000`, with any ending. The folder is what the environment variable
+            TFDET_WEIGHTS names, by default `pretrain_model`; a published file that lies there, called as at its
+            address, is not fetched.
 
     Raises:
-        UserError: there is none, or a name fits several.
+        UserError: there is none, a name fits several, or a published one cannot be fetched.
     """
     check_local(path, "weights")
     path = Path(path)
@@ -179,26 +180,29 @@ def find_weights(path: str | Path) -> Path:
         return path / "checkpoints"
     if exists(path) or is_file(f"{path}.index"):
         return path
+    offered = published.find(path)
     folder = Path(os.environ.get("TFDET_WEIGHTS") or "pretrain_model")
     found = []
-    if path.name == str(path) and folder.is_dir():
-        found = sorted(p for p in folder.iterdir() if _is_called(p, path))
+    if (offered or path.name == str(path)) and folder.is_dir():
+        found = sorted(p for p in folder.iterdir() if _is_called(p, path, offered))
     if len(found) == 1:
         return found[0]
     if found:
         raise UserError(f"{path}: {folder} has {', '.join(p.name for p in found)}; give the path of one")
-    offered = published.address(path.name)
+    if offered:
+        return published.fetch(offered)
     raise UserError(
-        f"{path}: no such file, nor a name of one in {folder} (TFDET_WEIGHTS names another folder). "
-        + (f"Download it from {offered}" if offered else "docs/weights.md lists where published weights are offered")
+        f"{path}: no such file, nor a name of one in {folder} (TFDET_WEIGHTS names another folder), nor of published "
+        f"weights.{published.suggestion(str(path))} `tfdet weights` lists those"
     )
 
 
-def _is_called(file: Path, name: Path) -> bool:
-    if name.suffix:
-        return file.name == name.name
-    offered = published.address(name.name) or ""
-    return file.name.split(".")[0] in (name.name, f"{name.name}-0000") or file.name == offered.rpartition("/")[2]
+def _is_called(file: Path, name: Path, offered: published.Published | None) -> bool:
+    if offered and file.name == offered.file_name:
+        return True
+    if name.suffix or name.name != str(name):
+        return file.name == str(name)
+    return file.name.split(".")[0] in (name.name, f"{name.name}-0000")
 
 
 def _other_backbone(report: LoadReport, name_map: NameMap) -> str:
