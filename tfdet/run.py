@@ -104,9 +104,11 @@ def train(
 
     RunDirectory(folder).check()
     report = None if quiet else ConsoleReport(console)
+    goes_on = _is_run(folder)
     if report is not None and model_dir is None:
-        report.noted(f"the run's folder is {folder}, by the name of the row; --model_dir or model_dir names another")
-    begins = not starts_from and not _is_run(folder)
+        what = "goes on with the run in" if goes_on else "a new run, in"
+        report.noted(f"{what} {folder}, by the name of the row; --model_dir names another folder")
+    begins = not starts_from and not goes_on
     _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)

@@ -166,6 +166,9 @@ class _Tar:
             if member.isreg() and chosen.match(member.name):
                 self._chosen.append(member)
                 yield member.name, member.size
+        self._source.seek(self._file.offset)
+        if self._source.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # to tarfile any end is one
+            raise EOFError("it is cut off")
 
     def write(self, folder: Path, advance: Callable[[], None]) -> None:
         """Writes them below a folder."""
