@@ -207,7 +207,7 @@ def test_average_and_raw_weights_differ(here, trained):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": "nowhere"}, "nowhere is no folder: give one, or the row"),
+        ({"path": "nowhere"}, "nowhere is no folder: give one, the name of published weights, or the row"),
         ({"path": "data"}, "data is no run .it has no config.gin. and no exported model"),
         ({"path": "nowhere", "row": "tiny.gin"}, "nowhere: no such file"),
         ({"path": "nowhere", "row": "tiny.gin", "checkpoint": 3}, "nowhere is no run"),

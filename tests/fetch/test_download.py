@@ -206,7 +206,8 @@ def test_silence_has_a_limit_and_the_whole_has_none(web, target, monkeypatch):
 
 
 def test_no_network_is_one_line(target, monkeypatch):
-    monkeypatch.delenv("TFDET_MIRROR", raising=False)
+    for name in ("TFDET_MIRROR", "TFDET_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     with serving() as web:
         gone = web.address()
     with pytest.raises(UserError) as error:

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -195,7 +196,7 @@ def _write(blocks: Iterable[bytes], part: Path, start: int, bar: Bar) -> None:
             bar.advance(len(block))
 
 
-def _opened(part: Path, start: int):
+def _opened(part: Path, start: int) -> FileIO:
     """The temporary file, its first `start` bytes kept; unbuffered, so that an error is one of `write`."""
     try:
         file = open(part, "r+b" if start else "wb", buffering=0)  # noqa: SIM115

@@ -70,11 +70,6 @@ _COCO: dict[str, dict[str, tuple[str, float, float | None]]] = {
         "mask_rcnn_R_50_FPN_3x_dconv_c3-c5": ("144998336/model_final_821d0b", 42.7, 38.5),
         "cascade_mask_rcnn_R_50_FPN_1x": ("138602847/model_final_e9d89b", 42.1, 36.4),
         "cascade_mask_rcnn_R_50_FPN_3x": ("144998488/model_final_480dd8", 44.3, 38.5),
-        "mask_rcnn_R_50_FPN_3x_gn": ("138602888/model_final_dc5d9e", 42.6, 38.6),
-        "mask_rcnn_R_50_FPN_3x_syncbn": ("169527823/model_final_3b3c51", 41.9, 37.8),
-        "scratch_mask_rcnn_R_50_FPN_3x_gn": ("138602908/model_final_01ca85", 39.9, 36.6),
-        "scratch_mask_rcnn_R_50_FPN_9x_gn": ("183808979/model_final_da7b4c", 43.7, 39.6),
-        "scratch_mask_rcnn_R_50_FPN_9x_syncbn": ("184226666/model_final_5ce33e", 43.6, 39.3),
     },
     "TridentNet": {
         "tridentnet_fast_R_50_C4_1x": ("148572687/model_final_756cda", 38.0, None),
