@@ -63,25 +63,6 @@ def at_home(path: str | os.PathLike) -> Path:
         ) from None
 
 
-def is_file(path: str | os.PathLike) -> bool:
-    """Whether a path leads to a regular file.
-
-    `Path.is_file` raises for what no file can be called: a name of more than 255 bytes, a null byte, half a pair. Such
-    names come out of lists and annotations; this says that there is no such file.
-    """
-    return os.path.isfile(path)
-
-
-def is_folder(path: str | os.PathLike) -> bool:
-    """Whether a path leads to a folder; as `is_file` for what no folder can be called."""
-    return os.path.isdir(path)
-
-
-def exists(path: str | os.PathLike) -> bool:
-    """Whether a path leads to anything; as `is_file` for what nothing can be called."""
-    return os.path.exists(path)
-
-
 def read_regular(path: str | os.PathLike) -> bytes:
     """The bytes of a regular file; a pipe or device, which may never begin or have no end, is not read.
 

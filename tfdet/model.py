@@ -131,7 +131,8 @@ def load(
         configuration, name = _parsed(files, bindings, allow_imports), Path(files[0]).stem
         if offered is not None:
             published.check_row(offered, configuration)
-    return Model(configuration, name, weights=FileWeights(path, evaluation_folder(configuration)))
+    weights = FileWeights(path, evaluation_folder(configuration), configuration.is_of_a_row("EvalInput.data_dir"))
+    return Model(configuration, name, weights=weights)
 
 
 def list_models() -> list[zoo.Row]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tfdet.training.observer import Observer
     from tfdet.weights import LoadReport
 
+_TRAIN_DATA, _EVAL_DATA = "TrainInput.data_dir", "EvalInput.data_dir"
 _FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
 
 
@@ -91,8 +92,8 @@ def train(
     if starts_from and model.weights is not None:
         init_weights = model.weights.path
     settings = {
-        "TrainInput.data_dir": train_data,
-        "EvalInput.data_dir": eval_data,
+        _TRAIN_DATA: train_data,
+        _EVAL_DATA: eval_data,
         "Trainer.init_weights": init_weights,
     }
     configuration = model.configured(bindings, settings)
@@ -103,6 +104,12 @@ def train(
 
     RunDirectory(folder).check()
     report = None if quiet else ConsoleReport(console)
+    goes_on = _is_run(folder)
+    if report is not None and model_dir is None:
+        what = "goes on with the run in" if goes_on else "a new run, in"
+        report.noted(f"{what} {folder}, by the name of the row; --model_dir names another folder")
+    begins = not starts_from and not goes_on
+    _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
     newest = latest_step(folder)
@@ -141,11 +148,11 @@ def _train(
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     strategy = trainer.prepare()
-    if not configuration.is_bound("TrainInput.data_dir"):
+    if not configuration.is_bound(_TRAIN_DATA):
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
     train_input = configuration.build(TrainInput)
     _check_classes(model, train_input.manifest)
-    evaluates = may_evaluate and configuration.is_bound("EvalInput.data_dir")
+    evaluates = may_evaluate and configuration.is_bound(_EVAL_DATA)
     eval_input = configuration.build(EvalInput) if evaluates else None
     classes = list(train_input.manifest.classes)
     if eval_input is not None:
@@ -158,17 +165,16 @@ def _train(
         detector = configuration.build(build_detector, num_classes=len(train_input.manifest.classes))
     configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
     if report is not None and not evaluates and may_evaluate:
-        report.noted("no evaluation: neither --eval_data nor EvalInput.data_dir names a data set")
+        report.noted(
+            "no evaluation: neither --eval_data nor EvalInput.data_dir names a data set (a row's own goes with its own "
+            "training data)"
+        )
 
     def load_weights(detector: Any, path: str) -> LoadReport:
         if starts_from:
             loaded, _ = load_arrays(detector, own, path)
         else:
-            try:
-                file = weights.find_weights(path)
-            except UserError as error:
-                raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
-            loaded = weights.load(detector, file)
+            loaded = weights.load(detector, _find_weights(path))
         if report is not None:
             report.console.print(load_table(loaded))
         return loaded
@@ -193,6 +199,39 @@ def _train(
         start_time=start_time,
         record=RunRecord.of(train_input.manifest, configuration, change),
     )
+
+
+def _fetch_missing(configuration: Configuration, evaluate: bool, begins: bool, console: Console | None) -> None:
+    """What a run needs and is not here, before anything long begins: data sets that are published, and start weights.
+
+    Args:
+        configuration: of the run.
+        evaluate: whether evaluation data are needed.
+        begins: whether the run starts from weights that the configuration names.
+        console: where to say it; None: nowhere.
+    """
+    from tfdet.data.published.fetch import fetch
+    from tfdet.data.published.missing import plan_missing
+
+    names = [_TRAIN_DATA, _EVAL_DATA] if evaluate else [_TRAIN_DATA]
+    plans = plan_missing([configuration.value(name) for name in names if configuration.is_bound(name)])
+    init_weights = configuration.value("Trainer.init_weights")
+    if begins and init_weights:
+        _find_weights(init_weights)  # the smaller thing first
+    for plan in plans:
+        if console is not None:
+            console.print(plan.describe(), highlight=False, soft_wrap=True)
+        fetch(plan, console)
+
+
+def _find_weights(path: str) -> Path:
+    """The file to start from, fetched where it is published and not here."""
+    from tfdet import weights
+
+    try:
+        return weights.find_weights(path)
+    except UserError as error:
+        raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
 
 
 def _is_run(folder: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tfdet import config, model
 from tfdet.arguments import MAX_PIXELS, max_pixels
 from tfdet.config.files import RUN_FILE
+from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
@@ -139,7 +140,7 @@ def _lines(args: argparse.Namespace) -> list[str]:
     for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
         if folder:
-            if not os.path.isdir(folder):
+            if not os.path.isdir(folder) and maker_of(folder) is None:
                 raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
             lines.append(f"{parameter} = {folder!r}")
     return lines

@@ -8,7 +8,8 @@ from typing import Any
 import gin
 
 from tfdet.config import registration, text, usage
-from tfdet.config.bindings import Bindings
+from tfdet.config.bindings import Binding, Bindings
+from tfdet.config.files import is_shipped
 from tfdet.errors import UserError
 
 
@@ -55,6 +56,11 @@ class Configuration(Bindings):
         """Whether a file or a parameter gives `EvalInput.data_dir`, say, a value."""
         selector, _, parameter = registration.selector_and_parameter(name)
         return parameter in self.bound.get(("", selector), {})
+
+    def is_of_a_row(self, name: str) -> bool:
+        """Whether one of tfdet's own gin files gives `EvalInput.data_dir`, say, the value that it has."""
+        selector, _, parameter = registration.selector_and_parameter(name)
+        return is_shipped(self.places.get(Binding("", selector, parameter), ""))
 
     def value(self, name: str) -> Any:
         """What a parameter has by this configuration, macros resolved: the bound value, else its default.

@@ -51,6 +51,12 @@ def gin_configs_folder() -> Path:
     return installed if os.path.isdir(installed) else package.parent / "gin_configs"
 
 
+def is_shipped(place: str) -> bool:
+    """Whether a place `FILE:LINE` is in a gin file of tfdet."""
+    file = place.rpartition(":")[0]
+    return bool(file) and gin_configs_folder().resolve() in Path(file).resolve().parents
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     """The choices most like `name`, best first, without regard to case; empty when nothing is near."""
     folded: dict[str, str] = {}

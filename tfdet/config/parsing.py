@@ -13,7 +13,7 @@ from gin import config_parser
 from tfdet.config import registration, renamed
 from tfdet.config.bindings import MACRO, Binding, is_reference, macro_name, references
 from tfdet.config.configuration import Configuration
-from tfdet.config.files import RUN_FILE, did_you_mean, find_gin_file
+from tfdet.config.files import RUN_FILE, did_you_mean, find_gin_file, is_shipped
 from tfdet.config.untrusted import Budget, Source, check_macros, check_size
 from tfdet.config.values import check_types
 from tfdet.errors import UserError
@@ -53,11 +53,26 @@ def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = (), allow_i
             _read_file(Source(name).file(find_gin_file(name)), configuration, budget)
         for text in params:
             _read(text, Source(f"the binding {text!r}"), configuration, budget)
+    _leave_out_unpaired_data(configuration)
     _check_macros(configuration)
     check_size(configuration)
     _check_scopes(configuration)
     check_types(configuration)
     return configuration
+
+
+def _leave_out_unpaired_data(configuration: Configuration) -> None:
+    """A row's own evaluation data go with its own training data: who names others gets no figures of COCO."""
+    inputs: dict[str, Binding] = {}
+    for binding in configuration.places:
+        if binding.parameter == "data_dir" and not binding.scope:
+            inputs[binding.selector.rpartition(".")[2]] = binding
+    train, evaluation = inputs.get("TrainInput"), inputs.get("EvalInput")
+    if train is None or evaluation is None or is_shipped(configuration.places[train]):
+        return
+    if is_shipped(configuration.places[evaluation]):
+        del configuration.bound["", evaluation.selector][evaluation.parameter]
+        del configuration.places[evaluation]
 
 
 class _Delegate(gin.config.ParserDelegate):

@@ -23,6 +23,7 @@ import re
 from typing import Any
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
+from tfdet.data.published.table import how_to_make
 from tfdet.errors import UserError
 from tfdet.files import at_home, check_local, read_regular, write_json
 from tfdet.strict_json import parse_json
@@ -114,7 +115,7 @@ class Manifest:
         folder = at_home(folder)
         path = folder / MANIFEST_FILE
         if not os.path.isdir(folder):
-            raise UserError(f"data set folder {folder} does not exist; make one with tfdet convert_data")
+            raise UserError(f"data set folder {folder} does not exist; {how_to_make(folder)}")
         if not os.path.isfile(path):
             hint = "make the data set with tfdet convert_data"
             if any(folder.glob("*.tfrecord*")) or any(folder.glob("*-of-*")):
@@ -199,6 +200,11 @@ class Manifest:
         del content["folder"]
         content["digest"] = digest(content)
         write_json(content, (folder or self.folder) / MANIFEST_FILE, for_people=True)
+
+
+def is_data_set(folder: str | os.PathLike) -> bool:
+    """Whether a folder is a data set, by the name of its manifest."""
+    return os.path.isfile(at_home(folder) / MANIFEST_FILE)
 
 
 def digest(content: dict[str, Any]) -> str:

@@ -17,7 +17,6 @@ from tfdet.fetch.progress import Bar, say
 from tfdet.fetch.record import check_kept, difference, lock_file, note, part_file, part_record, read_record, record_file
 from tfdet.fetch.settings import candidates, offline, shown, silence
 from tfdet.fetch.transfer import FetchError, transfer
-from tfdet.files import is_file
 
 
 def download(
@@ -48,10 +47,10 @@ def download(
     """
     target = Path(target)
     label = label or target.name
-    if not is_file(target):
+    if not os.path.isfile(target):
         by_hand = f"put the file of {shown(addresses[0])} as {target}"
         with _locked(target, label, by_hand):
-            if not is_file(target):  # another process may have fetched it meanwhile
+            if not os.path.isfile(target):  # another process may have fetched it meanwhile
                 _fetch(addresses, target, checksum, label, by_hand)
                 return target
     check_kept(target, checksum)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfdet.errors import UserError
-from tfdet.files import is_file, write_json
+from tfdet.files import write_json
 from tfdet.strict_json import field, read_json
 
 _BLOCK = 1 << 20
@@ -151,7 +151,7 @@ def remove(target: str | os.PathLike) -> int:
     """
     target, freed = Path(target), 0
     for file in (target, part_file(target), part_record(target), lock_file(target)):
-        if not is_file(file):
+        if not os.path.isfile(file):
             continue
         try:
             freed += file.stat().st_size

@@ -81,22 +81,27 @@ class FileWeights:
       path: the file, or the name of published weights; see `tfdet.weights.find_weights`.
       data_dir: a data set, whose classes they are, in its order (but COCO's are in the file's); None: the file's own,
         see `tfdet.weights.sources.classes_of`, or those of the list of published weights.
+      of_a_row: the row names the data set and no person: it counts where it is there and has as many classes.
 
     Raises:
       UserError: the file cannot be read, or holds no detector.
     """
 
-    def __init__(self, path: str | os.PathLike, data_dir: str | None = None):
-        from tfdet.data.manifest import Manifest
+    def __init__(self, path: str | os.PathLike, data_dir: str | None = None, of_a_row: bool = False):
+        from tfdet.data.manifest import Manifest, is_data_set
         from tfdet.weights import find_weights, published, read_weights, sources
 
         file, offered = find_weights(Path(path)), published.named(path)
         arrays = read_weights(file)
-        self.named, known = data_dir is not None, sources.classes_of(arrays)
+        known, manifest = sources.classes_of(arrays), None
         if offered and offered.classes:
             known = dict(enumerate(offered.classes, 1))
-        if data_dir is not None:
+        if data_dir is not None and (not of_a_row or is_data_set(data_dir)):
             manifest = Manifest.load(data_dir)
+        if of_a_row and manifest is not None and manifest.num_classes != len(known or {}):
+            manifest = None
+        self.named = manifest is not None
+        if manifest is not None:
             ids = dict(zip(manifest.classes, (int(number) for number in manifest.category_ids)))
             own = list((known or {}).values())
             # COCO's classes are in the file's order, however the data set lists them.

@@ -14,7 +14,6 @@ from tfdet.config.files import did_you_mean
 from tfdet.errors import UserError
 from tfdet.fetch import cache_folder, download
 from tfdet.fetch.progress import say
-from tfdet.files import exists
 from tfdet.weights.published import detectron2, keras_applications, simpledet, torchvision
 from tfdet.weights.published.record import Published
 
@@ -66,7 +65,7 @@ def find(name: str | os.PathLike) -> Published | None:
 
 def named(path: str | os.PathLike) -> Published | None:
     """The published file that a path means as a name: `find`, but for the path of something that is there."""
-    return None if exists(path) else find(path)
+    return None if os.path.exists(path) else find(path)
 
 
 def get(name: str) -> Published:
