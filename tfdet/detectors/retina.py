@@ -12,11 +12,10 @@ from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, NumClasses, OpenFraction, PositiveFloat, PositiveRgb, Rgb, Side
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
-from tfdet.errors import ParameterError, UserError
+from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
-from tfdet.losses.box_distance import BoxDistance
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
+from tfdet.ops.boxes import LEGACY, Convention
 from tfdet.structures import Batch, Candidates, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
 
@@ -43,8 +42,6 @@ class RetinaDetector(Detector):
         focal_alpha: weight of an anchor's own class in the focal loss, against 1 - alpha of all others.
         focal_gamma: how far the focal loss plays down well-classified anchors.
         box_sigma: of the smooth L1 of boxes; None for plain L1 (Detectron2, torchvision).
-        box_loss: how far boxes are from their targets: "smooth_l1" of the offsets, or "giou" (torchvision's version 2),
-            "diou" or "ciou" of the boxes themselves, which must be continuous.
         loss_divisor: what the losses divide by: "foreground", one more than the replica's foreground anchors; "image",
             each image's own (torchvision); "moving", a moving average of their number, which begins at 100 and keeps .9
             of itself in a step (Detectron2). It is a variable of the detector, and in no checkpoint of Detectron2.
@@ -71,7 +68,6 @@ class RetinaDetector(Detector):
         focal_alpha: OpenFraction = 0.25,
         focal_gamma: NonNegativeFloat = 2.0,
         box_sigma: PositiveFloat | None = RETINA_SIGMA,
-        box_loss: BoxDistance = "smooth_l1",
         loss_divisor: Literal["foreground", "image", "moving"] = "foreground",
         pixel_mean: Rgb = MSRA_PIXEL_MEAN,
         pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
@@ -83,12 +79,7 @@ class RetinaDetector(Detector):
         self.anchors = anchors
         self.targets, self.postprocess = self.in_own_convention(targets), self.in_own_convention(postprocess)
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
-        self.box_sigma, self.box_loss, self.loss_divisor = box_sigma, box_loss, loss_divisor
-        if box_loss != "smooth_l1" and convention != CONTINUOUS:
-            raise ParameterError(
-                f"Expected RetinaDetector.convention = 'continuous' with box_loss = {box_loss!r}. "
-                f"Received: {convention!r}"
-            )
+        self.box_sigma, self.loss_divisor = box_sigma, loss_divisor
         self.moving_foreground = None
         if loss_divisor == "moving":
             self.moving_foreground = self.add_weight(
@@ -134,8 +125,6 @@ class RetinaDetector(Detector):
             self.focal_gamma,
             self.box_sigma,
             self._divisor(labels),
-            self.box_loss,
-            tf.concat(self.anchors.grid([cls for cls, _ in predictions]), axis=0),
         )
         return {"cls": cls, "box": box}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdet.losses.box_distance import box_distance
+from tfdet.losses.smooth_l1 import smooth_l1
 
 RETINA_SIGMA = (1 / 0.11) ** 0.5
 """Sigma of RetinaNet's smooth L1: the pieces meet at 0.11 (SimpleDet models/retinanet/builder.py)."""
@@ -73,10 +73,8 @@ def retina_losses(
     gamma: float = 2.0,
     sigma: float | None = RETINA_SIGMA,
     divisor: tf.Tensor | str | None = None,
-    distance: str = "smooth_l1",
-    anchors=None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Focal loss of all anchors that are not ignored, the distance of the foreground ones' boxes.
+    """Focal loss of all anchors that are not ignored, smooth L1 of the foreground ones.
 
     Both divide by one more than the number of foreground anchors in all images of the replica; or by `divisor`.
 
@@ -89,8 +87,6 @@ def retina_losses(
         sigma: of `smooth_l1`; None for plain L1.
         divisor: float32 [], of both losses; or `"image"`: every image's losses divide by its own foreground anchors,
             at least 1, and the mean over the images is taken (torchvision).
-        distance: of boxes, a kind of `box_distance`.
-        anchors: float32 [N, 4], continuous edges; read where `distance` compares boxes.
 
     Returns:
         Two float32 scalars: classification, box.
@@ -113,13 +109,12 @@ def retina_losses(
         [focal_loss(level, own, alpha, gamma, weights) for level, own in zip(cls_logits, by_level, strict=True)]
     )
     predicted = tf.cast(tf.concat(list(deltas), axis=1), tf.float32)
-    # The mask acts on the prediction: beyond it an overflow in a background anchor would turn the gradient to NaN.
-    learns = labels >= 0
-    apart = box_distance(tf.where(learns[..., None], predicted, box_targets), box_targets, distance, sigma, anchors)
-    apart = tf.where(learns, apart, 0.0)
+    # The mask acts on the difference: beyond it an overflow in a background anchor would turn the gradient to NaN.
+    difference = tf.where((labels >= 0)[..., None], predicted - box_targets, 0.0)
+    distance = smooth_l1(difference, sigma)
     if weights is not None:
-        apart *= weights[:, None]
-    return cls_loss / normaliser, tf.reduce_sum(apart) / normaliser
+        distance *= weights[:, None, None]
+    return cls_loss / normaliser, tf.reduce_sum(distance) / normaliser
 
 
 # -ln(1 - p) is softplus(z), -ln p is softplus(z) - z: exact where p rounds to 0 or 1.
