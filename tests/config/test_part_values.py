@@ -131,6 +131,7 @@ WRONG = [
     ("TrainInput.profile", "second_release"),
     ("TrainInput.short_side", (640, 0)),
     ("Trainer.accumulate", 0),
+    ("Trainer.betas", (0.9, 1.0)),
     ("Trainer.ema_decay", 1.0),
     ("Trainer.epochs", -1.0),
     ("Trainer.loss_scale", "static"),
