@@ -7,16 +7,19 @@ references/detection/transforms.py, ScaleJitter and FixedSizeCrop.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveFloat, Rgb, Side
+from tfdet.config.ranges import PositiveFloat, Range, Side
 from tfdet.data.pillow_resize import Window, resize_as_pillow
 from tfdet.data.resize import Rule
 from tfdet.data.visible import visible_mask_boxes
 from tfdet.errors import UserError
 from tfdet.structures import Batch, Example
 
+_Level = Annotated[float, Range(least=0, most=255)]
 _SMALLEST = 1e-5  # pixels of a side: Detectron2 data/detection_utils.py, filter_empty_instances
 
 
@@ -50,7 +53,7 @@ class LargeScaleJitter:
         width: Side = 1024,
         min_scale: PositiveFloat = 0.1,
         max_scale: PositiveFloat = 2.0,
-        padding: Rgb = (128.0, 128.0, 128.0),
+        padding: tuple[_Level, _Level, _Level] = (128.0, 128.0, 128.0),
         refit: bool = False,
     ):
         if min_scale > max_scale:
