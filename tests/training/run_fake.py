@@ -22,11 +22,13 @@ def main(steps, replicas, delay, *model_dirs):
 
 
 def run(model_dir, steps, replicas, delay):
-    trainer = Trainer(steps=steps, replicas=replicas, log_every=2, checkpoint_every=3, keep_checkpoints=2)
+    kept = {"log_every": 2, "checkpoint_every": 3, "keep_checkpoints": 2}
+    # SGD's rules continue in test_loop.py and test_accumulate.py.
+    trainer = Trainer(steps=steps, replicas=replicas, update_rule="adamw", ema_decay=0.9, **kept)
     strategy = trainer.prepare()
     with strategy.scope():
         detector = FakeDetector(normalization="sync")
-    schedule, observers = Schedule(base_lr=0.5, warmup_steps=4), [ConsoleReport()]
+    schedule, observers = Schedule(base_lr=0.5, warmup_steps=4, decay="cosine"), [ConsoleReport()]
     return train(detector, FakeInput(delay=delay), strategy, model_dir, trainer, schedule, observers=observers)
 
 

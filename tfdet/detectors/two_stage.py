@@ -18,6 +18,7 @@ from tfdet.errors import ParameterError
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
+from tfdet.layers import on_existing
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
@@ -203,7 +204,9 @@ class TwoStageDetector(Detector):
     def _rpn_losses(self, first: RpnOutputs, batch: Batch, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         labels, box_targets = self._rpn_targets(first.features, batch, seed)
         logits, deltas = _flatten_levels(first.rpn)
-        return self.rpn_loss(logits, deltas, labels, box_targets, self.rpn_targets.batch_per_image)
+        anchors = tf.concat(self.anchors.grid(first.features), axis=0)
+        batch_per_image = self.rpn_targets.batch_per_image
+        return self.rpn_loss(logits, deltas, labels, box_targets, batch_per_image, anchors, self.convention)
 
     def _box_losses(
         self, first: RpnOutputs, proposals: Proposals, batch: Batch, seed: tf.Tensor
@@ -220,8 +223,12 @@ class TwoStageDetector(Detector):
             features = self._roi_features(first, samples.boxes, training=True)
             with_mask = index == 0 and self.masks is not None
             shares = with_mask and self.masks.shares_box_features
-            cls_logits, deltas, *box_map = _classify(head, features, samples.boxes, training=True, return_map=shares)
-            bbox_cls, bbox_reg = self.box_loss(cls_logits, deltas, samples, head.class_agnostic)
+            cls_logits, deltas, *box_map = _classify(
+                head, features, samples.boxes, training=True, return_map=shares, exists=samples.classes >= -1
+            )
+            bbox_cls, bbox_reg = self.box_loss(
+                cls_logits, deltas, samples, head.class_agnostic, targets.box_std, self.convention
+            )
             losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
             if with_mask:
                 foreground = targets.max_foreground(samples.boxes.shape[1])
@@ -330,10 +337,24 @@ def _scale_gradient(values: tf.Tensor, scale: float) -> tf.Tensor:
     return identity(values)
 
 
-def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool, return_map: bool = False):
-    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C], and the head's map if wanted."""
+def _classify(
+    head: keras.layers.Layer,
+    features: tf.Tensor,
+    rois: tf.Tensor,
+    training: bool,
+    return_map: bool = False,
+    exists: tf.Tensor | None = None,
+):
+    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C], and the head's map if wanted.
+
+    In training `exists`, bool [B, R], says which rows are RoIs; a head with batch statistics sees no others.
+    """
     options = {"return_map": True} if return_map else {}  # heads without a map do not know the argument
-    cls_logits, deltas, *box_map = head(features, training=training, **options)
+    if training and exists is not None and getattr(head, "takes_batch_statistics", False):
+        outputs = on_existing(lambda x: head(x, training=True, **options), tf.reshape(exists, [-1]), features)
+    else:
+        outputs = head(features, training=training, **options)
+    cls_logits, deltas, *box_map = outputs
     shape = tf.shape(rois)
     return (
         tf.reshape(cls_logits, [shape[0], shape[1], cls_logits.shape[-1]]),

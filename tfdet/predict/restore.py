@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 import os
 from pathlib import Path
@@ -88,29 +89,35 @@ class FileWeights:
     """
 
     def __init__(self, path: str | os.PathLike, data_dir: str | None = None, of_a_row: bool = False):
+        from tfdet.data.coco_names import is_unused
         from tfdet.data.manifest import Manifest, is_data_set
         from tfdet.weights import find_weights, published, read_weights, sources
 
         file, offered = find_weights(Path(path)), published.named(path)
         arrays = read_weights(file)
-        known, manifest = sources.classes_of(arrays), None
+        known, manifest = sources.classes_of(arrays, unused=True), None
         if offered and offered.classes:
             known = dict(enumerate(offered.classes, 1))
         if data_dir is not None and (not of_a_row or is_data_set(data_dir)):
             manifest = Manifest.load(data_dir)
-        if of_a_row and manifest is not None and manifest.num_classes != len(known or {}):
+        used = sorted(name for name in (known or {}).values() if not is_unused(name))
+        if of_a_row and manifest is not None and manifest.num_classes != len(used):
             manifest = None
         self.named = manifest is not None
         if manifest is not None:
             ids = dict(zip(manifest.classes, (int(number) for number in manifest.category_ids)))
-            own = list((known or {}).values())
             # COCO's classes are in the file's order, however the data set lists them.
-            self.classes = own if sorted(own) == sorted(manifest.classes) else list(manifest.classes)
-            self.category_ids = [ids[name] for name in self.classes]
+            self.classes = (
+                list(known.values()) if known and used == sorted(manifest.classes) else list(manifest.classes)
+            )
+            free = itertools.count(max(ids.values()) + 1)
+            self.category_ids = [ids[name] if name in ids else next(free) for name in self.classes]
         else:
             if known is None:
                 raise UserError(f"{file} holds no detector: no class predictor is in it")
             self.classes, self.category_ids = list(known.values()), list(known)
+        # COCO's names are certain where its ids are counted, whether or not a data set says so.
+        self.named |= any(map(is_unused, self.classes))
         self.path = os.fspath(path)
         self._file, self._arrays = str(file), arrays
 

@@ -17,14 +17,14 @@ from tfdet.errors import UserError
 from tools.golden.files import read_json
 from tools.golden.verdict import MapError
 
-MAPS, LOSSES, NORMS, GRADIENTS = "maps", "losses", "gradnorm_rel", "gradients_rel"
-"""Groups of floors: absolute ones of maps and losses, relative ones of a gradient's norm and of its elements."""
+MAPS, LOSSES, NORMS, GRADIENTS, STATISTICS = "maps", "losses", "gradnorm_rel", "gradients_rel", "bn_after"
+"""Groups of floors: absolute ones of maps, losses and BN statistics, relative ones of gradients."""
 
-CEILINGS = {MAPS: 1e-3, LOSSES: 1e-3, NORMS: 0.1, GRADIENTS: 0.25}
+CEILINGS = {MAPS: 1e-3, LOSSES: 1e-3, NORMS: 0.1, GRADIENTS: 0.25, STATISTICS: 1e-3}
 """Relative figures above these are no noise; the largest measured ones are 4e-4, 1.5e-4, 0.02 and 0.11."""
 
-_FACTORS = {MAPS: 5, LOSSES: 10, NORMS: 5, GRADIENTS: 5}
-_LEAST = {MAPS: 1e-6, LOSSES: 1e-5, NORMS: 5e-3, GRADIENTS: 2e-3}
+_FACTORS = {MAPS: 5, LOSSES: 10, NORMS: 5, GRADIENTS: 5, STATISTICS: 5}
+_LEAST = {MAPS: 1e-6, LOSSES: 1e-5, NORMS: 5e-3, GRADIENTS: 2e-3, STATISTICS: 1e-6}
 """A limit is so many times the floor, and at least so much."""
 
 UNSTEADY = 2e-2

@@ -7,9 +7,9 @@ import numpy as np
 from tools.golden import noise as floors
 from tools.golden.torch_folder import TorchGolden
 from tools.golden.torch_training import LOSS_NAMES, RETINA_LOSS_NAMES, Step
-from tools.golden.verdict import LEFT_OUT, MapError, missing, relative_error
+from tools.golden.verdict import LEFT_OUT, MapError, missing, relative_error, scale_of
 
-_KINDS = ("loss", "gradnorm", "grad", "gradsample", "nograd")
+_KINDS = ("loss", "gradnorm", "grad", "gradsample", "nograd", "bn_after")
 
 
 def compare_training(golden: TorchGolden, step: Step) -> tuple[list[MapError], list[str], dict[str, str]]:
@@ -29,12 +29,14 @@ def compare_training(golden: TorchGolden, step: Step) -> tuple[list[MapError], l
             rows.append(_norm(key, golden, step, findings))
         elif kind in ("grad", "gradsample") and known:
             rows += _gradient(key, golden, step, findings)
+        elif kind == "bn_after" and name in step.statistics:
+            rows.append(_statistics(key, golden, step, findings))
         elif kind == "nograd":
             if name not in step.still:
                 findings.append(f"train.npz: {key}: the gin files train it, or there is no such tensor")
         elif kind in _KINDS:
             findings.append(f"train.npz: {key}: the gin files do not train it, or there is no such tensor")
-        elif key.startswith("gt_"):
+        elif key.startswith("gt_") or key == "image2":
             reasons[f"train.npz {key}"] = "an input"
         else:
             reasons[f"train.npz {key}"] = "tfdet computes nothing of this name"
@@ -51,6 +53,7 @@ def _wanted(golden: TorchGolden, step: Step) -> set[str]:
     stored = {names.get(key.partition("/")[2]) for key in golden.train if key.startswith("loss/")}
     wanted = {f"loss/… of {own}" for own in step.losses if own not in stored}
     wanted |= {f"gradnorm/{name}" for name in step.gradients} | {f"nograd/{name}" for name in step.still}
+    wanted |= {f"bn_after/{name}" for name in step.statistics}
     for name, gradient in step.gradients.items():
         kind = "grad" if gradient.size <= 1024 else "gradsample"
         other = "gradsample" if kind == "grad" else "grad"
@@ -74,6 +77,12 @@ def _loss(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> lis
     scale = abs(value) or 1.0
     row = MapError(key, (), abs(own - value) / scale)
     return [golden.noise.measure(floors.LOSSES, name, row, findings, scale)]
+
+
+def _statistics(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> MapError:
+    name, reference = key.partition("/")[2], golden.train[key]
+    row = MapError(key, reference.shape, relative_error(step.statistics[name], reference))
+    return golden.noise.measure(floors.STATISTICS, name, row, findings, scale_of(reference))
 
 
 def _norm(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> MapError:
