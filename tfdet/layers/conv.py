@@ -25,7 +25,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
         use_bias: convolutions of SimpleDet's backbones have none.
         kernel_initializer: default N(0, sqrt(2 / fan_in)), SimpleDet's global initialiser
             (detection_train.py: Xavier gaussian, factor "in", magnitude 2).
-        **kwargs: passed on to `keras.layers.Conv2D` (name, dtype, activation, bias_initializer).
+        **kwargs: passed on to `keras.layers.Conv2D` (name, dtype, activation, bias_initializer, groups).
 
     Shapes: [B, H, W, C] -> [B, floor((H + 2p - d(k-1) - 1)/s) + 1, ..., filters] with p = ((k - 1) d + 1) // 2.
     """
@@ -66,6 +66,16 @@ class SymmetricConv2D(keras.layers.Conv2D):
     def convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """The convolution alone, without bias and activation, with another kernel of the same shape."""
         return self.convolution_op(self._prepared(inputs), kernel)
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The convolution of prepared inputs: that of Keras, of several groups TensorFlow's own.
+
+        Keras hands grouped convolutions to XLA, from when TensorFlow's CPU kernels had none.
+        """
+        if self.groups == 1:
+            return super().convolution_op(inputs, kernel)
+        padding = self.padding.upper()
+        return tf.nn.convolution(inputs, kernel, list(self.strides), padding, dilations=list(self.dilation_rate))
 
     def _prepared(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.subsampling > 1:
