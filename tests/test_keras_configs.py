@@ -17,7 +17,7 @@ from tfdet.detectors import Detector
 from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.heads.bbox import BoxPredictor
 from tfdet.heads.mask import _PlaneConv2D
-from tfdet.layers import BatchNorm, ConfiguredLayer, DilatedConv2D, GroupNorm, SymmetricConv2D, TorchDense
+from tfdet.layers import BatchNorm, ConfiguredLayer, DeformConv2D, DilatedConv2D, GroupNorm, SymmetricConv2D, TorchDense
 from tfdet.necks import FPN, ReduceNeck, RetinaNeck
 
 IMAGE, MAP, ROIS = (1, 64, 64, 3), (1, 8, 8, 16), (2, 4, 4, 16)
@@ -30,6 +30,7 @@ LAYERS = [
     (SymmetricConv2D(4, 1, 2, kernel_initializer=keras.initializers.RandomNormal(stddev=0.1), dtype="float32"), MAP),
     (SymmetricConv2D(4, 3, dilation_rate=2), MAP),
     (DilatedConv2D(4, 5, 2, use_bias=True), MAP),
+    (DeformConv2D(4, 5, 2, 1, 2, 4, True, use_bias=True, offset_bias=False, name="moved"), MAP),
     (_PlaneConv2D(4, 1, use_bias=True, name="logit"), MAP),
     (TorchDense(4, use_bias=False, dtype="float32", name="linear"), (2, 16)),
     (BatchNorm("sync", momentum=0.5, epsilon=1e-3, fixed_gamma=True, name="bn"), MAP),
