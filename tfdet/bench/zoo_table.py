@@ -62,14 +62,14 @@ def table(rows: Sequence[Row], records: Sequence[dict[str, Any]]) -> Table:
 
 
 def by_release(rows: Sequence[tuple[Row, Any]]) -> dict[str, list[tuple[Row, Any]]]:
-    """Rows with something of each, by where their figures stand, in the order in which these first come.
+    """Rows with something of each, by where their figures stand, in the order of these names.
 
     SimpleDet's by its release, Detectron2's by the folder of its configuration, others by their program.
     """
     groups: dict[str, list[tuple[Row, Any]]] = {}
     for row, own in rows:
         groups.setdefault(_release(row), []).append((row, own))
-    return groups
+    return dict(sorted(groups.items()))
 
 
 def _release(row: Row) -> str:
