@@ -15,6 +15,7 @@ from tfdet.detectors import build_detector
 EVERYTHING = (
     "DEPTH = 50",
     "WIDTH = 0.0625",
+    "NORM = 'local'",  # frozen statistics over random weights leave the range of half precision
     "ResNetV1.groups = 2",
     "ResNetV1.width_per_group = 32",
     "ResNetV1.deformable = (0, 0, 1, -1)",
@@ -68,7 +69,7 @@ def test_a_step_in_half_precision_reaches_every_kernel():
     def step(batch):
         with tf.GradientTape() as tape:
             losses = detector.losses(batch, tf.constant([0, 0]))
-            total = 128.0 * tf.add_n(list(losses.values()))
+            total = tf.add_n(list(losses.values()))
         return losses, tape.gradient(total, [v.value for v in wanted])
 
     losses, gradients = step(random_batch([3, 2], 4))

@@ -40,14 +40,16 @@ _RESNEXT = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (58.395, 57.12, 57.375), "
 _UNIT = (("conv{c}", "conv{c}.norm", "conv{c}", "bn{c}"), ("shortcut", "shortcut.norm", "sc", "sc_bn"))
 """Of a bottleneck unit (modeling/backbone/resnet.py): the file's names and ours of a convolution and its BN."""
 
-_GROUPED = re.compile(r"(.*\.)?res\d\.\d+\.conv2\.weight")
+_THREE_BY_THREE = re.compile(r"(.*\.)?res\d\.\d+\.conv2\.weight")
 
 
 def _trained_with(arrays: Arrays | None) -> dict:
     """Pixels and stride of the networks in a file: MSRA's, or those of ResNeXt, whose 3x3 are grouped."""
-    for name, kernel in (arrays or {}).items():
-        if _GROUPED.fullmatch(name) and kernel.ndim == 4:
-            return _RESNEXT if kernel.shape[1] < kernel.shape[0] else _MSRA
+    arrays = arrays or {}
+    for name, kernel in arrays.items():
+        following = arrays.get(name.replace("conv2", "conv3"))
+        if _THREE_BY_THREE.fullmatch(name) and following is not None and kernel.ndim == following.ndim == 4:
+            return _RESNEXT if kernel.shape[1] < following.shape[1] else _MSRA
     return _MSRA
 
 
