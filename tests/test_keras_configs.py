@@ -10,8 +10,8 @@ import pytest
 
 import tfdet
 from tests.detectors.small import small_detector, small_retina
-from tfdet.backbones import ResNetV1, ResNetV1Stage, ResNetV2, ResNetV2Stage
-from tfdet.backbones.resnet_v1 import BasicUnit, BottleneckUnit
+from tfdet.backbones import Residuals, ResNetV1, ResNetV1Stage, ResNetV2, ResNetV2Stage
+from tfdet.backbones.residual import BasicUnit, BottleneckUnit, UnitSpec
 from tfdet.backbones.resnet_v2 import PreActivationUnit
 from tfdet.detectors import Detector
 from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
@@ -44,12 +44,18 @@ LAYERS = [
     (TorchDense(4, use_bias=False, dtype="float32", name="linear"), (2, 16)),
     (BatchNorm("sync", momentum=0.5, epsilon=1e-3, fixed_gamma=True, name="bn"), MAP),
     (GroupNorm(4, epsilon=1e-3, name="gn"), MAP),
-    (BottleneckUnit(4, 16, 2, True, "local", stride_on="3x3", epsilon=1e-3, name="unit1"), MAP),
-    (BasicUnit(16, 16, 1, False, "group", name="unit1"), MAP),
+    (BottleneckUnit(UnitSpec(4, 16, 2, True, "local", 1e-3, "3x3", 2, 1, 2, True), name="unit1"), MAP),
+    (BasicUnit(UnitSpec(16, 16, norm="group"), name="unit1"), MAP),
     (PreActivationUnit(4, 16, 1, True, "frozen", dilation=2, use_bias=True, name="unit1"), MAP),
-    (ResNetV1Stage(50, 2, 2, "frozen", WIDTH, "3x3", 1e-3, recompute=True, name="stage2"), MAP),
+    (ResNetV1Stage(Residuals(50, "local", WIDTH, "3x3", 1e-3), 4, 1, 2, 2, recompute=True, name="stage4"), MAP),
     (ResNetV2Stage(26, 2, 2, "local", WIDTH, recompute=True, variant="keras", name="stage2"), MAP),
-    (ResNetV1(50, 3, "local", WIDTH, 8, "1x1", 1e-3, (1, 2), (2,), (1, 3), "detectron2", name="trunk"), IMAGE),
+    (ResNetV1(50, 3, "local", WIDTH, 8, "3x3", 1e-3, (1, 2), (2,), (1, 3), "detectron2", 2, name="trunk"), IMAGE),
+    (
+        ResNetV1(
+            50, 4, "local", WIDTH, None, "3x3", 1e-3, (), (), (), "detectron2", 1, True, 2, 32, (0, 0, 1), True, 2
+        ),
+        IMAGE,
+    ),
     (ResNetV2(26, 4, "group", WIDTH, dilate_c5=True, recompute=(4,), name="trunk"), IMAGE),
     (ResNetV2(26, 3, "sync", WIDTH, branches=(1, 2), test_branches=(2,)), IMAGE),
     (FPN(8, norm="group", name="pyramid"), PYRAMID),
@@ -61,7 +67,7 @@ LAYERS = [
         [MAP],
     ),
     (BoxPredictor(3, class_agnostic=True, initializer="torchvision", name="outputs"), (2, 16)),
-    (C5BboxHead(3, 18, "local", WIDTH, False, 2, "1x1", 1e-3, True, "detectron2", name="head"), ROIS),
+    (C5BboxHead(3, 50, "local", WIDTH, False, 2, "1x1", 1e-3, True, "detectron2", 4, 32, name="head"), ROIS),
     (C5V2BboxHead(3, 26, "group", WIDTH, class_agnostic=False, recompute=True, name="head"), ROIS),
     (MlpBboxHead(3, 8, use_bias=False, class_agnostic=True, initializer="gaussian", name="head"), ROIS),
     (MaskHead(3, 8, 2, "local", False, "torchvision", name="masks"), ROIS),

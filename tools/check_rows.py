@@ -63,6 +63,27 @@ TENSORS = {
     "trident_r101v2_c4": (318, 204),
     "trident_fast_r101v2_c4": (318, 204),
     "retina_r101v1_fpn": (348, 208),
+    "cascade_r50v1_fpn": (205, 106),
+    "cascade_r101v1_fpn": (358, 208),
+    "faster_dcn_r50v1b_c4_1x": (172, 106),
+    "faster_dcn_r101v1b_c4_1x": (325, 208),
+    **{f"faster_dcnv2_r50v1b_c4_{length}": (179, 106) for length in ("1x", "2x")},
+    **{f"faster_dcnv2_r101v1b_c4_{length}": (349, 208) for length in ("1x", "2x")},
+    # Of the later revision: two biases of fully connected layers less on FPN.
+    **{
+        f"{family}_r{depth}v1b_{trunk}_{length}": (tensors + 9 * more, 106 + 6 * more)
+        for family, trunk, tensors in (
+            ("faster", "c4", 169),
+            ("trident", "c4", 169),
+            ("trident_fast", "c4", 169),
+            ("faster", "fpn", 187),
+            ("mask", "fpn", 199),
+            ("retina", "fpn", 195),
+        )
+        for depth, more in ((50, 0), (101, 17), (152, 34))  # units that ResNet-50 has not, of 9 and 6 tensors each
+        for length in ("1x", "2x")
+        if (family, length) != ("retina", "2x")
+    },
 }
 """Tensors of SimpleDet's checkpoint of each row, `arg:` and `aux:`, with BN not folded."""
 

@@ -21,13 +21,13 @@ from tfdet.files import replacing
 from tools import markdown
 
 _LEGEND = """\
-Box AP, mask AP, GPU memory and img/s (over 8 GPUs) were published by SimpleDet: MODEL_ZOO.md of its first release, COCO
-minival (the images of val2017); 1080Ti, in half precision Titan V. The columns after them were measured with tfdet, and
-are empty where nobody did. Parameters are counted without the moving statistics of BN, before December 2026 with them
-(53,120 on an R50, 105,344 on an R101). Multiply-adds are those of convolutions and matrix products of one image of
-800x1333 in testing. "Two steps checked": the full-size model took two training steps on small images with finite
-losses, had as many tensors as SimpleDet's checkpoint and the same frozen, was restored, exported and verified
-(`python -m tools.check_rows ROW`).
+Box AP, mask AP, GPU memory and img/s (over 8 GPUs) were published by SimpleDet: MODEL_ZOO.md of its first release and
+of its later revision, COCO minival (the images of val2017); 1080Ti, in half precision Titan V. The columns after them
+were measured with tfdet, and are empty where nobody did. Parameters are counted without the moving statistics of BN,
+before December 2026 with them (53,120 on an R50, 105,344 on an R101). Multiply-adds are those of convolutions and
+matrix products of one image of 800x1333 in testing. "Two steps checked": the full-size model took two training steps
+on small images with finite losses, had as many tensors as SimpleDet's checkpoint and the same frozen, was restored,
+exported and verified (`python -m tools.check_rows ROW`).
 """
 
 
@@ -50,19 +50,18 @@ def write_markdown(path: str | os.PathLike, rows: Sequence[Row], records: Sequen
     Raises:
         UserError: the file cannot be written.
     """
-    names, filled = (
-        {row.name for row in rows},
-        [[*zoo_table.cells(row, records), _checked(row, records)] for row in rows],
-    )
+    names = {row.name for row in rows}
+    filled = [(row, [*zoo_table.cells(row, records), _checked(row, records)]) for row in rows]
     lines = [
         "# Model zoo",
         "",
         "    python -m tools.zoo_page docs/model_zoo.md",
         "",
         *_LEGEND.splitlines(),
-        "",
-        *markdown.table((*zoo_table.COLUMNS, "two steps checked"), map(_linked, filled)),
     ]
+    for release, members in zoo_table.by_release(filled).items():
+        lines += ["", f"## {release}", ""]
+        lines += markdown.table((*zoo_table.COLUMNS, "two steps checked"), [_linked(row) for _, row in members])
     measured = [r for r in records if r["row"] in names and r["kind"] != "model"]
     if measured:
         columns = ("row", "what", "figures", "date, device", "command")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.backbones import ResNetV1, ResNetV1Stage
+from tfdet.backbones import Residuals, ResNetV1, ResNetV1Stage
 
 
 def built(depth, num_stages=4, **kwargs):
@@ -35,7 +35,7 @@ def test_feature_sizes_of_the_zoo_canvas():
 
 @pytest.mark.parametrize(("stride_on", "reads_all"), [("1x1", False), ("3x3", True)])
 def test_stride_on_the_first_convolution_reads_every_second_pixel(stride_on, reads_all):
-    stage = ResNetV1Stage(50, 2, 2, "frozen", width=0.125, stride_on=stride_on)
+    stage = ResNetV1Stage(Residuals(width=0.125, stride_on=stride_on), 2, 2)
     every = np.random.default_rng(0).normal(size=[1, 8, 10, 4]).astype("f")
     some = np.zeros_like(every)
     some[:, ::2, ::2] = every[:, ::2, ::2]
@@ -54,5 +54,5 @@ def test_features_are_after_relu_and_depend_on_training_only_through_bn():
 
 
 def test_refuses_an_unknown_depth():
-    with pytest.raises(ValueError, match="ResNetV1.depth = 34: expected one of 18, 50, 101"):
+    with pytest.raises(ValueError, match="ResNetV1.depth = 34: expected one of 18, 50, 101, 152"):
         ResNetV1(34)

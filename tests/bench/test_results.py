@@ -18,7 +18,7 @@ def test_the_zoo_is_what_the_rows_say_of_themselves():
     row = rows["faster_r50v1_c4"]
     assert (row.box_ap, row.mask_ap, row.memory_gb, row.images_per_second) == (34.2, None, 8.4, 20)
     assert row.title == "Faster R-CNN R50v1-C4, C5-512RoI, 1x" and row.setting == "8 GPUs x 2 images"
-    assert row.source.endswith("config/faster_r50v1c4_c5_512roi_1x.py") and len(rows) == 20
+    assert row.source.endswith("config/faster_r50v1c4_c5_512roi_1x.py") and len(rows) == 61
     assert rows["faster_r50v2_c4_fp16_b4"].box_ap is None
     assert (rows["mask_r50v1_fpn"].box_ap, rows["mask_r50v1_fpn"].mask_ap) == (37.1, 33.7)
     assert {"trident_fast_r101v2_c4", "retina_r101v1_fpn"} <= set(rows) and "demo_shapes" not in rows
@@ -34,6 +34,11 @@ def test_the_command_lists_one_programs_rows(capsys):
     assert main(["zoo", "--program", "torchvision", "--results", "none.jsonl"]) == 0
     shown = capsys.readouterr().out
     assert "published by torchvision" in shown and shown.count("_r50_fpn") == 3 and "36.4" in shown
+    assert "torchvision, " not in shown  # one group needs no heading
+    assert main(["zoo", "--program", "Detectron2", "--results", "none.jsonl"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (misc,) = (number for number, line in enumerate(lines) if "Detectron2, Misc" in line)
+    assert any("dconv_c3-c5" in line for line in lines[misc:]) and " 43.0 " in "".join(lines[:misc])
     assert main(["zoo", "detectron2/mask_rcnn_r50_c4", "--results", "none.jsonl"]) == 0
     assert "published by Detectron2" in capsys.readouterr().out
 

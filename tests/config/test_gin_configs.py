@@ -61,8 +61,9 @@ def test_parses_and_every_model_binding_is_read(configured, path):
     text = _text_with_includes(path)
     narrow = ["WIDTH = 0.125"] if "%WIDTH" in text else []
     if "%DEPTH" in text:
-        # The least that the backbone has: branches of ResNet-v1 are of bottleneck units.
-        narrow += [f"DEPTH = {26 if '@ResNetV2' in text else 50 if 'ResNetV1.branches' in text else 18}"]
+        # The least that the backbone has: what the options of ResNet-v1 concern are bottleneck units.
+        needs_50 = re.search(r"ResNetV1\.(branches|dilate_c5|groups|deformable) ", text)
+        narrow += [f"DEPTH = {26 if '@ResNetV2' in text else 50 if needs_50 else 18}"]
     configured([str(path)], narrow)
     model = _OTHER_PARTS.sub("", configured.now.text())
     if model in _BUILT:  # rows that differ in training, data or depth have one model
@@ -85,7 +86,7 @@ def test_every_row_says_what_to_expect_and_where_the_figure_is_from():
     for name, row in rows.items():
         assert row.program.lower() == name.rpartition("/")[0] or row.program == "SimpleDet" and "/" not in name
         assert row.title and row.source
-        assert row.box_ap is None or 30 < row.box_ap < 50, name
+        assert row.box_ap is None or 30 < row.box_ap < 55, name
         assert (row.mask_ap is not None) == ("mask" in name), name
         assert row.setting or (row.box_ap, row.memory_gb, row.images_per_second) == (None, None, None), name
 
@@ -172,7 +173,7 @@ def _text_with_includes(path) -> str:
     return text
 
 
-@pytest.mark.parametrize("path", ZOO, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in ZOO if not path.stem.endswith("_2x")], ids=lambda path: path.name)
 def test_one_binding_gives_the_2x_schedule(configured, path):
     """12 epochs of 7,330 steps: the length of COCO's at 16 images."""
     config.register_all()

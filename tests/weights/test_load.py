@@ -21,18 +21,19 @@ from tfdet.weights.maps.rules import source_of
 from tfdet.weights.sources import classes_of
 
 
-def c4_detector(depth=50, width=1 / 16, stride_on="1x1"):
+def c4_detector(depth=50, width=1 / 16, stride_on="1x1", pixel_std=(1.0, 1.0, 1.0), **grouped):
     detector = TwoStageDetector(
         3,
-        ResNetV1(depth, num_stages=3, width=width, stride_on=stride_on),
+        ResNetV1(depth, num_stages=3, width=width, stride_on=stride_on, **grouped),
         rpn_head=lambda num_anchors: RpnHead(num_anchors, 8),
-        bbox_head=lambda num_classes: C5BboxHead(num_classes, depth, width=width, stride_on=stride_on),
+        bbox_head=lambda num_classes: C5BboxHead(num_classes, depth, width=width, stride_on=stride_on, **grouped),
         anchors=AnchorGenerator(),
         proposals=ProposalGenerator(),
         roi_extractor=RoiExtractor(),
         rpn_targets=RpnTargetAssigner(),
         roi_targets=RoiTargetSampler(),
         postprocess=PostProcess(),
+        pixel_std=pixel_std,
     )
     detector.create_weights()
     return detector
@@ -124,6 +125,41 @@ def test_strides_elsewhere_are_refused(tmp_path):
     np.savez(tmp_path / "r50.npz", **stored(detector, detectron2.imagenet_map(detector)))
     with pytest.raises(UserError, match="set ResNetV1.stride_on = '1x1'"):
         load(detector, tmp_path / "r50.npz")
+
+
+def test_resnext_strides_on_its_3x3_and_divides_pixels(tmp_path):
+    """X-101-32x8d.pkl, under Caffe2's names: what its kernels are tells it from MSRA's networks."""
+    grouped = {"groups": 2, "width_per_group": 32}
+    detector = c4_detector(stride_on="3x3", **grouped)
+    arrays = stored(detector, detectron2.imagenet_map(detector))
+    assert arrays["res2.0.conv2.weight"].shape == (4, 2, 3, 3)
+    np.savez(tmp_path / "x.npz", **{_caffe2_name(name): array for name, array in arrays.items()})
+    report = load(detector, tmp_path / "x.npz")
+    assert not report.unused and not report.mismatched
+    assert {path.split("/")[0] for path in report.missing} == {"rpn_head", "bbox_head"}
+    kernel = detector.backbone.stages[0].units[0].conv2.kernel.numpy()
+    np.testing.assert_array_equal(kernel, arrays["res2.0.conv2.weight"].transpose(2, 3, 1, 0))
+    assert detectron2.imagenet_map(detector, arrays).pixel_std == (58.395, 57.12, 57.375)
+    with pytest.raises(UserError, match="set ResNetV1.stride_on = '3x3'"):
+        load(c4_detector(**grouped), tmp_path / "x.npz")
+
+
+def _caffe2_name(name):
+    stem, _, part = name.rpartition(".")
+    part = {"weight": "w", "bias": "b", "running_mean": "rm", "running_var": "riv"}[part]
+    if stem.endswith(".norm"):
+        stem, part = stem.removesuffix(".norm"), "bn_" + {"w": "s"}.get(part, part)
+    if stem == "stem.conv1":
+        return f"res_conv1_{part}" if part.startswith("bn_") else f"conv1_{part}"
+    stage, unit, conv = stem.split(".")
+    branch = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortcut": "branch1"}[conv]
+    return f"{stage}_{unit}_{branch}_{part}"
+
+
+def test_simpledets_v1b_strides_on_the_3x3_where_pixels_are_divided(tmp_path):
+    v1b = c4_detector(stride_on="3x3", pixel_std=(58.395, 57.12, 57.375))
+    assert simpledet.name_map(v1b).stride_in_1x1 is False
+    assert simpledet.name_map(c4_detector()).stride_in_1x1 is True
 
 
 def test_foreign_tensors_are_refused(tmp_path):

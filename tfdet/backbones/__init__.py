@@ -1,6 +1,7 @@
 """Backbones: image -> feature maps."""
 
+from tfdet.backbones.residual import Residuals
 from tfdet.backbones.resnet_v1 import ResNetV1, ResNetV1Stage
 from tfdet.backbones.resnet_v2 import ResNetV2, ResNetV2Stage
 
-__all__ = ["ResNetV1", "ResNetV1Stage", "ResNetV2", "ResNetV2Stage"]
+__all__ = ["Residuals", "ResNetV1", "ResNetV1Stage", "ResNetV2", "ResNetV2Stage"]

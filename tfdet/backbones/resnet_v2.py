@@ -12,7 +12,8 @@ from typing import Literal
 
 import tensorflow as tf
 
-from tfdet.backbones.resnet_v1 import Stage, check_recompute, stage_channels
+from tfdet.backbones.residual import Stage, stage_channels
+from tfdet.backbones.resnet_v1 import check_recompute
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveInt, Width
 from tfdet.errors import ParameterError
@@ -29,10 +30,10 @@ from tfdet.layers import (
     recomputed,
 )
 
-UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Residual units of the four stages, by depth. 26 is not part of SimpleDet's zoo, for small runs."""
 
-DepthV2 = Literal[26, 50, 101]
+DepthV2 = Literal[26, 50, 101, 152]
 Variant = Literal["mxnet", "keras"]
 """Networks by who defined them: MXNet, whose SimpleDet's is, and keras.applications (resnet_v2.py)."""
 
@@ -97,7 +98,7 @@ class ResNetV2Stage(CompositeLayer):
     """All residual units of one stage.
 
     Args:
-        depth: 26, 50 or 101.
+        depth: 26, 50, 101 or 152.
         stage: 1 to 4; sets the number of units and the channels.
         strides: stride of the first unit, with "keras" of the last.
         norm: "frozen", "local", "sync" or "group" (`make_norm`).
@@ -154,7 +155,7 @@ class ResNetV2(ConfiguredLayer):
     """ResNet-v2 backbone: C4, the dilated C4 and C5 of Cascade R-CNN, or a TridentNet.
 
     Args:
-        depth: 26, 50 or 101.
+        depth: 26, 50, 101 or 152.
         num_stages: 3 for C4 detectors (their RCNN head owns stage 4), 4 for a fourth stage here.
         norm: "frozen" (zoo), "local", "sync" or "group". BN of the image uses stored statistics always, and so has the
             one after stage 4 but with "group".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,9 +52,33 @@ def table(rows: Sequence[Row], records: Sequence[dict[str, Any]]) -> Table:
     kept = [number for number in range(len(COLUMNS)) if any(row[number] for row in filled)]
     for number in kept:
         shown.add_column(COLUMNS[number], justify="left" if number == 0 else "right", no_wrap=number == 0)
-    for row in filled:
-        shown.add_row(*(row[number] for number in kept))
+    for group, members in by_release(list(zip(rows, filled, strict=True))).items():
+        if len(rows) > len(members):
+            shown.add_section()
+            shown.add_row(group, style="bold")
+        for _, row in members:
+            shown.add_row(*(row[number] for number in kept))
     return shown
+
+
+def by_release(rows: Sequence[tuple[Row, Any]]) -> dict[str, list[tuple[Row, Any]]]:
+    """Rows with something of each, by where their figures stand, in the order of these names.
+
+    SimpleDet's by its release, Detectron2's by the folder of its configuration, others by their program.
+    """
+    groups: dict[str, list[tuple[Row, Any]]] = {}
+    for row, own in rows:
+        groups.setdefault(_release(row), []).append((row, own))
+    return dict(sorted(groups.items()))
+
+
+def _release(row: Row) -> str:
+    if "later revision" in row.source:
+        return f"{row.program}, later revision"
+    if "first release" in row.source:
+        return f"{row.program}, first release"
+    folder = re.search(r"\b([A-Z][\w-]+)/[\w-]+\.yaml", row.source)
+    return f"{row.program}, {folder[1]}" if folder else row.program
 
 
 def _number(value: float | None, form: str) -> str:

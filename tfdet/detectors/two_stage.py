@@ -66,12 +66,14 @@ class TwoStageDetector(Detector):
         roi_gradient_scale: of the gradient from a box head into the maps (Detectron2's cascade: 1 / stages).
         rpn_loss, box_loss: the losses of the two stages; by default SimpleDet's.
         neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps. Where two maps have the
-            same stride the RPN reads the first and the RoIs are pooled from the last.
+            same stride the RPN reads that of `rpn_map` and the RoIs are pooled from the last.
         masks: called with `num_classes`, `roi_extractor` and `bbox_head`, returns the `MaskBranch`; None: boxes alone.
             In a cascade it learns on the first stage's RoIs, and is tested on the last one's boxes.
         branches: for a backbone with branches (TridentNet), what each branch is responsible for; else None.
         pixel_mean, pixel_std: RGB, 0..255.
         size_divisor, convention: see `Detector`. Continuous boxes need an `RpnHead` of sigmoids.
+        rpn_map: which of two maps with the same stride the RPN reads: the "first" (SimpleDet's dilated C5) or the
+            "last" (Detectron2's).
 
     Example:
         ```python
@@ -105,9 +107,10 @@ class TwoStageDetector(Detector):
         pixel_std: PositiveRgb = (1.0, 1.0, 1.0),
         size_divisor: Side = 1,
         convention: Convention = LEGACY,
+        rpn_map: Literal["first", "last"] = "first",
     ):
         super().__init__(num_classes, backbone, neck, pixel_mean, pixel_std, size_divisor, convention)
-        self.stage_scores, self.roi_gradient_scale = stage_scores, roi_gradient_scale
+        self.stage_scores, self.roi_gradient_scale, self.rpn_map = stage_scores, roi_gradient_scale, rpn_map
         self.rpn_loss, self.box_loss = rpn_loss or RpnLoss(), box_loss or BoxLoss()
         self.rpn_head = rpn_head(num_anchors=anchors.num_anchors)
         if convention == CONTINUOUS and getattr(self.rpn_head, "objectness", "sigmoid") != "sigmoid":
@@ -153,7 +156,8 @@ class TwoStageDetector(Detector):
     def first_stage_from_input(self, inputs: tf.Tensor, training: bool) -> RpnOutputs:
         """As `first_stage`, from normalised float images [B, H, W, 3]. With k branches the maps have k B images."""
         features, strides = self.pyramid(inputs, training)
-        by_stride = dict(zip(reversed(strides), reversed(features), strict=True))
+        maps = list(zip(strides, features, strict=True))  # of equal strides the later one stays
+        by_stride = dict(maps if self.rpn_map == "last" else reversed(maps))
         rpn_features = [by_stride[s] for s in self.anchors.strides]
         roi_features = self.roi_extractor.select(features, strides)
         return RpnOutputs(rpn_features, self.rpn_head(rpn_features), roi_features)

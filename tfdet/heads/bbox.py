@@ -7,10 +7,11 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
+from tfdet.backbones.residual import STEM_CHANNELS, Depth, Residuals, StrideOn
+from tfdet.backbones.resnet_v1 import ResNetV1Stage
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.config.ranges import Channels, NonNegativeFloat, NumClasses, NumConvs, Width
+from tfdet.config.ranges import Channels, NonNegativeFloat, NumClasses, NumConvs, PositiveInt, Width
 from tfdet.layers import (
     BN_EPSILON,
     INIT_STD,
@@ -77,7 +78,7 @@ class C5BboxHead(ConfiguredLayer):
         depth, norm, width: of the stage, as in `ResNetV1`.
         class_agnostic: see `BoxPredictor`; True in the zoo's C4 rows.
         strides: of the stage: 1 on RoIs of 7 x 7 (SimpleDet), 2 on RoIs of 14 x 14 (Detectron2's Res5ROIHeads).
-        stride_on, epsilon, initializer: of the stage, as in `ResNetV1`.
+        stride_on, epsilon, initializer, groups, width_per_group: of the stage, as in `ResNetV1`.
         recompute: the stage's activations are computed again for the gradient and not kept.
 
     Call: [N, P, P, 1024] -> (cls_logits [N, 1 + C], deltas), float32; with `return_map` also the map before the mean,
@@ -98,13 +99,17 @@ class C5BboxHead(ConfiguredLayer):
         epsilon: NonNegativeFloat = BN_EPSILON,
         recompute: bool = False,
         initializer: Program = "simpledet",
+        groups: PositiveInt = 1,
+        width_per_group: PositiveInt = STEM_CHANNELS,
         name: str = "bbox_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         self.depth, self.norm, self.width, self.recompute = depth, norm, width, recompute
         self.strides, self.stride_on, self.epsilon, self.initializer = strides, stride_on, epsilon, initializer
-        self.stage4 = ResNetV1Stage(depth, 4, strides, norm, width, stride_on, epsilon, recompute, name="stage4")
+        self.groups, self.width_per_group = groups, width_per_group
+        residuals = Residuals(depth, norm, width, stride_on, epsilon, groups, width_per_group)
+        self.stage4 = ResNetV1Stage(residuals, 4, strides, recompute=recompute, name="stage4")
         draw_by_outputs(self.stage4, initializer)
         self.predictor = BoxPredictor(num_classes, class_agnostic, initializer)
 

@@ -26,12 +26,13 @@ def draw_each(part: keras.layers.Layer) -> None:
 def draw_by_outputs(part: keras.layers.Layer, program: Program) -> None:
     """Lets every convolution within a backbone's `part`, not yet built, begin at N(0, sqrt(2 / fan_out)).
 
-    So do Detectron2 (c2_msra_fill) and torchvision. SimpleDet, with which nothing is done, takes fan_in.
+    So do Detectron2 (c2_msra_fill) and torchvision. SimpleDet, with which nothing is done, takes fan_in. What begins at
+    zero, the offsets of a deformable convolution, stays so.
     """
     if program == "simpledet":
         return
     for layer in part._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.Conv2D):
+        if isinstance(getattr(layer, "kernel_initializer", None), keras.initializers.VarianceScaling):
             layer.kernel_initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 

@@ -25,8 +25,8 @@ from tools.golden import torch_parts
 from tools.golden.files import left_out, read_arrays, read_json, read_yaml
 from tools.golden.noise import Noise, read_noise
 
-_FULL_WIDTH = 64
-_DEPTHS = {6: 50, 23: 101}  # by the units of the third stage
+_FULL_WIDTH = 256
+_DEPTHS = {6: 50, 23: 101, 36: 152}  # by the units of the third stage
 
 
 class TorchGolden(NamedTuple):
@@ -133,6 +133,8 @@ def _family(program: str, arrays: dict[str, np.ndarray], meta: dict) -> str:
         return f"new_baselines/{with_masks}_rcnn_r50_fpn_100ep_lsj"
     if "roi_heads.box_predictor.0.cls_score.weight" in arrays:
         return "cascade_mask_rcnn_r50_fpn" if with_masks == "mask" else "cascade_rcnn_r50_fpn"
+    if any(name.startswith("backbone.res5.") for name in arrays):
+        return f"{with_masks}_rcnn_r50_dc5_1x"
     if not any(name.startswith("roi_heads.res5.") for name in arrays):
         return f"{with_masks}_rcnn_r50_fpn"
     if "trident" in meta["model"] + meta.get("config_base", ""):  # whose tensors are those of Faster R-CNN
@@ -187,7 +189,7 @@ def overrides(golden: TorchGolden) -> list[str]:
     """Bindings that give the full-size file the widths and the samplers of a golden."""
     meta, arrays = golden.meta, golden.arrays
     stem = _shape(golden, r"backbone\.(body\.|(bottom_up\.)?stem\.)conv1\.weight")[0]
-    inner = _shape(golden, r"backbone\.(body\.layer1|(bottom_up\.)?res2)\.0\.conv1\.weight")[0]
+    outer = _shape(golden, r"backbone\.(body\.layer1|(bottom_up\.)?res2)\.0\.conv3\.weight")[0]
     unit = re.compile(r"backbone\.(?:body\.layer3|(?:bottom_up\.)?res4)\.(\d+)\.conv1\.weight")
     units = len([name for name in arrays if unit.fullmatch(name)])
     if units not in _DEPTHS:
@@ -202,7 +204,7 @@ def overrides(golden: TorchGolden) -> list[str]:
     stride_on = "3x3" if str(conventions["stride_on"]).startswith("3x3") else "1x1"
     bound = {
         "DEPTH": _DEPTHS[units],
-        "WIDTH": inner / _FULL_WIDTH,
+        "WIDTH": outer / _FULL_WIDTH,
         "ResNetV1.stem_channels": stem,
         "EPSILON": epsilon,
         "ResNetV1.stride_on": stride_on,
@@ -224,7 +226,7 @@ def overrides(golden: TorchGolden) -> list[str]:
         bound["FPN.channels"] = _shape(golden, r"backbone\.(fpn_output2|fpn\.layer_blocks\.0\.0)\.weight")[0]
     if golden.four_convs:
         bound |= _conv_head(golden)
-    elif golden.family.endswith("_fpn"):
+    elif not golden.family.endswith("_c4"):
         bound["MlpBboxHead.channels"] = _shape(golden, r"roi_heads\.box_head\.(0\.)?fc[17]\.weight")[0]
     if golden.family.startswith("trident") and golden.trains:
         bound["ResNetV1.test_branches"] = (2,)
@@ -259,7 +261,7 @@ def _samplers(golden: TorchGolden) -> dict:
     # Of more RoIs than there are every one is drawn; the rest of so many rows would be padding.
     rois = min(number("ROI_HEADS.BATCH_SIZE_PER_IMAGE", "roi_batch", 512), kept + objects)
     sampler = "first/RoiTargetSampler" if golden.family.startswith("cascade") else "RoiTargetSampler"
-    six_thousand = golden.family.endswith("_c4")
+    six_thousand = not golden.family.endswith("_fpn")
     return {
         "ProposalGenerator.pre_nms_top_n": (
             number("RPN.PRE_NMS_TOPK_TRAIN", "pre_nms_topk_train", 2000),

@@ -88,6 +88,8 @@ def _two_stage_maps(detector: TwoStageDetector, golden, inputs, image_info) -> d
         outputs |= {"box_pooled": nchw(pooled)} | _cascade_maps(detector, golden, first, pooled, rois, image_info)
     else:
         outputs |= _head_maps(detector.bbox_head, pooled, golden, "")
+        if detector.neck is None and "box_pooled" in outputs:  # so many channels that the first RoIs' are stored alone
+            outputs["box_pooled_first8"] = outputs.pop("box_pooled")[:8]
     if detector.masks is not None:
         outputs |= _mask_maps(detector, golden, first, rois)
     return outputs

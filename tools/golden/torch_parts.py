@@ -54,21 +54,41 @@ def _tensor(suffix: str) -> Callable[[Described], str | None]:
     return where
 
 
-def _grouped(described: Described) -> str | None:
-    for name, array in described.arrays.items():
-        inputs = described.arrays.get(name.replace("conv2.weight", "conv1.weight"))
-        if name.endswith(".conv2.weight") and inputs is not None and array.ndim == inputs.ndim == 4:
-            if array.shape[1] and inputs.shape[0] > array.shape[1]:
-                return f"{name} takes {array.shape[1]} of {inputs.shape[0]} channels"
-    return None
+def _deformable(described: Described) -> dict:
+    settings = described.settings
+    on, modulated = settings["MODEL.RESNETS.DEFORM_ON_PER_STAGE"], settings["MODEL.RESNETS.DEFORM_MODULATED"]
+    return {
+        "ResNetV1.deformable": tuple(-1 if stage else 0 for stage in on),
+        "ResNetV1.modulated": bool(modulated),
+        "ResNetV1.offset_groups": settings["MODEL.RESNETS.DEFORM_NUM_GROUPS"],
+    }
+
+
+def _groups(described: Described) -> dict:
+    """Groups and their width at full width: `width` multiplies the inner channels as it does all others."""
+    groups, outer = (
+        described.settings["MODEL.RESNETS.NUM_GROUPS"],
+        described.settings["MODEL.RESNETS.RES2_OUT_CHANNELS"],
+    )
+    bound = {"groups": groups, "width_per_group": described.settings["MODEL.RESNETS.WIDTH_PER_GROUP"] * 256 // outer}
+    pixels = tuple(described.settings["MODEL.PIXEL_STD"][::-1])
+    owners = ["ResNetV1"]
+    owners += ["C5BboxHead"] if any(name.startswith("roi_heads.res5.") for name in described.arrays) else []
+    bound = {f"{owner}.{name}": value for owner in owners for name, value in bound.items()}
+    return bound | {"TwoStageDetector.pixel_std": pixels}
+
+
+def _dilated_elsewhere(described: Described) -> str | None:
+    """A dilated res5 that is not the last stage of a backbone without a pyramid: that one is a family of its own."""
+    if any(name.startswith("backbone.res5.") for name in described.arrays):
+        return None
+    return _setting("MODEL.RESNETS.RES5_DILATION", lambda dilation: dilation != 1)(described)
 
 
 PARTS = [
-    Part("deformable convolutions", _setting("MODEL.RESNETS.DEFORM_ON_PER_STAGE", any)),
-    Part("deformable convolutions", _tensor(".conv2_offset.weight")),
-    Part("a res5 dilated at stride 16 (DC5)", _setting("MODEL.RESNETS.RES5_DILATION", lambda dilation: dilation != 1)),
-    Part("grouped convolutions (ResNeXt)", _setting("MODEL.RESNETS.NUM_GROUPS", lambda groups: groups != 1)),
-    Part("grouped convolutions (ResNeXt)", _grouped),
+    Part("deformable convolutions", _setting("MODEL.RESNETS.DEFORM_ON_PER_STAGE", any), _deformable),
+    Part("a dilated res5 within a pyramid or a head", _dilated_elsewhere),
+    Part("grouped convolutions (ResNeXt)", _setting("MODEL.RESNETS.NUM_GROUPS", lambda groups: groups != 1), _groups),
 ]
 """In the order in which they are named."""
 

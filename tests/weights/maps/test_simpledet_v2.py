@@ -76,6 +76,8 @@ def simpledets_frozen(name):
         ("faster_r50v2_c4.gin", THIN, 165, 102),
         ("faster_r101v2_c4_syncbn.gin", THIN, 318, 204),
         ("trident_r50v2_c4.gin", THIN, 165, 102),
+        # Those of v1, and the offsets of ten deformable units, which have no bias.
+        ("faster_dcnv2_r50v1b_c4_1x.gin", THIN, 169 + 10, 106),
         ("trident_fast_r101v2_c4.gin", THIN, 318, 204),
         # The same layers as the rows above, and a quarter of a minute each.
         pytest.param("faster_r101v2_c4.gin", THIN, 318, 204, marks=pytest.mark.slow),

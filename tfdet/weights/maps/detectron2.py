@@ -43,10 +43,29 @@ CLASS_BIASES = [
 IGNORED = re.compile(r"pixel_(mean|std)|.*\.cell_anchors\.\d+|.*\.num_batches_tracked|.*anchor_generator\..*")
 """Not parameters of a detector: numbers of its configuration that some files repeat."""
 
-_PIXELS = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
+_MSRA = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
+_RESNEXT = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (58.395, 57.12, 57.375), "stride_in_1x1": False}
 
 _UNIT = (("conv{c}", "conv{c}.norm", "conv{c}", "bn{c}"), ("shortcut", "shortcut.norm", "sc", "sc_bn"))
 """Of a bottleneck unit (modeling/backbone/resnet.py): the file's names and ours of a convolution and its BN."""
+
+_THREE_BY_THREE = re.compile(r"(.*\.)?res\d\.\d+\.conv2\.weight")
+
+
+def _trained_with(arrays: Arrays | None) -> dict:
+    """Pixels and stride of the networks in a file: MSRA's, or those of ResNeXt, whose 3x3 are grouped."""
+    arrays = arrays or {}
+    for name, kernel in arrays.items():
+        following = arrays.get(name.replace("conv2", "conv3"))
+        if _THREE_BY_THREE.fullmatch(name) and following is not None and kernel.ndim == following.ndim == 4:
+            return _RESNEXT if kernel.shape[1] < following.shape[1] else _MSRA
+    return _MSRA
+
+
+def _units(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
+    """The units of a stage, which may be deformable."""
+    offsets = conv(f"{source}.{{unit-1}}.conv2_offset", f"{target}/unit{{unit}}/conv2/offset")
+    return [*units(source, target, _UNIT, variance), *offsets]
 
 
 def _stem(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
@@ -59,7 +78,7 @@ def _backbone(backbone: ResNetV1, detector: keras.Model) -> list[Rule]:
     """The branches of a TridentNet share all that they have."""
     prefix = "backbone" if detector.neck is None else "backbone.bottom_up"
     name = backbone.name
-    return [*_stem(f"{prefix}.stem", name), *units(f"{prefix}.res{{stage+1}}", f"{name}/stage{{stage}}", _UNIT)]
+    return [*_stem(f"{prefix}.stem", name), *_units(f"{prefix}.res{{stage+1}}", f"{name}/stage{{stage}}")]
 
 
 _FPN = {"p{level}_lateral": "backbone.fpn_lateral{level}", "p{level}_conv": "backbone.fpn_output{level}"}
@@ -86,7 +105,7 @@ def _predictor(head: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
 
 
 def _c5_head(head: C5BboxHead, detector: keras.Model) -> list[Rule]:
-    return [*units("roi_heads.res5", f"{head.name}/stage4", _UNIT), *_predictor(head, detector)]
+    return [*_units("roi_heads.res5", f"{head.name}/stage4"), *_predictor(head, detector)]
 
 
 def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
@@ -169,22 +188,23 @@ PARTS: PartRules = {
 IMAGENET_PARTS: PartRules = {
     ResNetV1: lambda backbone, detector: [
         *_stem("stem", backbone.name, FROM_TORCH_EPSILON),
-        *units("res{stage+1}", f"{backbone.name}/stage{{stage}}", _UNIT, FROM_TORCH_EPSILON),
+        *_units("res{stage+1}", f"{backbone.name}/stage{{stage}}", FROM_TORCH_EPSILON),
     ],
-    C5BboxHead: lambda head, detector: units("res5", f"{head.name}/stage4", _UNIT, FROM_TORCH_EPSILON),
+    C5BboxHead: lambda head, detector: _units("res5", f"{head.name}/stage4", FROM_TORCH_EPSILON),
 }
-"""The same of R-50.pkl and R-101.pkl: MSRA's networks, under Detectron2's or Caffe2's names."""
+"""The same of R-50.pkl, R-101.pkl and X-101-32x8d.pkl, under Detectron2's or Caffe2's names."""
 
 
 def name_map(detector: keras.Model, arrays: Arrays | None = None) -> NameMap:
     """The map of Detectron2's detectors."""
-    return NameMap(compose(detector, PARTS), ignored=IGNORED, **_PIXELS)
+    return NameMap(compose(detector, PARTS), ignored=IGNORED, **_trained_with(arrays))
 
 
 def imagenet_map(detector: keras.Model, arrays: Arrays | None = None) -> NameMap:
     """The map of Detectron2's ImageNet backbones."""
     ignored = re.compile(r"(stem\.)?fc(1000)?\..*|pred\..*|lr|.*\.num_batches_tracked|.*_momentum|epoch|model_iter")
-    return NameMap(compose(detector, IMAGENET_PARTS), from_caffe2, ignored, **_PIXELS)
+    pixels = _trained_with(from_caffe2(arrays)) if arrays else _MSRA
+    return NameMap(compose(detector, IMAGENET_PARTS), from_caffe2, ignored, **pixels)
 
 
 _CAFFE2 = [

@@ -67,6 +67,7 @@ def _stage(number: int, owner: str, norm_behind_shortcut: bool) -> list[Rule]:
     return [
         *_conv(f"{source}_conv{{c}}", f"{target}/conv{{c}}", bias=False),
         *_batch_norm(f"{source}_bn{{c}}", f"{target}/bn{{c}}"),
+        *_conv(f"{source}_conv2_offset", f"{target}/conv2/offset", bias=False),  # models/dcn/builder.py
         *_conv(f"{source}_sc", f"{target}/sc", bias=False),
         *(_batch_norm(f"{source}_sc_bn", f"{target}/sc_bn") if norm_behind_shortcut else []),
     ]
@@ -166,8 +167,13 @@ PARTS: PartRules = {
 
 
 def name_map(detector: keras.Model, arrays: Arrays | None = None) -> NameMap:
-    """The map of SimpleDet's checkpoints, folded or not, of either revision, and of its ImageNet files."""
-    return NameMap(compose(detector, PARTS), prepare, IGNORED, stride_in_1x1=True)
+    """The map of SimpleDet's checkpoints, folded or not, of either revision, and of its ImageNet files.
+
+    Networks of v1 and v1b have the same tensors. Those of v1b stride on the 3x3, and see pixels divided by their
+    deviation: a detector that does not is one of v1.
+    """
+    is_v1b = tuple(detector.pixel_std) != (1.0, 1.0, 1.0)
+    return NameMap(compose(detector, PARTS), prepare, IGNORED, stride_in_1x1=not is_v1b)
 
 
 def misfit(detector: keras.Model, arrays: Arrays) -> str:
