@@ -1,6 +1,8 @@
 """Backbones: image -> feature maps."""
 
+from tfdet.backbones.functional import FunctionalBackbone
+from tfdet.backbones.keras_applications import KerasBackbone
 from tfdet.backbones.resnet_v1 import ResNetV1, ResNetV1Stage
 from tfdet.backbones.resnet_v2 import ResNetV2, ResNetV2Stage
 
-__all__ = ["ResNetV1", "ResNetV1Stage", "ResNetV2", "ResNetV2Stage"]
+__all__ = ["FunctionalBackbone", "KerasBackbone", "ResNetV1", "ResNetV1Stage", "ResNetV2", "ResNetV2Stage"]
