@@ -164,7 +164,7 @@ def _train(
             loaded, _ = load_arrays(detector, own, path)
         else:
             try:
-                file = weights.find_weights(path)
+                file = path if path == weights.IMAGENET else weights.find_weights(path)
             except UserError as error:
                 raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
             loaded = weights.load(detector, file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -60,8 +59,8 @@ class FunctionalBackbone(ConfiguredLayer):
         channels: of the four maps.
 
     Call: float [B, H, W, 3], RGB, normalised by these -> list [c2, c3, c4, c5] of [B, ceil(H/s), ceil(W/s), C], strides
-    4 to 32. Images are padded at the bottom and at the right with zeros to a multiple of 32, and the maps cropped: models
-    pad in different ways, and some drop what is left over, but not where every stride divides the sides.
+    4 to 32. Images are padded at the bottom and at the right with zeros to a multiple of 32, and the maps cropped:
+    models pad in different ways, and some drop what is left over, but not where every stride divides the sides.
     """
 
     strides = list(STRIDES)

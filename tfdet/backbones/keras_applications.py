@@ -58,6 +58,7 @@ class KerasBackbone(FunctionalBackbone):
         known = MODELS[model]
         if drop_path and not known.drops:
             raise ParameterError(f"Expected KerasBackbone.drop_path = 0: {model} has no stochastic depth")
+        self.trained_with = known.pixels.mean, known.pixels.std
         self.pixel_mean = tuple(pixel_mean or known.pixels.mean)
         self.pixel_std = tuple(pixel_std or known.pixels.std)
         source = self.source()

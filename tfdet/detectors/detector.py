@@ -54,8 +54,8 @@ class Detector(keras.Model):
         super().__init__(name="detector", autocast=False)
         if getattr(backbone, "serves_pyramids_alone", False) and isinstance(neck, (ReduceNeck, type(None))):
             raise ParameterError(
-                f"Expected a pyramid, such as FPN or RetinaNeck, as the neck of {type(backbone).__name__}: heads on C4 own "
-                f"a ResNet's stage 4. Received: {'None' if neck is None else type(neck).__name__}"
+                f"Expected a pyramid, such as FPN or RetinaNeck, as the neck of {type(backbone).__name__}: heads on C4 "
+                f"own a ResNet's stage 4. Received: {'None' if neck is None else type(neck).__name__}"
             )
         self.num_classes = num_classes
         self.backbone, self.neck = backbone, neck
