@@ -149,8 +149,8 @@ def load_imagenet(detector: keras.Model) -> LoadReport:
     backbone = detector.backbone
     if not hasattr(backbone, "imagenet"):
         raise UserError(
-            f"{type(backbone).__name__} knows no weights by the name {IMAGENET!r}, as KerasBackbone does: give the path "
-            "or the short name of a file (docs/weights.md)"
+            f"{type(backbone).__name__} knows no weights by the name {IMAGENET!r}, as KerasBackbone does: give the "
+            "path or the short name of a file (docs/weights.md)"
         )
     file, variables = backbone.imagenet()
     arrays = {path: variable.numpy() for path, variable in variables.items()}
