@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tfdet.backbones import KerasBackbone
-from tfdet.backbones.functional import PARTS, STRIDES
-from tfdet.backbones.keras_applications import _outputs
+from tfdet.backbones.functional import PARTS, STRIDES, Source
+from tfdet.backbones.keras_applications import outputs_of
 from tfdet.backbones.keras_models import MODELS, KerasModelName
 from tfdet.detectors import RetinaDetector
 from tfdet.layers import BatchNorm, DropPath, GroupNorm, drop_seed
@@ -59,19 +59,11 @@ def kerass(name, backbone, height, width):
             layer.adapt_mean.assign([0.485, 0.456, 0.406])
             layer.adapt_variance.assign(np.square([0.229, 0.224, 0.225]))
             layer.finalize_state()
-    _, outputs = _outputs(model)
-    theirs = [layer for layer in model.layers if not isinstance(layer, keras.layers.Normalization)]
-    theirs = {weight.path.replace("layer_normalization_1", "layer_normalization"): weight for layer in theirs
-              for weight in layer.weights}  # fmt: skip
-    for weight in backbone.weights:
-        layer, part = weight.path.split("/")[-2:]
-        names = [path for path in theirs if path.split("/")[-2] == layer or path.startswith("layer_norm") == layer]
-        names = [path for path in names if path.endswith(f"/{part}") or part == "scale"]
-        if layer.startswith("layer_normalization"):
-            names = [path for path in theirs if path.startswith("layer_normalization") and path.endswith(part)]
-        assert len(names) == 1, weight.path
-        theirs[names[0]].assign(weight.numpy())
-    return keras.Model(model.input, [outputs[cut] for cut in MODELS[name].cuts[1:]])
+    model, start, outputs = outputs_of(model)
+    cuts = tuple(outputs[cut] for cut in MODELS[name].cuts)
+    for path, weight in backbone.variables_of(Source(model, start, cuts, (), ())).items():
+        weight.assign(next(own for own in backbone.weights if own.path == path).numpy())
+    return keras.Model(model.input, list(cuts[1:]))
 
 
 def preprocess_of(name):
@@ -106,10 +98,11 @@ def test_maps_are_those_of_keras_on_the_same_pixels(name):
     network = kerass(name, backbone, 64, 96)
     for ours, theirs in zip(found, network(preprocess_of(name)(image.copy())), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(tf.reduce_max(tf.abs(theirs))))
-    # All parameters, but those behind the last map.
-    assert sum(np.prod(w.shape) for w in backbone.weights) == sum(np.prod(w.shape) for w in network.weights) - sum(
-        np.prod(w.shape) for layer in network.layers if isinstance(layer, keras.layers.Normalization) for w in layer.weights
-    )  # fmt: skip
+    # All parameters but those of the preprocessing, which are Keras' numbers, and those behind the last map.
+    counted = [
+        w for layer in network.layers if not isinstance(layer, keras.layers.Normalization) for w in layer.weights
+    ]
+    assert sum(np.prod(w.shape) for w in backbone.weights) == sum(np.prod(w.shape) for w in counted)
 
 
 def test_paths_stand_in_the_parts_that_rows_freeze():
@@ -160,7 +153,8 @@ def test_groups_take_the_place_of_batches():
 
 def test_stochastic_depth_is_a_function_of_the_seed_and_may_be_computed_again():
     plain = KerasBackbone("EfficientNetV2B0", drop_path=0.5)
-    rates = [layer.rate for layer in plain._flatten_layers() if isinstance(layer, DropPath)]
+    by_name = {layer.name: layer.rate for layer in plain._flatten_layers() if isinstance(layer, DropPath)}
+    rates = [by_name[name] for name in sorted(by_name)]  # block2b_drop to block6h_drop
     assert rates == sorted(rates) and rates[-1] == 0.5 and len(rates) == 15
     image = tf.random.normal([2, 32, 32, 3], seed=1)
 

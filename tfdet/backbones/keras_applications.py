@@ -70,7 +70,7 @@ class KerasBackbone(FunctionalBackbone):
         make = getattr(keras.applications, self.model)
         switch = {"include_preprocessing": False} if known.switch else {}
         model = make(include_top=False, weights=weights, input_shape=(None, None, 3), **switch)
-        start, outputs = _outputs(model)
+        model, start, outputs = outputs_of(model)
         cuts = tuple(outputs[name] for name in known.cuts)
         return Source(model, start, cuts, *known.pixels)
 
@@ -99,8 +99,13 @@ class KerasBackbone(FunctionalBackbone):
         return str(path), self.variables_of(source)
 
 
-def _outputs(model: keras.Model) -> tuple[keras.KerasTensor, dict[str, keras.KerasTensor]]:
-    """What is behind the preprocessing, and the output of every layer by its name; of the whole model by ""."""
+def outputs_of(model: keras.Model) -> tuple[keras.Model, keras.KerasTensor, dict[str, keras.KerasTensor]]:
+    """What a network of keras.applications computes on the way.
+
+    Returns:
+        The network with no model inside, of the same layers; its input behind the preprocessing; the output of every
+        layer by its name, and of the whole by "".
+    """
     outputs: dict[str, keras.KerasTensor] = {}
 
     def call(layer, *args, **kwargs):
@@ -119,8 +124,8 @@ def _outputs(model: keras.Model) -> tuple[keras.KerasTensor, dict[str, keras.Ker
     start = model.input
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
-            start = layer.output
-    return start, {**outputs, "": model.outputs[0]}
+            start = outputs[layer.name]
+    return model, start, {**outputs, "": model.outputs[0]}
 
 
 class _DropPaths:
