@@ -9,15 +9,34 @@ import numpy as np
 import pytest
 
 import tfdet
+from tests.backbones.pyramid import SmallPyramid
 from tests.detectors.small import small_detector, small_retina
-from tfdet.backbones import ResNetV1, ResNetV1Stage, ResNetV2, ResNetV2Stage
+from tfdet.backbones import (
+    FunctionalBackbone,
+    KerasBackbone,
+    KerasHubBackbone,
+    ResNetV1,
+    ResNetV1Stage,
+    ResNetV2,
+    ResNetV2Stage,
+)
+from tfdet.backbones.mix_transformer import MixBlock, PatchEmbedding, ReducedAttention
 from tfdet.backbones.resnet_v1 import BasicUnit, BottleneckUnit
 from tfdet.backbones.resnet_v2 import PreActivationUnit
 from tfdet.detectors import Detector
 from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.heads.bbox import BoxPredictor
 from tfdet.heads.mask import _PlaneConv2D
-from tfdet.layers import BatchNorm, ConfiguredLayer, DilatedConv2D, GroupNorm, SymmetricConv2D, TorchDense
+from tfdet.layers import (
+    BatchNorm,
+    ConfiguredLayer,
+    DilatedConv2D,
+    DropPath,
+    GroupNorm,
+    LayerScale,
+    SymmetricConv2D,
+    TorchDense,
+)
 from tfdet.necks import FPN, ReduceNeck, RetinaNeck
 
 IMAGE, MAP, ROIS = (1, 64, 64, 3), (1, 8, 8, 16), (2, 4, 4, 16)
@@ -42,6 +61,12 @@ LAYERS = [
     (ResNetV1(50, 3, "local", WIDTH, 8, "1x1", 1e-3, (1, 2), (2,), (1, 3), "detectron2", name="trunk"), IMAGE),
     (ResNetV2(26, 4, "group", WIDTH, dilate_c5=True, recompute=(4,), name="trunk"), IMAGE),
     (ResNetV2(26, 3, "sync", WIDTH, branches=(1, 2), test_branches=(2,)), IMAGE),
+    (KerasBackbone("MobileNetV3Small", "local", 0.0, (2,), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), name="trunk"), IMAGE),
+    (KerasHubBackbone(None, SmallPyramid, {"width": 2}, "sync", (2,), name="trunk"), IMAGE),
+    (PatchEmbedding(8, 3, 2, name="patches"), MAP),
+    (ReducedAttention(16, 2, 2, name="attn"), MAP),
+    (MixBlock(16, 2, 2, 1e-5, name="block"), MAP),
+    (LayerScale(0.5, name="scale"), MAP),
     (FPN(8, norm="group", name="pyramid"), PYRAMID),
     (ReduceNeck(8, 3, use_bias=False, stride=8, name="reduced"), PYRAMID),
     (RetinaNeck(8, p6_from="p5", norm="group", name="pyramid"), PYRAMID),
@@ -62,6 +87,9 @@ def call(layer, shape):
     """Runs a layer once on zeros, which makes its variables."""
     make = [np.zeros(part, "f") for part in shape] if isinstance(shape, list) else np.zeros(shape, "f")
     layer(make)
+
+
+WITHOUT_WEIGHTS = [DropPath(0.2, name="drop")]
 
 
 @pytest.mark.parametrize("layer, shape", LAYERS, ids=lambda value: type(value).__name__)
@@ -95,6 +123,12 @@ def test_every_layer_of_the_package_is_in_the_table():
             classes = vars(importlib.import_module(module.name)).values()
             found |= {kind for kind in classes if inspect.isclass(kind) and issubclass(kind, keras.layers.Layer)}
     own = {kind for kind in found if kind.__module__.startswith(f"{tfdet.__name__}.")}
-    abstract = {ConfiguredLayer}
+    abstract = {ConfiguredLayer, FunctionalBackbone}
     own = {kind for kind in own - abstract if not issubclass(kind, Detector)}
-    assert own == {type(layer) for layer, _ in LAYERS}
+    assert own == {*(type(layer) for layer, _ in LAYERS), *map(type, WITHOUT_WEIGHTS)}
+
+
+def test_a_layer_without_weights_keeps_its_arguments():
+    for layer in WITHOUT_WEIGHTS:
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config() and again.rate == layer.rate

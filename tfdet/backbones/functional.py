@@ -27,8 +27,8 @@ class Source(NamedTuple):
     Fields:
         model: the whole model; what it has behind the last map is left out.
         start: its input, behind whatever it does to pixels.
-        cuts: five tensors: where conv0 ends, and the maps of strides 4, 8, 16 and 32. All that is behind one depends on
-            it alone.
+        cuts: five tensors: where conv0 ends (`start` where there is none), and the maps of strides 4, 8, 16 and 32. All
+            that is behind one depends on it alone.
         pixel_mean, pixel_std: RGB, 0..255, of what `start` takes: `(image - mean) / std`.
         bgr: whether `start` takes blue, green, red.
     """
@@ -40,9 +40,10 @@ class Source(NamedTuple):
     pixel_std: tuple[float, float, float]
     bgr: bool = False
 
-    def parts(self) -> list[keras.Model]:
-        """The model in five, which share its layers."""
-        return [keras.Model(a, b) for a, b in zip((self.start, *self.cuts[:-1]), self.cuts, strict=True)]
+    def parts(self) -> list[keras.Model | None]:
+        """The model in five, which share its layers; None for a conv0 that is not there."""
+        ends = zip((self.start, *self.cuts[:-1]), self.cuts, strict=True)
+        return [None if a is b else keras.Model(a, b) for a, b in ends]
 
 
 class FunctionalBackbone(ConfiguredLayer):
@@ -73,9 +74,8 @@ class FunctionalBackbone(ConfiguredLayer):
         self.parts = []
         with keras.name_scope(self.name):
             for name, part in zip(PARTS, source.parts(), strict=True):
-                convert = _Converter(norm, convert_others or _same)
                 with keras.name_scope(name):
-                    self.parts.append(keras.models.clone_model(part, clone_function=convert, call_function=_call))
+                    self.parts.append(None if part is None else _copied(part, norm, convert_others or _same))
         self.channels = [part.outputs[0].shape[-1] for part in self.parts[1:]]
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
@@ -84,6 +84,8 @@ class FunctionalBackbone(ConfiguredLayer):
             x = x[..., ::-1]
         features = []
         for number, part in enumerate(self.parts):
+            if part is None:
+                continue
             if training and number in self.recompute:
                 x = recomputed(_Seeded(part, current_drop_seed()), x, training=training)
             else:
@@ -96,9 +98,8 @@ class FunctionalBackbone(ConfiguredLayer):
         """Variables of a source that is built as the backbone's own was, by the path of the backbone's variable."""
         found = {}
         for part, own in zip(source.parts(), self.parts, strict=True):
-            for theirs, ours in zip(part.layers, own.layers, strict=True):
-                pairs = _pairs(theirs, ours)
-                found |= {ours_variable.path: variable for ours_variable, variable in pairs}
+            for theirs, ours in zip(part.layers, own.layers, strict=True) if part else ():
+                found |= {own_variable.path: variable for own_variable, variable in _pairs(theirs, ours)}
         return found
 
 
@@ -118,9 +119,20 @@ def _same(layer: keras.layers.Layer) -> keras.layers.Layer | None:
     return None
 
 
+def _copied(part: keras.Model, norm: str, convert_others: Convert) -> keras.Model:
+    """The same computation with layers of its own, for maps of any size."""
+    ((*_, channels),) = (tensor.shape for tensor in part.inputs)
+    inputs = keras.Input((None, None, channels), dtype=part.inputs[0].dtype)
+    convert = _Converter(norm, convert_others)
+    return keras.models.clone_model(part, input_tensors=inputs, clone_function=convert, call_function=_call)
+
+
 def _call(layer: keras.layers.Layer, *args, **kwargs):
     """Calls a layer without what Keras recorded of the phase and of masks in the call of the one that it stands for."""
     return layer(*args, **{name: value for name, value in kwargs.items() if name not in ("training", "mask")})
+
+
+_REPLACED = (keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout2D)
 
 
 class _Converter:
@@ -141,9 +153,15 @@ class _Converter:
             return _norm(self.norm, layer, name)
         if type(layer).__name__ == "LayerScale":  # of keras.applications.convnext, which does not export it
             return LayerScale(layer.init_values, name=name)
-        if isinstance(layer, (keras.layers.Dropout, keras.layers.SpatialDropout2D)):
+        if isinstance(layer, _REPLACED):
             return keras.layers.Identity(name=name)
-        return type(layer).from_config({**layer.get_config(), "name": name})
+        copied = type(layer).from_config({**layer.get_config(), "name": name})
+        for attribute, inner in list(vars(copied).items()):  # of a layer made of layers
+            if isinstance(inner, _REPLACED):
+                delattr(copied, attribute)
+                copied._tracker.untrack(inner)  # which the deletion of an attribute does for variables alone
+                setattr(copied, attribute, self(inner))
+        return copied
 
     def _stable_name(self, layer: keras.layers.Layer) -> str:
         """The layer's name; one that Keras gave is counted within the part and not within the process."""
@@ -165,7 +183,9 @@ def _pairs(theirs: keras.layers.Layer, ours: keras.layers.Layer) -> list[tuple[k
     if len(theirs.weights) == len(ours.weights) == 1:
         return [(ours.weights[0], theirs.weights[0])]
     by_name = [{_within(variable.path, layer.name): variable for variable in layer.weights} for layer in (theirs, ours)]
-    return [(by_name[1][name], by_name[0][name]) for name in by_name[1] if name in by_name[0]]
+    if set(by_name[0]) != set(by_name[1]):  # names that Keras counted: the same layers made theirs in the same order
+        return list(zip(ours.weights, theirs.weights, strict=True))
+    return [(by_name[1][name], by_name[0][name]) for name in by_name[1]]
 
 
 def _within(path: str, layer: str) -> str:
