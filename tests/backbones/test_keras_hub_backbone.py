@@ -18,19 +18,22 @@ from tfdet.layers import BatchNorm
 
 OPTIONS = {
     "ResNetBackbone": {
-        "input_conv_filters": [8, 8, 16], "input_conv_kernel_sizes": [3, 3, 3], "stackwise_num_filters": [64, 16, 16, 16],
+        "input_conv_filters": [8, 8, 16], "input_conv_kernel_sizes": [3, 3, 3],
+        "stackwise_num_filters": [64, 16, 16, 16],
         "stackwise_num_blocks": [1, 1, 1, 1], "stackwise_num_strides": [1, 2, 2, 2],
         "block_type": "bottleneck_block_vd",
     },
     "CSPNetBackbone": {
         "stem_filters": 16, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1] * 5,
         "stackwise_strides": [2] * 5, "stackwise_num_filters": [16, 16, 32, 32, 64], "block_type": "dark_block",
-        "stage_type": "csp", "bottle_ratio": [0.5], "block_ratio": [1.0], "expand_ratio": [2.0, 1.0], "down_growth": True,
+        "stage_type": "csp", "bottle_ratio": [0.5], "block_ratio": [1.0], "expand_ratio": [2.0, 1.0],
+        "down_growth": True,
     },
     "EfficientNetBackbone": {
         "stackwise_kernel_sizes": [3] * 6, "stackwise_num_repeats": [1, 2, 1, 1, 1, 1],
         "stackwise_input_filters": [8, 8, 16, 16, 24, 24], "stackwise_output_filters": [8, 16, 16, 24, 24, 32],
-        "stackwise_expansion_ratios": [1, 4, 4, 4, 6, 6], "stackwise_squeeze_and_excite_ratios": [0, 0, 0, 0.25, 0.25, 0.25],
+        "stackwise_expansion_ratios": [1, 4, 4, 4, 6, 6],
+        "stackwise_squeeze_and_excite_ratios": [0, 0, 0, 0.25, 0.25, 0.25],
         "stackwise_strides": [1, 2, 2, 2, 1, 2], "stackwise_block_types": ["fused"] * 3 + ["unfused"] * 3,
         "width_coefficient": 1.0, "depth_coefficient": 1.0,
     },

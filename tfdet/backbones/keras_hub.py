@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from typing import Any
 
 import keras
 
@@ -48,7 +47,7 @@ class KerasHubBackbone(FunctionalBackbone):
         self,
         preset: str | None = None,
         architecture: str | type | None = None,
-        options: dict[str, Any] | None = None,
+        options: dict | None = None,
         norm: Norm = "frozen",
         recompute: tuple[Stage, ...] = (),
         pixel_mean: Rgb | None = None,
