@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
+        "keras_hub": ["keras-hub>=0.20"],  # KerasHubBackbone
         "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
         "test": [
             "pytest>=8",

@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 
 import tfdet
+from tests.backbones.pyramid import SmallPyramid
 from tests.detectors.small import small_detector, small_retina
-from tfdet.backbones import Residuals, ResNetV1, ResNetV1Stage, ResNetV2, ResNetV2Stage
+from tfdet.backbones import (
+    FunctionalBackbone,
+    KerasBackbone,
+    KerasHubBackbone,
+    Residuals,
+    ResNetV1,
+    ResNetV1Stage,
+    ResNetV2,
+    ResNetV2Stage,
+)
+from tfdet.backbones.mix_transformer import MixBlock, PatchEmbedding, ReducedAttention
 from tfdet.backbones.residual import BasicUnit, BottleneckUnit, UnitSpec
 from tfdet.backbones.resnet_v2 import PreActivationUnit
 from tfdet.detectors import Detector
@@ -23,7 +34,9 @@ from tfdet.layers import (
     ConfiguredLayer,
     DeformConv2D,
     DilatedConv2D,
+    DropPath,
     GroupNorm,
+    LayerScale,
     SymmetricConv2D,
     TorchDense,
 )
@@ -58,6 +71,12 @@ LAYERS = [
     ),
     (ResNetV2(26, 4, "group", WIDTH, dilate_c5=True, recompute=(4,), name="trunk"), IMAGE),
     (ResNetV2(26, 3, "sync", WIDTH, branches=(1, 2), test_branches=(2,)), IMAGE),
+    (KerasBackbone("MobileNetV3Small", "local", 0.0, (2,), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), name="trunk"), IMAGE),
+    (KerasHubBackbone(None, SmallPyramid, {"width": 2}, "sync", (2,), name="trunk"), IMAGE),
+    (PatchEmbedding(8, 3, 2, name="patches"), MAP),
+    (ReducedAttention(16, 2, 2, name="attn"), MAP),
+    (MixBlock(16, 2, 2, 1e-5, name="block"), MAP),
+    (LayerScale(0.5, name="scale"), MAP),
     (FPN(8, norm="group", name="pyramid"), PYRAMID),
     (ReduceNeck(8, 3, use_bias=False, stride=8, name="reduced"), PYRAMID),
     (RetinaNeck(8, p6_from="p5", norm="group", name="pyramid"), PYRAMID),
@@ -78,6 +97,9 @@ def call(layer, shape):
     """Runs a layer once on zeros, which makes its variables."""
     make = [np.zeros(part, "f") for part in shape] if isinstance(shape, list) else np.zeros(shape, "f")
     layer(make)
+
+
+WITHOUT_WEIGHTS = [DropPath(0.2, name="drop")]
 
 
 @pytest.mark.parametrize("layer, shape", LAYERS, ids=lambda value: type(value).__name__)
@@ -111,6 +133,12 @@ def test_every_layer_of_the_package_is_in_the_table():
             classes = vars(importlib.import_module(module.name)).values()
             found |= {kind for kind in classes if inspect.isclass(kind) and issubclass(kind, keras.layers.Layer)}
     own = {kind for kind in found if kind.__module__.startswith(f"{tfdet.__name__}.")}
-    abstract = {CompositeLayer, ConfiguredLayer}
+    abstract = {CompositeLayer, ConfiguredLayer, FunctionalBackbone}
     own = {kind for kind in own - abstract if not issubclass(kind, Detector)}
-    assert own == {type(layer) for layer, _ in LAYERS}
+    assert own == {*(type(layer) for layer, _ in LAYERS), *map(type, WITHOUT_WEIGHTS)}
+
+
+def test_a_layer_without_weights_keeps_its_arguments():
+    for layer in WITHOUT_WEIGHTS:
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config() and again.rate == layer.rate

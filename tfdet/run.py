@@ -224,10 +224,12 @@ def _fetch_missing(configuration: Configuration, evaluate: bool, begins: bool, c
         fetch(plan, console)
 
 
-def _find_weights(path: str) -> Path:
-    """The file to start from, fetched where it is published and not here."""
+def _find_weights(path: str) -> str | Path:
+    """The file to start from, fetched where it is published and not here; Keras fetches its own by itself."""
     from tfdet import weights
 
+    if path == weights.IMAGENET:
+        return path
     try:
         return weights.find_weights(path)
     except UserError as error:

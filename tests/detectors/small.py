@@ -75,6 +75,36 @@ def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth:
     return detector
 
 
+def small_heads(backbone, kind: str = "fpn", num_classes: int = 3) -> Detector:
+    """A detector of few parameters beside those of the backbone; `kind` is "fpn" or "retina"."""
+    if kind == "retina":
+        detector = RetinaDetector(
+            num_classes,
+            backbone,
+            neck=RetinaNeck(8),
+            head=lambda num_classes, num_anchors: RetinaHead(num_classes, num_anchors, 8, num_convs=1),
+            anchors=AnchorGenerator(strides=(8, 16, 32, 64, 128), scales=(2, 3)),
+            targets=RetinaTargetAssigner(),
+            postprocess=DensePostProcess(max_detections=10, pre_nms_top_n=50),
+        )
+    else:
+        detector = TwoStageDetector(
+            num_classes,
+            backbone,
+            neck=FPN(8),
+            rpn_head=lambda num_anchors: RpnHead(num_anchors, 8),
+            bbox_head=lambda num_classes: MlpBboxHead(num_classes, 16),
+            anchors=AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(4,)),
+            proposals=ProposalGenerator("v3", pre_nms_top_n=(60, 40), post_nms_top_n=(30, 20)),
+            roi_extractor=RoiExtractor(strides=(4, 8, 16, 32)),
+            rpn_targets=RpnTargetAssigner(batch_per_image=32),
+            roi_targets=RoiTargetSampler(num_rois=16),
+            postprocess=PostProcess(max_detections=10),
+        )
+    detector.create_weights(64)
+    return detector
+
+
 def small_masks(pool_size: int | None = 14, num_convs: int = 1, **options):
     """`TwoStageDetector.masks` of a few thousand parameters; pool_size None reads the box head's stage 4."""
     return functools.partial(

@@ -13,8 +13,11 @@ from tfdet.config import configurable
 from tfdet.config.ranges import NumClasses, PositiveRgb, Rgb, Side
 from tfdet.detectors.one_size import detect_by_size
 from tfdet.detectors.postprocess import as_inclusive
-from tfdet.detectors.preprocess import normalize_images, pad_to_multiple
+from tfdet.detectors.preprocess import normalize_images
+from tfdet.errors import ParameterError
+from tfdet.necks import ReduceNeck
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
+from tfdet.ops.padding import pad_to_multiple
 from tfdet.structures import Batch, Candidates, Detections
 
 MSRA_PIXEL_MEAN = (122.7717, 115.9465, 102.9801)
@@ -30,7 +33,7 @@ class Detector(keras.Model):
         num_classes: C, without background.
         backbone: layer, image -> list of feature maps, with `strides`.
         neck: layer, list of maps -> pyramid with `strides`; None leaves the backbone's maps.
-        pixel_mean, pixel_std: RGB, 0..255.
+        pixel_mean, pixel_std: RGB, 0..255; a backbone that has its own (`FunctionalBackbone`) decides instead.
         size_divisor: sides of the normalised images are padded with zeros to a multiple of it (Detectron2 and
             torchvision: 32 with a pyramid).
         convention: of boxes, for all parts: "legacy_plus_one", whole pixels with x2 and y2 the last one (SimpleDet), or
@@ -49,9 +52,16 @@ class Detector(keras.Model):
     ):
         # Parts arrive as float32 parameters and uint8 images whatever the policy: never cast a call's arguments.
         super().__init__(name="detector", autocast=False)
+        if getattr(backbone, "serves_pyramids_alone", False) and isinstance(neck, (ReduceNeck, type(None))):
+            raise ParameterError(
+                f"Expected a pyramid, such as FPN or RetinaNeck, as the neck of {type(backbone).__name__}: heads on C4 "
+                f"own a ResNet's stage 4. Received: {'None' if neck is None else type(neck).__name__}"
+            )
         self.num_classes = num_classes
         self.backbone, self.neck = backbone, neck
-        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+        # Families set those of a ResNet: another backbone says itself what it was trained on.
+        self.pixel_mean = tuple(getattr(backbone, "pixel_mean", pixel_mean))
+        self.pixel_std = tuple(getattr(backbone, "pixel_std", pixel_std))
         self.size_divisor = size_divisor
         self.convention = convention
 

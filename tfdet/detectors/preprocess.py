@@ -23,9 +23,3 @@ def normalize_images(
     """
     normalized = (tf.cast(images, tf.float32) - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
     return normalized * content_mask(images, image_info)
-
-
-def pad_to_multiple(images: tf.Tensor, divisor: int) -> tf.Tensor:
-    """[B, H, W, C] -> zeros added at the bottom and at the right until `divisor` divides both sides."""
-    height, width = (-tf.shape(images)[i] % divisor for i in (1, 2))
-    return tf.pad(images, [[0, 0], [0, height], [0, width], [0, 0]])

@@ -14,6 +14,7 @@ from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
+from tfdet.layers import drop_seed
 from tfdet.losses.box_distance import BoxDistance
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
 from tfdet.ops.boxes import LEGACY, Convention
@@ -31,7 +32,7 @@ class RetinaDetector(Detector):
     """RetinaNet: every anchor of a pyramid is a class or background, with no proposals between.
 
     Training: `losses(batch, seed)` returns a dict of float32 scalars of this replica, each already normalised by its
-    foreground anchors: `cls`, `box`; the total is their sum. Nothing is drawn, so the seed does not matter. Testing:
+    foreground anchors: `cls`, `box`; the total is their sum. The seed decides on stochastic depth alone. Testing:
     `detect(images, image_info)` returns `Detections` in pixels of the original images.
 
     Args:
@@ -115,8 +116,8 @@ class RetinaDetector(Detector):
         return self.targets(anchors, batch.boxes, batch.classes, batch.image_info)
 
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        del seed  # nothing is random; the argument is part of the detectors' contract
-        predictions = self.predict_maps(batch.images, batch.image_info, training=True)
+        with drop_seed(seed):
+            predictions = self.predict_maps(batch.images, batch.image_info, training=True)
         maps = [cls for cls, _ in predictions]
         labels, box_targets = self.assign_targets(maps, None, batch, None)
         images = tf.shape(batch.images)[0]

@@ -18,7 +18,7 @@ from tfdet.errors import ParameterError
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
-from tfdet.layers import on_existing
+from tfdet.layers import drop_seed, on_existing
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
@@ -184,10 +184,11 @@ class TwoStageDetector(Detector):
 
         Args:
             batch: see `Batch`.
-            seed: int32 [2]; the samplers' randomness is a function of it alone.
+            seed: int32 [2]; the randomness of the samplers and of stochastic depth is a function of it alone.
         """
         seeds = tf.random.experimental.stateless_split(seed, 2)
-        first = self.first_stage(batch.images, batch.image_info, training=True)
+        with drop_seed(tf.random.experimental.stateless_fold_in(seed, 2)):
+            first = self.first_stage(batch.images, batch.image_info, training=True)
         rpn_cls, rpn_box = self._rpn_losses(first, batch, seeds[0])
         proposals = self.propose(first, batch.image_info, training=True)
         return {"rpn_cls": rpn_cls, "rpn_box": rpn_box, **self._box_losses(first, proposals, batch, seeds[1])}

@@ -1,6 +1,6 @@
 """Weights of other programs: file formats, name maps, loading and converting."""
 
 from tfdet.weights.formats import read_params, read_weights, write_params
-from tfdet.weights.load import LoadReport, find_weights, load
+from tfdet.weights.load import IMAGENET, LoadReport, find_weights, load
 
-__all__ = ["LoadReport", "find_weights", "load", "read_params", "read_weights", "write_params"]
+__all__ = ["IMAGENET", "LoadReport", "find_weights", "load", "read_params", "read_weights", "write_params"]

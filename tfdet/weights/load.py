@@ -14,8 +14,12 @@ from tfdet.errors import UserError
 from tfdet.files import check_local
 from tfdet.weights import published
 from tfdet.weights.formats import read_weights
-from tfdet.weights.maps.rules import Arrays, NameMap, source_of, target_of
+from tfdet.weights.maps import layouts
+from tfdet.weights.maps.rules import Arrays, NameMap, Rule, source_of, target_of
 from tfdet.weights.sources import find_map
+
+IMAGENET = "imagenet"
+"""In place of a file: the weights that the backbone itself knows where to fetch."""
 
 COUNTERS = ("moving_foreground",)
 """Last parts of the paths of what training counts; in no checkpoint of another program."""
@@ -123,15 +127,35 @@ def load(detector: keras.Model, path: str | Path, strict: bool = False) -> LoadR
 
     Args:
         detector: built, so that its variables exist.
-        path: the file; see `find_weights`.
+        path: the file; see `find_weights`. "imagenet": see `load_imagenet`.
         strict: True raises when a variable finds no tensor of its shape (evaluation); False leaves it as initialised
             (training from a backbone, fine-tuning to another class count).
 
     Raises:
         UserError: missing, unreadable or foreign file, a file of another backbone, or, when strict, anything left over.
     """
+    if str(path) == IMAGENET:
+        return load_imagenet(detector)
     path = find_weights(path)
     return load_arrays(detector, read_weights(path), str(path), strict)[0]
+
+
+def load_imagenet(detector: keras.Model) -> LoadReport:
+    """Loads the ImageNet weights that the makers of a detector's backbone publish, fetching them where needed.
+
+    Raises:
+        UserError: the backbone has none, or they cannot be fetched.
+    """
+    backbone = detector.backbone
+    if not hasattr(backbone, "imagenet"):
+        raise UserError(
+            f"{type(backbone).__name__} knows no weights by the name {IMAGENET!r}, as KerasBackbone does: give the "
+            "path or the short name of a file (docs/weights.md)"
+        )
+    file, variables = backbone.imagenet()
+    arrays = {path: variable.numpy() for path, variable in variables.items()}
+    name_map = NameMap([Rule(path, path, layouts.hwio) for path in arrays])
+    return assign(detector, arrays, name_map, file)
 
 
 def load_arrays(detector: keras.Model, arrays: Arrays, path: str, strict: bool = False) -> tuple[LoadReport, NameMap]:

@@ -8,15 +8,17 @@ from typing import NamedTuple
 
 import keras
 
+from tfdet.backbones import FunctionalBackbone
 from tfdet.data import coco_names
 from tfdet.data.coco_names import COCO_CATEGORIES
 from tfdet.errors import UserError
-from tfdet.weights.maps import classes, detectron2, keras_applications, own, simpledet, torchvision
+from tfdet.weights.maps import classes, detectron2, keras_applications, keras_layers, own, simpledet, torchvision
 from tfdet.weights.maps.coco_ids import COCO_NUMBERS, counts_ids
 from tfdet.weights.maps.rules import Arrays, NameMap
 
 SIMPLEDET = "SimpleDet"
 KERAS, KERAS_V2 = "keras.applications ResNet", "keras.applications ResNet V2"
+KERAS_LAYERS = "Keras"
 DETECTRON2, DETECTRON2_RESNETS = "Detectron2", "Detectron2's ImageNet backbones"
 TORCHVISION, TORCHVISION_RESNETS = "torchvision", "torchvision's ResNets"
 
@@ -98,6 +100,8 @@ def find_map(arrays: Arrays, detector: keras.Model, path: str) -> tuple[str, Nam
         UserError: the names are of no known program, or of one whose network differs.
     """
     title = program_of(arrays)
+    if isinstance(detector.backbone, FunctionalBackbone) and title in (None, KERAS, KERAS_V2):
+        return KERAS_LAYERS, keras_layers.name_map(detector, arrays)
     if title is None:
         some = ", ".join(sorted(arrays)[:3]) or "none"
         raise UserError(f"{path}: its tensors ({some}, ...) are of no known program; known are {', '.join(PROGRAMS)}")

@@ -17,10 +17,10 @@ from tfdet.weights.maps import layouts
 from tfdet.weights.maps.parts import PartRules, compose
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
 
-MARK = re.compile(r"(.+/)?conv[2-5]_block\d+_\d_(conv|bn)/.+")
-"""Names that all ResNets have."""
+MARK = re.compile(r"(?!backbone/)(.+/)?conv[2-5]_block\d+_\d_(conv|bn)/.+")
+"""Names that all ResNets have; those of a `FunctionalBackbone` in tfdet's own files stand in `backbone/`."""
 
-V2_MARK = re.compile(r"(.+/)?conv[2-5]_block\d+_preact_bn/.+")
+V2_MARK = re.compile(r"(?!backbone/)(.+/)?conv[2-5]_block\d+_preact_bn/.+")
 """Names that the ResNets V2 have alone."""
 
 

@@ -15,7 +15,7 @@ from tfdet.layers import BN_EPSILON
 from tfdet.weights.maps import layouts
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
 
-MARK = re.compile(r"detector/backbone\.S.+|backbone/conv0/kernel")
+MARK = re.compile(r"detector/backbone\.S.+|backbone/conv0/.+")
 """Names that a checkpoint and a converted file have."""
 
 CLASS_BIASES = [
