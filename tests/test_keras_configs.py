@@ -25,7 +25,7 @@ from tfdet.backbones.mix_transformer import MixBlock, PatchEmbedding, ReducedAtt
 from tfdet.backbones.residual import BasicUnit, BottleneckUnit, UnitSpec
 from tfdet.backbones.resnet_v2 import PreActivationUnit
 from tfdet.detectors import Detector
-from tfdet.heads import C5BboxHead, C5V2BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
+from tfdet.heads import C5BboxHead, C5V2BboxHead, ConvBboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.heads.bbox import BoxPredictor
 from tfdet.heads.mask import _PlaneConv2D
 from tfdet.layers import (
@@ -77,10 +77,10 @@ LAYERS = [
     (ReducedAttention(16, 2, 2, name="attn"), MAP),
     (MixBlock(16, 2, 2, 1e-5, name="block"), MAP),
     (LayerScale(0.5, name="scale"), MAP),
-    (FPN(8, norm="group", name="pyramid"), PYRAMID),
+    (FPN(8, "torch_sync", 1e-3, name="pyramid"), PYRAMID),
     (ReduceNeck(8, 3, use_bias=False, stride=8, name="reduced"), PYRAMID),
     (RetinaNeck(8, p6_from="p5", norm="group", name="pyramid"), PYRAMID),
-    (RpnHead(2, 8, "sigmoid", name="rpn"), [MAP]),
+    (RpnHead(2, 8, "sigmoid", 2, name="rpn"), [MAP]),
     (
         RetinaHead(3, 2, 8, num_convs=1, prior=0.1, init_std=0.1, norm="group", name="dense"),
         [MAP],
@@ -89,7 +89,8 @@ LAYERS = [
     (C5BboxHead(3, 50, "local", WIDTH, False, 2, "1x1", 1e-3, True, "detectron2", 4, 32, name="head"), ROIS),
     (C5V2BboxHead(3, 26, "group", WIDTH, class_agnostic=False, recompute=True, name="head"), ROIS),
     (MlpBboxHead(3, 8, use_bias=False, class_agnostic=True, initializer="gaussian", name="head"), ROIS),
-    (MaskHead(3, 8, 2, "local", False, "torchvision", name="masks"), ROIS),
+    (ConvBboxHead(3, 2, 8, 2, 8, "torch_local", 1e-3, True, "torchvision", name="head"), ROIS),
+    (MaskHead(3, 8, 2, "local", False, "torchvision", 1e-3, name="masks"), ROIS),
 ]
 
 

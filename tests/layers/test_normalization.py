@@ -93,3 +93,43 @@ def test_sync_equals_one_device_with_the_whole_batch(replicas):
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
     np.testing.assert_allclose(ours, normalize(x, mean, var, v["gamma"], v["beta"]), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9 * v["moving_variance"] + 0.1 * var, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["torch_local", "torch_sync"])
+def test_torch_modes_move_by_the_unbiased_variance_and_sum_exactly(mode):
+    """As torch.nn.BatchNorm2d: what the layer gives differs from double precision by the last bits."""
+    layer, v = built(mode)
+    x = np.random.default_rng(2).normal(3.0, 2.0, size=(2, 64, 80, 3)).astype("f")
+    wide = x.astype("f8")
+    mean, var, count = wide.mean((0, 1, 2)), wide.var((0, 1, 2)), x.size // 3
+    expected = normalize(wide, mean, var, v["gamma"], v["beta"])
+    np.testing.assert_allclose(layer(x, training=True), expected, atol=2e-6)
+    np.testing.assert_allclose(layer.moving_mean, 0.9 * v["moving_mean"] + 0.1 * mean, rtol=1e-6)
+    moved = 0.9 * v["moving_variance"] + 0.1 * var * count / (count - 1)
+    np.testing.assert_allclose(layer.moving_variance, moved, rtol=1e-6)
+
+
+def test_torch_sync_weighs_replicas_by_the_values_they_hold():
+    """Replicas of a box head hold different numbers of RoIs."""
+    strategy = (
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if len(tf.config.list_logical_devices("CPU")) > 1 else None
+    )
+    if strategy is None:
+        pytest.fail("the tests set up two virtual CPUs")
+    x = np.random.default_rng(4).normal(1.0, 2.0, size=(7, 2, 2, 3)).astype("f")
+    with strategy.scope():
+        layer, v = built("torch_sync")
+
+    @tf.function
+    def step():
+        def own():
+            first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
+            rows = tf.cond(first, lambda: tf.constant(x[:2]), lambda: tf.constant(x[2:]))
+            return layer(rows, training=True)
+
+        return strategy.experimental_local_results(strategy.run(own))
+
+    outputs = np.concatenate([part.numpy() for part in step()])
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(outputs, normalize(x, mean, var, v["gamma"], v["beta"]), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 * v["moving_variance"] + 0.1 * var * 28 / 27, rtol=1e-5)

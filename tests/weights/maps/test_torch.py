@@ -51,6 +51,42 @@ def test_old_and_new_spelling_of_torchvision_are_the_same_tensors():
             },
         ),
         (
+            "torchvision/maskrcnn_r50_fpn_v2",
+            torchvision,
+            {
+                "neck/p2_lateral_bn/gamma": "backbone.fpn.inner_blocks.0.1.weight",
+                "neck/p5_bn/moving_variance": "backbone.fpn.layer_blocks.3.1.running_var",
+                "neck/p5_conv/kernel": "backbone.fpn.layer_blocks.3.0.weight",
+                "rpn_head/conv/kernel": "rpn.head.conv.0.0.weight",
+                "rpn_head/conv2/bias": "rpn.head.conv.1.0.bias",
+                "bbox_head/conv4/kernel": "roi_heads.box_head.3.0.weight",
+                "bbox_head/bn1/moving_mean": "roi_heads.box_head.0.1.running_mean",
+                "bbox_head/fc1/kernel": "roi_heads.box_head.5.weight",
+                "mask_head/bn0/beta": "roi_heads.mask_head.0.1.bias",
+            },
+        ),
+        (
+            "torchvision/retinanet_r50_fpn_v2",
+            torchvision,
+            {
+                "retina_head/cls_gn4/gamma": "head.classification_head.conv.3.1.weight",
+                "retina_head/box_conv1/kernel": "head.regression_head.conv.0.0.weight",
+            },
+        ),
+        (
+            "detectron2/new_baselines/mask_rcnn_r50_fpn_100ep_lsj",
+            detectron2,
+            {
+                "neck/p3_bn/moving_mean": "backbone.fpn_output3.norm.running_mean",
+                "rpn_head/conv/kernel": "proposal_generator.rpn_head.conv.conv0.weight",
+                "rpn_head/conv2/bias": "proposal_generator.rpn_head.conv.conv1.bias",
+                "bbox_head/conv1/kernel": "roi_heads.box_head.conv1.weight",
+                "bbox_head/bn4/gamma": "roi_heads.box_head.conv4.norm.weight",
+                "bbox_head/fc1/bias": "roi_heads.box_head.fc1.bias",
+                "mask_head/bn3/moving_variance": "roi_heads.mask_head.mask_fcn4.norm.running_var",
+            },
+        ),
+        (
             "detectron2/retinanet_r50_fpn",
             detectron2,
             {
