@@ -15,11 +15,11 @@ from tfdet.config.usage import unread_bindings
 from tfdet.errors import UserError
 
 FOLDER = config.gin_configs_folder()
-FOLDERS = ("", "examples", "learn", "detectron2", "torchvision")
+FOLDERS = ("", "examples", "learn", "detectron2", "mmdetection", "torchvision")
 FILES = sorted({path for name in FOLDERS for path in (FOLDER / name).glob("*.gin")} - {FOLDER / "learn/small.gin"})
 FAMILIES = ("faster_", "mask_", "retina_", "trident_", "cascade_")
 ZOO = [path for path in FILES if path.parent == FOLDER and path.name.startswith(FAMILIES)]
-ROWS = [*ZOO, *(path for path in FILES if path.parent.name in ("detectron2", "torchvision"))]
+ROWS = [*ZOO, *(path for path in FILES if path.parent.name in ("detectron2", "mmdetection", "torchvision"))]
 ALL = sorted(FOLDER.rglob("*.gin"))
 INCLUDES = {
     path: [

@@ -16,11 +16,13 @@ from tfdet.training.trainer import Trainer  # noqa: E402
 
 
 def main(model_dir, steps, replicas, delay):
-    trainer = Trainer(steps=int(steps), replicas=int(replicas), log_every=2, checkpoint_every=3, keep_checkpoints=2)
+    kept = {"log_every": 2, "checkpoint_every": 3, "keep_checkpoints": 2}
+    # SGD's rules continue in test_loop.py and test_accumulate.py.
+    trainer = Trainer(steps=int(steps), replicas=int(replicas), update_rule="adamw", ema_decay=0.9, **kept)
     strategy = trainer.prepare()
     with strategy.scope():
         detector = FakeDetector(normalization="sync")
-    schedule = Schedule(base_lr=0.5, warmup_steps=4)
+    schedule = Schedule(base_lr=0.5, warmup_steps=4, decay="cosine")
     train_input = FakeInput(delay=float(delay))
     result = train(detector, train_input, strategy, model_dir, trainer, schedule, observers=[ConsoleReport()])
     sys.stdout.flush()

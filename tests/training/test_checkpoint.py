@@ -12,6 +12,7 @@ from fakes import FakeDetector, FakeInput
 
 from tfdet.errors import UserError
 from tfdet.training import checkpoint, checkpoint_file
+from tfdet.training.adamw import AdamW
 from tfdet.training.checkpoint import CheckpointStore, latest_step, restore_detector
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.precision import LossScale
@@ -27,7 +28,11 @@ class Saved:
     ):
         self.warnings = []
         self.detector = FakeDetector(**detector)
-        self.optimizer = MomentumSGD(self.detector.trainable_variables[:trained], LossScale(mode), rule=rule)
+        variables = self.detector.trainable_variables[:trained]
+        if rule == "adamw":
+            self.optimizer = AdamW(variables, LossScale(mode))
+        else:
+            self.optimizer = MomentumSGD(variables, LossScale(mode), rule=rule)
         self.state = StepState()
         run = RunDirectory(folder)
         run.create()
@@ -44,7 +49,7 @@ class Saved:
         state, scale = self.state, self.optimizer.loss_scale
         return [
             *[variable.value for variable in self.detector.variables],
-            *self.optimizer.momenta.values(),
+            *[variable for group in self.optimizer.slots.values() for variable in group.values()],
             *(state.global_step, state.skipped_steps, state.consecutive_skips, scale.scale, scale.good_steps),
         ]
 
@@ -71,7 +76,9 @@ def test_everything_comes_back(tmp_path):
     assert second.warnings == []
 
 
-@pytest.mark.parametrize("rule, other", [("torch", "mxnet"), ("mxnet", "torch")])
+@pytest.mark.parametrize(
+    "rule, other", [("torch", "mxnet"), ("mxnet", "torch"), ("mxnet", "adamw"), ("adamw", "torch")]
+)
 def test_momenta_of_another_update_rule_are_not_taken(tmp_path, rule, other):
     first = Saved(tmp_path, fill=10.0, rule=rule)
     first.store.save(5)
@@ -79,10 +86,11 @@ def test_momenta_of_another_update_rule_are_not_taken(tmp_path, rule, other):
     assert same.store.restore() == 5 and same.warnings == []
     assert_equal(first.values(), same.values())
     second = Saved(tmp_path, rule=other)
-    for momentum in second.optimizer.momenta.values():
-        momentum.assign(np.zeros(momentum.shape))
+    slots = [variable for group in second.optimizer.slots.values() for variable in group.values()]
+    for variable in slots:
+        variable.assign(np.zeros(variable.shape))
     assert second.store.restore() == 5
-    assert not any(np.any(momentum) for momentum in second.optimizer.momenta.values())
+    assert not any(np.any(variable) for variable in slots)
     (warning,) = second.warnings
     assert f"Trainer.update_rule = '{rule}'" in warning and "start at zero" in warning
 

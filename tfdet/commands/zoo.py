@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="rows by name, such as faster_r50v1_c4 (default: all)")
     parser.add_argument(
         "--program",
-        choices=("SimpleDet", "Detectron2", "torchvision"),
+        choices=("SimpleDet", "Detectron2", "torchvision", "MMDetection"),
         default="SimpleDet",
         help="whose rows, where none are named (default: %(default)s)",
     )

@@ -38,7 +38,7 @@ class Row:
 
     name: str
     title: str
-    program: Literal["SimpleDet", "Detectron2", "torchvision"]
+    program: Literal["SimpleDet", "Detectron2", "torchvision", "MMDetection"]
     source: str
     setting: str | None
     box_ap: Percent | None

@@ -17,6 +17,7 @@ from tfdet.config.ranges import NonNegativeInt, PositiveInt, Side
 from tfdet.data.doctor import explain_pipeline_error
 from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
+from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.resize import Resize, Rule
@@ -50,6 +51,8 @@ class TrainInput:
         prefetch: batches kept ready for each replica.
         masks: read the masks of the objects; without, the batches hold no edges.
         resize: whose resize it is: see `resize.Resize`.
+        jitter: large-scale jitter in place of the resize to the sides: every image has the jitter's size then, and each
+            image of each step its own draw of the scale.
 
     Raises:
         UserError: the data set is missing, changed, has no image with a box or, with `masks`, no mask; an argument is
@@ -69,6 +72,7 @@ class TrainInput:
         prefetch: NonNegativeInt = 2,
         masks: bool = False,
         resize: Rule = "simpledet",
+        jitter: LargeScaleJitter | None = None,
     ):
         self.short_sides = tuple(short_side) if isinstance(short_side, (tuple, list)) else (short_side,)
         if not self.short_sides:
@@ -81,7 +85,12 @@ class TrainInput:
                 f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO "
                 "annotations with segmentations (tfdet convert_data --coco), or train a detector without masks"
             )
-        self.masks = masks
+        if jitter is not None and jitter.refit and not masks:
+            raise UserError(
+                "LargeScaleJitter.refit takes boxes from masks, but TrainInput.masks is False: set it to True, or "
+                "LargeScaleJitter.refit = False"
+            )
+        self.masks, self.jitter = masks, jitter
         self.short_side, self.long_side, self.resize = max(self.short_sides), long_side, resize
         self.images_per_replica = images_per_replica
         self.flip, self.order, self.profile = flip, order, profile
@@ -143,12 +152,13 @@ class TrainInput:
             num_replicas: replicas in sync, over all workers. Element k * R + r is the batch of replica r at step
                 start_step + k, where R is the number of replicas of this worker; all have the same canvas.
             start_step: step to begin at; the stream goes on exactly as if all steps before had been taken.
-            seed: decides the order of every epoch, and the short side of every image.
+            seed: decides the order of every epoch, and the short side or the jitter of every image.
             input_context: tf.distribute.InputContext; with several input pipelines each worker gets its own replicas'
                 part of the same global batches.
 
         Returns:
-            A dataset of `Batch`; images uint8 [B, H, W, 3] where (H, W) is one of the two canvases.
+            A dataset of `Batch`; images uint8 [B, H, W, 3] where (H, W) is one of the two canvases, or the jitter's
+            size.
         """
         pipelines, pipeline = 1, 0
         if input_context is not None:
@@ -162,17 +172,20 @@ class TrainInput:
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             entries, portrait = self._epoch_batches(number, seed, num_replicas * self.images_per_replica)
             first = tf.where(number == start_step // steps, start_step % steps, 0)
-            sides = self._draw_sides(number, seed, tf.shape(entries))
+            draws = self._draw(number, seed, tf.shape(entries))
             own = slice(pipeline * share, (pipeline + 1) * share)
-            entries, sides = (tf.reshape(t[first:, own], [-1]) for t in (entries, sides))
-            return tf.data.Dataset.from_tensor_slices((entries, tf.repeat(portrait[first:], share), sides))
+            entries = tf.reshape(entries[first:, own], [-1])
+            draws = tf.reshape(draws[first:, own], [-1, *draws.shape[2:]])
+            return tf.data.Dataset.from_tensor_slices((entries, tf.repeat(portrait[first:], share), draws))
 
-        def load(entry: tf.Tensor, portrait: tf.Tensor, side: tf.Tensor) -> Batch:
+        def load(entry: tf.Tensor, portrait: tf.Tensor, draw: tf.Tensor) -> Batch:
             row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
             example = decode_example(serialized, image_id, self.manifest.category_ids, self.masks)
+            if self.jitter is not None:
+                return self.jitter(example, draw, flip, self.resize, legacy=self.profile != "continuous")
             short_side = (
-                tf.gather(tf.constant(self.short_sides), side) if len(self.short_sides) > 1 else self.short_side
+                tf.gather(tf.constant(self.short_sides), draw) if len(self.short_sides) > 1 else self.short_side
             )
             item = fit_example(example, Resize(short_side, self.long_side, self.resize), flip, self.profile)
             return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side))
@@ -214,8 +227,14 @@ class TrainInput:
             entries, portrait = tf.gather(entries, order), tf.gather(portrait, order)
         return entries, portrait
 
-    def _draw_sides(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tf.Tensor:
-        """Which of the short sides each image of an epoch has: int32 [steps, global_batch]."""
+    def _draw(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tf.Tensor:
+        """Which of the short sides each image of an epoch has: int32 [steps, global_batch]; or the jitter's draws,
+        float64 [steps, global_batch, 2]."""
+        if self.jitter is not None:
+            draws = tf.random.stateless_uniform(
+                [shape[0], shape[1], 2], _shuffle_seed(seed, epoch, 4), dtype=tf.float64
+            )
+            return tf.ensure_shape(draws, [None, None, 2])
         if len(self.short_sides) == 1:
             return tf.zeros(shape, tf.int32)
         return tf.random.stateless_uniform(

@@ -8,12 +8,23 @@ Source: Pillow, src/libImaging/Resample.c; the order of the passes is that of it
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 _WEIGHT_BITS = 22  # after the point: PRECISION_BITS
 
 
-def resize_as_pillow(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+class Window(NamedTuple):
+    """A part of an image, in its pixels."""
+
+    top: tf.Tensor | int
+    left: tf.Tensor | int
+    height: tf.Tensor | int
+    width: tf.Tensor | int
+
+
+def resize_as_pillow(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, window: Window | None = None) -> tf.Tensor:
     """What `Image.resize((width, height), Resampling.BILINEAR)` of Pillow returns, to the bit.
 
     An image is resized along its rows first, as every version of Pillow does with nearly all images; where it loses
@@ -23,57 +34,60 @@ def resize_as_pillow(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> t
     Args:
         image: uint8 [H, W, C].
         height, width: int32 [], size of the result.
+        window: of the result, in it; nothing else is computed then.
 
     Returns:
-        uint8 [height, width, C].
+        uint8 [height, width, C], or what of it is in the window.
     """
     shape = tf.shape(image)
+    window = window or Window(0, 0, height, width)
+    rows, columns = (height, window.top, window.height), (width, window.left, window.width)
     rows_lost, columns_lost = shape[0] - height, shape[1] - width
     return tf.cond(
         (rows_lost > 0) & (rows_lost > 2 * columns_lost),
-        lambda: _along_rows(_along_columns(image, height), width),
-        lambda: _along_columns(_along_rows(image, width), height),
+        lambda: _along_rows(_along_columns(image, *rows), *columns),
+        lambda: _along_columns(_along_rows(image, *columns), *rows),
     )
 
 
-def _along_columns(image: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
-    """uint8 [H, W, C] -> [height, W, C]."""
+def _along_columns(image: tf.Tensor, height: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, C] -> [count, W, C], the rows from `first` on of `height`."""
     shape = tf.shape(image)
     rows = tf.reshape(image, [shape[0], shape[1] * shape[2]])
-    resized = tf.reshape(_pass(rows, height), [height, shape[1], shape[2]])
+    resized = tf.reshape(_pass(rows, height, first, count), [count, shape[1], shape[2]])
     return tf.ensure_shape(resized, [None, image.shape[1], image.shape[2]])
 
 
-def _along_rows(image: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """uint8 [H, W, C] -> [H, width, C]."""
-    return tf.transpose(_along_columns(tf.transpose(image, [1, 0, 2]), width), [1, 0, 2])
+def _along_rows(image: tf.Tensor, width: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, C] -> [H, count, C], the columns from `first` on of `width`."""
+    return tf.transpose(_along_columns(tf.transpose(image, [1, 0, 2]), width, first, count), [1, 0, 2])
 
 
-def _pass(rows: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:
-    """Weighs whole rows: uint8 [N, M] -> [new_size, M]. A sparse product, which adds each row where it counts."""
+def _pass(rows: tf.Tensor, new_size: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Weighs whole rows: uint8 [N, M] -> [count, M]. A sparse product, which adds each row where it counts."""
     size = tf.shape(rows)[0]
-    positions, weights = _taps(size, new_size)
-    places = tf.broadcast_to(tf.range(new_size)[:, None], tf.shape(positions))
+    positions, weights = _taps(size, new_size, first, count)
+    places = tf.broadcast_to(tf.range(count)[:, None], tf.shape(positions))
     indices = tf.cast(tf.stack([tf.reshape(places, [-1]), tf.reshape(positions, [-1])], axis=1), tf.int64)
-    matrix = tf.SparseTensor(indices, tf.reshape(weights, [-1]), tf.cast(tf.stack([new_size, size]), tf.int64))
+    matrix = tf.SparseTensor(indices, tf.reshape(weights, [-1]), tf.cast(tf.stack([count, size]), tf.int64))
     with tf.device("cpu:0"):  # of integers the product has no other kernel
         total = tf.sparse.sparse_dense_matmul(matrix, tf.cast(rows, tf.int32))
     half = 1 << (_WEIGHT_BITS - 1)
     return tf.cast(tf.bitwise.right_shift(total + half, _WEIGHT_BITS), tf.uint8)
 
 
-def _taps(size: tf.Tensor, new_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The source positions of every position of the result, and their weights: int32 [new_size, T] each.
+def _taps(size: tf.Tensor, new_size: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The source positions of `count` positions of the result, and their weights: int32 [count, T] each.
 
     The filter is a triangle over two pixels of the smaller image. A position has as many taps as the one that has most;
     those too many weigh nothing.
     """
     scale = tf.cast(size, tf.float64) / tf.cast(new_size, tf.float64)
     support = tf.maximum(scale, 1.0)
-    center = (tf.cast(tf.range(new_size), tf.float64) + 0.5) * scale
-    first = tf.maximum(tf.cast(center - support + 0.5, tf.int32), 0)
+    center = (tf.cast(first + tf.range(count), tf.float64) + 0.5) * scale
+    begin = tf.maximum(tf.cast(center - support + 0.5, tf.int32), 0)
     end = tf.minimum(tf.cast(center + support + 0.5, tf.int32), size)
-    positions = first[:, None] + tf.range(tf.reduce_max(end - first))[None]
+    positions = begin[:, None] + tf.range(tf.reduce_max(end - begin))[None]
     distance = tf.abs((tf.cast(positions, tf.float64) - center[:, None] + 0.5) * (1.0 / support))
     weights = tf.where(positions < end[:, None], tf.maximum(1.0 - distance, 0.0), 0.0)
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)

@@ -12,11 +12,11 @@ from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, NumClasses, OpenFraction, PositiveFloat, PositiveRgb, Rgb, Side
 from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
-from tfdet.errors import ParameterError, UserError
+from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
 from tfdet.losses.box_distance import BoxDistance
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
-from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention
+from tfdet.ops.boxes import LEGACY, Convention
 from tfdet.structures import Batch, Candidates, Detections
 from tfdet.targets.retina import RetinaTargetAssigner
 
@@ -43,8 +43,7 @@ class RetinaDetector(Detector):
         focal_alpha: weight of an anchor's own class in the focal loss, against 1 - alpha of all others.
         focal_gamma: how far the focal loss plays down well-classified anchors.
         box_sigma: of the smooth L1 of boxes; None for plain L1 (Detectron2, torchvision).
-        box_loss: how far boxes are from their targets: "smooth_l1" of the offsets, or "giou" (torchvision's version 2),
-            "diou" or "ciou" of the boxes themselves, which must be continuous.
+        box_loss: "smooth_l1" of offsets, or an IoU loss of boxes: see `box_distance` (torchvision's v2: "giou").
         loss_divisor: what the losses divide by: "foreground", one more than the replica's foreground anchors; "image",
             each image's own (torchvision); "moving", a moving average of their number, which begins at 100 and keeps .9
             of itself in a step (Detectron2). It is a variable of the detector, and in no checkpoint of Detectron2.
@@ -84,11 +83,6 @@ class RetinaDetector(Detector):
         self.targets, self.postprocess = self.in_own_convention(targets), self.in_own_convention(postprocess)
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
         self.box_sigma, self.box_loss, self.loss_divisor = box_sigma, box_loss, loss_divisor
-        if box_loss != "smooth_l1" and convention != CONTINUOUS:
-            raise ParameterError(
-                f"Expected RetinaDetector.convention = 'continuous' with box_loss = {box_loss!r}. "
-                f"Received: {convention!r}"
-            )
         self.moving_foreground = None
         if loss_divisor == "moving":
             self.moving_foreground = self.add_weight(
@@ -123,7 +117,8 @@ class RetinaDetector(Detector):
     def losses(self, batch: Batch, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         del seed  # nothing is random; the argument is part of the detectors' contract
         predictions = self.predict_maps(batch.images, batch.image_info, training=True)
-        labels, box_targets = self.assign_targets([cls for cls, _ in predictions], None, batch, None)
+        maps = [cls for cls, _ in predictions]
+        labels, box_targets = self.assign_targets(maps, None, batch, None)
         images = tf.shape(batch.images)[0]
         cls, box = retina_losses(
             [tf.reshape(logits, [images, -1, self.num_classes]) for logits, _ in predictions],
@@ -135,7 +130,8 @@ class RetinaDetector(Detector):
             self.box_sigma,
             self._divisor(labels),
             self.box_loss,
-            tf.concat(self.anchors.grid([cls for cls, _ in predictions]), axis=0),
+            tf.concat(self.anchors.grid(maps), axis=0),
+            self.convention,
         )
         return {"cls": cls, "box": box}
 

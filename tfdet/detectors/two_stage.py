@@ -204,7 +204,9 @@ class TwoStageDetector(Detector):
     def _rpn_losses(self, first: RpnOutputs, batch: Batch, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         labels, box_targets = self._rpn_targets(first.features, batch, seed)
         logits, deltas = _flatten_levels(first.rpn)
-        return self.rpn_loss(logits, deltas, labels, box_targets, self.rpn_targets.batch_per_image)
+        anchors = tf.concat(self.anchors.grid(first.features), axis=0)
+        batch_per_image = self.rpn_targets.batch_per_image
+        return self.rpn_loss(logits, deltas, labels, box_targets, batch_per_image, anchors, self.convention)
 
     def _box_losses(
         self, first: RpnOutputs, proposals: Proposals, batch: Batch, seed: tf.Tensor
@@ -224,7 +226,9 @@ class TwoStageDetector(Detector):
             cls_logits, deltas, *box_map = _classify(
                 head, features, samples.boxes, training=True, return_map=shares, exists=samples.classes >= -1
             )
-            bbox_cls, bbox_reg = self.box_loss(cls_logits, deltas, samples, head.class_agnostic)
+            bbox_cls, bbox_reg = self.box_loss(
+                cls_logits, deltas, samples, head.class_agnostic, targets.box_std, self.convention
+            )
             losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
             if with_mask:
                 foreground = targets.max_foreground(samples.boxes.shape[1])

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import PositiveFloat
-from tfdet.losses.smooth_l1 import smooth_l1
+from tfdet.config.ranges import NonNegativeFloat, PositiveFloat
+from tfdet.losses.box_distance import BoxDistance, box_distance
+from tfdet.ops.box_coding import BOX_STD
+from tfdet.ops.boxes import LEGACY
 from tfdet.structures import RoiSamples
 
 
 def bbox_losses(
-    cls_logits, deltas, samples: RoiSamples, class_agnostic: bool, sigma: float | None = 1.0
+    cls_logits,
+    deltas,
+    samples: RoiSamples,
+    class_agnostic: bool,
+    sigma: float | None = 1.0,
+    box_loss: BoxDistance = "smooth_l1",
+    box_weight: float = 1.0,
+    box_std: Sequence[float] = BOX_STD,
+    convention: str = LEGACY,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cross entropy and smooth L1 of the drawn RoIs, each divided by the number of all RoIs of the replica.
+    """Cross entropy and box distance of the drawn RoIs, each divided by the number of all RoIs of the replica.
 
     Rows of class -2 are no RoIs: they count nowhere.
 
@@ -25,6 +37,9 @@ def bbox_losses(
         samples: RoiSamples of B images and R rows.
         class_agnostic: whether one set of offsets serves all classes.
         sigma: of `smooth_l1`.
+        box_loss: see `box_distance`.
+        box_weight: factor of the box loss.
+        box_std, convention: of the samples' targets and boxes.
 
     Returns:
         Two float32 scalars: classification, box.
@@ -42,9 +57,11 @@ def bbox_losses(
     else:
         shape = tf.shape(deltas)
         own = tf.gather(tf.reshape(deltas, [shape[0], shape[1], shape[2] // 4, 4]), slot, batch_dims=2)
-    foreground = (samples.classes >= 0)[..., None]
-    difference = tf.where(foreground, tf.cast(own, tf.float32) - samples.box_targets, 0.0)
-    return tf.reduce_sum(cross_entropy) / count, tf.reduce_sum(smooth_l1(difference, sigma)) / count
+    distance = box_distance(
+        own, samples.box_targets, samples.classes >= 0, box_loss, sigma, samples.boxes, box_std, convention
+    )
+    loss = tf.reduce_sum(distance) / count
+    return tf.reduce_sum(cross_entropy) / count, loss if box_weight == 1.0 else box_weight * loss
 
 
 @configurable
@@ -53,11 +70,28 @@ class BoxLoss:
 
     Args:
         sigma: of `smooth_l1`: 1 (SimpleDet), 3 (torchvision, a beta of 1 / 9), None for plain L1 (Detectron2).
+        box_loss: "smooth_l1" of offsets, or an IoU loss of boxes, see `box_distance` (Detectron2:
+            `ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`).
+        box_weight: factor of the box loss.
     """
 
-    def __init__(self, sigma: PositiveFloat | None = 1.0):
-        self.sigma = sigma
+    def __init__(
+        self,
+        sigma: PositiveFloat | None = 1.0,
+        box_loss: BoxDistance = "smooth_l1",
+        box_weight: NonNegativeFloat = 1.0,
+    ):
+        self.sigma, self.box_loss, self.box_weight = sigma, box_loss, box_weight
 
-    def __call__(self, cls_logits, deltas, samples: RoiSamples, class_agnostic: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(
+        self,
+        cls_logits,
+        deltas,
+        samples: RoiSamples,
+        class_agnostic: bool,
+        box_std: Sequence[float] = BOX_STD,
+        convention: str = LEGACY,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `bbox_losses`."""
-        return bbox_losses(cls_logits, deltas, samples, class_agnostic, self.sigma)
+        options = self.sigma, self.box_loss, self.box_weight, box_std, convention
+        return bbox_losses(cls_logits, deltas, samples, class_agnostic, *options)

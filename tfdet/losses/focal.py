@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdet.losses.box_distance import box_distance
+from tfdet.losses.box_distance import BoxDistance, box_distance
+from tfdet.ops.boxes import LEGACY
 
 RETINA_SIGMA = (1 / 0.11) ** 0.5
 """Sigma of RetinaNet's smooth L1: the pieces meet at 0.11 (SimpleDet models/retinanet/builder.py)."""
@@ -73,8 +74,9 @@ def retina_losses(
     gamma: float = 2.0,
     sigma: float | None = RETINA_SIGMA,
     divisor: tf.Tensor | str | None = None,
-    distance: str = "smooth_l1",
+    box_loss: BoxDistance = "smooth_l1",
     anchors=None,
+    convention: str = LEGACY,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Focal loss of all anchors that are not ignored, the distance of the foreground ones' boxes.
 
@@ -89,8 +91,9 @@ def retina_losses(
         sigma: of `smooth_l1`; None for plain L1.
         divisor: float32 [], of both losses; or `"image"`: every image's losses divide by its own foreground anchors,
             at least 1, and the mean over the images is taken (torchvision).
-        distance: of boxes, a kind of `box_distance`.
-        anchors: float32 [N, 4], continuous edges; read where `distance` compares boxes.
+        box_loss: see `box_distance`.
+        anchors: float32 [N, 4] in pixels; needed unless `box_loss` is "smooth_l1".
+        convention: of the anchors.
 
     Returns:
         Two float32 scalars: classification, box.
@@ -112,14 +115,11 @@ def retina_losses(
     cls_loss = tf.add_n(
         [focal_loss(level, own, alpha, gamma, weights) for level, own in zip(cls_logits, by_level, strict=True)]
     )
-    predicted = tf.cast(tf.concat(list(deltas), axis=1), tf.float32)
-    # The mask acts on the prediction: beyond it an overflow in a background anchor would turn the gradient to NaN.
-    learns = labels >= 0
-    apart = box_distance(tf.where(learns[..., None], predicted, box_targets), box_targets, distance, sigma, anchors)
-    apart = tf.where(learns, apart, 0.0)
+    predicted = tf.concat(list(deltas), axis=1)
+    distance = box_distance(predicted, box_targets, labels >= 0, box_loss, sigma, anchors, convention=convention)
     if weights is not None:
-        apart *= weights[:, None]
-    return cls_loss / normaliser, tf.reduce_sum(apart) / normaliser
+        distance *= weights[:, None, None]
+    return cls_loss / normaliser, tf.reduce_sum(distance) / normaliser
 
 
 # -ln(1 - p) is softplus(z), -ln p is softplus(z) - z: exact where p rounds to 0 or 1.

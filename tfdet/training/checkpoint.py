@@ -19,22 +19,21 @@ from tfdet.errors import UserError
 from tfdet.files import literal, replacing
 from tfdet.training.average import WeightAverage
 from tfdet.training.checkpoint_file import OTHER_RUN, PREFIX, CheckpointFile, read_checkpoint, read_newest, saved_steps
-from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.optimizer import SLOT_GROUPS, Optimizer
 from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_record import RunRecord
 from tfdet.training.step import StepState
 
 _logger = logging.getLogger("tfdet")
 _AVERAGES = "averages"
-_MOMENTA = {"mxnet": "momenta", "torch": "momenta_torch"}  # by the rule, whose momenta mean nothing to the other
 
 
 class CheckpointStore:
     """The checkpoints of a training run.
 
-    Holds the detector, the momenta, the loss scale, the step counters, the seed, the total batch, the class count and
-    the `RunRecord`. Make it under the scope of the strategy. The files themselves say which checkpoints there are, so
-    none is forgotten that a killed process wrote.
+    Holds the detector, what the optimizer keeps, the loss scale, the step counters, the seed, the total batch, the
+    class count and the `RunRecord`. Make it under the scope of the strategy. The files themselves say which checkpoints
+    there are, so none is forgotten that a killed process wrote.
 
     Args:
         run: the files of the run.
@@ -53,7 +52,7 @@ class CheckpointStore:
         self,
         run: RunDirectory,
         detector,
-        optimizer: MomentumSGD,
+        optimizer: Optimizer,
         state: StepState,
         seed: int,
         total_batch: int,
@@ -77,7 +76,7 @@ class CheckpointStore:
             "loss_scale": optimizer.loss_scale.scale,
             "loss_scale_good_steps": optimizer.loss_scale.good_steps,
         }
-        self._momenta, self._momenta_group = optimizer.momenta, _MOMENTA[optimizer.rule]
+        self._rule, self._slots = optimizer.rule, optimizer.slots
         self._average = average
         self._record = record
         self._scale_mode = optimizer.loss_scale.mode
@@ -85,7 +84,7 @@ class CheckpointStore:
             detector=_variables_by_path(detector),
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
-            **{self._momenta_group: dict(self._momenta)},
+            **{group: dict(variables) for group, variables in self._slots.items()},
             **({} if average is None else {_AVERAGES: dict(average.values)}),
             **({} if record is None else {"record": _Text(record.json())}),
         )
@@ -174,7 +173,8 @@ class CheckpointStore:
         for name in self._progress:
             saved.number("progress", name)
         saved.check("progress", self._progress)
-        saved.check(self._momenta_group, self._momenta)
+        for group, variables in self._slots.items():
+            saved.check(group, variables)
         self._check_changes(saved_record, saved)
         _assign_detector(self._detector, saved)
         progress = dict(self._progress)
@@ -183,27 +183,31 @@ class CheckpointStore:
         for name, variable in progress.items():
             variable.assign(saved.get("progress", name))
         self._restore_average(saved)
-        self._restore_momenta(saved)
+        self._restore_slots(saved)
         self.saved_step = step
         return step
 
-    def _restore_momenta(self, saved: CheckpointFile) -> None:
-        other, *_ = (rule for rule, group in _MOMENTA.items() if group != self._momenta_group)
-        fresh = []
-        for path, variable in self._momenta.items():
-            value = saved.get(self._momenta_group, path)
-            if value is None:
-                fresh.append(path)
-            else:
-                variable.assign(value)
-        if fresh and saved.get(_MOMENTA[other], fresh[0]) is not None:
+    def _restore_slots(self, saved: CheckpointFile) -> None:
+        fresh: dict[str, None] = {}
+        for group, variables in self._slots.items():
+            for path, variable in variables.items():
+                value = saved.get(group, path)
+                if value is None:
+                    fresh[path] = None
+                else:
+                    variable.assign(value)
+        if not fresh:
+            return
+        first = next(iter(fresh))
+        others = [rule for rule, group in SLOT_GROUPS.items() if saved.get(group, first) is not None]
+        if others and self._rule not in others:
             self._warn(
-                f"the checkpoint of step {saved.step} was trained with Trainer.update_rule = {other!r}, whose momenta "
-                "mean nothing to this run's rule: all start at zero"
+                f"the checkpoint of step {saved.step} was trained with Trainer.update_rule = {others[0]!r}, whose "
+                "momenta mean nothing to this run's rule: all start at zero"
             )
-        elif fresh:
+        else:
             self._warn(
-                f"{len(fresh)} trained variable(s), first {fresh[0]}, were frozen in the checkpoint of step "
+                f"{len(fresh)} trained variable(s), first {first}, were frozen in the checkpoint of step "
                 f"{saved.step} and start without momentum"
             )
 

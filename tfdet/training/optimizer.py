@@ -1,4 +1,5 @@
-"""SGD with momentum exactly as SimpleDet (MXNet) or torch applies it, safe under MirroredStrategy and float16.
+"""What an update makes of the gradients, safe under MirroredStrategy and float16; and SGD with momentum exactly as
+SimpleDet (MXNet) or torch applies it. AdamW has a file of its own, `adamw.py`.
 
 One update, with the gradients g_r of R replicas, each already normalised on its replica:
 
@@ -9,7 +10,8 @@ One update, with the gradients g_r of R replicas, each already normalised on its
     m = momentum * m - lr * f * (g + decay * w)     f is the variable's factor of the learning rate, 1 by default
     w = w + m                           the learning rate is inside the buffer
 
-or by torch's rule, where the learning rate is not in the buffer, so that a decay of the rate acts on the momentum too:
+or, for the last two lines, by torch's rule, where the learning rate is not in the buffer, so that a decay of the rate
+acts on the momentum too:
 
     m = momentum * m + g + decay * w
     w = w - lr * f * m
@@ -26,7 +28,7 @@ dampening and Nesterov's momentum, which Detectron2 and torchvision's recipes us
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import keras
@@ -37,19 +39,18 @@ from tfdet.ops.replica_mean import replica_mean
 from tfdet.training.precision import LossScale
 from tfdet.training.variables import zeros_beside
 
-UpdateRule = Literal["mxnet", "torch"]
-"""Whose form of the update: with the learning rate inside the momentum, or outside of it."""
+UpdateRule = Literal["mxnet", "torch", "adamw"]
+"""SGD with the learning rate inside the momentum or outside of it, or AdamW."""
 
 
-class MomentumSGD(tf.Module):
-    """The update above over a fixed list of variables.
+class Optimizer(tf.Module):
+    """An update over a fixed list of variables: what all rules share. A subclass says how one variable moves.
 
-    Make it under the scope of the strategy: the momenta are mirrored as the variables are.
+    Make it under the scope of the strategy: what it keeps is mirrored as the variables are.
 
     Args:
         variables: the Keras variables to train, float32; their `path`s are unique.
         loss_scale: the scale that `losses` were multiplied by before differentiation.
-        momentum: in [0, 1).
         weight_decay: not negative.
         decayed: last parts of the paths of variables that are decayed; all others, biases and betas, are not.
         undecayed: parts of the paths of variables that are not decayed all the same.
@@ -57,31 +58,30 @@ class MomentumSGD(tf.Module):
         clip_norm: positive limit of the L2 norm of all gradients together, or None; acts after `clip`.
         lr_factors: parts of the paths of variables -> factor, not negative, of their learning rate; of several that
             fit a path the longest counts. MXNet's `lr_mult`.
-        rule: "mxnet" or "torch".
 
     Attributes:
-        momenta: dict from variable path to the momentum, float32 of the variable's shape. What is in it depends on the
-            rule: one rule's momenta mean nothing to the other.
+        rule: its name.
+        slots: what it keeps of the past, by the name of a group in checkpoints (`SLOT_GROUPS`) and the path of a
+            variable: what continues a run bit for bit.
     """
+
+    rule: UpdateRule
+    slots: dict[str, dict[str, tf.Variable]]
 
     def __init__(
         self,
         variables: Sequence[keras.Variable],
         loss_scale: LossScale,
-        momentum: float = 0.9,
         weight_decay: float = 1e-4,
         decayed: Sequence[str] = ("kernel", "gamma"),
         clip: float | None = None,
         undecayed: Sequence[str] = (),
         clip_norm: float | None = None,
         lr_factors: Mapping[str, float] | None = None,
-        rule: UpdateRule = "mxnet",
     ):
         super().__init__(name="optimizer")
-        self.rule = rule
         self.variables_to_train = list(variables)
         self.loss_scale = loss_scale
-        self.momentum = float(momentum)
         self.weight_decay = float(weight_decay)
         self.clip = None if clip is None else float(clip)
         self.clip_norm = None if clip_norm is None else float(clip_norm)
@@ -91,7 +91,6 @@ class MomentumSGD(tf.Module):
         ]
         self.lr_factors = [_factor(variable.path, lr_factors or {}) for variable in self.variables_to_train]
         _check_factors(lr_factors or {}, [variable.path for variable in self.variables_to_train])
-        self.momenta = zeros_beside(self.variables_to_train, "momentum")
 
     def dense(self, gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
         """The gradients as float32 tensors, one for each variable.
@@ -127,7 +126,7 @@ class MomentumSGD(tf.Module):
         return [gradient / scale for gradient in reduced]
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, finite: tf.Tensor) -> None:
-        """Updates variables and momenta where `finite`; call it in the replica context.
+        """Updates variables and slots where `finite`; call it in the replica context.
 
         Args:
             gradients: what `reduce` returned.
@@ -140,27 +139,76 @@ class MomentumSGD(tf.Module):
             factor = self.clip_norm / tf.maximum(tf.linalg.global_norm(gradients), self.clip_norm)
             gradients = [gradient * factor for gradient in gradients]
 
-        one_pass = _ONE_PASS[self.rule]
-
         def update():
-            rows = zip(self.variables_to_train, gradients, self.is_decayed, self.lr_factors, strict=True)
-            for variable, gradient, decayed, factor in rows:
-                if decayed and self.weight_decay:
-                    gradient += self.weight_decay * tf.convert_to_tensor(variable.value)
-                # One pass over variable and momentum, on this replica's copies: every replica does the same.
-                one_pass(
-                    var=variable.value.handle,
-                    accum=self.momenta[variable.path].handle,
-                    lr=learning_rate if factor == 1.0 else learning_rate * factor,
-                    grad=gradient,
-                    momentum=self.momentum,
-                )
+            # On this replica's copies: every replica does the same.
+            self._update(gradients, learning_rate)
             return tf.constant(True)
 
         tf.cond(finite, update, lambda: tf.constant(False))
 
+    def _update(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """Moves every variable, and the slots. Args: as in `apply`, after the limits."""
+        raise NotImplementedError
+
+    def _rows(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> Iterator[tuple]:
+        """Of each variable: itself, its gradient, whether it decays, its own learning rate."""
+        rows = zip(self.variables_to_train, gradients, self.is_decayed, self.lr_factors, strict=True)
+        for variable, gradient, decayed, factor in rows:
+            own_rate = learning_rate if factor == 1.0 else learning_rate * factor
+            yield variable, gradient, decayed and self.weight_decay > 0, own_rate
+
+
+class MomentumSGD(Optimizer):
+    """SGD with momentum, the update above.
+
+    Args:
+        variables, loss_scale, weight_decay, decayed, clip, undecayed, clip_norm, lr_factors: of `Optimizer`.
+        momentum: in [0, 1).
+        rule: "mxnet" or "torch".
+
+    Attributes:
+        momenta: dict from variable path to the momentum, float32 of the variable's shape. What is in it depends on the
+            rule: one rule's momenta mean nothing to the other.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        loss_scale: LossScale,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        decayed: Sequence[str] = ("kernel", "gamma"),
+        clip: float | None = None,
+        undecayed: Sequence[str] = (),
+        clip_norm: float | None = None,
+        lr_factors: Mapping[str, float] | None = None,
+        rule: Literal["mxnet", "torch"] = "mxnet",
+    ):
+        super().__init__(variables, loss_scale, weight_decay, decayed, clip, undecayed, clip_norm, lr_factors)
+        self.rule = rule
+        self.momentum = float(momentum)
+        self.momenta = zeros_beside(self.variables_to_train, "momentum")
+        self.slots = {SLOT_GROUPS[rule]: self.momenta}
+
+    def _update(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+        one_pass = _ONE_PASS[self.rule]
+        for variable, gradient, decayed, rate in self._rows(gradients, learning_rate):
+            if decayed:
+                gradient += self.weight_decay * tf.convert_to_tensor(variable.value)
+            # One pass over variable and momentum.
+            one_pass(
+                var=variable.value.handle,
+                accum=self.momenta[variable.path].handle,
+                lr=rate,
+                grad=gradient,
+                momentum=self.momentum,
+            )
+
 
 _ONE_PASS = {"mxnet": tf.raw_ops.ResourceApplyKerasMomentum, "torch": tf.raw_ops.ResourceApplyMomentum}
+
+SLOT_GROUPS: dict[UpdateRule, str] = {"mxnet": "momenta", "torch": "momenta_torch", "adamw": "adam_first"}
+"""By the rule, the group of a checkpoint that tells of it: what one rule keeps means nothing to another."""
 
 
 def _factor(path: str, factors: Mapping[str, float]) -> float:

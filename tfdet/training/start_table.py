@@ -60,8 +60,14 @@ def start_table(
         **variables.describe(detector, parts.optimizer.variables_to_train),
         "start": origin,
         **schedule.describe(batch, plan.total_steps),
-        "update": f"{trainer.update_rule}'s rule, momentum {trainer.momentum:g}, "
-        f"weight decay {trainer.weight_decay:g}, clip {', '.join(limits) or 'none'}{average}",
+        "update": f"{_rule(trainer)}, weight decay {trainer.weight_decay:g}, "
+        f"clip {', '.join(limits) or 'none'}{average}",
         "steps": steps,
         "model directory": str(model_dir),
     }
+
+
+def _rule(trainer: Trainer) -> str:
+    if trainer.update_rule == "adamw":
+        return "AdamW, betas {:g} and {:g}".format(*trainer.betas)
+    return f"{trainer.update_rule}'s rule, momentum {trainer.momentum:g}"

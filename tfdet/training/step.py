@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdet.ops.replica_mean import replica_mean
 from tfdet.structures import Batch
 from tfdet.training.average import WeightAverage
-from tfdet.training.optimizer import MomentumSGD, all_finite, assign_on_replicas, norm_and_finite
+from tfdet.training.optimizer import Optimizer, all_finite, assign_on_replicas, norm_and_finite
 from tfdet.training.variables import moving_statistics
 
 
@@ -66,7 +66,7 @@ class TrainStep:
         self,
         strategy: tf.distribute.Strategy,
         detector,
-        optimizer: MomentumSGD,
+        optimizer: Optimizer,
         learning_rate: Callable[[tf.Tensor], tf.Tensor],
         state: StepState,
         seed: int,

@@ -14,6 +14,8 @@ from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.training import distribution, precision
 from tfdet.training.optimizer import UpdateRule
 
+_Beta = Annotated[float, Range(least=0, below=1)]
+
 
 @configurable
 @dataclass(frozen=True)
@@ -28,9 +30,11 @@ class Trainer:
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         tensor_float_32: lets GPUs from Ampere on round the factors of float32 products; see `ops.tensor_float_32`.
         loss_scale: with mixed_float16 "dynamic", or a number (SimpleDet's float16 rows: 128); else not used.
-        momentum: of the update.
-        update_rule: "mxnet" (SimpleDet), with the learning rate inside the momentum, or "torch" (Detectron2,
-            torchvision), outside of it; see `training.optimizer`. The two differ where the rate changes.
+        momentum: of the update by SGD.
+        update_rule: SGD, "mxnet" (SimpleDet) with the learning rate inside the momentum or "torch" (Detectron2,
+            torchvision) outside of it, see `training.optimizer`, which differ where the rate changes; or "adamw", see
+            `training.adamw`.
+        betas, epsilon: of AdamW.
         weight_decay: of the update, for the variables in `decayed`.
         decayed: last parts of the paths of decayed variables. SimpleDet's SyncBN row decays "beta" too.
         undecayed: parts of the paths of variables that are not decayed all the same.
@@ -61,8 +65,10 @@ class Trainer:
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     tensor_float_32: bool = False
     loss_scale: Literal["dynamic"] | PositiveFloat = "dynamic"
-    momentum: Annotated[float, Range(least=0, below=1)] = 0.9
+    momentum: _Beta = 0.9
     update_rule: UpdateRule = "mxnet"
+    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
+    epsilon: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 1e-4
     decayed: tuple[str, ...] = ("kernel", "gamma")
     undecayed: tuple[str, ...] = ()

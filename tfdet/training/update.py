@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from tfdet.training import variables
 from tfdet.training.accumulate import AccumulatingStep
+from tfdet.training.adamw import AdamW
 from tfdet.training.average import WeightAverage
-from tfdet.training.optimizer import MomentumSGD
+from tfdet.training.optimizer import MomentumSGD, Optimizer
 from tfdet.training.step import StepState, TrainStep
 from tfdet.training.trainer import Trainer
 
@@ -18,7 +20,7 @@ from tfdet.training.trainer import Trainer
 class UpdateParts(NamedTuple):
     """What an update changes besides the detector."""
 
-    optimizer: MomentumSGD
+    optimizer: Optimizer
     average: WeightAverage | None
     state: StepState
 
@@ -27,23 +29,27 @@ def make_parts(strategy: tf.distribute.Strategy, detector, trainer: Trainer) -> 
     """Makes the parts as `trainer` asks for them. The detector was built under `strategy.scope()`."""
     trained = variables.select_trained(detector, trainer.frozen)
     with strategy.scope():
-        optimizer = MomentumSGD(
-            trained,
-            trainer.make_loss_scale(),
-            trainer.momentum,
-            trainer.weight_decay,
-            trainer.decayed,
-            trainer.clip,
-            trainer.undecayed,
-            trainer.clip_norm,
-            trainer.lr_factors,
-            trainer.update_rule,
-        )
+        optimizer = _make_optimizer(trained, trainer)
         average = None
         if trainer.ema_decay is not None:
             moving = variables.moving_statistics(detector)
             average = WeightAverage(strategy, [*trained, *moving], trainer.ema_decay)
         return UpdateParts(optimizer, average, StepState())
+
+
+def _make_optimizer(trained: Sequence[keras.Variable], trainer: Trainer) -> Optimizer:
+    shared = {
+        "weight_decay": trainer.weight_decay,
+        "decayed": trainer.decayed,
+        "undecayed": trainer.undecayed,
+        "clip": trainer.clip,
+        "clip_norm": trainer.clip_norm,
+        "lr_factors": trainer.lr_factors,
+    }
+    loss_scale = trainer.make_loss_scale()
+    if trainer.update_rule == "adamw":
+        return AdamW(trained, loss_scale, trainer.betas, trainer.epsilon, **shared)
+    return MomentumSGD(trained, loss_scale, trainer.momentum, rule=trainer.update_rule, **shared)
 
 
 def make_step(
