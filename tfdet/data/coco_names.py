@@ -19,3 +19,15 @@ COCO_CATEGORIES = {
     85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear", 89: "hair drier", 90: "toothbrush",
 }  # fmt: skip
 """Category id -> name, in the order of the classes."""
+
+_UNUSED = "N/A "
+
+
+def name_of_id(category_id: int) -> str:
+    """The class of a category id: its name, or `N/A 12` for a number that COCO does not use."""
+    return COCO_CATEGORIES.get(category_id, f"{_UNUSED}{category_id}")
+
+
+def is_unused(name: str) -> bool:
+    """Whether a class is a category id that COCO does not use, see `name_of_id`."""
+    return name.startswith(_UNUSED)

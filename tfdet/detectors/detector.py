@@ -129,7 +129,7 @@ class Detector(keras.Model):
         """The maps, finest first, of normalised float images [B, H, W, 3], and their strides."""
         features, strides = self.backbone(inputs, training=training), self.backbone.strides
         if self.neck is not None:
-            features, strides = self.neck(features), self.neck.strides
+            features, strides = self.neck(features, training=training), self.neck.strides
         return features, strides
 
     def create_weights(self, side: int = 128) -> None:

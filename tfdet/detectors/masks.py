@@ -13,6 +13,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import NumClasses, PoolSize
 from tfdet.errors import ParameterError
 from tfdet.heads.roi_extractor import RoiExtractor
+from tfdet.layers import on_existing
 from tfdet.losses.mask import mask_loss
 from tfdet.ops.bitmap_targets import bitmap_targets
 from tfdet.ops.mask_targets import PolygonRule, edges_of_objects, mask_targets
@@ -124,7 +125,7 @@ class MaskBranch:
             features = tf.reshape(every[:, :rows], [-1, *box_map.shape[1:]])
         else:
             features = self.roi_extractor(roi_maps, boxes)
-        logits = self._by_roi(self.head(features, classes=tf.reshape(classes, [-1]), training=True), boxes)
+        logits = self._by_roi(self._train_head(features, tf.reshape(classes, [-1])), boxes)
         foreground = tf.where(classes >= 0, matched, -1)
         _, edge_counts = edges_of_objects(foreground, edge_owners)
         targets = self.draw_targets(boxes, foreground, edges, edge_owners, image_info, size=logits.shape[2])
@@ -141,6 +142,16 @@ class MaskBranch:
         features = self._test_features(roi_maps, rois)
         logits = self.head(features, classes=tf.reshape(classes, [-1]), training=False)
         return tf.where(classes[..., None, None] >= 0, tf.sigmoid(self._by_roi(logits, rois)), 0.0)
+
+    def _train_head(self, features: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        """Logits [N, M, M] of RoI features [N, P, P, C]; those of a class -1 count nowhere."""
+
+        def head(x, planes):
+            return [self.head(x, classes=planes, training=True)]
+
+        if getattr(self.head, "takes_batch_statistics", False):
+            return on_existing(head, classes >= 0, features, classes)[0]
+        return head(features, classes)[0]
 
     def run_layers(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor) -> None:
         """Calls the head once on RoIs [B, R, 4], so that its variables exist; the box head's must exist already."""

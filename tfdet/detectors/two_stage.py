@@ -18,6 +18,7 @@ from tfdet.errors import ParameterError
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
 from tfdet.heads.rpn import split_logits
+from tfdet.layers import on_existing
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, Convention, box_scale
@@ -222,7 +223,9 @@ class TwoStageDetector(Detector):
             features = self._roi_features(first, samples.boxes, training=True)
             with_mask = index == 0 and self.masks is not None
             shares = with_mask and self.masks.shares_box_features
-            cls_logits, deltas, *box_map = _classify(head, features, samples.boxes, training=True, return_map=shares)
+            cls_logits, deltas, *box_map = _classify(
+                head, features, samples.boxes, training=True, return_map=shares, exists=samples.classes >= -1
+            )
             bbox_cls, bbox_reg = self.box_loss(
                 cls_logits, deltas, samples, head.class_agnostic, targets.box_std, self.convention
             )
@@ -334,10 +337,24 @@ def _scale_gradient(values: tf.Tensor, scale: float) -> tf.Tensor:
     return identity(values)
 
 
-def _classify(head: keras.layers.Layer, features: tf.Tensor, rois: tf.Tensor, training: bool, return_map: bool = False):
-    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C], and the head's map if wanted."""
+def _classify(
+    head: keras.layers.Layer,
+    features: tf.Tensor,
+    rois: tf.Tensor,
+    training: bool,
+    return_map: bool = False,
+    exists: tf.Tensor | None = None,
+):
+    """(cls_logits [B, R, 1 + C], deltas [B, R, K]) of RoI features [B * R, P, P, C], and the head's map if wanted.
+
+    In training `exists`, bool [B, R], says which rows are RoIs; a head with batch statistics sees no others.
+    """
     options = {"return_map": True} if return_map else {}  # heads without a map do not know the argument
-    cls_logits, deltas, *box_map = head(features, training=training, **options)
+    if training and exists is not None and getattr(head, "takes_batch_statistics", False):
+        outputs = on_existing(lambda x: head(x, training=True, **options), tf.reshape(exists, [-1]), features)
+    else:
+        outputs = head(features, training=training, **options)
+    cls_logits, deltas, *box_map = outputs
     shape = tf.shape(rois)
     return (
         tf.reshape(cls_logits, [shape[0], shape[1], cls_logits.shape[-1]]),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfdet.data.coco_names import is_unused
 from tfdet.errors import UserError
 from tfdet.structures import Detections
 
@@ -47,7 +48,7 @@ def match_classes(own: Sequence[str], other: Sequence[str], whose: str, whose_ot
 def match_model(
     num_classes: int, classes: Sequence[str] | None, manifest: Any, owner: str = "the detector"
 ) -> list[int]:
-    """The class of a data set for each class of a model that is measured on it.
+    """The class of a data set for each class of a model that is measured on it; -1 for those that COCO does not use.
 
     Args:
         num_classes: C, of the model.
@@ -60,7 +61,9 @@ def match_model(
     """
     data = f"the data set {manifest.name!r}"
     if classes:
-        return match_classes(classes, manifest.classes, owner, data)
+        used = [name for name in classes if not is_unused(name) or name in manifest.classes]
+        places = iter(match_classes(used, manifest.classes, owner, data))
+        return [next(places) if name in used else -1 for name in classes]
     if int(num_classes) != len(manifest.classes):
         raise UserError(
             f"{owner} has {int(num_classes)} classes and {data} has {len(manifest.classes)} "
@@ -86,7 +89,26 @@ def in_data_classes(found: Detections, mapping: Sequence[int]) -> Detections:
             "set with the classes that it was trained on"
         )
     places = np.array([*mapping, -1], np.int32)  # the last one is that of -1
-    return found._replace(classes=places[np.maximum(classes, -1)])
+    found = found._replace(classes=places[np.maximum(classes, -1)])
+    return _first(found) if -1 in mapping else found
+
+
+def _first(found: Detections) -> Detections:
+    """The detections whose class the data has, before those of others, which become padding."""
+    other = found.classes < 0
+    order = np.argsort(other, axis=1, kind="stable")
+
+    def ordered(values: Any) -> np.ndarray:
+        values = np.asarray(values)
+        return np.take_along_axis(values, order.reshape(*order.shape, *[1] * (values.ndim - 2)), axis=1)
+
+    return Detections(
+        ordered(found.boxes),
+        ordered(np.where(other, 0.0, found.scores).astype(np.float32)),
+        ordered(found.classes),
+        np.asarray((~other).sum(axis=1), np.int32),
+        None if found.masks is None else ordered(found.masks),
+    )
 
 
 def with_data_ids(ground_truth: dict, manifest: Any) -> dict:

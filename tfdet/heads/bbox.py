@@ -10,17 +10,21 @@ import tensorflow as tf
 from tfdet.backbones.resnet_v1 import Depth, ResNetV1Stage, StrideOn
 from tfdet.backbones.resnet_v2 import DepthV2, ResNetV2Stage
 from tfdet.config import configurable
-from tfdet.config.ranges import Channels, NonNegativeFloat, NumClasses, Width
+from tfdet.config.ranges import Channels, NonNegativeFloat, NumClasses, NumConvs, Width
 from tfdet.layers import (
     BN_EPSILON,
     INIT_STD,
     ConfiguredLayer,
     Norm,
     Program,
+    SymmetricConv2D,
     TorchDense,
+    convolve_and_normalize,
     draw_by_outputs,
     draw_each,
     make_final_norm,
+    make_norms,
+    takes_batch_statistics,
 )
 
 _BOX_INIT_STD = 0.001
@@ -196,3 +200,70 @@ class MlpBboxHead(ConfiguredLayer):
         del training  # nothing here behaves differently; the argument is part of the heads' common call
         flat = tf.reshape(roi_features, [-1, roi_features.shape[1] * roi_features.shape[2] * roi_features.shape[3]])
         return self.predictor(tf.nn.relu(self.fc2(tf.nn.relu(self.fc1(flat)))))
+
+
+@configurable
+class ConvBboxHead(ConfiguredLayer):
+    """3x3 convolutions with ReLU, then fully connected layers: "4conv1fc" as it comes.
+
+    Args:
+        num_classes: C, without background.
+        num_convs, conv_channels: of the 3x3 convolutions.
+        num_fcs, channels: of the fully connected layers, of which there is at least one.
+        norm: None: the convolutions have biases. A mode of `BatchNorm` or "group" normalises them instead. Statistics
+            of a batch are of the RoIs that exist, of all images of the batch.
+        epsilon: of a `BatchNorm`.
+        class_agnostic: see `BoxPredictor`.
+        initializer: convolutions from N(0, sqrt(2 / fan_out)); fully connected layers from U(+-sqrt(3 / fan_in))
+            ("detectron2") or as torch does ("torchvision", also of the predictor).
+
+    Call: [N, P, P, C] -> (cls_logits [N, 1 + C], deltas), float32.
+
+    Source: Detectron2 modeling/roi_heads/box_head.py, FastRCNNConvFCHead; torchvision models/detection/faster_rcnn.py,
+    FastRCNNConvFCHead. Wu and He, Group Normalization, ECCV 2018, section 4.2.
+    """
+
+    def __init__(
+        self,
+        num_classes: NumClasses,
+        num_convs: NumConvs = 4,
+        conv_channels: Channels = 256,
+        num_fcs: Literal[1, 2] = 1,
+        channels: Channels = 1024,
+        norm: Norm | None = None,
+        epsilon: NonNegativeFloat = BN_EPSILON,
+        class_agnostic: bool = False,
+        initializer: Literal["detectron2", "torchvision"] = "detectron2",
+        name: str = "bbox_head",
+    ):
+        super().__init__(name=name)
+        self.num_classes, self.class_agnostic, self.initializer = num_classes, class_agnostic, initializer
+        self.num_convs, self.conv_channels, self.num_fcs, self.channels = num_convs, conv_channels, num_fcs, channels
+        self.norm, self.epsilon, self.takes_batch_statistics = norm, epsilon, takes_batch_statistics(norm)
+        init = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+        conv = {"use_bias": norm is None, "kernel_initializer": init}
+        numbers = range(1, num_convs + 1)
+        self.convs = [SymmetricConv2D(conv_channels, 3, name=f"conv{i}", **conv) for i in numbers]
+        self.norms = make_norms(norm, [f"{{}}{i}" for i in numbers], epsilon)
+        names = [f"fc{i}" for i in range(1, num_fcs + 1)]
+        if initializer == "torchvision":
+            self.fcs = [TorchDense(channels, name=name) for name in names]
+        else:
+            uniform = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+            self.fcs = [keras.layers.Dense(channels, kernel_initializer=uniform, name=name) for name in names]
+        self.predictor = BoxPredictor(num_classes, class_agnostic, initializer)
+        draw_each(self)
+
+    def hidden(self, roi_features: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """What the predictor reads: [N, P, P, C] -> [N, channels]."""
+        x = roi_features
+        for i, conv in enumerate(self.convs):
+            x = conv(x) if self.norms is None else convolve_and_normalize(conv, self.norms[i], x, training)
+            x = tf.nn.relu(x)
+        x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
+        for fc in self.fcs:
+            x = tf.nn.relu(fc(x))
+        return x
+
+    def call(self, roi_features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.predictor(self.hidden(roi_features, training))

@@ -9,14 +9,17 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import Channels, NumClasses, NumConvs
+from tfdet.config.ranges import Channels, NonNegativeFloat, NumClasses, NumConvs
 from tfdet.layers import (
-    BatchNorm,
-    BatchNormMode,
+    BN_EPSILON,
     ConfiguredLayer,
+    Norm,
     Program,
     SymmetricConv2D,
+    convolve_and_normalize,
     draw_each,
+    make_norms,
+    takes_batch_statistics,
     torch_bias,
 )
 
@@ -43,8 +46,9 @@ class MaskHead(ConfiguredLayer):
         num_classes: C, without background.
         channels: of the convolutions and of the deconvolution.
         num_convs: 3x3 convolutions; 4 in the zoo, 0 on the features of stage 4 (Mask R-CNN C4).
-        norm: None: the convolutions have biases, as in the zoo. A mode of `BatchNorm` ("frozen", "local", "sync")
-            normalises them instead.
+        norm: None: the convolutions have biases, as in the zoo. A mode of `BatchNorm` or "group" normalises them
+            instead (torchvision's v2 detectors, Detectron2's new baselines).
+        epsilon: of a `BatchNorm`.
         background_plane: whether the planes begin with one for the background, which nothing learns or reads:
             SimpleDet's checkpoints have it (81 planes), Detectron2's do not.
         initializer: N(0, sqrt(2 / fan_out)) of every kernel and biases of 0 ("simpledet"); of the planes' convolution
@@ -61,20 +65,22 @@ class MaskHead(ConfiguredLayer):
         num_classes: NumClasses,
         channels: Channels = 256,
         num_convs: NumConvs = 4,
-        norm: BatchNormMode | None = None,
+        norm: Norm | None = None,
         background_plane: bool = True,
         initializer: Program = "simpledet",
+        epsilon: NonNegativeFloat = BN_EPSILON,
         name: str = "mask_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.channels, self.num_convs = num_classes, channels, num_convs
         self.norm, self.background_plane, self.initializer = norm, background_plane, initializer
+        self.epsilon, self.takes_batch_statistics = epsilon, takes_batch_statistics(norm)
         # N(0, sqrt(2 / fan_out)).
         init = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
         conv = {"kernel_initializer": init, "use_bias": norm is None}
         # Numbered from 0 as in the first release: its rule of frozen parameters takes conv0 by this name.
         self.convs = [SymmetricConv2D(channels, 3, name=f"conv{i}", **conv) for i in range(num_convs)]
-        self.norms = [BatchNorm(norm, name=f"bn{i}") for i in range(num_convs if norm is not None else 0)]
+        self.norms = make_norms(norm, [f"{{}}{i}" for i in range(num_convs)], epsilon)
         self.up = keras.layers.Conv2DTranspose(channels, 2, strides=2, kernel_initializer=init, name="up")
         # Float32 whatever the policy, as all of the zoo's output layers are.
         self.logit = _PlaneConv2D(
@@ -95,9 +101,7 @@ class MaskHead(ConfiguredLayer):
     def call(self, roi_features: tf.Tensor, classes: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
         x = roi_features
         for i, conv in enumerate(self.convs):
-            x = conv(x)
-            if self.norms:
-                x = self.norms[i](x, training=training)
+            x = conv(x) if self.norms is None else convolve_and_normalize(conv, self.norms[i], x, training)
             x = tf.nn.relu(x)
         x = tf.cast(tf.nn.relu(self.up(x)), tf.float32)
         return self.logit(x, planes=None if classes is None else classes + int(self.background_plane))

@@ -17,11 +17,12 @@ from tfdet.layers import INIT_STD, ConfiguredLayer, SymmetricConv2D, draw_each
 
 @configurable
 class RpnHead(ConfiguredLayer):
-    """3x3 convolution with ReLU, then 1x1 convolutions for class logits and box deltas, shared by all levels.
+    """3x3 convolutions with ReLU, then 1x1 convolutions for class logits and box deltas, shared by all levels.
 
     Args:
         num_anchors: anchors of a cell, A.
-        channels: of the 3x3 convolution; 512 on C4, 256 on FPN.
+        channels: of the 3x3 convolutions; 512 on C4, 256 on FPN.
+        num_convs: 3x3 convolutions; 1 but in torchvision's v2 detectors and Detectron2's new baselines, which have 2.
         objectness: "softmax" of background and foreground, or "sigmoid" of one logit (Detectron2, torchvision).
 
     Call: list of [B, H, W, C] -> list of (cls_logits [B, H, W, 2A or A], deltas [B, H, W, 4A]), float32. Logit channels
@@ -34,12 +35,18 @@ class RpnHead(ConfiguredLayer):
         num_anchors: PositiveInt,
         channels: Channels = 512,
         objectness: Literal["softmax", "sigmoid"] = "softmax",
+        num_convs: PositiveInt = 1,
         name: str = "rpn_head",
     ):
         super().__init__(name=name)
         self.num_anchors, self.channels, self.objectness = num_anchors, channels, objectness
         init = keras.initializers.RandomNormal(stddev=INIT_STD)
-        self.conv = SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv")
+        self.num_convs = num_convs
+        # The first one is called as where it is the only one.
+        self.convs = [
+            SymmetricConv2D(channels, 3, use_bias=True, kernel_initializer=init, name="conv" if i == 1 else f"conv{i}")
+            for i in range(1, num_convs + 1)
+        ]
         # SimpleDet casts to float32 after the shared convolution: scores and boxes never live in half precision.
         one_by_one = {"use_bias": True, "kernel_initializer": init, "dtype": "float32"}
         self.cls = SymmetricConv2D((2 if objectness == "softmax" else 1) * num_anchors, 1, name="cls", **one_by_one)
@@ -49,8 +56,9 @@ class RpnHead(ConfiguredLayer):
     def call(self, features: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
         outputs = []
         for x in features:
-            x = tf.cast(tf.nn.relu(self.conv(x)), tf.float32)
-            outputs.append(self._outputs(x))
+            for conv in self.convs:
+                x = tf.nn.relu(conv(x))
+            outputs.append(self._outputs(tf.cast(x, tf.float32)))
         return outputs
 
     def _outputs(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

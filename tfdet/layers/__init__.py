@@ -4,7 +4,17 @@ from tfdet.layers.configured import ConfiguredLayer
 from tfdet.layers.conv import INIT_STD, SymmetricConv2D
 from tfdet.layers.conv_norm import convolve_and_normalize
 from tfdet.layers.dilated_conv import DilatedConv2D
-from tfdet.layers.group_norm import GroupNorm, HeadNorm, Norm, make_final_norm, make_head_norms, make_norm
+from tfdet.layers.existing import on_existing
+from tfdet.layers.group_norm import (
+    GroupNorm,
+    HeadNorm,
+    Norm,
+    make_final_norm,
+    make_head_norms,
+    make_norm,
+    make_norms,
+    takes_batch_statistics,
+)
 from tfdet.layers.initial import Program, TorchDense, draw_by_outputs, draw_each, torch_bias
 from tfdet.layers.normalization import BN_EPSILON, BatchNorm, BatchNormMode
 from tfdet.layers.recompute import recomputed
@@ -28,6 +38,9 @@ __all__ = [
     "make_final_norm",
     "make_head_norms",
     "make_norm",
+    "make_norms",
+    "on_existing",
     "recomputed",
+    "takes_batch_statistics",
     "torch_bias",
 ]

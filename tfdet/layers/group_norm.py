@@ -12,7 +12,7 @@ from tfdet.errors import ParameterError
 from tfdet.layers.normalization import BN_EPSILON, MODES, BatchNorm
 
 GROUP = "group"
-Norm = Literal["frozen", "local", "sync", "group"]
+Norm = Literal["frozen", "local", "sync", "torch_local", "torch_sync", "group"]
 HeadNorm = Literal["group"]
 GROUPS = 32
 GN_EPSILON = 1e-5
@@ -73,7 +73,7 @@ def make_norm(norm: Norm, name: str, bn_epsilon: float = BN_EPSILON) -> keras.la
     """The normalisation layer of a network.
 
     Args:
-        norm: "frozen", "local" or "sync" (`BatchNorm`), or "group" (`GroupNorm`).
+        norm: a mode of `BatchNorm`, or "group" (`GroupNorm`).
         name: of the layer.
         bn_epsilon: of a `BatchNorm`; a `GroupNorm` has its own.
     """
@@ -84,15 +84,20 @@ def make_norm(norm: Norm, name: str, bn_epsilon: float = BN_EPSILON) -> keras.la
     return BatchNorm(norm, epsilon=bn_epsilon, name=name)
 
 
+def takes_batch_statistics(norm: Norm | None) -> bool:
+    """Whether what a layer of `make_norm` computes in training depends on the other rows of its batch."""
+    return norm not in (None, "frozen", GROUP)
+
+
 def make_final_norm(norm: Norm, name: str) -> keras.layers.Layer:
     """The normalisation behind a pre-activation network: stored statistics whatever the rows' BN is, or groups."""
     return make_norm(GROUP if norm == GROUP else "frozen", name)
 
 
 def make_head_norms(norm: HeadNorm | None, names: list[str]) -> list[keras.layers.Layer] | None:
-    """Normalisation behind the convolutions of a neck or a head: None for none, or a `GroupNorm` a name.
+    """Normalisation behind convolutions that serve maps of several sizes: None for none, or a `GroupNorm` a name.
 
-    Batch statistics are not offered there: one layer serves maps of several sizes in a head, whose statistics differ.
+    Batch statistics are not offered there: those of the levels of a pyramid differ.
 
     Args:
         norm: None or "group".
@@ -101,3 +106,16 @@ def make_head_norms(norm: HeadNorm | None, names: list[str]) -> list[keras.layer
     if norm not in (None, GROUP):
         raise ParameterError(f"Expected norm to be None or {GROUP!r}. Received: norm={norm!r}")
     return None if norm is None else [GroupNorm(name=name) for name in names]
+
+
+def make_norms(norm: Norm | None, names: list[str], bn_epsilon: float = BN_EPSILON) -> list[keras.layers.Layer] | None:
+    """Normalisation behind convolutions that each have maps of their own: None for none, or `make_norm` a name.
+
+    Args:
+        norm: None, or as in `make_norm`.
+        names: of the layers, with `{}` where "gn" or "bn" is put.
+        bn_epsilon: of a `BatchNorm`.
+    """
+    if norm is None:
+        return None
+    return [make_norm(norm, name.format("gn" if norm == GROUP else "bn"), bn_epsilon) for name in names]

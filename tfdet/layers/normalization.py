@@ -1,4 +1,4 @@
-"""Batch normalisation in the three forms that SimpleDet's zoo uses."""
+"""Batch normalisation in the three forms that SimpleDet's zoo uses, and in the two of PyTorch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tfdet.ops.replica_mean import replica_mean
 BN_EPSILON = 1.00001e-5
 """mxnext's 1e-5 + 1e-10, for every BN of every row (mxnext complicate.py: normalizer_factory)."""
 
-BatchNormMode = Literal["frozen", "local", "sync"]
+BatchNormMode = Literal["frozen", "local", "sync", "torch_local", "torch_sync"]
 MODES = get_args(BatchNormMode)
+_OF_ALL_REPLICAS = ("sync", "torch_sync")
 
 
 class BatchNorm(keras.layers.Layer):
@@ -24,7 +25,9 @@ class BatchNorm(keras.layers.Layer):
         mode: where mean and variance come from in training; testing always uses the moving ones.
             "frozen": the stored moving statistics (mxnext "fixbn"). "local": the batch of this replica ("localbn").
             "sync": the batches of all replicas together, biased variance (mxnext "syncbn",
-            operator_cxx/contrib/sync_batch_norm-inl.h).
+            operator_cxx/contrib/sync_batch_norm-inl.h). "torch_local" and "torch_sync" are as "local" and "sync", but
+            the moving variance takes the unbiased one (torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm), and replicas may
+            hold different numbers of values, as the rows of a box head are.
         momentum: share of the old value kept in a moving statistic.
         epsilon: added to the variance.
         fixed_gamma: gamma is 1 and not trained (MXNet `fix_gamma`). A variable stands for it all the same, so that
@@ -32,7 +35,7 @@ class BatchNorm(keras.layers.Layer):
 
     Weights: gamma, beta (trainable unless frozen by name, as SimpleDet does), moving_mean, moving_variance; all [C],
     float32 under every precision policy. Statistics are computed in float32; the output has the input's dtype.
-    The moving variance takes the biased variance, as MXNet's SyncBatchNorm does.
+    The moving variance takes the biased variance, as MXNet's SyncBatchNorm does, but in PyTorch's modes.
     """
 
     def __init__(
@@ -71,17 +74,31 @@ class BatchNorm(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.mode == "frozen":
             return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
-        if self.mode == "local" or tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+        of_torch = self.mode.startswith("torch")
+        if not self.of_all_replicas or tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+            count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+            if of_torch and inputs.dtype == tf.float32:
+                outputs, mean, variance = self._of_batch(inputs)
+                self._update(mean, variance * count / (count - 1.0))
+                return outputs
             empty = tf.zeros([0])
             outputs, mean, unbiased = self._fused(inputs, empty, empty, is_training=True)
-            count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
-            self._update(mean, unbiased * (count - 1.0) / count)
+            self._update(mean, unbiased if of_torch else unbiased * (count - 1.0) / count)
             return outputs
-        mean, variance = self._global_moments(tf.cast(inputs, tf.float32))
-        self._update(mean, variance)
+        if of_torch:
+            mean, variance, count = self._weighted_moments(tf.cast(inputs, tf.float32))
+            self._update(mean, variance * count / (count - 1.0))
+        else:
+            mean, variance = self._global_moments(tf.cast(inputs, tf.float32))
+            self._update(mean, variance)
         scale = self.gamma.value * tf.math.rsqrt(variance + self.epsilon)
         outputs = tf.cast(inputs, tf.float32) * scale + (self.beta.value - mean * scale)
         return tf.cast(outputs, inputs.dtype)
+
+    @property
+    def of_all_replicas(self) -> bool:
+        """Whether statistics in training are of all replicas' batches together."""
+        return self.mode in _OF_ALL_REPLICAS
 
     @property
     def moving_statistics(self) -> list[keras.Variable]:
@@ -106,6 +123,23 @@ class BatchNorm(keras.layers.Layer):
             is_training=is_training,
         )
 
+    def _of_batch(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The outputs, the mean and the biased variance.
+
+        A sum over one axis after the other: the fused kernel of a CPU adds all values of a channel in one row, and has
+        ten times PyTorch's rounding error.
+        """
+
+        def mean_of(values: tf.Tensor) -> tf.Tensor:
+            for axis in (2, 1, 0):
+                values = tf.reduce_mean(values, axis)
+            return values
+
+        mean = mean_of(inputs)
+        centred = inputs - mean
+        variance = mean_of(tf.square(centred))
+        return centred * (self.gamma.value * tf.math.rsqrt(variance + self.epsilon)) + self.beta.value, mean, variance
+
     @staticmethod
     def _global_moments(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean over replicas of E[x] and E[x^2]: replicas hold batches of one size, as SimpleDet's GPUs do."""
@@ -114,12 +148,22 @@ class BatchNorm(keras.layers.Layer):
         mean, square = tf.unstack(both)
         return mean, tf.maximum(square - tf.square(mean), 0.0)
 
+    @staticmethod
+    def _weighted_moments(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Mean and biased variance of all values of all replicas, however many each holds, and their number."""
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+        sums = [tf.reduce_sum(inputs, [0, 1, 2]), tf.reduce_sum(tf.square(inputs), [0, 1, 2])]
+        (means,) = replica_mean(tf.concat([*sums, count[None]], axis=0))
+        mean, square = tf.split(tf.math.divide_no_nan(means[:-1], means[-1]), 2)
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        return mean, tf.maximum(square - tf.square(mean), 0.0), means[-1] * replicas
+
     def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             # An overflow in a skipped mixed-precision step must not leave an infinity here for good.
             batch = tf.where(tf.math.is_finite(batch), batch, tf.convert_to_tensor(moving))
             moved = moving * self.momentum + tf.stop_gradient(batch) * (1.0 - self.momentum)
-            if self.mode == "sync" and isinstance(moving.value, tf.Variable):
+            if self.of_all_replicas and isinstance(moving.value, tf.Variable):
                 # The same on all replicas: each writes its own copy. `assign` would make them wait for each other,
                 # twice a layer, while the step is traced. (In a stateless scope the value is a tensor.)
                 tf.raw_ops.AssignVariableOp(resource=moving.value.handle, value=moved)

@@ -9,9 +9,17 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import Channels
+from tfdet.config.ranges import Channels, NonNegativeFloat
 from tfdet.errors import ParameterError
-from tfdet.layers import ConfiguredLayer, HeadNorm, SymmetricConv2D, draw_each, make_head_norms
+from tfdet.layers import (
+    BN_EPSILON,
+    ConfiguredLayer,
+    Norm,
+    SymmetricConv2D,
+    convolve_and_normalize,
+    draw_each,
+    make_norms,
+)
 
 
 @configurable
@@ -20,7 +28,9 @@ class FPN(ConfiguredLayer):
 
     Args:
         channels: channels of every output.
-        norm: "group" puts a `GroupNorm` behind every lateral and every 3x3, which then have no bias; None (zoo) none.
+        norm: None (zoo): no normalisation. A mode of `BatchNorm` or "group" puts one behind every lateral and every
+            3x3, which then have no bias (torchvision's v2 detectors, Detectron2's new baselines).
+        epsilon: of a `BatchNorm`.
 
     Call: [c2, c3, c4, c5] -> [p2, p3, p4, p5, p6], strides 4 to 64, each [B, ceil(H/s), ceil(W/s), channels]. The
     sums are of the maps before their 3x3. P6 takes every second pixel of P5 and serves the RPN alone.
@@ -31,33 +41,39 @@ class FPN(ConfiguredLayer):
     def __init__(
         self,
         channels: Channels = 256,
-        norm: HeadNorm | None = None,
+        norm: Norm | None = None,
+        epsilon: NonNegativeFloat = BN_EPSILON,
         name: str = "neck",
     ):
         super().__init__(name=name)
-        self.channels, self.norm = channels, norm
+        self.channels, self.norm, self.epsilon = channels, norm, epsilon
         init = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
         conv = {"use_bias": norm is None, "kernel_initializer": init}
         self.laterals = [SymmetricConv2D(channels, 1, name=f"p{i}_lateral", **conv) for i in range(2, 6)]
         self.outputs_ = [SymmetricConv2D(channels, 3, name=f"p{i}_conv", **conv) for i in range(2, 6)]
-        self.lateral_norms = make_head_norms(norm, [f"p{i}_lateral_gn" for i in range(2, 6)])
-        self.output_norms = make_head_norms(norm, [f"p{i}_gn" for i in range(2, 6)])
+        self.lateral_norms = make_norms(norm, [f"p{i}_lateral_{{}}" for i in range(2, 6)], epsilon)
+        self.output_norms = make_norms(norm, [f"p{i}_{{}}" for i in range(2, 6)], epsilon)
         draw_each(self)
 
-    def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+    def call(self, inputs: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         if len(inputs) != len(self.laterals):
             raise ParameterError(f"Expected 4 feature maps (c2 to c5). Received: {len(inputs)}; set num_stages = 4")
-        sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs))
-        outputs = run_each(self.outputs_, self.output_norms, sums)
+        sums = add_top_down(run_each(self.laterals, self.lateral_norms, inputs, training))
+        outputs = run_each(self.outputs_, self.output_norms, sums, training)
         return [*outputs, outputs[-1][:, ::2, ::2]]
 
 
 def run_each(
-    convs: list[SymmetricConv2D], norms: list[keras.layers.Layer] | None, maps: list[tf.Tensor]
+    convs: list[SymmetricConv2D],
+    norms: list[keras.layers.Layer] | None,
+    maps: list[tf.Tensor],
+    training: bool = False,
 ) -> list[tf.Tensor]:
     """Each map [B, H, W, C] through its own convolution, and its own normalisation where there is one."""
-    outputs = [conv(x) for conv, x in zip(convs, maps, strict=True)]
-    return outputs if norms is None else [norm(x) for norm, x in zip(norms, outputs, strict=True)]
+    if norms is None:
+        return [conv(x) for conv, x in zip(convs, maps, strict=True)]
+    each = zip(convs, norms, maps, strict=True)
+    return [convolve_and_normalize(conv, norm, x, training) for conv, norm, x in each]
 
 
 def add_top_down(laterals: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -39,5 +39,6 @@ class ReduceNeck(ConfiguredLayer):
         init = keras.initializers.RandomNormal(stddev=INIT_STD) if use_bias else None
         self.conv = SymmetricConv2D(channels, kernel_size, use_bias=use_bias, kernel_initializer=init, name="reduce")
 
-    def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+    def call(self, inputs: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+        del training  # nothing here behaves differently; the argument is part of the necks' common call
         return [inputs[-2], tf.nn.relu(self.conv(inputs[-1]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 import os
 from pathlib import Path
@@ -87,23 +88,29 @@ class FileWeights:
     """
 
     def __init__(self, path: str | os.PathLike, data_dir: str | None = None):
+        from tfdet.data.coco_names import is_unused
         from tfdet.data.manifest import Manifest
         from tfdet.weights import find_weights, read_weights, sources
 
         file = find_weights(Path(path))
         arrays = read_weights(file)
-        self.named, known = data_dir is not None, sources.classes_of(arrays)
+        self.named, known = data_dir is not None, sources.classes_of(arrays, unused=True)
         if data_dir is not None:
             manifest = Manifest.load(data_dir)
             ids = dict(zip(manifest.classes, (int(number) for number in manifest.category_ids)))
-            own = list((known or {}).values())
+            used = sorted(name for name in (known or {}).values() if not is_unused(name))
             # COCO's classes are in the file's order, however the data set lists them.
-            self.classes = own if sorted(own) == sorted(manifest.classes) else list(manifest.classes)
-            self.category_ids = [ids[name] for name in self.classes]
+            self.classes = (
+                list(known.values()) if known and used == sorted(manifest.classes) else list(manifest.classes)
+            )
+            free = itertools.count(max(ids.values()) + 1)
+            self.category_ids = [ids[name] if name in ids else next(free) for name in self.classes]
         else:
             if known is None:
                 raise UserError(f"{file} holds no detector: no class predictor is in it")
             self.classes, self.category_ids = list(known.values()), list(known)
+        # COCO's names are certain where its ids are counted, whether or not a data set says so.
+        self.named |= any(map(is_unused, self.classes))
         self.path = os.fspath(path)
         self._file, self._arrays = str(file), arrays
 

@@ -122,5 +122,5 @@ def _sum_like(variable) -> tf.Variable:
 
 
 def _is_synchronized(layer) -> bool:
-    ours = isinstance(layer, BatchNorm) and layer.mode == "sync"
+    ours = isinstance(layer, BatchNorm) and layer.of_all_replicas
     return ours or bool(getattr(layer, "synchronized", False))  # of Keras's own layer

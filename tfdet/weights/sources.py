@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import keras
 
+from tfdet.data import coco_names
 from tfdet.data.coco_names import COCO_CATEGORIES
 from tfdet.errors import UserError
 from tfdet.weights.maps import classes, detectron2, keras_applications, own, simpledet, torchvision
-from tfdet.weights.maps.coco_ids import counts_ids
+from tfdet.weights.maps.coco_ids import COCO_NUMBERS, counts_ids
 from tfdet.weights.maps.rules import Arrays, NameMap
 
 SIMPLEDET = "SimpleDet"
@@ -65,15 +66,22 @@ def num_classes_of(arrays: Arrays) -> int | None:
     return classes.num_classes(arrays, _CLASS_BIASES)
 
 
-def classes_of(arrays: Arrays) -> dict[int, str] | None:
+def classes_of(arrays: Arrays, unused: bool = False) -> dict[int, str] | None:
     """Names by category id of the classes that a file's detector finds; None for a file with a backbone alone.
 
     A file does not name them: 80 are taken for COCO's, any others are numbered.
+
+    Args:
+        arrays: the tensors by name.
+        unused: of a file of torchvision, which counts category ids, keep those that COCO does not use (`coco_names`):
+            they have their share in the scores of the others.
     """
     count = num_classes_of(arrays)
     if count is None:
         return None
     if program_of(arrays) == TORCHVISION and counts_ids(count):
+        if unused:
+            return {number: coco_names.name_of_id(number) for number in range(COCO_NUMBERS - count, COCO_NUMBERS)}
         count = len(COCO_CATEGORIES)
     return COCO_CATEGORIES if count == len(COCO_CATEGORIES) else {k: f"class {k}" for k in range(1, count + 1)}
 

@@ -16,10 +16,10 @@ import numpy as np
 from tfdet.errors import UserError
 from tools.golden.files import read_json
 
-MAPS, LOSSES, NORMS, GRADIENTS = "maps", "losses", "gradnorm_rel", "gradients_rel"
-"""Groups of floors: absolute ones of maps and losses, relative ones of a gradient's norm and of its elements."""
+MAPS, LOSSES, NORMS, GRADIENTS, STATISTICS = "maps", "losses", "gradnorm_rel", "gradients_rel", "bn_after"
+"""Groups of floors: absolute of maps, losses and BN statistics, relative of a gradient's norm and elements."""
 
-CEILINGS = {MAPS: 1e-3, LOSSES: 1e-3, NORMS: 0.1, GRADIENTS: 0.25}
+CEILINGS = {MAPS: 1e-3, LOSSES: 1e-3, NORMS: 0.1, GRADIENTS: 0.25, STATISTICS: 1e-3}
 """Relative figures above these are no noise; the largest measured ones are 4e-4, 1.5e-4, 0.02 and 0.11."""
 
 UNSTEADY = 2e-2
@@ -29,7 +29,7 @@ MAX_TURN = 1e-3
 """One minus the cosine between such a gradient and ours."""
 
 _MAP_FACTOR, _LOSS_FACTOR, _NORM_FACTOR, _GRADIENT_FACTOR = 5, 10, 5, 5
-_LEAST = {MAPS: 1e-6, LOSSES: 1e-5, NORMS: 5e-3, GRADIENTS: 2e-3}
+_LEAST = {MAPS: 1e-6, LOSSES: 1e-5, NORMS: 5e-3, GRADIENTS: 2e-3, STATISTICS: 1e-6}
 _FEWEST = 8
 
 
@@ -47,6 +47,10 @@ class Noise(NamedTuple):
     def map_limit(self, name: str, scale: float) -> float:
         """Of a map, relative to its absolute maximum `scale`."""
         return self._limit(MAPS, self.of(MAPS, name), scale, _MAP_FACTOR)
+
+    def statistics_limit(self, name: str, scale: float) -> float:
+        """Of a moving statistic after a step, relative to its absolute maximum `scale`."""
+        return self._limit(STATISTICS, self.of(STATISTICS, name), scale, _MAP_FACTOR)
 
     def loss_limit(self, name: str, value: float) -> float:
         """Of a loss, relative to its value."""

@@ -48,6 +48,11 @@ class TorchGolden(NamedTuple):
         return set(self.meta.get("left_out", ()))
 
     @property
+    def four_convs(self) -> bool:
+        """Whether the box head has convolutions before its fully connected layer."""
+        return self.family.endswith("rcnn_r50_fpn_v2") or self.family.startswith("new_baselines/")
+
+    @property
     def trains(self) -> bool:
         """Whether such a folder has a training step: all have but the TridentNet that is tested with every branch."""
         return not (self.family.startswith("trident") and self.outputs["rpn_logits_0"].shape[0] > 1)
@@ -127,9 +132,11 @@ def _family(program: str, arrays: dict[str, np.ndarray], meta: dict) -> str:
     """The gin file of the architecture that the tensors are of."""
     with_masks = "mask" if any(".mask_head." in name for name in arrays) else "faster"
     if any(name.startswith("head.") for name in arrays):
-        return "retinanet_r50_fpn"
+        return "retinanet_r50_fpn_v2" if "head.classification_head.conv.0.1.weight" in arrays else "retinanet_r50_fpn"
     if program == "torchvision":
-        return f"{with_masks}rcnn_r50_fpn"
+        return f"{with_masks}rcnn_r50_fpn{'_v2' if 'roi_heads.box_head.0.0.weight' in arrays else ''}"
+    if "roi_heads.box_head.conv1.weight" in arrays:
+        return f"new_baselines/{with_masks}_rcnn_r50_fpn_100ep_lsj"
     if "roi_heads.box_predictor.0.cls_score.weight" in arrays:
         return "cascade_mask_rcnn_r50_fpn" if with_masks == "mask" else "cascade_rcnn_r50_fpn"
     if not any(name.startswith("roi_heads.res5.") for name in arrays):
@@ -214,9 +221,12 @@ def overrides(golden: TorchGolden) -> list[str]:
         bound["RetinaHead.channels"] = _shape(golden, towers)[0]
         bound["RetinaHead.num_convs"] = len([name for name in arrays if re.fullmatch(towers, name)])
         return _as_gin(bound)
-    bound["RpnHead.channels"] = _shape(golden, r".*rpn.*head\.conv\.(0\.0\.)?weight")[0]
-    if golden.family.endswith("_fpn"):
+    bound["RpnHead.channels"] = _shape(golden, r".*rpn.*head\.conv\.(0\.0\.|conv0\.)?weight")[0]
+    if "_fpn" in golden.family:
         bound["FPN.channels"] = _shape(golden, r"backbone\.(fpn_output2|fpn\.layer_blocks\.0\.0)\.weight")[0]
+    if golden.four_convs:
+        bound |= _conv_head(golden)
+    elif golden.family.endswith("_fpn"):
         bound["MlpBboxHead.channels"] = _shape(golden, r"roi_heads\.box_head\.(0\.)?fc[17]\.weight")[0]
     if golden.family.startswith("trident") and golden.trains:
         bound["ResNetV1.test_branches"] = (2,)
@@ -225,6 +235,16 @@ def overrides(golden: TorchGolden) -> list[str]:
         bound["MaskHead.num_convs"] = len([name for name in arrays if re.fullmatch(convs, name)])
         bound["MaskHead.channels"] = _shape(golden, r"roi_heads\.mask_.*(deconv|conv5_mask)\.bias")[0]
     return _as_gin(bound | _samplers(golden))
+
+
+def _conv_head(golden: TorchGolden) -> dict:
+    """The box head of convolutions before a fully connected layer."""
+    convs = r"roi_heads\.box_head\.(conv\d|\d\.0)\.weight"
+    return {
+        "ConvBboxHead.num_convs": len([name for name in golden.arrays if re.fullmatch(convs, name)]),
+        "ConvBboxHead.conv_channels": _shape(golden, convs)[0],
+        "ConvBboxHead.channels": _shape(golden, r"roi_heads\.box_head\.(fc1|\d)\.weight")[0],
+    }
 
 
 def _samplers(golden: TorchGolden) -> dict:
@@ -237,7 +257,7 @@ def _samplers(golden: TorchGolden) -> dict:
     if not stated:
         return {}
     kept = number("RPN.POST_NMS_TOPK_TRAIN", "post_nms_topk_train", 2000)
-    objects = len(golden.train.get("gt_classes", ()))
+    objects = max(len(golden.train.get(f"gt_classes{which}", ())) for which in ("", 2))
     # Of more RoIs than there are every one is drawn; the rest of so many rows would be padding.
     rois = min(number("ROI_HEADS.BATCH_SIZE_PER_IMAGE", "roi_batch", 512), kept + objects)
     sampler = "first/RoiTargetSampler" if golden.family.startswith("cascade") else "RoiTargetSampler"
@@ -259,9 +279,11 @@ def _as_gin(bound: dict) -> list[str]:
     return [f"{name} = {value!r}" for name, value in bound.items()]
 
 
-def image_batch(golden: TorchGolden) -> tuple[np.ndarray, np.ndarray]:
-    """The image as uint8 [1, H, W, 3], RGB, and its `image_info` float32 [1, 3]."""
-    image = golden.outputs["image"].transpose(1, 2, 0)
-    image = image[..., ::-1] if golden.program == "detectron2" else image * 255.0
-    height, width = image.shape[:2]
-    return np.round(image).astype(np.uint8)[None], np.array([[height, width, 1.0]], np.float32)
+def image_batch(golden: TorchGolden, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The image as uint8 [1, H, W, 3], RGB, and its `image_info` float32 [1, 3]; `others` in one batch with it."""
+    images = [array.transpose(1, 2, 0) for array in (golden.outputs["image"], *others)]
+    images = [image[..., ::-1] if golden.program == "detectron2" else image * 255.0 for image in images]
+    canvas = np.zeros([len(images), *np.max([image.shape for image in images], axis=0)], np.uint8)
+    for place, image in zip(canvas, images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = np.round(image)
+    return canvas, np.array([[*image.shape[:2], 1.0] for image in images], np.float32)

@@ -7,9 +7,9 @@ import numpy as np
 from tools.golden import noise as floors
 from tools.golden.torch_folder import TorchGolden
 from tools.golden.torch_training import LOSS_NAMES, RETINA_LOSS_NAMES, Step
-from tools.golden.verdict import MapError, missing, relative_error
+from tools.golden.verdict import MapError, missing, relative_error, scale_of
 
-_KINDS = ("loss", "gradnorm", "grad", "gradsample", "nograd")
+_KINDS = ("loss", "gradnorm", "grad", "gradsample", "nograd", "bn_after")
 
 
 def compare_training(golden: TorchGolden, step: Step) -> tuple[list[MapError], list[str], dict[str, str]]:
@@ -29,12 +29,14 @@ def compare_training(golden: TorchGolden, step: Step) -> tuple[list[MapError], l
             rows.append(_norm(key, golden, step, findings))
         elif kind in ("grad", "gradsample") and known:
             rows += _gradient(key, golden, step, findings)
+        elif kind == "bn_after" and name in step.statistics:
+            rows.append(_statistics(key, golden, step, findings))
         elif kind == "nograd":
             if name not in step.still:
                 findings.append(f"train.npz: {key}: the gin files train it, or there is no such tensor")
         elif kind in _KINDS:
             findings.append(f"train.npz: {key}: the gin files do not train it, or there is no such tensor")
-        elif key.startswith("gt_"):
+        elif key.startswith("gt_") or key == "image2":
             reasons[f"train.npz {key}"] = "an input"
         else:
             reasons[f"train.npz {key}"] = "tfdet computes nothing of this name"
@@ -51,6 +53,7 @@ def _wanted(golden: TorchGolden, step: Step) -> set[str]:
     stored = {names.get(key.partition("/")[2]) for key in golden.train if key.startswith("loss/")}
     wanted = {f"loss/… of {own}" for own in step.losses if own not in stored}
     wanted |= {f"gradnorm/{name}" for name in step.gradients} | {f"nograd/{name}" for name in step.still}
+    wanted |= {f"bn_after/{name}" for name in step.statistics}
     for name, gradient in step.gradients.items():
         kind = "grad" if gradient.size <= 1024 else "gradsample"
         other = "gradsample" if kind == "grad" else "grad"
@@ -78,6 +81,17 @@ def _loss(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> lis
     floor = golden.noise.of(floors.LOSSES, name)
     noise = None if floor is None else floor / scale
     return [MapError(key, (), error, golden.noise.loss_limit(name, value), noise)]
+
+
+def _statistics(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> MapError:
+    name, reference = key.partition("/")[2], golden.train[key]
+    scale = scale_of(reference)
+    if finding := golden.noise.implausible(floors.STATISTICS, name, scale):
+        findings.append(finding)
+    floor = golden.noise.of(floors.STATISTICS, name)
+    noise = None if floor is None else floor / scale
+    error = relative_error(step.statistics[name], reference)
+    return MapError(key, reference.shape, error, golden.noise.statistics_limit(name, scale), noise)
 
 
 def _norm(key: str, golden: TorchGolden, step: Step, findings: list[str]) -> MapError:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.detectors import Detector, RetinaDetector, TwoStageDetector
+from tfdet.heads import ConvBboxHead
 from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.boxes import CONTINUOUS
 from tools.golden.layout import nchw
@@ -100,7 +101,10 @@ def _head_maps(head, pooled: tf.Tensor, golden: TorchGolden, suffix: str) -> dic
         hidden = tf.reduce_mean(stage4, [1, 2])
         outputs = {"box_pooled_first4": nchw(pooled[:4]), "res5_out_first4": nchw(stage4[:4])}
     else:
-        hidden = tf.nn.relu(head.fc2(tf.nn.relu(head.fc1(tf.reshape(pooled, [pooled.shape[0], -1])))))
+        if isinstance(head, ConvBboxHead):
+            hidden = head.hidden(pooled)
+        else:
+            hidden = tf.nn.relu(head.fc2(tf.nn.relu(head.fc1(tf.reshape(pooled, [pooled.shape[0], -1])))))
         outputs = {} if suffix else {"box_pooled": nchw(pooled)}
     logits, deltas = (t.numpy() for t in head.predictor(hidden))
     outputs[f"box_head_out{suffix}"] = hidden.numpy()

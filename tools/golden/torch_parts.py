@@ -54,14 +54,6 @@ def _tensor(suffix: str) -> Callable[[Described], str | None]:
     return where
 
 
-def _convention(name: str) -> Callable[[Described], str | None]:
-    def where(described: Described) -> str | None:
-        said = described.meta["conventions"].get(name)
-        return said and f"meta.json: conventions.{name} is {str(said).split(',')[0]!r}"
-
-    return where
-
-
 def _grouped(described: Described) -> str | None:
     for name, array in described.arrays.items():
         inputs = described.arrays.get(name.replace("conv2.weight", "conv1.weight"))
@@ -77,8 +69,6 @@ PARTS = [
     Part("a res5 dilated at stride 16 (DC5)", _setting("MODEL.RESNETS.RES5_DILATION", lambda dilation: dilation != 1)),
     Part("grouped convolutions (ResNeXt)", _setting("MODEL.RESNETS.NUM_GROUPS", lambda groups: groups != 1)),
     Part("grouped convolutions (ResNeXt)", _grouped),
-    Part("batch normalisation with statistics of the batch (torchvision's v2 models)", _tensor(".num_batches_tracked")),
-    Part("heads with group normalisation (torchvision's v2 RetinaNet)", _convention("head")),
 ]
 """In the order in which they are named."""
 

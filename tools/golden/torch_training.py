@@ -37,6 +37,7 @@ class Step(NamedTuple):
     losses: dict[str, float]  # by our names
     gradients: dict[str, np.ndarray]  # of what is trained, by the checkpoint's names and in its layout
     still: set[str]  # the checkpoint's names of what is not trained
+    statistics: dict[str, np.ndarray]  # moving statistics after the step, by the checkpoint's names
 
 
 def losses_and_gradients(detector: Detector, golden: TorchGolden, frozen: Sequence[str]) -> Step:
@@ -49,15 +50,17 @@ def losses_and_gradients(detector: Detector, golden: TorchGolden, frozen: Sequen
     """
     batch = training_batch(golden)
     if "gt_masks" in golden.train and detector.masks is not None:
-        bitmaps = tf.constant(golden.train["gt_masks"].transpose(1, 2, 0)[None])
+        bitmaps = tf.constant(_bitmaps(golden))
         detector.masks.draw_targets = lambda boxes, matched, *_, size: bitmap_targets(boxes, matched, bitmaps, size)
     wanted, still, rules = {}, set(), torch_folder.name_map(golden, detector).rules
+    moving = [v for layer in detector._flatten_layers() for v in getattr(layer, "moving_statistics", ())]
+    statistics_stand = not moving
     trained = {variable.path for variable in select_trained(detector, frozen)}
     for variable in detector.trainable_variables:
         found = source_of(variable.path, rules)
         if found is not None and variable.path in trained:
             wanted[found[0]] = (variable, found[1])
-        elif found is not None and not variable.path.endswith(_FROZEN_NORM):
+        elif found is not None and not (statistics_stand and variable.path.endswith(_FROZEN_NORM)):
             still.add(found[0])
     values = [variable.value for variable, _ in wanted.values()]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -69,7 +72,8 @@ def losses_and_gradients(detector: Detector, golden: TorchGolden, frozen: Sequen
         name: in_file_layout(gradient.numpy(), step, golden.arrays[name].shape)
         for (name, (_, step)), gradient in zip(wanted.items(), gradients, strict=True)
     }
-    return Step({name: float(value) for name, value in losses.items()}, by_name, still)
+    statistics = {source_of(variable.path, rules)[0]: variable.numpy() for variable in moving}
+    return Step({name: float(value) for name, value in losses.items()}, by_name, still, statistics)
 
 
 def in_file_layout(values: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarray:
@@ -82,27 +86,46 @@ def in_file_layout(values: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarr
 
 
 def training_batch(golden: TorchGolden) -> Batch:
-    """The stored image with its ground truth. Objects' polygons are their boxes, as Detectron2 was given."""
-    image, image_info = image_batch(golden)
-    boxes = golden.train["gt_boxes"].astype(np.float32)
-    classes = golden.train["gt_classes"].astype(np.int32)
+    """The stored image, or both, with the ground truth. Objects' polygons are their boxes, as Detectron2 was given."""
+    train = golden.train
+    images, image_info = image_batch(golden, *[train["image2"]] * ("image2" in train))
+    boxes, classes = (_of_each_image(train, name) for name in ("gt_boxes", "gt_classes"))
     if golden.program == "torchvision" and golden.family.startswith("retinanet"):
-        classes = classes + 1  # its classes are category ids
-    x1, y1, x2, y2 = boxes.T
+        classes = np.where(classes >= 0, classes + 1, classes)  # its classes are category ids
+    x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
     edges = [np.stack([*corners[i], *corners[(i + 1) % 4]], axis=-1) for i in range(4)]
+    owners = [[[number if found >= 0 else -1, 0] for number, found in enumerate(row) for _ in edges] for row in classes]
     return Batch(
-        images=tf.constant(image),
+        images=tf.constant(images),
         image_info=tf.constant(image_info),
-        boxes=tf.constant(boxes[None]),
-        classes=tf.constant(classes[None]),
-        image_ids=tf.constant([0], tf.int64),
-        edges=tf.constant(np.stack(edges, axis=1).reshape(1, -1, 4), tf.float32),
-        edge_owners=tf.constant([[[number, 0] for number in range(len(boxes)) for _ in edges]], tf.int32),
+        boxes=tf.constant(boxes.astype(np.float32)),
+        classes=tf.constant(classes.astype(np.int32)),
+        image_ids=tf.range(len(images), dtype=tf.int64),
+        edges=tf.constant(np.stack(edges, axis=2).reshape(len(images), -1, 4), tf.float32),
+        edge_owners=tf.constant(owners, tf.int32),
     )
+
+
+def _of_each_image(train: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """An array of the stored image's objects, and of the second one's where there is one: [B, G, ...], -1 beyond."""
+    of_images = [train[key] for key in (name, f"{name}2") if key in train]
+    most = max(map(len, of_images))
+    pads = [[(0, most - len(array))] + [(0, 0)] * (array.ndim - 1) for array in of_images]
+    return np.stack([np.pad(array, pad, constant_values=-1) for array, pad in zip(of_images, pads, strict=True)])
 
 
 def our_loss(golden: TorchGolden, name: str) -> str:
     """Our name of a loss of the program's."""
     own = RETINA_LOSS_NAMES.get(name) if golden.family.startswith("retinanet") else None
     return own or LOSS_NAMES[name]
+
+
+def _bitmaps(golden: TorchGolden) -> np.ndarray:
+    """Stored masks [B, H, W, G] on the canvas of the batch."""
+    height, width = golden.outputs["image"].shape[1:]
+    masks = [golden.train[key] for key in ("gt_masks", "gt_masks2") if key in golden.train]
+    canvas = np.zeros([len(masks), height, width, max(map(len, masks))], masks[0].dtype)
+    for place, own in zip(canvas, masks, strict=True):
+        place[: own.shape[1], : own.shape[2], : len(own)] = own.transpose(1, 2, 0)
+    return canvas

@@ -11,13 +11,22 @@ import keras
 import numpy as np
 
 from tfdet.backbones import ResNetV1
-from tfdet.heads import C5BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
+from tfdet.heads import C5BboxHead, ConvBboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.layers import BN_EPSILON
 from tfdet.necks import FPN, RetinaNeck
 from tfdet.weights.maps import layouts
-from tfdet.weights.maps.parts import PartRules, compose, named, place_in_cascade, pooled_cells
+from tfdet.weights.maps.parts import PartRules, both, compose, named, place_in_cascade, pooled_cells
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
-from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, IMAGENET_MEAN, Step, conv, conv_norm, dense, units
+from tfdet.weights.maps.torch_layers import (
+    FROM_TORCH_EPSILON,
+    IMAGENET_MEAN,
+    Step,
+    conv,
+    conv_norm,
+    dense,
+    norm_of_either,
+    units,
+)
 
 MARK = re.compile(r"backbone\.(bottom_up\.)?(stem|res\d|fpn_lateral\d)\..+")
 """Names that the checkpoints of detectors have."""
@@ -54,6 +63,10 @@ def _backbone(backbone: ResNetV1, detector: keras.Model) -> list[Rule]:
 
 
 _FPN = {"p{level}_lateral": "backbone.fpn_lateral{level}", "p{level}_conv": "backbone.fpn_output{level}"}
+_FPN_NORMS = {
+    "p{level}_lateral_bn": "backbone.fpn_lateral{level}.norm",
+    "p{level}_bn": "backbone.fpn_output{level}.norm",
+}
 
 
 def _numbered(source: str, head: keras.layers.Layer, detector: keras.Model) -> str:
@@ -85,39 +98,69 @@ def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
     ]
 
 
+def _conv_head(head: ConvBboxHead, detector: keras.Model) -> list[Rule]:
+    source, name = _numbered("roi_heads.box_head", head, detector), head.name
+    first = layouts.dense_from_chw(pooled_cells(detector))
+    return [
+        *conv(f"{source}.conv{{i}}", f"{name}/conv{{i}}"),
+        *norm_of_either(f"{source}.conv{{i}}.norm", f"{name}/bn{{i}}"),
+        *(
+            rule
+            for k in range(1, head.num_fcs + 1)
+            for rule in dense(f"{source}.fc{k}", f"{name}/fc{k}", first if k == 1 else layouts.dense)
+        ),
+        *_predictor(head, detector),
+    ]
+
+
+def _rpn_head(head: RpnHead, detector: keras.Model) -> list[Rule]:
+    source, name = "proposal_generator.rpn_head", head.name
+    first = f"{source}.conv" if head.num_convs == 1 else f"{source}.conv.conv0"
+    return [
+        *conv(first, f"{name}/conv"),
+        *conv(f"{source}.conv.conv{{i-1}}", f"{name}/conv{{i}}"),
+        *conv(f"{source}.objectness_logits", f"{name}/cls"),
+        *conv(f"{source}.anchor_deltas", f"{name}/box"),
+    ]
+
+
 def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
-    # A ReLU stands between two convolutions of a tower: they are numbers 0, 2, 4, ...
+    # The layers of a tower are numbered with the ReLUs, and with the normalisations where there are some.
+    period = 2 if head.norm is None else 3
     towers = [
         rule
         for i in range(head.num_convs)
-        for source, own in (("cls_subnet", "cls_conv"), ("bbox_subnet", "box_conv"))
-        for rule in conv(f"head.{source}.{2 * i}", f"{head.name}/{own}{i + 1}")
+        for source, own in (("cls_subnet", "cls"), ("bbox_subnet", "box"))
+        for rule in (
+            *conv(f"head.{source}.{period * i}", f"{head.name}/{own}_conv{i + 1}"),
+            *norm_of_either(f"head.{source}.{period * i + 1}", f"{head.name}/{own}_bn{i + 1}"),
+        )
     ]
     return [*towers, *conv("head.cls_score", f"{head.name}/cls"), *conv("head.bbox_pred", f"{head.name}/box")]
 
 
 PARTS: PartRules = {
     ResNetV1: _backbone,
-    FPN: named(conv, _FPN),
+    FPN: both(named(conv, _FPN), named(norm_of_either, _FPN_NORMS)),
     # The levels of names of their own first: the targets of the others would take these too.
-    RetinaNeck: named(conv, {"p6_conv": "backbone.top_block.p6", "p7_conv": "backbone.top_block.p7"} | _FPN),
-    RpnHead: named(
-        conv,
-        {
-            "conv": "proposal_generator.rpn_head.conv",
-            "cls": "proposal_generator.rpn_head.objectness_logits",
-            "box": "proposal_generator.rpn_head.anchor_deltas",
-        },
+    RetinaNeck: both(
+        named(conv, {"p6_conv": "backbone.top_block.p6", "p7_conv": "backbone.top_block.p7"} | _FPN),
+        named(norm_of_either, _FPN_NORMS),
     ),
+    RpnHead: _rpn_head,
     C5BboxHead: _c5_head,
     MlpBboxHead: _mlp_head,
-    MaskHead: named(
-        conv,
-        {
-            "conv{c}": "roi_heads.mask_head.mask_fcn{c+1}",
-            "up": ("roi_heads.mask_head.deconv", layouts.deconv),
-            "logit": "roi_heads.mask_head.predictor",
-        },
+    ConvBboxHead: _conv_head,
+    MaskHead: both(
+        named(
+            conv,
+            {
+                "conv{c}": "roi_heads.mask_head.mask_fcn{c+1}",
+                "up": ("roi_heads.mask_head.deconv", layouts.deconv),
+                "logit": "roi_heads.mask_head.predictor",
+            },
+        ),
+        named(norm_of_either, {"bn{c}": "roi_heads.mask_head.mask_fcn{c+1}.norm"}),
     ),
     RetinaHead: _retina_head,
 }

@@ -55,6 +55,15 @@ def named(layer: Callable[..., list[Rule]], names: Mapping[str, str | tuple]) ->
     return rules
 
 
+def both(*entries: Callable[..., list[Rule]]) -> Callable[..., list[Rule]]:
+    """The entry of a part that has the rules of several."""
+
+    def rules(part: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
+        return [rule for entry in entries for rule in entry(part, detector)]
+
+    return rules
+
+
 def place_in_cascade(head: keras.layers.Layer, detector: keras.Model) -> int | None:
     """Which box head of a cascade this is, from 0; None where it is the only one."""
     heads = detector.bbox_heads

@@ -28,6 +28,26 @@ def dense(source: str, target: str, step: Step = layouts.dense) -> list[Rule]:
     return conv(source, target, step)
 
 
+def norm(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
+    """A batch normalisation, or a group normalisation, which has no moving statistics; `variance` as in `conv_norm`."""
+    return [
+        Rule(f"{source}.weight", f"{target}/gamma", layouts.same),
+        Rule(f"{source}.bias", f"{target}/beta", layouts.same),
+        Rule(f"{source}.running_mean", f"{target}/moving_mean", layouts.same),
+        Rule(f"{source}.running_var", f"{target}/moving_variance", variance),
+    ]
+
+
+def norm_of_either(source: str, target: str) -> list[Rule]:
+    """A normalisation behind a convolution of a neck or a head, which is called by its kind.
+
+    Args:
+        source: the file's name.
+        target: the path, with "bn" where a group normalisation has "gn".
+    """
+    return [*norm(source, target), *norm(source, target.replace("bn", "gn"))]
+
+
 def conv_norm(
     source: str,
     source_norm: str,
@@ -44,13 +64,7 @@ def conv_norm(
         step: of the kernel.
         variance: of the BN's variance, where the two programs add another epsilon.
     """
-    return [
-        Rule(f"{source}.weight", f"{target}/kernel", step),
-        Rule(f"{source_norm}.weight", f"{target_norm}/gamma", layouts.same),
-        Rule(f"{source_norm}.bias", f"{target_norm}/beta", layouts.same),
-        Rule(f"{source_norm}.running_mean", f"{target_norm}/moving_mean", layouts.same),
-        Rule(f"{source_norm}.running_var", f"{target_norm}/moving_variance", variance),
-    ]
+    return [Rule(f"{source}.weight", f"{target}/kernel", step), *norm(source_norm, target_norm, variance)]
 
 
 def units(

@@ -11,14 +11,23 @@ import re
 import keras
 
 from tfdet.backbones import ResNetV1
-from tfdet.heads import C5BboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
+from tfdet.heads import C5BboxHead, ConvBboxHead, MaskHead, MlpBboxHead, RetinaHead, RpnHead
 from tfdet.necks import FPN, RetinaNeck
 from tfdet.weights.maps import layouts
 from tfdet.weights.maps.classes import num_classes
 from tfdet.weights.maps.coco_ids import COCO_IDS, coco_classes, counts_ids
-from tfdet.weights.maps.parts import PartRules, compose, named, pooled_cells
+from tfdet.weights.maps.parts import PartRules, both, compose, named, pooled_cells
 from tfdet.weights.maps.rules import Arrays, NameMap, Rule
-from tfdet.weights.maps.torch_layers import FROM_TORCH_EPSILON, IMAGENET_MEAN, Step, conv, conv_norm, dense, units
+from tfdet.weights.maps.torch_layers import (
+    FROM_TORCH_EPSILON,
+    IMAGENET_MEAN,
+    Step,
+    conv,
+    conv_norm,
+    dense,
+    norm_of_either,
+    units,
+)
 
 MARK = re.compile(r"backbone\.body\..+")
 """Names that the files of detectors have."""
@@ -89,43 +98,95 @@ def _levels(first: int) -> dict[str, str]:
     }
 
 
+def _level_norms(first: int) -> dict[str, str]:
+    """Normalisation behind them, in version 2 of the detectors."""
+    return {
+        "p{level}_lateral_bn": f"backbone.fpn.inner_blocks.{{level-{first}}}.1",
+        "p{level}_bn": f"backbone.fpn.layer_blocks.{{level-{first}}}.1",
+    }
+
+
+def _predictor(head: keras.layers.Layer) -> list[Rule]:
+    return [
+        *dense("roi_heads.box_predictor.cls_score", f"{head.name}/predictor/cls"),
+        *dense("roi_heads.box_predictor.bbox_pred", f"{head.name}/predictor/box"),
+    ]
+
+
+def _conv_head(head: ConvBboxHead, detector: keras.Model) -> list[Rule]:
+    if len(detector.bbox_heads) > 1:  # torchvision has no cascade
+        return []
+    source, name = "roi_heads.box_head", head.name
+    rules = [
+        *conv(f"{source}.{{i-1}}.0", f"{name}/conv{{i}}"),
+        *norm_of_either(f"{source}.{{i-1}}.1", f"{name}/bn{{i}}"),
+    ]
+    for k in range(head.num_fcs):  # behind the flattening, with a ReLU after each
+        step = layouts.dense if k else layouts.dense_from_chw(pooled_cells(detector))
+        rules += dense(f"{source}.{head.num_convs + 1 + 2 * k}", f"{name}/fc{k + 1}", step)
+    return [*rules, *_predictor(head)]
+
+
 def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
     if len(detector.bbox_heads) > 1:  # torchvision has no cascade
         return []
     return [
         *dense("roi_heads.box_head.fc6", f"{head.name}/fc1", layouts.dense_from_chw(pooled_cells(detector))),
         *dense("roi_heads.box_head.fc7", f"{head.name}/fc2"),
-        *dense("roi_heads.box_predictor.cls_score", f"{head.name}/predictor/cls"),
-        *dense("roi_heads.box_predictor.bbox_pred", f"{head.name}/predictor/box"),
+        *_predictor(head),
     ]
 
 
 PARTS: PartRules = {
     ResNetV1: lambda backbone, detector: _resnet("backbone.body.", backbone.name),
-    FPN: named(conv, _levels(first=2)),
+    FPN: both(named(conv, _levels(first=2)), named(norm_of_either, _level_norms(first=2))),
     # The levels of names of their own first: the targets of the others would take these too.
-    RetinaNeck: named(
-        conv,
-        {"p6_conv": "backbone.fpn.extra_blocks.p6", "p7_conv": "backbone.fpn.extra_blocks.p7"} | _levels(first=3),
+    RetinaNeck: both(
+        named(
+            conv,
+            {"p6_conv": "backbone.fpn.extra_blocks.p6", "p7_conv": "backbone.fpn.extra_blocks.p7"} | _levels(first=3),
+        ),
+        named(norm_of_either, _level_norms(first=3)),
     ),
-    RpnHead: named(conv, {"conv": "rpn.head.conv.0.0", "cls": "rpn.head.cls_logits", "box": "rpn.head.bbox_pred"}),
+    RpnHead: named(
+        conv,
+        {
+            "conv": "rpn.head.conv.0.0",
+            "conv{i}": "rpn.head.conv.{i-1}.0",
+            "cls": "rpn.head.cls_logits",
+            "box": "rpn.head.bbox_pred",
+        },
+    ),
     MlpBboxHead: _mlp_head,
-    MaskHead: named(
-        conv,
-        {
-            "conv{c}": "roi_heads.mask_head.{c}.0",
-            "up": ("roi_heads.mask_predictor.conv5_mask", layouts.deconv),
-            "logit": "roi_heads.mask_predictor.mask_fcn_logits",
-        },
+    ConvBboxHead: _conv_head,
+    MaskHead: both(
+        named(
+            conv,
+            {
+                "conv{c}": "roi_heads.mask_head.{c}.0",
+                "up": ("roi_heads.mask_predictor.conv5_mask", layouts.deconv),
+                "logit": "roi_heads.mask_predictor.mask_fcn_logits",
+            },
+        ),
+        named(norm_of_either, {"bn{c}": "roi_heads.mask_head.{c}.1"}),
     ),
-    RetinaHead: named(
-        conv,
-        {
-            "cls_conv{i}": "head.classification_head.conv.{i-1}.0",
-            "cls": "head.classification_head.cls_logits",
-            "box_conv{i}": "head.regression_head.conv.{i-1}.0",
-            "box": "head.regression_head.bbox_reg",
-        },
+    RetinaHead: both(
+        named(
+            conv,
+            {
+                "cls_conv{i}": "head.classification_head.conv.{i-1}.0",
+                "cls": "head.classification_head.cls_logits",
+                "box_conv{i}": "head.regression_head.conv.{i-1}.0",
+                "box": "head.regression_head.bbox_reg",
+            },
+        ),
+        named(
+            norm_of_either,
+            {
+                "cls_bn{i}": "head.classification_head.conv.{i-1}.1",
+                "box_bn{i}": "head.regression_head.conv.{i-1}.1",
+            },
+        ),
     ),
 }
 """What torchvision's files of detectors call the tensors of each part."""
