@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import keras
@@ -75,19 +76,20 @@ class BatchNorm(keras.layers.Layer):
         if not training or self.mode == "frozen":
             return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
         of_torch = self.mode.startswith("torch")
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
         if not self.of_all_replicas or tf.distribute.get_replica_context().num_replicas_in_sync == 1:
-            count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+            gamma, beta = (_learning_from(count, weight) for weight in (self.gamma, self.beta))
             if of_torch and inputs.dtype == tf.float32:
-                outputs, mean, variance = self._of_batch(inputs)
-                self._update(mean, variance * count / (count - 1.0))
+                outputs, mean, variance = self._of_batch(inputs, gamma, beta)
+                self._update(mean, _unbiased(variance, count))
                 return outputs
             empty = tf.zeros([0])
-            outputs, mean, unbiased = self._fused(inputs, empty, empty, is_training=True)
+            outputs, mean, unbiased = self._fused(inputs, empty, empty, True, gamma, beta)
             self._update(mean, unbiased if of_torch else unbiased * (count - 1.0) / count)
             return outputs
         if of_torch:
-            mean, variance, count = self._weighted_moments(tf.cast(inputs, tf.float32))
-            self._update(mean, variance * count / (count - 1.0))
+            mean, variance, total = self._weighted_moments(tf.cast(inputs, tf.float32), count)
+            self._update(tf.where(total > 0.0, mean, math.nan), _unbiased(variance, total))
         else:
             mean, variance = self._global_moments(tf.cast(inputs, tf.float32))
             self._update(mean, variance)
@@ -111,19 +113,19 @@ class BatchNorm(keras.layers.Layer):
         scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + self.epsilon)
         return scale, tf.convert_to_tensor(self.beta) - mean * scale
 
-    def _fused(self, inputs, mean, variance, is_training):
+    def _fused(self, inputs, mean, variance, is_training, gamma=None, beta=None):
         # The fused kernel takes half-precision inputs with float32 parameters, which is what MXNet computes.
         return tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(self.gamma) if gamma is None else gamma,
+            tf.convert_to_tensor(self.beta) if beta is None else beta,
             tf.convert_to_tensor(mean),
             tf.convert_to_tensor(variance),
             epsilon=self.epsilon,
             is_training=is_training,
         )
 
-    def _of_batch(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _of_batch(self, inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The outputs, the mean and the biased variance.
 
         A sum over one axis after the other: the fused kernel of a CPU adds all values of a channel in one row, and has
@@ -138,7 +140,7 @@ class BatchNorm(keras.layers.Layer):
         mean = mean_of(inputs)
         centred = inputs - mean
         variance = mean_of(tf.square(centred))
-        return centred * (self.gamma.value * tf.math.rsqrt(variance + self.epsilon)) + self.beta.value, mean, variance
+        return centred * (gamma * tf.math.rsqrt(variance + self.epsilon)) + beta, mean, variance
 
     @staticmethod
     def _global_moments(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -149,9 +151,8 @@ class BatchNorm(keras.layers.Layer):
         return mean, tf.maximum(square - tf.square(mean), 0.0)
 
     @staticmethod
-    def _weighted_moments(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Mean and biased variance of all values of all replicas, however many each holds, and their number."""
-        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+    def _weighted_moments(inputs: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Mean and biased variance of all values of all replicas, of which this holds `count`, and their number."""
         sums = [tf.reduce_sum(inputs, [0, 1, 2]), tf.reduce_sum(tf.square(inputs), [0, 1, 2])]
         (means,) = replica_mean(tf.concat([*sums, count[None]], axis=0))
         mean, square = tf.split(tf.math.divide_no_nan(means[:-1], means[-1]), 2)
@@ -160,7 +161,8 @@ class BatchNorm(keras.layers.Layer):
 
     def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            # An overflow in a skipped mixed-precision step must not leave an infinity here for good.
+            # An overflow in a skipped mixed-precision step must not leave an infinity here for good; and a batch
+            # without rows has no mean, one of a single value no unbiased variance.
             batch = tf.where(tf.math.is_finite(batch), batch, tf.convert_to_tensor(moving))
             moved = moving * self.momentum + tf.stop_gradient(batch) * (1.0 - self.momentum)
             if self.of_all_replicas and isinstance(moving.value, tf.Variable):
@@ -172,3 +174,21 @@ class BatchNorm(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+def _unbiased(variance: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """The unbiased variance of `count` values, from the biased one: not a number where there are fewer than two."""
+    return tf.where(count > 1.0, variance * count / (count - 1.0), math.nan)
+
+
+def _learning_from(count: tf.Tensor, weight: keras.Variable) -> tf.Tensor:
+    """The weight, with a gradient of zero from a batch of no values.
+
+    A mask head sees none where an image has no objects. Their mean is not a number, nor is what a gradient makes of it.
+    """
+
+    @tf.custom_gradient
+    def of_batch(values):
+        return tf.identity(values), lambda upstream: tf.where(count > 0.0, upstream, tf.zeros_like(upstream))
+
+    return of_batch(tf.convert_to_tensor(weight))

@@ -17,7 +17,7 @@ from tfdet.errors import UserError
 from tools.golden.files import read_json
 
 MAPS, LOSSES, NORMS, GRADIENTS, STATISTICS = "maps", "losses", "gradnorm_rel", "gradients_rel", "bn_after"
-"""Groups of floors: absolute of maps, losses and BN statistics, relative of a gradient's norm and elements."""
+"""Groups of floors: absolute ones of maps, losses and BN statistics, relative ones of gradients."""
 
 CEILINGS = {MAPS: 1e-3, LOSSES: 1e-3, NORMS: 0.1, GRADIENTS: 0.25, STATISTICS: 1e-3}
 """Relative figures above these are no noise; the largest measured ones are 4e-4, 1.5e-4, 0.02 and 0.11."""

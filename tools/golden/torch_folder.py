@@ -213,6 +213,10 @@ def overrides(golden: TorchGolden) -> list[str]:
         "EPSILON": epsilon,
         "ResNetV1.stride_on": stride_on,
     } | torch_parts.bindings_of(torch_parts.Described(meta, golden.settings, arrays))
+    if golden.family.endswith(
+        "_v2"
+    ):  # the recipe trains everything, the stored step what `trainable_backbone_layers` left
+        bound["Trainer.frozen"] = ("backbone/conv0", "backbone/bn0", "backbone/stage1")
     if golden.family.endswith("_c4"):
         bound["C5BboxHead.stride_on"] = stride_on
     if golden.family.startswith("retinanet"):
