@@ -15,11 +15,12 @@ from tfdet.config.usage import unread_bindings
 from tfdet.errors import UserError
 
 FOLDER = config.gin_configs_folder()
-FOLDERS = ("", "examples", "learn", "detectron2", "mmdetection", "torchvision")
+FOLDERS = ("", "examples", "learn", "detectron2", "detectron2/new_baselines", "mmdetection", "torchvision")
 FILES = sorted({path for name in FOLDERS for path in (FOLDER / name).glob("*.gin")} - {FOLDER / "learn/small.gin"})
 FAMILIES = ("faster_", "mask_", "retina_", "trident_", "cascade_")
 ZOO = [path for path in FILES if path.parent == FOLDER and path.name.startswith(FAMILIES)]
-ROWS = [*ZOO, *(path for path in FILES if path.parent.name in ("detectron2", "mmdetection", "torchvision"))]
+PROGRAMS = ("detectron2", "new_baselines", "mmdetection", "torchvision")
+ROWS = [*ZOO, *(path for path in FILES if path.parent.name in PROGRAMS)]
 ALL = sorted(FOLDER.rglob("*.gin"))
 INCLUDES = {
     path: [
@@ -84,7 +85,7 @@ def test_every_row_says_what_to_expect_and_where_the_figure_is_from():
     rows = {row.name: row for row in config.zoo_rows(program=None)}
     assert set(rows) == {str(path.relative_to(FOLDER).with_suffix("")) for path in ROWS}
     for name, row in rows.items():
-        assert row.program.lower() == name.rpartition("/")[0] or row.program == "SimpleDet" and "/" not in name
+        assert row.program.lower() == name.partition("/")[0] or row.program == "SimpleDet" and "/" not in name
         assert row.title and row.source
         assert row.box_ap is None or 30 < row.box_ap < 55, name
         assert (row.mask_ap is not None) == ("mask" in name), name

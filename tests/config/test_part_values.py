@@ -51,6 +51,7 @@ WRONG = [
     ("C5BboxHead.stride_on", "2x2"),
     ("C5V2BboxHead.norm", "batch"),
     ("C5V2BboxHead.width", 0),
+    ("ConvBboxHead.num_convs", -1),
     ("DensePostProcess.clip", "all"),
     ("DensePostProcess.max_detections", 0),
     ("DensePostProcess.nms_method", "guassian"),

@@ -55,10 +55,11 @@ class GroupNorm(keras.layers.Layer):
         del training  # nothing here behaves differently; the argument is part of the normalisations' common call
         shape = tf.shape(inputs)
         width = inputs.shape[-1] // self.num_groups
-        grouped = tf.reshape(tf.cast(inputs, tf.float32), [shape[0], -1, self.num_groups, width])
-        mean, variance = tf.nn.moments(grouped, [1, 3], keepdims=True)
+        grouped = tf.reshape(tf.cast(inputs, tf.float32), [shape[0], shape[1], shape[2], self.num_groups, width])
+        mean = _mean_of_groups(grouped)
+        variance = _mean_of_groups(tf.square(grouped - mean))
         gamma, beta = (
-            tf.reshape(tf.convert_to_tensor(weight), [1, 1, self.num_groups, width])
+            tf.reshape(tf.convert_to_tensor(weight), [1, 1, 1, self.num_groups, width])
             for weight in (self.gamma, self.beta)
         )
         scale = tf.math.rsqrt(variance + self.epsilon) * gamma
@@ -67,6 +68,13 @@ class GroupNorm(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+def _mean_of_groups(values: tf.Tensor) -> tf.Tensor:
+    """[B, H, W, G, w] -> [B, 1, 1, G, 1]; one axis after the other, which rounds less than one long sum."""
+    for axis in (4, 2, 1):
+        values = tf.reduce_mean(values, axis, keepdims=True)
+    return values
 
 
 def make_norm(norm: Norm, name: str, bn_epsilon: float = BN_EPSILON) -> keras.layers.Layer:
