@@ -87,6 +87,7 @@ def here(folder, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_from_imagenet_exported_and_loaded(here):
     model = tfdet.build("row.gin")
     tfdet.train(model, "data/train", model_dir="run", quiet=True, bindings={"Trainer.frozen": ("backbone/conv0",)})
@@ -97,9 +98,9 @@ def test_a_row_is_trained_from_imagenet_exported_and_loaded(here):
     loaded = tfdet.load("run")
     assert all(np.array_equal(weight.numpy(), values[weight.path]) for weight in loaded.detector.weights)
     image = np.random.default_rng(0).integers(0, 256, (61, 83, 3), np.uint8)
-    (found,) = loaded.predict(image)
+    (found,) = loaded.predict(image, score_threshold=0.0)
     loaded.export("exported", verify=False)
-    (again,) = tfdet.load("exported").predict(image)
+    (again,) = tfdet.load("exported").predict(image, score_threshold=0.0)
     assert len(found.boxes) == len(again.boxes) > 0
     np.testing.assert_allclose(found.scores, again.scores, atol=1e-4)
     loaded.save("weights.safetensors")

@@ -145,8 +145,9 @@ def _as_user_error(preset: str):
 
 def _by_stride(model: keras.Model) -> dict[int, keras.KerasTensor]:
     """The maps of a pyramid by their strides. Levels do not tell: P2 of CSPDarkNet has stride 2, P1 of MiT stride 4."""
-    found, start = {}, model.inputs[0]
+    found: dict[int, keras.KerasTensor] = {}
     for tensor in getattr(model, "pyramid_outputs", {}).values():
+        start = model.inputs[0]
         if start.shape[1] is not None:  # MiT is built for one size
             found[start.shape[1] // tensor.shape[1]] = tensor
         else:
