@@ -8,6 +8,9 @@ import contextlib
 import math
 import multiprocessing
 import os
+import sys
+import types
+from collections.abc import Iterator
 
 from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import AnnotationSet
@@ -104,7 +107,8 @@ def _prepared(images, num_workers: int, max_pixels: int):
     pending: collections.deque = collections.deque()
     try:
         for task in tasks:
-            pending.append(executor.submit(prepare_records, task, max_pixels))
+            with _without_main():
+                pending.append(executor.submit(prepare_records, task, max_pixels))
             if len(pending) >= 3 * workers:
                 yield from pending.popleft().result()
         while pending:
@@ -115,6 +119,17 @@ def _prepared(images, num_workers: int, max_pixels: int):
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """While entered, a worker that is started does not import the program's file: it may have no guard."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager
