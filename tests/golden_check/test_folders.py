@@ -94,10 +94,6 @@ def set_line(folder, name, value):
     "change,part",
     [
         (lambda folder: set_line(folder, "RES5_DILATION", 2), "a dilated res5 within a pyramid or a head"),
-        (
-            lambda folder: add_tensors(folder, backbone__res3__0__norm__num_batches_tracked=np.zeros([], np.int64)),
-            "batch normalisation with statistics of the batch",
-        ),
     ],
 )
 def test_a_network_that_tfdet_does_not_build_is_named_by_its_part(copy, capsys, change, part):

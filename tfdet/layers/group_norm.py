@@ -57,13 +57,13 @@ class GroupNorm(keras.layers.Layer):
         width = inputs.shape[-1] // self.num_groups
         grouped = tf.reshape(tf.cast(inputs, tf.float32), [shape[0], shape[1], shape[2], self.num_groups, width])
         mean = _mean_of_groups(grouped)
-        variance = _mean_of_groups(tf.square(grouped - mean))
+        centred = grouped - mean
+        variance = _mean_of_groups(tf.square(centred))
         gamma, beta = (
             tf.reshape(tf.convert_to_tensor(weight), [1, 1, 1, self.num_groups, width])
             for weight in (self.gamma, self.beta)
         )
-        scale = tf.math.rsqrt(variance + self.epsilon) * gamma
-        outputs = grouped * scale + (beta - mean * scale)
+        outputs = centred * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta
         return tf.reshape(tf.cast(outputs, inputs.dtype), shape)
 
     def compute_output_shape(self, input_shape):

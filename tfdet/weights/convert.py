@@ -204,10 +204,8 @@ def to_simpledet(detector: keras.Model, paths: list[str] | None = None) -> Array
 def _check_simpledet_has(detector: keras.Model) -> None:
     """`UserError` where a detector computes what SimpleDet's does not."""
     backbone = detector.backbone
-    if getattr(backbone, "stride_on", "1x1") != "1x1":
-        raise UserError(
-            "SimpleDet's ResNet-v1 strides on its 1x1 convolutions; this detector on the 3x3: not convertible"
-        )
+    if getattr(backbone, "groups", 1) != 1:
+        raise UserError("SimpleDet has no grouped convolutions, this detector's backbone has: not convertible")
     if getattr(backbone, "variant", "mxnet") != "mxnet":
         raise UserError(
             "SimpleDet's ResNet-v2 strides in a stage's first unit, keras.applications' in its last: not convertible"

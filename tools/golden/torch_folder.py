@@ -261,7 +261,7 @@ def _samplers(golden: TorchGolden) -> dict:
     # Of more RoIs than there are every one is drawn; the rest of so many rows would be padding.
     rois = min(number("ROI_HEADS.BATCH_SIZE_PER_IMAGE", "roi_batch", 512), kept + objects)
     sampler = "first/RoiTargetSampler" if golden.family.startswith("cascade") else "RoiTargetSampler"
-    six_thousand = not golden.family.endswith("_fpn")
+    six_thousand = "_fpn" not in golden.family
     return {
         "ProposalGenerator.pre_nms_top_n": (
             number("RPN.PRE_NMS_TOPK_TRAIN", "pre_nms_topk_train", 2000),

@@ -88,7 +88,7 @@ def in_file_layout(values: np.ndarray, step, shape: tuple[int, ...]) -> np.ndarr
 def training_batch(golden: TorchGolden) -> Batch:
     """The stored image, or both, with the ground truth. Objects' polygons are their boxes, as Detectron2 was given."""
     train = golden.train
-    images, image_info = image_batch(golden, *[train["image2"]] * ("image2" in train))
+    images, image_info = image_batch(golden, *[train[name] for name in ("image2",) if name in train])
     boxes, classes = (_of_each_image(train, name) for name in ("gt_boxes", "gt_classes"))
     if golden.program == "torchvision" and golden.family.startswith("retinanet"):
         classes = np.where(classes >= 0, classes + 1, classes)  # its classes are category ids

@@ -24,7 +24,7 @@ from tfdet.weights.maps.torch_layers import (
     conv,
     conv_norm,
     dense,
-    norm_of_either,
+    head_norms,
     units,
 )
 
@@ -122,7 +122,7 @@ def _conv_head(head: ConvBboxHead, detector: keras.Model) -> list[Rule]:
     first = layouts.dense_from_chw(pooled_cells(detector))
     return [
         *conv(f"{source}.conv{{i}}", f"{name}/conv{{i}}"),
-        *norm_of_either(f"{source}.conv{{i}}.norm", f"{name}/bn{{i}}"),
+        *head_norms({"bn{i}": f"{source}.conv{{i}}.norm"})(head, detector),
         *(
             rule
             for k in range(1, head.num_fcs + 1)
@@ -152,7 +152,7 @@ def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
         for source, own in (("cls_subnet", "cls"), ("bbox_subnet", "box"))
         for rule in (
             *conv(f"head.{source}.{period * i}", f"{head.name}/{own}_conv{i + 1}"),
-            *norm_of_either(f"head.{source}.{period * i + 1}", f"{head.name}/{own}_bn{i + 1}"),
+            *head_norms({f"{own}_bn{i + 1}": f"head.{source}.{period * i + 1}"})(head, detector),
         )
     ]
     return [*towers, *conv("head.cls_score", f"{head.name}/cls"), *conv("head.bbox_pred", f"{head.name}/box")]
@@ -160,11 +160,11 @@ def _retina_head(head: RetinaHead, detector: keras.Model) -> list[Rule]:
 
 PARTS: PartRules = {
     ResNetV1: _backbone,
-    FPN: both(named(conv, _FPN), named(norm_of_either, _FPN_NORMS)),
+    FPN: both(named(conv, _FPN), head_norms(_FPN_NORMS)),
     # The levels of names of their own first: the targets of the others would take these too.
     RetinaNeck: both(
         named(conv, {"p6_conv": "backbone.top_block.p6", "p7_conv": "backbone.top_block.p7"} | _FPN),
-        named(norm_of_either, _FPN_NORMS),
+        head_norms(_FPN_NORMS),
     ),
     RpnHead: _rpn_head,
     C5BboxHead: _c5_head,
@@ -179,7 +179,7 @@ PARTS: PartRules = {
                 "logit": "roi_heads.mask_head.predictor",
             },
         ),
-        named(norm_of_either, {"bn{c}": "roi_heads.mask_head.mask_fcn{c+1}.norm"}),
+        head_norms({"bn{c}": "roi_heads.mask_head.mask_fcn{c+1}.norm"}),
     ),
     RetinaHead: _retina_head,
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import keras
 import numpy as np
 
+from tfdet.layers.group_norm import GROUP
 from tfdet.weights.maps import layouts
 from tfdet.weights.maps.rules import Rule
 
@@ -38,14 +40,20 @@ def norm(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
     ]
 
 
-def norm_of_either(source: str, target: str) -> list[Rule]:
-    """A normalisation behind a convolution of a neck or a head, which is called by its kind.
+def head_norms(names: Mapping[str, str]) -> Callable[[keras.layers.Layer, keras.Model], list[Rule]]:
+    """The entry of what normalises behind the convolutions of a neck or a head, which is called by its kind.
 
     Args:
-        source: the file's name.
-        target: the path, with "bn" where a group normalisation has "gn".
+        names: by the path within the part, with "bn" where a group normalisation has "gn", the file's name.
     """
-    return [*norm(source, target), *norm(source, target.replace("bn", "gn"))]
+
+    def rules(part: keras.layers.Layer, detector: keras.Model) -> list[Rule]:
+        kind = "gn" if part.norm == GROUP else "bn"
+        return [
+            rule for own, source in names.items() for rule in norm(source, f"{part.name}/{own.replace('bn', kind)}")
+        ]
+
+    return rules
 
 
 def conv_norm(

@@ -25,7 +25,7 @@ from tfdet.weights.maps.torch_layers import (
     conv,
     conv_norm,
     dense,
-    norm_of_either,
+    head_norms,
     units,
 )
 
@@ -119,7 +119,7 @@ def _conv_head(head: ConvBboxHead, detector: keras.Model) -> list[Rule]:
     source, name = "roi_heads.box_head", head.name
     rules = [
         *conv(f"{source}.{{i-1}}.0", f"{name}/conv{{i}}"),
-        *norm_of_either(f"{source}.{{i-1}}.1", f"{name}/bn{{i}}"),
+        *head_norms({"bn{i}": f"{source}.{{i-1}}.1"})(head, detector),
     ]
     for k in range(head.num_fcs):  # behind the flattening, with a ReLU after each
         step = layouts.dense if k else layouts.dense_from_chw(pooled_cells(detector))
@@ -139,14 +139,14 @@ def _mlp_head(head: MlpBboxHead, detector: keras.Model) -> list[Rule]:
 
 PARTS: PartRules = {
     ResNetV1: lambda backbone, detector: _resnet("backbone.body.", backbone.name),
-    FPN: both(named(conv, _levels(first=2)), named(norm_of_either, _level_norms(first=2))),
+    FPN: both(named(conv, _levels(first=2)), head_norms(_level_norms(first=2))),
     # The levels of names of their own first: the targets of the others would take these too.
     RetinaNeck: both(
         named(
             conv,
             {"p6_conv": "backbone.fpn.extra_blocks.p6", "p7_conv": "backbone.fpn.extra_blocks.p7"} | _levels(first=3),
         ),
-        named(norm_of_either, _level_norms(first=3)),
+        head_norms(_level_norms(first=3)),
     ),
     RpnHead: named(
         conv,
@@ -168,7 +168,7 @@ PARTS: PartRules = {
                 "logit": "roi_heads.mask_predictor.mask_fcn_logits",
             },
         ),
-        named(norm_of_either, {"bn{c}": "roi_heads.mask_head.{c}.1"}),
+        head_norms({"bn{c}": "roi_heads.mask_head.{c}.1"}),
     ),
     RetinaHead: both(
         named(
@@ -181,7 +181,6 @@ PARTS: PartRules = {
             },
         ),
         named(
-            norm_of_either,
             {
                 "cls_bn{i}": "head.classification_head.conv.{i-1}.1",
                 "box_bn{i}": "head.regression_head.conv.{i-1}.1",
