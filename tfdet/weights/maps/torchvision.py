@@ -180,7 +180,7 @@ PARTS: PartRules = {
                 "box": "head.regression_head.bbox_reg",
             },
         ),
-        named(
+        head_norms(
             {
                 "cls_bn{i}": "head.classification_head.conv.{i-1}.1",
                 "box_bn{i}": "head.regression_head.conv.{i-1}.1",
