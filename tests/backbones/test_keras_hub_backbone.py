@@ -26,7 +26,8 @@ OPTIONS = {
     "CSPNetBackbone": {
         "stem_filters": 16, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1] * 5,
         "stackwise_strides": [2] * 5, "stackwise_num_filters": [16, 16, 32, 32, 64], "block_type": "dark_block",
-        "stage_type": "csp", "bottle_ratio": [0.5], "block_ratio": [1.0], "expand_ratio": [2.0, 1.0],
+        "stage_type": "csp", "bottle_ratio": [0.5, 1.0], "block_ratio": [1.0, 0.5],
+        "expand_ratio": [2.0, 1.0], "stem_padding": "same",
         "down_growth": True,
     },
     "EfficientNetBackbone": {
