@@ -47,7 +47,7 @@ def test_listing_rows_leaves_gin_as_it_was():
     gin.config._OPERATIVE_CONFIG.pop(("", "tfdet.config.zoo.Row"), None)  # of another test
     before = dict(gin.config._OPERATIVE_CONFIG)
     rows = tfdet.list_models()
-    assert {row.program for row in rows} == {"SimpleDet", "Detectron2", "torchvision"}
+    assert {row.program for row in rows} == {"SimpleDet", "Detectron2", "torchvision", "MMDetection"}
     assert dict(gin.config._OPERATIVE_CONFIG) == before
 
 

@@ -84,7 +84,7 @@ class KerasBackbone(FunctionalBackbone):
         """
         file = MODELS[self.model].file
         path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / file
-        if not path.is_file() and os.environ.get("TFDET_OFFLINE", "0") not in ("", "0"):
+        if not os.path.isfile(path) and os.environ.get("TFDET_OFFLINE", "0") not in ("", "0"):
             raise UserError(f"{path}: no such file, and TFDET_OFFLINE is set: put Keras' {file} there")
         try:
             source = self.source("imagenet")

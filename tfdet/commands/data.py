@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 EXAMPLES = """examples:
   tfdet data list
@@ -82,7 +83,7 @@ def _table(output: str):
     for data_set in DATA_SETS.values():
         work = Work(at_home(output), data_set.name, None)
         states = ["yes" if is_data_set(work.final(part)) else "no" for part in data_set.parts]
-        if work.folder.is_dir():
+        if os.path.isdir(work.folder):
             states = ["begun" if state == "no" else state for state in states]
         table.add_row(
             data_set.name,

@@ -84,6 +84,6 @@ def _mirror(text: str) -> str:
     if urlsplit(text).scheme in _SCHEMES:
         return text.rstrip("/")
     folder = at_home(text)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"TFDET_MIRROR={text}: neither an address (http://, https://, file://) nor a folder")
     return folder.resolve().as_uri()

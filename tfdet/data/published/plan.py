@@ -94,7 +94,7 @@ class Plan:
         total, sizes = 0.0, dict(self.archives)
         for archive in self.data_set.archives(self.unconverted):
             file, folder = self.work.archive(archive), self.work.unpacked(archive)
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 total += _UNPACKED * _bytes_of(folder)
             elif os.path.isfile(file):
                 total += _HERE * file.stat().st_size
@@ -188,7 +188,7 @@ def confirm(plans: Sequence[Plan], yes: bool = False) -> None:
 def check_space(plan: Plan) -> None:
     """`UserError` where the disk does not take what is fetched and made."""
     folder = plan.work.output
-    while not folder.is_dir() and folder != folder.parent:  # the nearest that is there
+    while not os.path.isdir(folder) and folder != folder.parent:  # the nearest that is there
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if plan.space > free:
@@ -200,7 +200,7 @@ def check_space(plan: Plan) -> None:
 
 def _check_place(folder: Path) -> None:
     """`UserError` where something is in the place of a part that is no data set."""
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not a data set: move it away, or give --output=FOLDER")
 
 
@@ -219,4 +219,6 @@ def _remote_sizes(archives: Sequence[Archive], work: Work) -> dict[Archive, int]
 
 def _bytes_of(folder: Path, pattern: str = "**/*") -> int:
     """What is in a folder, in bytes."""
-    return sum(entry.stat().st_size for entry in folder.glob(pattern) if entry.is_file()) if folder.is_dir() else 0
+    return (
+        sum(entry.stat().st_size for entry in folder.glob(pattern) if entry.is_file()) if os.path.isdir(folder) else 0
+    )
