@@ -103,7 +103,7 @@ def test_multiply_adds_are_those_of_the_layers():
     assert size.parameters + size.statistics == sum(v.numpy().size for v in detector.variables)
     assert size.statistics == sum(v.numpy().size for v in detector.variables if "moving" in v.path) > 0
     assert size.tensors == len(detector.variables)
-    kernel = detector.rpn_head.conv.kernel.shape
+    kernel = detector.rpn_head.convs[0].kernel.shape
     outputs = [v.shape for v in (detector.rpn_head.cls.kernel, detector.rpn_head.box.kernel)]
     cells = (64 // 16) * (96 // 16)
     by_hand = cells * sum(math.prod(shape) for shape in (kernel, *outputs))

@@ -30,7 +30,7 @@ def test_rpn_outputs_are_those_of_its_two_layers(objectness):
     head([x])
     for weight in head.weights:
         weight.assign(np.random.default_rng(1).normal(size=weight.shape))
-    shared = tf.nn.relu(head.conv(x))
+    shared = tf.nn.relu(head.convs[0](x))
     with tf.GradientTape() as tape:
         outputs = head([x])[0]
         sum_ = tf.reduce_sum(outputs[0] ** 2) + tf.reduce_sum(outputs[1] ** 2)

@@ -94,7 +94,7 @@ def test_a_pre_activation_network_ends_in_groups_too():
 def test_unknown_norms_are_named():
     with pytest.raises(ValueError, match="norm to be one of .*'group'.*Received: norm='batch'"):
         make_norm("batch", "bn1")
-    with pytest.raises(ValueError, match="FPN.norm = 'sync': expected one of 'group'"):
-        FPN(8, norm="sync")
+    with pytest.raises(ValueError, match="FPN.norm = 'batch': expected one of .*'group'"):
+        FPN(8, norm="batch")
     with pytest.raises(ValueError, match="groups of at least 1"):
         GroupNorm(0)

@@ -74,8 +74,8 @@ def test_steps_that_lose_something_cannot_be_undone():
 
 
 def test_detectors_that_simpledet_does_not_have_are_refused():
-    with pytest.raises(UserError, match="strides on its 1x1"):
-        to_simpledet(c4_detector(stride_on="3x3"))
+    with pytest.raises(UserError, match="no grouped convolutions"):
+        to_simpledet(c4_detector(groups=2, width_per_group=32))
     groups = small_detector("fpn", norm="group")
     with pytest.raises(UserError, match="groups: not convertible"):
         to_simpledet(groups)

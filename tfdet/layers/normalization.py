@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import keras
@@ -17,6 +20,23 @@ BN_EPSILON = 1.00001e-5
 BatchNormMode = Literal["frozen", "local", "sync", "torch_local", "torch_sync"]
 MODES = get_args(BatchNormMode)
 _OF_ALL_REPLICAS = ("sync", "torch_sync")
+
+
+_SHARE: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("share", default=None)
+
+
+@contextlib.contextmanager
+def counted_in_statistics(share: tf.Tensor) -> Iterator[None]:
+    """While entered, batches are counted in moving statistics, and in those of all replicas, `share` times.
+
+    Args:
+        share: float32 [], 1; or 0 where the only row of a batch stands for nothing.
+    """
+    token = _SHARE.set(share)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
 
 
 class BatchNorm(keras.layers.Layer):
@@ -77,19 +97,21 @@ class BatchNorm(keras.layers.Layer):
             return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
         of_torch = self.mode.startswith("torch")
         count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+        if (share := _SHARE.get()) is not None:
+            count *= share
         if not self.of_all_replicas or tf.distribute.get_replica_context().num_replicas_in_sync == 1:
-            gamma, beta = (_learning_from(count, weight) for weight in (self.gamma, self.beta))
             if of_torch and inputs.dtype == tf.float32:
-                outputs, mean, variance = self._of_batch(inputs, gamma, beta)
-                self._update(mean, _unbiased(variance, count))
+                outputs, mean, variance = self._of_batch(inputs)
+                self._update(_of_some(mean, count), _unbiased(variance, count))
                 return outputs
             empty = tf.zeros([0])
-            outputs, mean, unbiased = self._fused(inputs, empty, empty, True, gamma, beta)
-            self._update(mean, unbiased if of_torch else unbiased * (count - 1.0) / count)
+            outputs, mean, unbiased = self._fused(inputs, empty, empty, is_training=True)
+            unbiased = _of_some(unbiased, count)
+            self._update(_of_some(mean, count), unbiased if of_torch else unbiased * (count - 1.0) / count)
             return outputs
         if of_torch:
             mean, variance, total = self._weighted_moments(tf.cast(inputs, tf.float32), count)
-            self._update(tf.where(total > 0.0, mean, math.nan), _unbiased(variance, total))
+            self._update(_of_some(mean, total), _unbiased(variance, total))
         else:
             mean, variance = self._global_moments(tf.cast(inputs, tf.float32))
             self._update(mean, variance)
@@ -113,19 +135,19 @@ class BatchNorm(keras.layers.Layer):
         scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + self.epsilon)
         return scale, tf.convert_to_tensor(self.beta) - mean * scale
 
-    def _fused(self, inputs, mean, variance, is_training, gamma=None, beta=None):
+    def _fused(self, inputs, mean, variance, is_training):
         # The fused kernel takes half-precision inputs with float32 parameters, which is what MXNet computes.
         return tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            tf.convert_to_tensor(self.gamma) if gamma is None else gamma,
-            tf.convert_to_tensor(self.beta) if beta is None else beta,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
             tf.convert_to_tensor(mean),
             tf.convert_to_tensor(variance),
             epsilon=self.epsilon,
             is_training=is_training,
         )
 
-    def _of_batch(self, inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _of_batch(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The outputs, the mean and the biased variance.
 
         A sum over one axis after the other: the fused kernel of a CPU adds all values of a channel in one row, and has
@@ -140,7 +162,7 @@ class BatchNorm(keras.layers.Layer):
         mean = mean_of(inputs)
         centred = inputs - mean
         variance = mean_of(tf.square(centred))
-        return centred * (gamma * tf.math.rsqrt(variance + self.epsilon)) + beta, mean, variance
+        return centred * (self.gamma.value * tf.math.rsqrt(variance + self.epsilon)) + self.beta.value, mean, variance
 
     @staticmethod
     def _global_moments(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -154,6 +176,8 @@ class BatchNorm(keras.layers.Layer):
     def _weighted_moments(inputs: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Mean and biased variance of all values of all replicas, of which this holds `count`, and their number."""
         sums = [tf.reduce_sum(inputs, [0, 1, 2]), tf.reduce_sum(tf.square(inputs), [0, 1, 2])]
+        if (share := _SHARE.get()) is not None:
+            sums = [share * own for own in sums]
         (means,) = replica_mean(tf.concat([*sums, count[None]], axis=0))
         mean, square = tf.split(tf.math.divide_no_nan(means[:-1], means[-1]), 2)
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
@@ -161,8 +185,8 @@ class BatchNorm(keras.layers.Layer):
 
     def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            # An overflow in a skipped mixed-precision step must not leave an infinity here for good; and a batch
-            # without rows has no mean, one of a single value no unbiased variance.
+            # An overflow in a skipped mixed-precision step must not leave an infinity here for good; and a batch that
+            # does not count has no mean, one of a single value no unbiased variance.
             batch = tf.where(tf.math.is_finite(batch), batch, tf.convert_to_tensor(moving))
             moved = moving * self.momentum + tf.stop_gradient(batch) * (1.0 - self.momentum)
             if self.of_all_replicas and isinstance(moving.value, tf.Variable):
@@ -181,14 +205,6 @@ def _unbiased(variance: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     return tf.where(count > 1.0, variance * count / (count - 1.0), math.nan)
 
 
-def _learning_from(count: tf.Tensor, weight: keras.Variable) -> tf.Tensor:
-    """The weight, with a gradient of zero from a batch of no values.
-
-    A mask head sees none where an image has no objects. Their mean is not a number, nor is what a gradient makes of it.
-    """
-
-    @tf.custom_gradient
-    def of_batch(values):
-        return tf.identity(values), lambda upstream: tf.where(count > 0.0, upstream, tf.zeros_like(upstream))
-
-    return of_batch(tf.convert_to_tensor(weight))
+def _of_some(statistic: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """A statistic of `count` values: not a number where there are none."""
+    return tf.where(count > 0.0, statistic, math.nan)

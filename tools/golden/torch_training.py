@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Step(NamedTuple):
     losses: dict[str, float]  # by our names
     gradients: dict[str, np.ndarray]  # of what is trained, by the checkpoint's names and in its layout
     still: set[str]  # the checkpoint's names of what is not trained
-    statistics: dict[str, np.ndarray]  # moving statistics after the step, by the checkpoint's names
+    statistics: Mapping[str, np.ndarray] = {}  # moving statistics after the step, by the checkpoint's names
 
 
 def losses_and_gradients(detector: Detector, golden: TorchGolden, frozen: Sequence[str]) -> Step:
