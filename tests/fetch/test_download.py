@@ -23,6 +23,7 @@ def web(monkeypatch):
         "TFDET_MIRROR",
         "TFDET_OFFLINE",
         "TFDET_TIMEOUT",
+        "TFDET_CHECKSUMS",
         "http_proxy",
         "HTTP_PROXY",
         "all_proxy",
@@ -115,6 +116,18 @@ def test_without_a_version_only_a_checksum_allows_to_continue(web, target):
     with pytest.raises(UserError, match="its sha256 is"):  # wrong when put together: asked for once more, whole
         fetch.download([web.address()], target, checksum="sha256:00000000")
     assert web.gets() == ["bytes=70000-", None] and not target.exists()
+
+
+def test_a_mirror_may_hold_files_of_ones_own_where_it_is_said_so(web, target, monkeypatch):
+    monkeypatch.setenv("TFDET_CHECKSUMS", "first")
+    fetch.download([web.address()], target, checksum="sha256:00000000")
+    assert target.read_bytes() == CONTENT
+    target.write_bytes(b"another")
+    with pytest.raises(UserError, match="the file fetched first"):
+        fetch.download([web.address()], target, checksum="sha256:00000000")
+    monkeypatch.setenv("TFDET_CHECKSUMS", "none")
+    with pytest.raises(UserError, match="TFDET_CHECKSUMS=none: give published, or first"):
+        fetch.download([web.address()], target, checksum="sha256:00000000")
 
 
 def test_a_wrong_file_is_removed_and_named(web, target):

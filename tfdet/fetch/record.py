@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfdet.errors import UserError
+from tfdet.fetch.settings import published_checksums
 from tfdet.files import write_json
 from tfdet.strict_json import field, read_json
 
@@ -101,7 +102,7 @@ def difference(file: Path, checksum: str | None, known: Record | None) -> tuple[
     Returns:
         What differs, in words, or ""; and the file's SHA-256.
     """
-    algorithm, _, digits = (checksum or "sha256:").partition(":")
+    algorithm, _, digits = (published_checksums() and checksum or "sha256:").partition(":")
     found = digests(file, {algorithm, "sha256"})
     digits = digits.lower()
     if not found[algorithm].startswith(digits):

@@ -3,6 +3,8 @@
 - `TFDET_CACHE`: the folder that files are kept in; by default the user's cache folder, such as ~/.cache/tfdet.
 - `TFDET_MIRROR`: one or more addresses or folders, with blanks between, that are asked before the published ones.
 - `TFDET_OFFLINE=1`: no network; mirrors that are folders are read still.
+- `TFDET_CHECKSUMS=first`: published checksums are passed over, for mirrors that hold files of one's own under published
+  names; a file is compared with what was fetched first.
 - `TFDET_TIMEOUT`: the seconds that a server may be silent, by default 30; a whole transfer has no limit.
 
 Proxies and certificates are those of requests: `https_proxy`, `no_proxy`, `REQUESTS_CA_BUNDLE`.
@@ -35,6 +37,18 @@ def cache_folder() -> Path:
 def offline() -> bool:
     """Whether `TFDET_OFFLINE` forbids the network."""
     return os.environ.get("TFDET_OFFLINE", "").strip().lower() not in _NO
+
+
+def published_checksums() -> bool:
+    """Whether files must have the checksums that their makers published.
+
+    Raises:
+        UserError: `TFDET_CHECKSUMS` is neither "published" nor "first".
+    """
+    chosen = os.environ.get("TFDET_CHECKSUMS") or "published"
+    if chosen not in ("published", "first"):
+        raise UserError(f"TFDET_CHECKSUMS={chosen}: give published, or first for files of your own on a mirror")
+    return chosen == "published"
 
 
 def silence() -> float:
