@@ -74,6 +74,8 @@ def test_a_command_ends_with_the_code_of_its_signal(tmp_path, monkeypatch, capsy
         kill(number)
 
     monkeypatch.setattr(writer.DatasetWriter, "add", stopped)
+    if signal.getsignal(number) == signal.SIG_IGN:  # as under nohup, where it would stay ignored
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     sizes = ["--train_images=3", "--val_images=1", "--size=64x80"]
     assert main(["make_shapes", f"--output={tmp_path}/data", *sizes]) == code
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [] == list((tmp_path / "data").iterdir())
