@@ -96,8 +96,12 @@ def test_maps_are_those_of_keras_on_the_same_pixels(name):
         (1, -(-64 // s), -(-96 // s), c) for s, c in zip(STRIDES, backbone.channels)
     ]
     network = kerass(name, backbone, 64, 96)
-    for ours, theirs in zip(found, network(preprocess_of(name)(image.copy())), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(tf.reduce_max(tf.abs(theirs))))
+    # Deep networks with random weights multiply the rounding of their pixels: how much, Keras' own network tells.
+    moved = image + np.random.default_rng(3).normal(0.0, 2e-5, image.shape)
+    references, others = (network(preprocess_of(name)(each)) for each in (image.copy(), moved))
+    for ours, theirs, other in zip(found, references, others, strict=True):
+        noise = float(tf.reduce_max(tf.abs(theirs - other)))
+        np.testing.assert_allclose(ours, theirs, atol=max(2e-5 * float(tf.reduce_max(tf.abs(theirs))), 5 * noise))
     # All parameters but those of the preprocessing, which are Keras' numbers, and those behind the last map.
     counted = [
         w for layer in network.layers if not isinstance(layer, keras.layers.Normalization) for w in layer.weights
