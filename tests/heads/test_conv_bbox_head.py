@@ -72,6 +72,7 @@ def test_a_pyramid_normalises_each_level_by_its_own_batch():
     ],
 )
 def test_a_row_has_as_many_parameters_as_the_program(row, classes, parameters):
+    config.register_all()
     detector = config.parse([f"{row}.gin"]).build(build_detector, num_classes=classes)
     # Detectron2's last layer has no box of the background.
     own_box = 4 * (1024 + 1) if row.startswith("detectron2") else 0
