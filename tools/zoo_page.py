@@ -24,9 +24,9 @@ _LEGEND = """\
 Box AP, mask AP, GPU memory and img/s (over 8 GPUs) were published by SimpleDet: MODEL_ZOO.md of its first release and
 of its later revision, COCO minival (the images of val2017); 1080Ti, in half precision Titan V. The columns after them
 were measured with tfdet, and are empty where nobody did. Parameters are counted without the moving statistics of BN.
-Multiply-adds are those of convolutions and matrix products of one image of 800x1333 in testing. "Two steps checked": the full-size model took two training steps
-on small images with finite losses, had as many tensors as SimpleDet's checkpoint and the same frozen, was restored,
-exported and verified (`python -m tools.check_rows ROW`).
+Multiply-adds are those of convolutions and matrix products of one image of 800x1333 in testing. "Two steps checked":
+the full-size model took two training steps on small images with finite losses, had as many tensors as SimpleDet's
+checkpoint and the same frozen, was restored, exported and verified (`python -m tools.check_rows ROW`).
 """
 
 
