@@ -19,6 +19,14 @@ from tfdet.targets.retina import RetinaTargetAssigner
 WIDTH = 1 / 16
 
 
+def _small_parts() -> dict:
+    return {
+        "rpn_targets": RpnTargetAssigner(batch_per_image=32),
+        "roi_targets": RoiTargetSampler(num_rois=16),
+        "postprocess": PostProcess(max_detections=10),
+    }
+
+
 def small_retina(num_classes: int = 3, norm: str = "local", depth: int = 18, init_std: float = 0.1) -> RetinaDetector:
     """A RetinaNet of a few thousand parameters."""
     detector = RetinaDetector(
@@ -41,41 +49,24 @@ def small_detector(trunk: str, num_classes: int = 3, norm: str = "local", depth:
     """
     if trunk == "retina":
         return small_retina(num_classes, norm, depth)
-    width = WIDTH
-    common = {
-        "rpn_targets": RpnTargetAssigner(batch_per_image=32),
-        "roi_targets": RoiTargetSampler(num_rois=16),
-        "postprocess": PostProcess(max_detections=10),
-        "masks": masks,
-    }
-    if trunk == "c4":
-        detector = TwoStageDetector(
-            num_classes,
-            ResNetV1(depth, num_stages=3, norm=norm, width=width),
-            rpn_head=lambda num_anchors: RpnHead(num_anchors, 8),
-            bbox_head=lambda num_classes: C5BboxHead(num_classes, depth, norm=norm, width=width),
-            anchors=AnchorGenerator(scales=(1, 2, 4)),
-            proposals=ProposalGenerator(pre_nms_top_n=(60, 40), post_nms_top_n=(30, 20)),
-            roi_extractor=RoiExtractor(),
-            **common,
-        )
-    else:
-        detector = TwoStageDetector(
-            num_classes,
-            ResNetV1(depth, num_stages=4, norm=norm, width=width),
-            neck=FPN(8),
-            rpn_head=lambda num_anchors: RpnHead(num_anchors, 8),
-            bbox_head=lambda num_classes: MlpBboxHead(num_classes, 16),
-            anchors=AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(4,)),
-            proposals=ProposalGenerator("v3", pre_nms_top_n=(60, 40), post_nms_top_n=(30, 20)),
-            roi_extractor=RoiExtractor(strides=(4, 8, 16, 32)),
-            **common,
-        )
+    if trunk == "fpn":
+        return small_heads(ResNetV1(depth, num_stages=4, norm=norm, width=WIDTH), "fpn", num_classes, masks)
+    detector = TwoStageDetector(
+        num_classes,
+        ResNetV1(depth, num_stages=3, norm=norm, width=WIDTH),
+        rpn_head=lambda num_anchors: RpnHead(num_anchors, 8),
+        bbox_head=lambda num_classes: C5BboxHead(num_classes, depth, norm=norm, width=WIDTH),
+        anchors=AnchorGenerator(scales=(1, 2, 4)),
+        proposals=ProposalGenerator(pre_nms_top_n=(60, 40), post_nms_top_n=(30, 20)),
+        roi_extractor=RoiExtractor(),
+        **_small_parts(),
+        masks=masks,
+    )
     detector.create_weights()
     return detector
 
 
-def small_heads(backbone, kind: str = "fpn", num_classes: int = 3) -> Detector:
+def small_heads(backbone, kind: str = "fpn", num_classes: int = 3, masks=None) -> Detector:
     """A detector of few parameters beside those of the backbone; `kind` is "fpn" or "retina"."""
     if kind == "retina":
         detector = RetinaDetector(
@@ -97,9 +88,8 @@ def small_heads(backbone, kind: str = "fpn", num_classes: int = 3) -> Detector:
             anchors=AnchorGenerator(strides=(4, 8, 16, 32, 64), scales=(4,)),
             proposals=ProposalGenerator("v3", pre_nms_top_n=(60, 40), post_nms_top_n=(30, 20)),
             roi_extractor=RoiExtractor(strides=(4, 8, 16, 32)),
-            rpn_targets=RpnTargetAssigner(batch_per_image=32),
-            roi_targets=RoiTargetSampler(num_rois=16),
-            postprocess=PostProcess(max_detections=10),
+            **_small_parts(),
+            masks=masks,
         )
     detector.create_weights(64)
     return detector

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tfdet.errors import ParameterError
 from tfdet.layers import BatchNorm, ConfiguredLayer, GroupNorm, LayerScale, current_drop_seed, drop_seed, recomputed
 from tfdet.layers.group_norm import GROUP
 from tfdet.ops.padding import crop_to_stride, pad_to_multiple
@@ -192,10 +191,3 @@ def _within(path: str, layer: str) -> str:
     """`kernel` of `backbone/stage1/conv/kernel` in the layer `conv`."""
     parts = path.split("/")
     return "/".join(parts[parts.index(layer) + 1 :])
-
-
-def check_stages(recompute: Sequence[int], name: str) -> None:
-    """`ParameterError` where one of the stages to recompute is not there."""
-    wrong = [stage for stage in recompute if stage not in range(1, 5)]
-    if wrong:
-        raise ParameterError(f"Expected stages from 1 to 4 in {name}.recompute. Received: {tuple(recompute)}")

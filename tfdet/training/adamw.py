@@ -14,7 +14,8 @@ Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,9 +30,10 @@ class AdamW(Optimizer):
     """The update above over a fixed list of variables.
 
     Args:
-        variables, loss_scale, weight_decay, decayed, clip, undecayed, clip_norm, lr_factors: of `Optimizer`.
+        variables, loss_scale: of `Optimizer`.
         betas: b1 and b2, in [0, 1).
         epsilon: positive.
+        options: further arguments of `Optimizer`.
 
     Attributes:
         first, second: dicts from variable path to m and v, float32 of the variable's shape.
@@ -46,14 +48,9 @@ class AdamW(Optimizer):
         loss_scale: LossScale,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
-        weight_decay: float = 0.05,
-        decayed: Sequence[str] = ("kernel",),
-        clip: float | None = None,
-        undecayed: Sequence[str] = (),
-        clip_norm: float | None = None,
-        lr_factors: Mapping[str, float] | None = None,
+        **options: Any,
     ):
-        super().__init__(variables, loss_scale, weight_decay, decayed, clip, undecayed, clip_norm, lr_factors)
+        super().__init__(variables, loss_scale, **options)
         # As the kernel has them: in float32 1 - .999 is off by 1e-5, and the corrections have to be off with it.
         self.betas = tuple(float(np.float32(beta)) for beta in betas)
         self.epsilon = float(epsilon)

@@ -29,7 +29,7 @@ dampening and Nesterov's momentum, which Detectron2 and torchvision's recipes us
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -162,9 +162,10 @@ class MomentumSGD(Optimizer):
     """SGD with momentum, the update above.
 
     Args:
-        variables, loss_scale, weight_decay, decayed, clip, undecayed, clip_norm, lr_factors: of `Optimizer`.
+        variables, loss_scale: of `Optimizer`.
         momentum: in [0, 1).
         rule: "mxnet" or "torch".
+        options: further arguments of `Optimizer`.
 
     Attributes:
         momenta: dict from variable path to the momentum, float32 of the variable's shape. What is in it depends on the
@@ -176,15 +177,10 @@ class MomentumSGD(Optimizer):
         variables: Sequence[keras.Variable],
         loss_scale: LossScale,
         momentum: float = 0.9,
-        weight_decay: float = 1e-4,
-        decayed: Sequence[str] = ("kernel", "gamma"),
-        clip: float | None = None,
-        undecayed: Sequence[str] = (),
-        clip_norm: float | None = None,
-        lr_factors: Mapping[str, float] | None = None,
         rule: Literal["mxnet", "torch"] = "mxnet",
+        **options: Any,
     ):
-        super().__init__(variables, loss_scale, weight_decay, decayed, clip, undecayed, clip_norm, lr_factors)
+        super().__init__(variables, loss_scale, **options)
         self.rule = rule
         self.momentum = float(momentum)
         self.momenta = zeros_beside(self.variables_to_train, "momentum")

@@ -46,14 +46,6 @@ def _setting(name: str, is_part: Callable) -> Callable[[Described], str | None]:
     return where
 
 
-def _tensor(suffix: str) -> Callable[[Described], str | None]:
-    def where(described: Described) -> str | None:
-        found = next((name for name in described.arrays if name.endswith(suffix)), None)
-        return found and f"the checkpoint has {found}"
-
-    return where
-
-
 def _deformable(described: Described) -> dict:
     settings = described.settings
     on, modulated = settings["MODEL.RESNETS.DEFORM_ON_PER_STAGE"], settings["MODEL.RESNETS.DEFORM_MODULATED"]
