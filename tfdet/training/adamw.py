@@ -33,7 +33,7 @@ class AdamW(Optimizer):
         variables, loss_scale: of `Optimizer`.
         betas: b1 and b2, in [0, 1).
         epsilon: positive.
-        options: further arguments of `Optimizer`.
+        options: further arguments of `Optimizer`; by default .05 of the kernels decays.
 
     Attributes:
         first, second: dicts from variable path to m and v, float32 of the variable's shape.
@@ -50,7 +50,7 @@ class AdamW(Optimizer):
         epsilon: float = 1e-8,
         **options: Any,
     ):
-        super().__init__(variables, loss_scale, **options)
+        super().__init__(variables, loss_scale, **({"weight_decay": 0.05, "decayed": ("kernel",)} | options))
         # As the kernel has them: in float32 1 - .999 is off by 1e-5, and the corrections have to be off with it.
         self.betas = tuple(float(np.float32(beta)) for beta in betas)
         self.epsilon = float(epsilon)
