@@ -116,6 +116,14 @@ def irregular(mode: int) -> str | None:
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "thing")
 
 
+def is_in_place(descriptor: int, path: str | os.PathLike) -> bool:
+    """Whether an open file is still the one at a path; not where it was removed, or another one took its place."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
+        return False
+
+
 def has_pattern(path: str | os.PathLike) -> bool:
     """Whether TensorFlow takes the path of a checkpoint or SavedModel for a pattern."""
     return any(character in os.fspath(path) for character in "*?[\\")

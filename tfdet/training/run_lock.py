@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfdet.errors import UserError
+from tfdet.files import is_in_place
 from tfdet.strict_json import field, parse_json
 
 _MOVE_AWAY = "move it away, or choose another --model_dir"
@@ -109,7 +110,7 @@ class RunLock:
         """Gives the lock back, where it was taken."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                if self._is_in_place(self._descriptor):
+                if is_in_place(self._descriptor, self._path):
                     self._path.unlink()
             os.close(self._descriptor)
             self._descriptor = None
@@ -124,7 +125,7 @@ class RunLock:
         Raises:
             UserError: another process has it by now, or the folder cannot be made again.
         """
-        if self._descriptor is not None and self._is_in_place(self._descriptor):
+        if self._descriptor is not None and is_in_place(self._descriptor, self._path):
             return True
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -148,7 +149,7 @@ class RunLock:
                     held = True
                 except OSError:  # a disk without such locks
                     known = False
-                if held or self._is_in_place(descriptor):  # else its owner has just removed it
+                if held or is_in_place(descriptor, self._path):  # else its owner has just removed it
                     self._refuse_owner(os.pread(descriptor, _LONGEST, 0).decode(errors="replace"), held, known)
                     return descriptor
             except BaseException:
@@ -171,12 +172,6 @@ class RunLock:
             )
         if owner is None and text and not known:
             raise UserError(f"{self._path} does not say who trains here: if nothing does, {_MOVE_AWAY}")
-
-    def _is_in_place(self, descriptor: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
-        except OSError:
-            return False
 
     def _remove_folders(self) -> None:
         with contextlib.suppress(OSError):  # what is in use stays

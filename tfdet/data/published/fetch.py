@@ -20,6 +20,7 @@ from tfdet.data.published.unpack import DamagedArchiveError, unpack
 from tfdet.errors import UserError
 from tfdet.fetch import download, forget, remove
 from tfdet.fetch.progress import megabytes, say
+from tfdet.files import is_in_place
 from tfdet.interrupts import whole
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _move(plan: Plan) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """While entered, no other process of this machine has the file; it is removed behind."""
+    """While entered, no other process of this machine has the file. It is removed behind, as filelock does not do."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
@@ -178,7 +179,7 @@ def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError:
                 break  # a disk without such locks
-            if _is_in_place(descriptor, path):
+            if is_in_place(descriptor, path):
                 break
         except BaseException:
             os.close(descriptor)
@@ -190,10 +191,3 @@ def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
-
-
-def _is_in_place(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except OSError:
-        return False
