@@ -146,6 +146,8 @@ def _check_torch(folder: Path, args: argparse.Namespace, console) -> bool:
         console.print(table)
     verdict = _with_photographs(folder, verdict, args, console)
     _print_findings(verdict.findings, console)
+    for remark in verdict.remarks:
+        console.print(remark, markup=False)
     compared = f"{len(verdict.maps)} maps and {len(verdict.training)} losses, norms and gradients compared"
     console.print(f"{compared}; {_without(verdict)}", markup=False)
     console.print(f"{name} {'agrees' if verdict.passed else 'DIFFERS'}")

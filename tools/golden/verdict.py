@@ -37,6 +37,7 @@ class Verdict(NamedTuple):
     training: list[MapError]
     findings: list[str]  # what is missing, not a number, or not what the folder says of itself
     not_compared: dict[str, str]  # stored arrays, and why each is not
+    remarks: tuple[str, ...] = ()  # what a reader should know of figures that are within their limits
 
     @property
     def wrong(self) -> list[MapError | Measure]:
