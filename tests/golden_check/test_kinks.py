@@ -1,4 +1,4 @@
-"""Gradients at an activation that is zero but for rounding: what weights moved by rounding excuse, and what they do not."""
+"""Gradients at an activation that is zero but for rounding: what weights moved by rounding excuse, and what not."""
 
 from types import SimpleNamespace
 
