@@ -39,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--picture_size", type=int, metavar="PIXELS",
         help="longer side of the pictures (default: 640, less where many are shown)",
     )  # fmt: skip
-    parser.add_argument(
-        "--no_compare", action="store_true", help="do not look for pictures that are nearly the same"
-    )
+    parser.add_argument("--no_compare", action="store_true", help="do not look for pictures that are nearly the same")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if made.num_others:
         console.print(f"{made.num_others} detections belong to no picture of the data", style="yellow", highlight=False)
     size = os.path.getsize(made.path) / 1e6
-    which = f"all {made.num_shown}" if made.num_shown == made.num_pictures else f"{made.num_shown} of {made.num_pictures}"
+    which = (
+        f"all {made.num_shown}" if made.num_shown == made.num_pictures else f"{made.num_shown} of {made.num_pictures}"
+    )
     console.print(f"{made.path} shows {which} pictures ({size:.1f} MB): open it in a browser", highlight=False)
     return EXIT_OK

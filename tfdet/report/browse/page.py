@@ -108,7 +108,9 @@ def _entry(picture: Picture, pixels: np.ndarray | None) -> dict[str, Any]:
     problems = list(dict.fromkeys(picture.problems))
     shown = [[printable(kind), printable(reason)] for kind, reason in problems[:_MOST_PROBLEMS]]
     if len(problems) > _MOST_PROBLEMS:
-        shown.append([printable(problems[_MOST_PROBLEMS][0]), f"and {len(problems) - _MOST_PROBLEMS - 1} more findings"])
+        shown.append(
+            [printable(problems[_MOST_PROBLEMS][0]), f"and {len(problems) - _MOST_PROBLEMS - 1} more findings"]
+        )
     return {
         "s": picture.split,
         "i": picture.image_id,

@@ -175,7 +175,9 @@ def _numbers(path: str | os.PathLike, values: Any, key: str, count: int) -> list
 def _by_id(pictures: Sequence[Picture]) -> dict[int, Picture]:
     known = {picture.image_id: picture for picture in pictures}
     if len(known) != len(pictures):
-        raise UserError("COCO result records name pictures by their ids, and two of these data sets share ids: give one")
+        raise UserError(
+            "COCO result records name pictures by their ids, and two of these data sets share ids: give one"
+        )
     return known
 
 
@@ -206,7 +208,9 @@ def _by_name(path: str | os.PathLike, pictures: Sequence[Picture], images: Seque
         name = image["file_name"]
         candidates = [whole[name]] if name in whole else last.get(_last(name), [])
         if len(candidates) > 1:
-            raise UserError(f"{path}: {len(candidates)} pictures of the data are called {_last(name)}: give one data set")
+            raise UserError(
+                f"{path}: {len(candidates)} pictures of the data are called {_last(name)}: give one data set"
+            )
         if candidates:
             found[image["id"]] = candidates[0]
     return found
