@@ -120,8 +120,8 @@ def stored_rgb(encoded: bytes, max_side: int | None = None, max_pixels: int = MA
 
     Args:
         encoded: the bytes of a record's image.
-        max_side: a larger image is made smaller, so that its longer side has so many pixels; a JPEG is then decoded at a
-            fraction of its size, which is quick. None: as it is.
+        max_side: a larger image is made smaller, so that its longer side has so many pixels; a JPEG is then decoded
+            at a fraction of its size, which is quick. None: as it is.
         max_pixels: most pixels, height times width.
 
     Returns:

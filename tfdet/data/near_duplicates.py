@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same: resized, compressed anew, brighter, mirrored, a frame later. Numpy and PIL alone."""
+"""Pictures that are nearly the same: resized, compressed anew, brighter, mirrored, a frame later. No TensorFlow."""
 
 from __future__ import annotations
 

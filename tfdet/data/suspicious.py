@@ -41,7 +41,7 @@ class Suspicion:
     Attributes:
         kind: one of the names above.
         reason: how many, and what is likely wrong, for a person.
-        images: numbers of the images that it is seen on, in the order that they were added; empty: of none in particular.
+        images: numbers of the images that it is seen on, as they were added; empty: of none in particular.
         is_note: it may be as it was meant.
     """
 

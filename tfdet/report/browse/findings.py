@@ -1,4 +1,4 @@
-"""What is wrong or odd with each picture: beside what its data set says, boxes upon boxes, and detections that differ."""
+"""What is wrong or odd with each picture, beside what its data set says: boxes upon boxes, detections that differ."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfdet.errors import UserError
 from tfdet.report.browse.choice import choose
 from tfdet.report.browse.data_set import read_data_sets
-from tfdet.report.browse.findings import NEAR_IN_SPLITS, SAME_IN_SPLITS, find_problems, problem_counts
+from tfdet.report.browse.findings import find_problems, problem_counts
 from tfdet.report.browse.page import make_page
 from tfdet.report.browse.predictions import add_predictions, read_predictions
 from tfdet.report.page import write_page
@@ -18,7 +18,6 @@ from tfdet.report.page import write_page
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tfdet.report.browse.collection import Collection
 
 DEFAULT_LIMIT = 300
 """Pictures on a page."""
