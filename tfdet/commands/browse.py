@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(reason, style="yellow", highlight=False)
     if made.num_near_across:
         console.print(
-            f"{made.num_near_across} pictures are in two splits, or nearly so: measured there, they flatter.",
+            f"in two splits, or nearly so: {made.num_near_across}. What is measured on such pictures flatters.",
             style="yellow",
             highlight=False,
         )
