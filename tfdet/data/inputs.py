@@ -246,6 +246,7 @@ class TrainInput:
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
             return decode_example(serialized, image_id, self.manifest.category_ids, self._reads_masks)
 
+        @tf.function(autograph=False)  # traced once for all images of a mosaic
         def read_any(number: tf.Tensor) -> Example:
             return read(tf.gather(usable, tf.cast(number * len(usable), tf.int32)))
 
