@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tfdet.config.files import did_you_mean
 from tfdet.errors import UserError
 from tfdet.ops.boxes import CONTINUOUS
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.evaluation import Evaluation
 from tfdet.training.trainer import Trainer
 
@@ -35,14 +35,9 @@ def check_best_metric(trainer: Trainer, evaluation: Evaluation | None) -> list[s
     Returns:
         Warnings: without an evaluation the name is not looked up, and a changed one is a wish that is not met.
     """
-    name = trainer.best_metric
+    metric = BestMetric.of(trainer.best_metric)
     if evaluation is None:
-        changed = name != Trainer.best_metric
-        return [f"Trainer.best_metric = {name!r} does nothing: this run does not evaluate"] if changed else []
-    if name not in evaluation.metric_names:
-        figures = ", ".join(figure for figure in evaluation.metric_names if "/" not in figure)
-        raise UserError(
-            f"Trainer.best_metric = {name!r}: the evaluation of this detector on this data set gives no such figure."
-            f"{did_you_mean(name, evaluation.metric_names)} It gives {figures}"
-        )
+        changed = metric != BestMetric.of(Trainer.best_metric)
+        return [f"Trainer.best_metric = {metric.name!r} does nothing: this run does not evaluate"] if changed else []
+    metric.check(evaluation.metric_names)
     return []

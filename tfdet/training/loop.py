@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdet.errors import UserError
 from tfdet.training import checks, variables
 from tfdet.training.average import WeightAverage
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.checkpoint import CheckpointStore
 from tfdet.training.controller import QuietController
 from tfdet.training.evaluation import Evaluation
@@ -102,11 +103,11 @@ def train(
         with parts.average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
             metrics = evaluate(step)
         tell("evaluated", step, metrics)
-        name = trainer.best_metric
-        if name not in metrics:
-            warn(f"this data set has nothing to measure {name} on: no best checkpoint is kept")
-        elif store.save_if_best(step, name, metrics[name], evaluate.data):
-            tell("noted", f"best {name} so far: {metrics[name]:.4f} at step {step}")
+        best, value = BestMetric.of(trainer.best_metric), BestMetric.of(trainer.best_metric).of_figures(metrics)
+        if value is None:
+            warn(f"this data set has nothing to measure {best.name} on: no best checkpoint is kept")
+        elif store.save_if_best(step, best, value, evaluate.data, raw=trainer.evaluate_raw):
+            tell("noted", f"best {best.describe(value)} so far, at step {step}")
         try:
             files.note_evaluation(step, metrics)
         except UserError as error:  # the figures were told: they are worth more than the list of them
