@@ -116,9 +116,11 @@ def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, fli
     return tf.cond(flip, lambda: shift + edges * mirror, lambda: edges)
 
 
-def canvas_size(portrait: tf.Tensor, short_side: int | tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
+def canvas_size(
+    portrait: tf.Tensor, short_side: int | tf.Tensor, long_side: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width (int32 []) of the canvas of an orientation."""
-    high, low = tf.constant(long_side, tf.int32), tf.convert_to_tensor(short_side, tf.int32)
+    high, low = tf.convert_to_tensor(long_side, tf.int32), tf.convert_to_tensor(short_side, tf.int32)
     return tf.where(portrait, high, low), tf.where(portrait, low, high)
 
 

@@ -167,7 +167,7 @@ def train(
                 # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch.
                 dataset = strategy.distribute_datasets_from_function(
                     lambda context: train_input.dataset(
-                        plan.virtual_replicas, start_step=first_step, seed=trainer.seed, input_context=context
+                        plan.virtual_replicas, first_step, trainer.seed, context, plan.total_steps
                     )
                 )
                 inner = InnerLoop(step, iter(dataset), stop, warn, after_first_step, train_input.explain)
