@@ -42,6 +42,7 @@ def train(
     batch: int | None = None,
     lr: float | None = None,
     image_size: int | str | tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
     seed: int | None = None,
     evaluate: bool = True,
     init_weights: str | os.PathLike | None = None,
@@ -71,6 +72,7 @@ def train(
         batch: images of an update, over all replicas and micro-batches.
         lr: the learning rate, at the batch of the run.
         image_size: longest side, such as 512, or the short and the long one: (800, 1333) or "800x1333".
+        classes: names of the classes to train on and to measure, in this order; objects of others are background.
         seed: of the initial weights, the data order and the sampling.
         evaluate: False does not evaluate, even where a data set for it is named.
         init_weights: weights to start from, a path or the name of published ones, such as "detectron2/R-50", which are
@@ -101,7 +103,7 @@ def train(
     start_time = time.perf_counter() if start_time is None else start_time
     from tfdet.training.everyday import Everyday, ignored_epochs
 
-    everyday = Everyday(steps, epochs, batch, lr, image_size, None, seed)
+    everyday = Everyday(steps, epochs, batch, lr, image_size, classes, seed)
     if resume is not None:
         if not (model is None and model_dir is None and init_weights is None):
             raise UserError(

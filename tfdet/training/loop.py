@@ -173,7 +173,9 @@ def train(
                 inner = InnerLoop(step, iter(dataset), stop, warn, after_first_step, train_input.explain)
 
             # All fits: from here on the directory is that of this run.
-            files.begin(train_input.manifest.folder, record.config, record.operative_config)
+            manifest = train_input.manifest
+            selected = manifest if getattr(train_input, "selects_classes", False) else None
+            files.begin(manifest.folder, record.config, record.operative_config, selected)
             if record.operative_config is not None:
                 tell("configured", record.operative_config)
             if made_up:
