@@ -137,7 +137,8 @@ def _train(
     from tfdet.detectors import build_detector
     from tfdet.evaluate.classes import match_classes
     from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
-    from tfdet.report.tensorboard import TensorBoardReport
+    from tfdet.evaluate.validation import Validation
+    from tfdet.report.sinks import make_sinks
     from tfdet.report.weights_table import load_table
     from tfdet.training.loop import train as train_detector
     from tfdet.training.run_dir import RunDirectory
@@ -147,6 +148,10 @@ def _train(
     from tfdet.weights.load import load_arrays
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
+    files = RunDirectory(folder)
+    warn = warnings.warn if report is None else report.warned
+    note = (lambda text: None) if report is None else report.noted
+    sinks = make_sinks(trainer.sinks, files, warn, note)
     strategy = trainer.prepare()
     if not configuration.is_bound(_TRAIN_DATA):
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
@@ -154,6 +159,7 @@ def _train(
     _check_classes(model, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound(_EVAL_DATA)
     eval_input = configuration.build(EvalInput) if evaluates else None
+    validation = configuration.build(Validation) if evaluates else None
     classes = list(train_input.manifest.classes)
     if eval_input is not None:
         match_classes(classes, eval_input.manifest.classes, "the training data", "the evaluation data")
@@ -163,7 +169,7 @@ def _train(
         keras.utils.set_random_seed(trainer.seed)  # as if nothing had been drawn for the model's own weights
     with strategy.scope():
         detector = configuration.build(build_detector, num_classes=len(train_input.manifest.classes))
-    configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+    configuration.check_all_bindings_used(not_built=("EvalInput", "Validation") if eval_input is None else ())
     if report is not None and not evaluates and may_evaluate:
         report.noted(
             "no evaluation: neither --eval_data nor EvalInput.data_dir names a data set (a row's own goes with its own "
@@ -179,12 +185,16 @@ def _train(
             report.console.print(load_table(loaded))
         return loaded
 
-    files, evaluation = RunDirectory(folder), None
-    warn = warnings.warn if report is None else report.warned
-    if eval_input is not None:
-        pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
+    evaluation = None
+    if eval_input is not None and validation is not None:
+        pictures = None
+        if "tensorboard" in trainer.sinks:
+            pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
         console = None if report is None else report.console
-        evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console, classes=classes)
+        parts = validation.of(detector, train_input, eval_input, trainer.seed)
+        evaluation = EvaluationDuringTraining(
+            detector, eval_input, pictures, console, classes=classes, validation=parts
+        )
     shown = [] if report is None else [report]
     return train_detector(
         detector,
@@ -195,7 +205,7 @@ def _train(
         schedule,
         load_weights=load_weights,
         evaluate=evaluation,
-        observers=[*shown, TensorBoardReport(files.train_events, warn), *observers],
+        observers=[*shown, *sinks, *observers],
         start_time=start_time,
         record=RunRecord.of(train_input.manifest, configuration, change),
     )
