@@ -33,9 +33,8 @@ class Batches:
                 np.zeros([2, 0, 2], np.int32),
             )
 
-        return tf.data.Dataset.from_tensor_slices([np.stack(f) for f in zip(*[batch() for _ in self.counts])]).map(
-            lambda *fields: Batch(*fields)
-        )
+        fields = zip(*[batch() for _ in self.counts])
+        return tf.data.Dataset.from_tensor_slices(Batch(*[np.stack(field) for field in fields]))
 
     def __iter__(self):
         return zip(self.dataset(), self.counts)
