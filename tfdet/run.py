@@ -99,7 +99,6 @@ def train(
     configuration = model.configured(bindings, settings)
     from tfdet.predict.restore import RunWeights
     from tfdet.report.console import ConsoleReport
-    from tfdet.training.checkpoint import latest_step
     from tfdet.training.run_dir import RunDirectory
 
     RunDirectory(folder).check()
@@ -112,9 +111,8 @@ def train(
     _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
-    newest = latest_step(folder)
-    if newest is not None:
-        model.trained(configuration, RunWeights(folder, newest))
+    if _is_run(folder):
+        model.trained(configuration, RunWeights(folder))
     return run
 
 
@@ -140,6 +138,7 @@ def _train(
     from tfdet.evaluate.validation import Validation
     from tfdet.report.sinks import make_sinks
     from tfdet.report.weights_table import load_table
+    from tfdet.training.chosen import choose
     from tfdet.training.loop import train as train_detector
     from tfdet.training.run_dir import RunDirectory
     from tfdet.training.run_record import RunRecord
@@ -179,6 +178,11 @@ def _train(
     def load_weights(detector: Any, path: str) -> LoadReport:
         if starts_from:
             loaded, _ = load_arrays(detector, own, path)
+        elif _is_run(path):
+            chosen = choose(path)
+            if report is not None:
+                report.noted(f"starts from {path}: {chosen.describe()}")
+            loaded, _ = load_arrays(detector, chosen.read().weights(chosen.raw), path)
         else:
             loaded = weights.load(detector, _find_weights(path))
         if report is not None:

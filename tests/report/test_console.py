@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tfdet.report.console import ConsoleReport, closing_lines, duration, evaluation_line, progress_line
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.observer import Best, Ending, Progress
 
 
@@ -54,7 +55,7 @@ FIGURES = {
 
 
 def test_an_evaluation_is_one_line_of_ap_from_0_to_100():
-    best = Best(400, "AP", 0.451, "run/best/ckpt-400")
+    best = Best(400, BestMetric("AP"), 0.451, "run/best/ckpt-400")
     assert evaluation_line(400, {"AP": 0.1234}, None) == "evaluation at step 400: AP 12.3"
     assert (
         evaluation_line(400, {"AP": 0.1234, "AP50": 1.0}, best) == "evaluation at step 400: AP 12.3  AP50 100.0  best"
@@ -67,12 +68,12 @@ def test_an_evaluation_is_one_line_of_ap_from_0_to_100():
 
 def test_the_end_says_how_good_where_and_what_next(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    best = Best(400, "AP", 0.451, str(tmp_path / "runs/cars/best/ckpt-400"))
+    best = Best(400, BestMetric("AP"), 0.451, str(tmp_path / "runs/cars/best/ckpt-400"))
     lines = closing_lines(Ending("runs/cars", 1200, None, best, 760.0))
     assert lines == [
         "",
         "finished: 1200 steps in 12m 40s",
-        "best AP 45.1, at step 400: runs/cars/best/ckpt-400",
+        "best box AP 45.1, at step 400: runs/cars/best/ckpt-400",
         "next:",
         "  tfdet evaluate --model_dir=runs/cars",
         "  tfdet predict --model_dir=runs/cars PHOTO.jpg",

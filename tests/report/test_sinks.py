@@ -13,6 +13,7 @@ from tfdet.errors import UserError
 from tfdet.report.mlflow_sink import MlflowReport
 from tfdet.report.sinks import Guarded, make_sinks
 from tfdet.report.wandb_sink import WandbReport
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.observer import Best, Ending, Observer
 from tfdet.training.run_dir import RunDirectory
 
@@ -127,7 +128,7 @@ def follow(sink, steps, begun=0, ends=True):
         sink.progressed(progress(step=step))
         sink.evaluated(step, FIGURES)
     if ends:
-        sink.ended(Ending("run", steps[-1], None, Best(1, "AP", 0.451, "best/ckpt-1"), 1.0))
+        sink.ended(Ending("run", steps[-1], None, Best(1, BestMetric("AP"), 0.451, "best/ckpt-1"), 1.0))
     sink.closed()
 
 
@@ -155,4 +156,4 @@ def test_mlflow_gets_every_figure_once(tmp_path, monkeypatch):
     assert [metric.step for metric in mlflow.get_metric_history("r1", "loss/total")] == [1, 2, 3]
     assert [metric.step for metric in mlflow.get_metric_history("r1", "coco/AP")] == [1, 2, 3]
     assert run["params"] == {"batch _all_": "2 images"} and run["status"] == "FINISHED"
-    assert run["texts"] == {"operative_config.gin": "Trainer.steps = 3"} and run["tags"]["best AP"] == "0.4510"
+    assert run["texts"] == {"operative_config.gin": "Trainer.steps = 3"} and run["tags"]["best box AP"] == "0.4510"

@@ -22,7 +22,7 @@ def test_a_run_that_becomes_no_better_is_complete_and_is_not_begun_again(tmp_pat
     assert latest_step(tmp_path) == 8
     (ending,) = events.named("ended")[0]
     assert (ending.step, ending.best.step, ending.best.value) == (8, 4, 0.5)
-    assert ending.early == "2 evaluations since gave no better AP than that of step 4"
+    assert ending.early == "2 evaluations since gave no better box AP than that of step 4"
     assert [best.step for (best,) in events.named("best")] == [2, 4]
 
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -117,7 +117,7 @@ def test_a_folder_that_looks_like_a_pattern_is_one(tmp_path, name):
     result, _, events = run(folder, 6, checkpoint_every=1, keep_checkpoints=2)
     assert result.step == 6 and events.named("started")[0][0]["start"] == "checkpoint of step 4"
     assert sorted(path.name for path in (folder / "checkpoints").glob("*.index")) == ["ckpt-5.index", "ckpt-6.index"]
-    assert restore_detector(FakeDetector(), folder) == 6 and restore_detector(FakeDetector(), folder, "best") == 2
+    assert restore_detector(FakeDetector(), folder, "last") == 6 and restore_detector(FakeDetector(), folder) == 2
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

@@ -71,7 +71,9 @@ def add_max_pixels(parser: argparse.ArgumentParser, beyond: str) -> None:
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Adds `--checkpoint` and `--raw_weights`: which weights of a run (`args.checkpoint`, str or None, and bool)."""
     parser.add_argument(
-        "--checkpoint", metavar="STEP", help='of a run: step of the checkpoint, or "best"; default: the newest one'
+        "--checkpoint",
+        metavar="WHICH",
+        help="of a run: best (of the evaluations during training), last, or a step; default: best, else last",
     )
     parser.add_argument(
         "--raw_weights",
@@ -147,7 +149,7 @@ def _lines(args: argparse.Namespace) -> list[str]:
 
 
 def load(args: argparse.Namespace) -> model.Model:
-    """The model that `--model_dir` or `--weights` names.
+    """The model that `--model_dir` or `--weights` names; says which checkpoint of a run it takes.
 
     Args:
       args: parsed flags: those of `add_config`, `add_model_dir`, `add_weights`, `add_checkpoint`, `add_eval_data`.
@@ -165,10 +167,13 @@ def load(args: argparse.Namespace) -> model.Model:
             "--checkpoint and --raw_weights choose among the weights of a run: leave them out with --weights"
         )
     checkpoint = args.checkpoint
-    if checkpoint not in (None, "best"):
+    if checkpoint not in (None, "best", "last"):
         if not checkpoint.isdigit():
-            raise UserError(f"--checkpoint {checkpoint}: give the step of a checkpoint, or best")
+            raise UserError(f"--checkpoint {checkpoint}: give best, last or the step of a checkpoint")
         checkpoint = int(checkpoint)
+    from tfdet.predict.restore import RunWeights
+    from tfdet.terminal import Console, shown
+
     if args.weights and not args.gin_file:
         files, lines = None, _lines(args)  # published weights have their own
     else:
@@ -184,6 +189,8 @@ def load(args: argparse.Namespace) -> model.Model:
         allow_imports=args.allow_imports,
     )
     assert isinstance(found, model.Model)
+    if isinstance(found.weights, RunWeights):
+        Console(soft_wrap=True).print(shown(f"{args.model_dir}: {found.weights.chosen.describe()}"))
     return found
 
 

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tfdet.terminal import Console, folded, shown
-from tfdet.training.figures import TOTAL_LOSS, TRAIN_AP
+from tfdet.training.figures import AP, TOTAL_LOSS, TRAIN_AP
 from tfdet.training.observer import Best, Ending, Observer, Progress
 
 LOG_WIDTH = 80
@@ -138,7 +138,7 @@ def evaluation_line(step: int, metrics: Mapping[str, float], best: Best | None, 
     if TRAIN_AP in metrics:
         parts.append((1, f"train AP {100 * metrics[TRAIN_AP]:.1f}"))
     if best is not None:
-        parts.append((0, "best" if best.metric == "AP" else f"best by {best.metric}"))
+        parts.append((0, "best" if best.metric.key == AP else f"best {best.metric.name}"))
     return head + fitted(parts, width - len(head))
 
 
@@ -150,7 +150,7 @@ def closing_lines(ending: Ending, width: int = LOG_WIDTH) -> list[str]:
     folder = shown_path(ending.model_dir)
     if ending.best is not None:
         best = ending.best
-        said = f"best {best.metric} {100 * best.value:.1f}, at step {best.step}: {shown_path(best.checkpoint)}"
+        said = f"best {best.metric.describe(best.value)}, at step {best.step}: {shown_path(best.checkpoint)}"
         lines += folded(said, width)
     else:
         lines += folded(f"checkpoints: {shown_path(Path(ending.model_dir) / 'checkpoints')}", width)

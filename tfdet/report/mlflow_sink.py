@@ -96,7 +96,7 @@ class MlflowReport(Observer):
     def ended(self, ending: Ending) -> None:
         self._is_complete = True
         if ending.best is not None and self._run:
-            best = {f"best {ending.best.metric}": f"{ending.best.value:.4f}", "best step": str(ending.best.step)}
+            best = {f"best {ending.best.metric.name}": f"{ending.best.value:.4f}", "best step": str(ending.best.step)}
             for name, value in best.items():
                 self._client.set_tag(self._run, _name(name), value)
 

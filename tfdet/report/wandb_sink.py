@@ -63,7 +63,7 @@ class WandbReport(Observer):
     def ended(self, ending: Ending) -> None:
         self._is_complete = True
         if ending.best is not None and self._run is not None:
-            self._run.summary[f"best/{ending.best.metric}"] = ending.best.value
+            self._run.summary[f"best/{ending.best.metric.name}"] = ending.best.value
             self._run.summary["best/step"] = ending.best.step
 
     def closed(self) -> None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdet.errors import UserError
 from tfdet.training import checks, variables
 from tfdet.training.average import WeightAverage
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.checkpoint import CheckpointStore
 from tfdet.training.checkpoint_file import PREFIX
 from tfdet.training.controller import QuietController
@@ -99,7 +100,7 @@ def train(
     plan = RunPlan.make(train_input, strategy, trainer, schedule)
     parts = make_parts(strategy, detector, trainer)
     state = parts.state
-    progress = ProgressReport(plan, strategy, state)
+    progress, metric = ProgressReport(plan, strategy, state), BestMetric.of(trainer.best_metric)
 
     metrics: Mapping[str, float] = {}
 
@@ -109,11 +110,11 @@ def train(
         with parts.average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
             metrics = evaluate(step)
         progress.evaluated(time.perf_counter() - before)
-        name = trainer.best_metric
+        value = metric.of_figures(metrics)
         try:
-            if name not in metrics:
-                warn(f"this data set has nothing to measure {name} on: no best checkpoint is kept")
-            elif store.save_if_best(step, name, metrics[name], evaluate.data):
+            if value is None:
+                warn(f"this data set has nothing to measure {metric.name} on: no best checkpoint is kept")
+            elif store.save_if_best(step, metric, value, evaluate.data, raw=trainer.evaluate_raw):
                 tell("best", best())
         finally:  # the figures are told even where the disk is full
             tell("evaluated", step, metrics)
@@ -131,9 +132,11 @@ def train(
 
     def best() -> Best | None:
         note = files.read_best()
-        if note is None or note["metric"] != trainer.best_metric:
+        if note is None:
             return None
-        return Best(note["step"], note["metric"], note["value"], str(files.best / f"{PREFIX}-{note['step']}"))
+        return Best(
+            note["step"], BestMetric.of(note["metric"]), note["value"], str(files.best / f"{PREFIX}-{note['step']}")
+        )
 
     def end(step: int, early: str | None, seconds: float | None) -> Run:
         tell("ended", Ending(str(files.path), step, early, best(), seconds))

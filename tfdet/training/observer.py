@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tfdet.training.best_metric import BestMetric
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -33,8 +35,8 @@ class Best:
     """The best evaluation of a run so far, whose checkpoint is kept."""
 
     step: int
-    metric: str  # `Trainer.best_metric`
-    value: float  # 0..1
+    metric: BestMetric
+    value: float
     checkpoint: str  # path of the checkpoint, without the endings of its files
 
 

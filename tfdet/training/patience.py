@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.run_dir import RunDirectory
 from tfdet.training.trainer import Trainer
 
@@ -21,11 +22,11 @@ def out_of_patience(trainer: Trainer, files: RunDirectory, step: int) -> str | N
     Returns:
         Why it ends, in words; None where it goes on.
     """
-    best, evaluations = files.read_best(), files.read_evaluations()
-    if trainer.patience is None or best is None or evaluations is None or best["metric"] != trainer.best_metric:
+    best, evaluations, metric = files.read_best(), files.read_evaluations(), BestMetric.of(trainer.best_metric)
+    if trainer.patience is None or best is None or evaluations is None or best["metric"] != metric.key:
         return None
     later = sum(best["step"] < number <= step for number in evaluations)
     if later < trainer.patience:
         return None
     times = "the evaluation after it" if later == 1 else f"{later} evaluations since"
-    return f"{times} gave no better {trainer.best_metric} than that of step {best['step']}"
+    return f"{times} gave no better {metric.name} than that of step {best['step']}"

@@ -173,16 +173,26 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def note_best(self, step: int, metric: str, value: float, data: str = "") -> None:
-        """Writes `best.json`; `data` is the fingerprint of what was evaluated on."""
-        self.write(self.best_note, json.dumps({"step": step, "metric": metric, "value": value, "data": data}) + "\n")
+    def note_best(self, step: int, metric: str, value: float, data: str = "", raw: bool = False) -> None:
+        """Writes `best.json`.
+
+        Args:
+            step: of the checkpoint.
+            metric: key of the figure (`BestMetric`).
+            value: of the figure.
+            data: fingerprint of what was evaluated on.
+            raw: the weights as trained were evaluated, and not their average.
+        """
+        note = {"step": step, "metric": metric, "value": value, "data": data, "raw": raw}
+        self.write(self.best_note, json.dumps(note) + "\n")
 
     def read_best(self) -> dict | None:
-        """What `note_best` wrote: the keys step, metric, value, data; None where nothing readable is there."""
+        """What `note_best` wrote: the keys step, metric, value, data, raw; None where nothing readable is there."""
         try:
             note = parse_json(read_regular(self.best_note))
             step, metric, value = field(note, "step", int), field(note, "metric", str), field(note, "value", _NUMBER)
-            return {"step": step, "metric": metric, "value": float(value), "data": field(note, "data", str, "")}
+            more = {"data": field(note, "data", str, ""), "raw": field(note, "raw", bool, False)}
+            return {"step": step, "metric": metric, "value": float(value), **more}
         except (OSError, ValueError, OverflowError):
             return None
 
