@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from tfdet.bench.batch_size import chosen, largest, probe_batch
+from tfdet import config
+from tfdet.bench.batch_size import automatic_batch, chosen, largest, probe_batch
 from tfdet.errors import UserError
 
 # Runs out of memory above a limit, each time in another of the ways in which a process does.
@@ -62,3 +63,25 @@ def test_a_child_that_fails_otherwise_is_one_line():
         probe(["import sys; sys.exit('Traceback:\\nno such row')", "6"])
     with pytest.raises(UserError, match="not even one image fits"):
         probe([CHILD, "0"])
+
+
+def test_a_gpu_is_needed_and_a_run_that_goes_on_keeps_its_batch(tmp_path):
+    import tfdet.data.inputs
+    import tfdet.training.trainer  # noqa: F401
+
+    configuration = config.parse([], ["TrainInput.images_per_replica = 3", "Trainer.accumulate = 2"])
+    told, probed = [], []
+
+    def probe(files, lines, num_classes, allow_imports, tell):
+        probed.append((list(files), lines, num_classes))
+        return 10
+
+    def automatic(own_run=None, on_gpu=True):
+        return automatic_batch(configuration, 5, own_run, 2, on_gpu, told.append, probe)
+
+    assert automatic(on_gpu=False) == 12 and "needs a GPU, and there is none" in told[-1]
+    (tmp_path / "config.gin").write_text("TrainInput.images_per_replica = 7\n")
+    assert automatic(tmp_path) == 28 and "goes on with its batch of 28" in told[-1]
+    assert probed == []
+    assert automatic() == 40 and told[-1] == "--batch=auto: 40 images"
+    assert probed == [([], ["TrainInput.images_per_replica = 3", "Trainer.accumulate = 2"], 5)]

@@ -67,7 +67,7 @@ class FakeWandb(types.ModuleType):
         self.inits.append(options)
         return types.SimpleNamespace(
             id=options["id"] or "abc",
-            url=None,
+            offline=True,
             summary={},
             log=lambda values, step: self.logged.append((step, values)),
             finish=lambda exit_code: self.finished.append(exit_code),

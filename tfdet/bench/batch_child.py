@@ -39,6 +39,8 @@ def try_steps(content: dict[str, Any], images: int) -> None:
             detector = configuration.build(build_detector, num_classes=content["num_classes"])
         tame_random_weights(detector)
         canvas = sides(configuration, "TrainInput")
+        if configuration.value("TrainInput.jitter") is not None:  # every image has the jitter's size then
+            canvas = configuration.value("LargeScaleJitter.height"), configuration.value("LargeScaleJitter.width")
 
         def dataset(_):
             return synthetic_batches(images, *canvas, content["num_classes"])

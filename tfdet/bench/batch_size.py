@@ -8,10 +8,14 @@ canvas.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from tfdet.config import Configuration, parse
+from tfdet.config.files import RUN_FILE
 from tfdet.errors import UserError
 
 TOO_LARGE = 9
@@ -56,6 +60,46 @@ def probe_batch(
         return found
 
     return chosen(largest(fits))
+
+
+def automatic_batch(
+    configuration: Configuration,
+    num_classes: int,
+    own_run: str | os.PathLike | None,
+    replicas: int,
+    on_gpu: bool,
+    tell: Callable[[str], None] = lambda _: None,
+    probe: Callable[..., int] = probe_batch,
+) -> int:
+    """Images of an update for `--batch=auto`: tried out on a GPU, the configuration's own without one.
+
+    Args:
+        configuration: of the run.
+        num_classes: of its data, without background.
+        own_run: folder of the run where it goes on, which keeps its batch; None for a new run.
+        replicas: that a batch is shared out over.
+        on_gpu: whether they are on GPUs.
+        tell: receives a line for everything that a person wants to know.
+        probe: as `probe_batch`.
+
+    Raises:
+        UserError: as in `probe_batch`.
+    """
+    accumulate = configuration.value("Trainer.accumulate")
+    whole = replicas * accumulate
+    own = whole * configuration.value("TrainInput.images_per_replica")
+    if own_run is not None:
+        before = parse([str(Path(own_run) / RUN_FILE)], [], configuration.allow_imports)
+        own = whole * before.value("TrainInput.images_per_replica")
+        tell(f"--batch=auto: the run goes on with its batch of {own} images")
+        return own
+    if not on_gpu:
+        tell(f"--batch=auto needs a GPU, and there is none: the configuration's batch of {own} images is taken")
+        return own
+    lines = [str(line) for line in configuration.params]
+    found = whole * probe(configuration.files, lines, num_classes, configuration.allow_imports, tell)
+    tell(f"--batch=auto: {found} images")
+    return found
 
 
 def largest(fits: Callable[[int], bool], most: int = LARGEST) -> int:

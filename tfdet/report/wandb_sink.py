@@ -52,7 +52,8 @@ class WandbReport(Observer):
             settings=wandb.Settings(console="off", silent=True),
         )
         keep_id(self._folder, "wandb", self._run.id)
-        self._note(f"W&B: {self._run.url or f'offline, in {self._folder}/wandb; `wandb sync` uploads it'}")
+        offline = f"offline, in {self._folder / 'wandb'}; `wandb sync` uploads it"
+        self._note(f"W&B: {offline if self._run.offline else self._run.url}")
 
     def progressed(self, progress: Progress) -> None:
         self._run.log(figures_of(progress), step=progress.step)
