@@ -26,6 +26,7 @@ _NOISE = (
     rb"Unable to register cu(?:DNN|FFT|BLAS) factory",
     rb"computation placer already registered",
     rb"oneDNN custom operations are on",
+    rb"oneDNN supports DT_INT32 only on platforms with AVX-512",
     rb"This TensorFlow binary is optimized to use available CPU instructions",
     rb"Local rendezvous is aborting with status: OUT_OF_RANGE: End of sequence",
     # tf.data of `distribute_datasets_from_function`: it is not optimised as a graph, which costs nothing here.
