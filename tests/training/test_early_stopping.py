@@ -1,13 +1,16 @@
 """Early stopping, and the sentence about overfitting: both follow from the figures in the run's folder alone."""
 
-import json
-
 import pytest
 from fake_run import run
+from fakes import FakeEvaluation
 
 from tfdet.errors import UserError
 from tfdet.training.checkpoint import latest_step
+from tfdet.training.checks import check_best_metric
 from tfdet.training.overfitting import overfitting
+from tfdet.training.patience import out_of_patience
+from tfdet.training.run_dir import RunDirectory
+from tfdet.training.trainer import Trainer
 
 QUALITY = {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.5, 10: 0.9}
 
@@ -32,24 +35,34 @@ def test_a_run_that_becomes_no_better_is_complete_and_is_not_begun_again(tmp_pat
     assert events.named("ended")[0][0].seconds is None
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    result, _, _ = run(tmp_path, 10, evaluate=evaluate, evaluate_every=2, patience=3)
-    assert (result.step, result.stopped_early) == (10, False)
+
+def trainer(patience=2, metric="box AP", every=2):
+    return Trainer(steps=10, patience=patience, best_metric=metric, evaluate_every=every)
 
 
-def test_patience_counts_on_after_a_kill(tmp_path):
-    run(tmp_path, 6, evaluate=evaluate, evaluate_every=2, patience=2)  # as if it had been killed there
-    (tmp_path / "evaluations.json").write_text(json.dumps({str(s): evaluate(s) for s in (2, 4)}))  # within the third
-    result, _, events = run(tmp_path, 10, evaluate=evaluate, evaluate_every=2, patience=2)
-    assert (result.step, result.stopped_early) == (8, True)
-    assert [step for step, _ in events.named("evaluated")] == [6, 8]
+def test_the_count_follows_from_the_folder_alone(tmp_path):
+    """So it goes on after a kill, and a run may go on with more patience or by another figure."""
+    files = RunDirectory(tmp_path / "run")
+    files.create()
+    assert out_of_patience(trainer(), files, 2) is None  # nothing was evaluated
+    files.note_best(4, "AP", 0.5)
+    for step in (2, 4, 6):
+        files.note_evaluation(step, evaluate(step))
+    assert out_of_patience(trainer(), files, 6) is None
+    assert out_of_patience(trainer(1), files, 6) == "the evaluation after it gave no better box AP than that of step 4"
+    files.note_evaluation(8, evaluate(8))
+    assert out_of_patience(trainer(), files, 8) is not None
+    assert out_of_patience(trainer(), files, 6) is None  # went back to the checkpoint of step 6
+    assert out_of_patience(trainer(3), files, 8) is None and out_of_patience(trainer(None), files, 8) is None
+    assert out_of_patience(trainer(metric="box AP50"), files, 8) is None
 
 
-def test_patience_without_evaluations_to_count(tmp_path):
+def test_patience_without_evaluations_to_count():
+    evaluation = FakeEvaluation(None)
+    assert check_best_metric(trainer(), evaluation) == []
     with pytest.raises(UserError, match="Trainer.patience = 2 counts evaluations, .* set Trainer.evaluate_every"):
-        run(tmp_path / "run", 4, evaluate=evaluate, patience=2)
-    assert not (tmp_path / "run").exists()
-    _, _, events = run(tmp_path / "run", 2, patience=2)
-    assert ("Trainer.patience = 2 does nothing: this run does not evaluate",) in events.named("warned")
+        check_best_metric(trainer(every=None), evaluation)
+    assert check_best_metric(trainer(), None) == ["Trainer.patience = 2 does nothing: this run does not evaluate"]
 
 
 def figures(ap, train):
