@@ -81,7 +81,7 @@ def quiet_tensorflow() -> Iterator[None]:
     It does nothing where TensorFlow is there already, whose threads would be forked, and where a system cannot fork.
     Python's `sys.stderr` writes where it wrote before, past the filter.
     """
-    if "tensorflow" in sys.modules or not hasattr(os, "fork"):
+    if "tensorflow" in sys.modules or not hasattr(os, "fork") or sys.stderr is None:
         yield
         return
     try:
