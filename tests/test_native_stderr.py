@@ -96,11 +96,13 @@ def test_lines_arrive_whole_in_order_and_without_noise():
 
 
 PROGRAM = """
-import os, signal, sys
+import logging, os, signal, sys
 from tfdet.native_stderr import quiet_tensorflow
 with quiet_tensorflow():
     os.write(2, sys.stdin.buffer.read())
     print("of Python", file=sys.stderr)
+    for text in ("5 out of the last 5 calls to %s triggered tf.function retracing.", "%s has no gradient"):
+        logging.getLogger("tensorflow").warning(text, "step")
     os.system("echo of a subprocess >&2")
     if sys.argv[1:]:
         os.kill(os.getpid(), int(sys.argv[1]))
@@ -115,6 +117,8 @@ def test_nothing_real_is_lost_however_a_program_ends(number):
     said = b"first\n" + CUINIT + b"\nlast words without an end"
     done = subprocess.run(command, input=said, capture_output=True, timeout=60, env=environment)
     assert done.returncode == (0 if number is None else -number)
-    for text in (b"first\n", b"last words without an end", b"of Python\n", b"of a subprocess\n"):
+    said = (b"first\n", b"last words without an end", b"of Python\n", b"step has no gradient\n", b"of a subprocess\n")
+    for text in said:
         assert text in done.stderr
-    assert b"cuInit" not in done.stderr and (b"after\n" in done.stderr) == (number is None)
+    assert b"cuInit" not in done.stderr and b"retracing" not in done.stderr
+    assert (b"after\n" in done.stderr) == (number is None)
