@@ -82,7 +82,11 @@ def _figures(model_dir: str | Path) -> dict[str, dict[int, float]]:
     scalars = read_scalars(RunDirectory(model_dir).eval_events)
     # Runs of older versions have no groups.
     found = {name: {**scalars.get(name, {}), **scalars.get(tag_of(name), {})} for name in (*_FIGURES, *_MORE)}
-    return {_MORE.get(name, name): points for name, points in found.items() if points}
+    return {
+        _MORE.get(name, name): {step: 100 * value for step, value in points.items()}
+        for name, points in found.items()
+        if points
+    }
 
 
 def _draw(losses: list, figures: list, output: str | Path) -> None:
@@ -95,7 +99,7 @@ def _draw(losses: list, figures: list, output: str | Path) -> None:
         for label, points, own in curves:
             axes.plot(*zip(*sorted(points.items()), strict=True), label=label, **options | own)
     left.set(title="training losses", xlabel="step", yscale="log")
-    right.set(title="evaluation", xlabel="step", ylim=(0, 1))
+    right.set(title="evaluation", xlabel="step", ylim=(0, 100))
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.lines:
