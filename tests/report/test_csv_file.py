@@ -7,7 +7,8 @@ import pytest
 
 from tests.report.test_console import progress
 from tfdet.errors import UserError
-from tfdet.report.csv_file import CsvReport
+from tfdet.report.csv_file import CsvReport, read_csv
+from tfdet.report.curves import plot_run
 
 EVALUATED = {"AP": 0.25, 'per_class/AP/a, "b"': 0.5, "validation_loss": 1.5, "validation/train_AP": 0.75}
 
@@ -32,6 +33,9 @@ def test_a_row_a_step_and_a_column_a_figure(tmp_path):
     figures = table.set_index("step").loc[20]
     assert figures['class/AP/a, "b"'] == 0.5 and figures["validation/loss/total"] == 1.5
     assert figures["validation/train_AP"] == 0.75
+    assert read_csv(tmp_path / "metrics.csv")["coco/AP"] == {20: 0.25, 40: 0.25}
+    plot_run(tmp_path, tmp_path / "curve.png")  # without TensorBoard's files
+    assert (tmp_path / "curve.png").stat().st_size > 1000
     assert pd.isna(table["speed/images_per_second"][0]) and table["speed/images_per_second"][1] == 5.0
 
 

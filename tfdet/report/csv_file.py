@@ -79,6 +79,17 @@ class CsvReport(Observer):
         return text.getvalue()
 
 
+def read_csv(path: str | os.PathLike) -> dict[str, dict[int, float]]:
+    """The figures of a `metrics.csv`: name -> step -> value; none where there is no such file."""
+    columns, rows = _read(Path(path))
+    found: dict[str, dict[int, float]] = {}
+    for name in columns[2:]:
+        points = {int(row[STEP]): float(row[name]) for row in rows if row[name]}
+        if points:
+            found[name] = points
+    return found
+
+
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and whole rows of a file; none where there is no file. A row that is cut short is left out."""
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfdet.errors import UserError
 from tfdet.files import replacing
+from tfdet.report.csv_file import CSV_FILE, read_csv
 from tfdet.training.figures import TOTAL_LOSS, TRAIN_AP, tag_of
 from tfdet.training.run_dir import RunDirectory
 
@@ -41,7 +42,7 @@ def plot_run(model_dir: str | Path, output: str | Path) -> None:
     """
     losses, figures = _losses(model_dir), _figures(model_dir)
     curves = [(tag.removeprefix(_LOSSES), losses[tag], {}) for tag in sorted(losses)]
-    total = read_scalars(RunDirectory(model_dir).eval_events).get(tag_of(TOTAL_LOSS))
+    total = _of_evaluation(model_dir).get(tag_of(TOTAL_LOSS))
     if total:
         curves.append(("total, validation", total, {"marker": "o", "linestyle": "--"}))
     _draw(curves, [(tag, points, {}) for tag, points in figures.items()], output)
@@ -71,15 +72,24 @@ def plot_runs(model_dirs: Sequence[str | Path], output: str | Path) -> None:
 
 
 def _losses(model_dir: str | Path) -> dict[str, dict[int, float]]:
-    folder = RunDirectory(model_dir).train_events
-    losses = {t: v for t, v in read_scalars(folder).items() if t.startswith(_LOSSES)}
+    files = RunDirectory(model_dir)
+    scalars = read_scalars(files.train_events) or read_csv(files.path / CSV_FILE)
+    losses = {t: v for t, v in scalars.items() if t.startswith(_LOSSES)}
     if not losses:
-        raise UserError(f"{folder}: no event file with losses; give --model_dir the folder of a training run")
+        raise UserError(
+            f"{files.train_events}: no event file with losses and no {CSV_FILE}; give --model_dir the folder of a "
+            "training run"
+        )
     return losses
 
 
+def _of_evaluation(model_dir: str | Path) -> dict[str, dict[int, float]]:
+    files = RunDirectory(model_dir)
+    return read_scalars(files.eval_events) or read_csv(files.path / CSV_FILE)
+
+
 def _figures(model_dir: str | Path) -> dict[str, dict[int, float]]:
-    scalars = read_scalars(RunDirectory(model_dir).eval_events)
+    scalars = _of_evaluation(model_dir)
     # Runs of older versions have no groups.
     found = {name: {**scalars.get(name, {}), **scalars.get(tag_of(name), {})} for name in (*_FIGURES, *_MORE)}
     return {
