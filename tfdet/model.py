@@ -355,8 +355,7 @@ class Model(DetectingModel):
         """
         given = {name: value for name, value in (settings or {}).items() if value is not None}
         lines = [*gin_lines(bindings), *gin_lines(given)]
-        own = self.configuration
-        return config.parse(own.files, [*own.params, *lines], own.allow_imports)
+        return config.extended(self.configuration, lines)
 
     def trained(self, configuration: Configuration, weights: Weights) -> None:
         """Takes what training left, in place of what the model was."""

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfdet import arguments
-from tfdet.config.lines import Settings
+from tfdet import arguments, config
+from tfdet.config.files import RUN_FILE
+from tfdet.config.lines import Line, Settings
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel
-from tfdet.model import Model
+from tfdet.files import at_home
+from tfdet.model import Model, build
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,36 +31,54 @@ _FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the
 
 
 def train(
-    model: DetectingModel,
+    model: DetectingModel | None = None,
     train_data: str | os.PathLike | None = None,
     eval_data: str | os.PathLike | None = None,
     model_dir: str | os.PathLike | None = None,
     *,
+    resume: str | os.PathLike | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    image_size: int | str | tuple[int, int] | None = None,
+    seed: int | None = None,
     evaluate: bool = True,
     init_weights: str | os.PathLike | None = None,
     bindings: Settings = None,
     change: bool = False,
+    allow_imports: bool = False,
     observers: Sequence[Observer] = (),
     console: Console | None = None,
     quiet: bool = False,
     start_time: float | None = None,
 ) -> Run:
-    """Trains a model, or continues the run in `model_dir`; afterwards the model has the weights of the run.
+    """Trains a model, or continues the run in `model_dir`; afterwards the model has the weights of the run: those of
+    its best checkpoint, else of its last, as `tfdet.load` gives them.
 
     A model that was loaded starts from its weights. One that was built starts from `init_weights`, from what its row
     names, or at random. The classes become those of the data.
 
     Args:
-        model: of `build` or `load`.
+        model: of `build` or `load`; None with `resume`.
         train_data: folder of the data set to train on; None: what the configuration names.
         eval_data: folder of the one to evaluate on; None: what the configuration names, if anything.
         model_dir: folder of the run; None: runs/NAME for a model that was built of the row NAME.
+        resume: folder of a run that goes on, in place of `model` and `model_dir`: its configuration and its data are
+            known. `train_data` and `eval_data` say where these lie now, if elsewhere.
+        steps: updates of the run in all. It and the next ones set values of the configuration, docs/training.md.
+        epochs: passes over the training data, mirrored copies among them; not beside `steps`.
+        batch: images of an update, over all replicas and micro-batches.
+        lr: the learning rate, at the batch of the run.
+        image_size: longest side, such as 512, or the short and the long one: (800, 1333) or "800x1333".
+        seed: of the initial weights, the data order and the sampling.
         evaluate: False does not evaluate, even where a data set for it is named.
         init_weights: weights to start from, a path or the name of published ones, such as "detectron2/R-50", which are
             fetched once.
         bindings: values in place of the configuration's, as in `build`: {"Trainer.epochs": 12}.
         change: a run that is continued takes over data and values that differ from its own; False refuses them, but for
             those of docs/training.md that differ freely, such as Trainer.steps. Other classes are refused always.
+        allow_imports: as in `tfdet.load`, of the run to resume.
         observers: told what happens, beside console and TensorBoard.
         console: where to show it; None: standard output.
         quiet: shows nothing.
@@ -79,6 +99,15 @@ def train(
         (2, ['circle', 'square', 'triangle'])
     """
     start_time = time.perf_counter() if start_time is None else start_time
+    from tfdet.training.everyday import Everyday, ignored_epochs
+
+    everyday = Everyday(steps, epochs, batch, lr, image_size, None, seed)
+    if resume is not None:
+        if not (model is None and model_dir is None and init_weights is None):
+            raise UserError(
+                "a run that is resumed has its model, folder and weights: leave model, model_dir and init_weights out"
+            )
+        model, model_dir = _of_run(resume, allow_imports), resume
     if not isinstance(model, (Model, ExportedModel)):
         raise UserError(f"train takes a model that tfdet.build or tfdet.load gave. Received: {model!r}")
     if not isinstance(model, Model):
@@ -97,18 +126,28 @@ def train(
         "Trainer.init_weights": init_weights,
     }
     configuration = model.configured(bindings, settings)
+    goes_on = _is_run(folder)
+    lines, notes = everyday.settle(configuration, continues=resume is not None or goes_on and model.weights is not None)
+    configuration = config.extended(configuration, lines) if lines else configuration
     from tfdet.predict.restore import RunWeights
     from tfdet.report.console import ConsoleReport
     from tfdet.training.run_dir import RunDirectory
 
     RunDirectory(folder).check()
     report = None if quiet else ConsoleReport(console)
-    goes_on = _is_run(folder)
+    if report is not None:
+        for note in notes:
+            report.noted(note)
+        for warning in ignored_epochs(configuration):
+            report.warned(warning)
+    if resume is not None:
+        _check_still_there(configuration, evaluate)
     if report is not None and model_dir is None:
         what = "goes on with the run in" if goes_on else "a new run, in"
         report.noted(f"{what} {folder}, by the name of the row; --model_dir names another folder")
     begins = not starts_from and not goes_on
     _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
+    configuration = _with_whole_paths(configuration)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
     if _is_run(folder):
@@ -248,6 +287,39 @@ def _find_weights(path: str) -> str | Path:
         return weights.find_weights(path)
     except UserError as error:
         raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
+
+
+def _of_run(resume: str | os.PathLike, allow_imports: bool) -> Model:
+    """The model of the configuration that a run left in its folder."""
+    folder = at_home(arguments.path("resume", resume))
+    written = folder / RUN_FILE
+    if not os.path.isfile(written):
+        raise UserError(f"{folder} is no training run that could go on: it has no {RUN_FILE}")
+    model = build(written, allow_imports=allow_imports)
+    model.name = folder.name
+    return model
+
+
+def _check_still_there(configuration: Configuration, evaluate: bool) -> None:
+    """`UserError` where data of a run that is resumed are elsewhere now; published ones can be fetched."""
+    from tfdet.data.published.table import maker_of
+
+    flags = {_TRAIN_DATA: "--train_data"} | ({_EVAL_DATA: "--eval_data"} if evaluate else {})
+    for name, flag in flags.items():
+        data = configuration.value(name) if configuration.is_bound(name) else None
+        if data is not None and not os.path.exists(at_home(data)) and maker_of(data) is None:
+            leave = ", or leave the evaluation out with --no_eval" if name == _EVAL_DATA else ""
+            raise UserError(f"the run's data {data} are not there: say with {flag} where they are now{leave}")
+
+
+def _with_whole_paths(configuration: Configuration) -> Configuration:
+    """The same with absolute paths, so that the run goes on from any folder."""
+    lines = []
+    for name in (_TRAIN_DATA, _EVAL_DATA, "Trainer.init_weights"):
+        value = configuration.value(name) if configuration.is_bound(name) else None
+        if isinstance(value, str) and not os.path.isabs(value) and os.path.exists(at_home(value)):
+            lines.append(Line.setting(name, os.path.abspath(at_home(value)), configuration.whole_place(name)))
+    return config.extended(configuration, lines) if lines else configuration
 
 
 def _is_run(folder: str) -> bool:

@@ -79,8 +79,8 @@ def test_the_end_says_how_good_where_and_what_next(tmp_path, monkeypatch):
         "  tfdet predict --model_dir=runs/cars PHOTO.jpg",
         "  tfdet export --model_dir=runs/cars --output=cars_exported",
     ]
-    early = closing_lines(Ending("runs/cars", 600, "2 evaluations since gave no better AP", None, None))
-    assert early[1] == "finished: 600 steps, early: 2 evaluations since gave no better AP"
+    early = closing_lines(Ending("runs/cars", 600, "2 evaluations since gave no better AP", None, 9.0))
+    assert early[1] == "finished: 600 steps in 9s, early: 2 evaluations since gave no better AP"
     assert early[2] == "checkpoints: runs/cars/checkpoints"
 
 

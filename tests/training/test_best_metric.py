@@ -38,7 +38,8 @@ def test_a_figure_that_no_evaluation_gives_is_refused_with_those_that_it_gives()
     with pytest.raises(UserError) as caught:
         BestMetric.of("box AP of cart").check(names, "Trainer.stop_metric")
     assert str(caught.value) == (
-        "Trainer.stop_metric = 'box AP of cart': the evaluation of this detector on this data set gives no such figure. "
+        "Trainer.stop_metric = 'box AP of cart': the evaluation of this detector on this data set gives no such "
+        "figure. "
         "Did you mean 'box AP of car' or 'box AP'? It gives box AP, box AP50, "
         "validation loss; 'box AP of NAME' is that of one class"
     )

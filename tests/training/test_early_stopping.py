@@ -31,7 +31,10 @@ def test_a_run_that_becomes_no_better_is_complete_and_is_not_begun_again(tmp_pat
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     result, _, events = run(tmp_path, 10, evaluate=evaluate, evaluate_every=2, patience=2)
     assert (result.step, result.stopped_early) == (8, True) and events.named("progressed") == []
-    assert "it is complete. Raise Trainer.patience" in events.named("noted")[-1][0]
+    assert [text for (text,) in events.named("noted")] == [
+        "finished early, at step 8: 2 evaluations since gave no better box AP than that of step 4",
+        f"for more: --resume {tmp_path} --patience N, N larger than 2",
+    ]
     assert events.named("ended")[0][0].seconds is None
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 

@@ -79,7 +79,9 @@ def test_a_finished_run_is_not_touched(folder):
     record = make_record(values=OWN, config="# another")
     result, _, events = run(folder, 3, evaluate=lambda step: {"AP": 0.5}, record=record, log_every=2)
     assert files_below(folder) == before and result.step == 3 and events.losses() == {}
-    assert "raise Trainer.steps" in events.named("noted")[0][0]
+    told = [text for (text,) in events.named("noted")]
+    assert told[0] == "finished: 3 of 3 steps are done, nothing is left to train"
+    assert told[1] == f"for more steps: --resume {folder} --steps N, N the new length of the run"
 
 
 def test_a_run_of_an_older_tfdet_goes_on_and_says_what_could_not_be_compared(folder):

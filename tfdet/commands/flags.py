@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from tfdet import config, model
 from tfdet.arguments import MAX_PIXELS, max_pixels
 from tfdet.config.files import RUN_FILE
+from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
 
@@ -103,6 +105,39 @@ def add_eval_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
 
 
+EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "seed")
+"""The flags of `add_everyday`, which are arguments of `tfdet.train` too."""
+
+
+def add_everyday(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that every run needs (`EVERYDAY`; each None where it is not given)."""
+    group = parser.add_argument_group("everyday flags", "in place of gin; docs/training.md says what each sets")
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, metavar="N", help="updates of the run in all; the schedule fits itself")
+    length.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the training data, mirrored copies among them"
+    )
+    group.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="images of an update, over all GPUs; the learning rate follows in proportion unless --lr says it",
+    )
+    group.add_argument("--lr", type=float, metavar="X", help="learning rate of the run, at its batch")
+    group.add_argument(
+        "--image_size",
+        metavar="SIZE",
+        help="for training and testing: the longest side, such as 512, or the most of the short and of the long one, "
+        "such as 800x1333",
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="of the initial weights, the data order and the sampling")
+
+
+def everyday(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of `add_everyday` were given, as arguments of `tfdet.train`."""
+    return {flag: getattr(args, flag) for flag in EVERYDAY}
+
+
 def configure(args: argparse.Namespace, from_run: bool = False) -> config.Configuration:
     """Reads the configuration that the flags of a command name; see `row_and_lines`.
 
@@ -133,18 +168,18 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
         files = [str(written)]
     if not files and not args.gin_param:
         raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
-    return files, _lines(args)
+    return files, lines_of(args)
 
 
-def _lines(args: argparse.Namespace) -> list[str]:
-    """The bindings of `--gin_param`, then those of the data flags."""
+def lines_of(args: argparse.Namespace) -> list[str]:
+    """The bindings of `--gin_param`, then those of the data flags; `UserError` where a folder is none."""
     lines = list(args.gin_param)
     for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
         if folder:
             if not os.path.isdir(folder) and maker_of(folder) is None:
                 raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
-            lines.append(f"{parameter} = {folder!r}")
+            lines.append(Line.setting(parameter, folder, f"--{flag}"))
     return lines
 
 
@@ -175,7 +210,7 @@ def load(args: argparse.Namespace) -> model.Model:
     from tfdet.terminal import Console, shown
 
     if args.weights and not args.gin_file:
-        files, lines = None, _lines(args)  # published weights have their own
+        files, lines = None, lines_of(args)  # published weights have their own
     else:
         files, lines = row_and_lines(args, from_run=True)
     if args.model_dir and not os.path.isdir(args.model_dir):

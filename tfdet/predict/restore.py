@@ -54,7 +54,6 @@ class RunWeights:
 
     def __init__(self, model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False):
         from tfdet.data.manifest import Manifest
-
         from tfdet.training.chosen import choose
 
         if not os.path.isdir(RunDirectory(model_dir).path):

@@ -144,9 +144,10 @@ def evaluation_line(step: int, metrics: Mapping[str, float], best: Best | None, 
 
 def closing_lines(ending: Ending, width: int = LOG_WIDTH) -> list[str]:
     """What a person wants to know at the end: how good, where, how long, and what to do next, as lines."""
-    took = "" if ending.seconds is None else f" in {duration(ending.seconds)}"
-    early = "" if ending.early is None else f", early: {ending.early}"
-    lines = ["", *folded(f"finished: {ending.step} steps{took}{early}", width)]
+    lines = [""]
+    if ending.seconds is not None:  # else it was said that nothing is left to do
+        early = "" if ending.early is None else f", early: {ending.early}"
+        lines += folded(f"finished: {ending.step} steps in {duration(ending.seconds)}{early}", width)
     folder = shown_path(ending.model_dir)
     if ending.best is not None:
         best = ending.best

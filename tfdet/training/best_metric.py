@@ -15,7 +15,7 @@ from tfdet.errors import UserError
 from tfdet.training.figures import TOTAL_LOSS
 
 VALIDATION_LOSS = TOTAL_LOSS
-"""The key of the validation loss among the figures of an evaluation; the one figure that is better where it is lower."""
+"""The key of the validation loss among the figures of an evaluation: the one that is better where it is lower."""
 
 _CLASS = re.compile(r"per_class/(mask_)?AP/(.+)", re.DOTALL)
 _OF_CLASS = re.compile(r"(box|mask) AP of (.+)", re.DOTALL)

@@ -8,9 +8,10 @@ was put together. It is read whole, checksums included, before the first variabl
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -23,11 +24,12 @@ from tfdet.training.checkpoint_file import OTHER_RUN, PREFIX, CheckpointFile, re
 from tfdet.training.chosen import choose
 from tfdet.training.optimizer import SLOT_GROUPS, Optimizer
 from tfdet.training.run_dir import RunDirectory
-from tfdet.training.run_record import RunRecord
+from tfdet.training.run_record import RunRecord, lines_of
 from tfdet.training.step import StepState
 
 _logger = logging.getLogger("tfdet")
 _AVERAGES = "averages"
+_BATCH = "images of an update"
 
 
 class CheckpointStore:
@@ -48,6 +50,12 @@ class CheckpointStore:
         keep: how many of the newest checkpoints stay.
         warn: receives one line about each thing that does not fit but is no error.
         average: of the weights, where the run keeps one.
+
+    Attributes:
+        saved_step: of the newest checkpoint that this object wrote or restored; None before.
+        lengths: of the run that was restored (`RunRecord.lengths`); empty where none was, or where it goes on with
+            another schedule.
+        free_changes: what differs from the run that was restored and may, a line each.
     """
 
     def __init__(
@@ -81,16 +89,22 @@ class CheckpointStore:
         self._rule, self._slots = optimizer.rule, optimizer.slots
         self._average = average
         self._record = record
-        self._scale_mode = optimizer.loss_scale.mode
+        self._scale_mode, self._text = optimizer.loss_scale.mode, _Text(record.json())
         self._checkpoint = tf.train.Checkpoint(
             detector=_variables_by_path(detector),
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
             **{group: dict(variables) for group, variables in self._slots.items()},
             **({} if average is None else {_AVERAGES: dict(average.values)}),
-            record=_Text(record.json()),
+            record=self._text,
         )
         self.saved_step: int | None = None
+        self.lengths: list[tuple[int, int]] = []
+        self.free_changes: list[str] = []
+
+    def note_lengths(self, lengths: Sequence[tuple[int, int]]) -> None:
+        """What the checkpoints from now on keep as `RunRecord.lengths`."""
+        self._text.text = dataclasses.replace(self._record, lengths=list(lengths)).json()
 
     def save(self, step: int) -> None:
         """Writes `checkpoints/ckpt-<step>`, then drops the oldest beyond `keep`.
@@ -232,12 +246,16 @@ class CheckpointStore:
 
     def _check_changes(self, record: RunRecord | None, saved: CheckpointFile) -> None:
         changes = {} if record is None else record.differences(self._record)
-        for name, shown in (("seed", "Trainer.seed"), ("total_batch", "images of an update")):
+        for name, shown in (("seed", "Trainer.seed"), ("total_batch", _BATCH)):
             value = saved.number("facts", name)
             if value != self._facts[name]:
                 changes[shown] = (str(value), str(self._facts[name]))
         for line in self._record.check_changes(changes, self._run.path):
             self._warn(f"not as in the checkpoint of step {saved.step}: {line}")
+        if record is not None:
+            self.free_changes = lines_of(record.differences(self._record, free=True))
+            another = any(name == _BATCH or name.startswith("Schedule.") for name in changes)
+            self.lengths = [] if another else list(record.lengths)
 
     def _restore_average(self, saved: CheckpointFile) -> None:
         if self._average is None:
@@ -330,10 +348,10 @@ class _Text(tf.train.experimental.PythonState):
     """A text in a checkpoint; a variable of strings would want a device that has them."""
 
     def __init__(self, text: str):
-        self._text = text
+        self.text = text
 
     def serialize(self) -> str:
-        return self._text
+        return self.text
 
     def deserialize(self, string_value: str) -> None:
         pass  # read by name, see `CheckpointFile.record`

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run others take: evaluate, export, predict, `tfdet.load`, and a run that starts from another."""
+"""Which checkpoint of a run others take: evaluate, export, predict, `tfdet.load`, a run that starts from it."""
 
 from __future__ import annotations
 

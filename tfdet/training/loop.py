@@ -159,6 +159,8 @@ def train(
                 )
                 # Restore. Not to be interrupted: half restored is worse than not saved.
                 first_step, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
+            plan = plan.continued(first_step, store.lengths)
+            store.note_lengths(plan.lengths)
             run = detector, train_input, strategy, files.path, trainer, schedule
             tell("started", start_table(*run, plan, parts, origin))
             warnings += train_input.warnings(plan.virtual_replicas)
@@ -168,16 +170,20 @@ def train(
                 warnings += variables.frozen_at_random(detector, parts.optimizer.variables_to_train, left)
             for text in warnings:
                 tell("warned", text)
+            if store.free_changes:
+                tell("noted", f"goes on with {'; '.join(store.free_changes)}")
             stop.check()
             # An evaluation of the step that is restored, which was due and was not made.
             made_up = evaluate is not None and plan.evaluates(first_step) and files.lacks_evaluation(first_step)
             early = None if evaluate is None or made_up else out_of_patience(trainer, files, first_step)
             if early is not None:
-                tell("noted", f"{early}: it is complete. Raise Trainer.patience to go on")
+                tell("noted", f"finished early, at step {first_step}: {early}")
+                tell("noted", f"for more: --resume {files.path} --patience N, N larger than {trainer.patience}")
                 return end(first_step, early, None)
             if first_step >= plan.total_steps and not made_up:
-                done = f"step {first_step} of {plan.total_steps} is done already"
-                tell("noted", f"{done}: raise Trainer.steps or .epochs to go on")
+                tell("noted", f"finished: {first_step} of {plan.total_steps} steps are done, nothing is left to train")
+                tell("noted", f"for more steps: --resume {files.path} --steps N, N the new length of the run")
+                tell("noted", f"for another run from these weights: --init_weights={files.path} and a new --model_dir")
                 return end(first_step, None, None)
 
             # Make what the steps need. A wrong value in `detect` shows now, not at the first evaluation.
@@ -189,7 +195,9 @@ def train(
             with stop.interruptible():
                 if evaluate is not None:
                     evaluate.prepare()
-                rate = schedule.for_batch(plan.total_batch, plan.total_steps)
+                rate = schedule.for_batch(plan.total_batch, plan.total_steps, plan.lengths)
+                if first_step and plan.lengths[-1][0] == first_step:
+                    tell("noted", plan.length_change(rate))
                 step = make_step(strategy, detector, parts, rate, trainer)
                 # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch.
                 dataset = strategy.distribute_datasets_from_function(

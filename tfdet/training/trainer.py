@@ -54,9 +54,9 @@ class Trainer:
         checkpoint_every: steps between two checkpoints; one more is written at the end.
         keep_checkpoints: how many of the newest stay.
         evaluate_every: steps between two evaluations; one more comes at the end, and with None it is the only one.
-        best_metric: of the evaluation; the checkpoint of the best value is kept in `best/`, and it is what a run gives to
-            others. "box AP", "box AP50" and so on through COCO's twelve figures, "mask AP" and so on, "box AP of car"
-            for one class, or "validation loss"; see `best_metric.BestMetric`.
+        best_metric: of the evaluation; the checkpoint of the best value is kept in `best/`, and it is what a run gives
+            to others. "box AP", "box AP50" and so on through COCO's twelve figures, "mask AP" and so on, "box AP of
+            car" for one class, or "validation loss"; see `best_metric.BestMetric`.
         patience: evaluations in a row without a better `best_metric` after which the run is complete; None trains to
             the last step.
         deterministic: makes TensorFlow choose deterministic kernels, and fail where there is none.
