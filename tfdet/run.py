@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +39,12 @@ def train(
     resume: str | os.PathLike | None = None,
     steps: int | None = None,
     epochs: float | None = None,
-    batch: int | None = None,
+    batch: int | str | None = None,
     lr: float | None = None,
     image_size: int | str | tuple[int, int] | None = None,
     seed: int | None = None,
+    patience: int | None = None,
+    sinks: Sequence[str] | None = None,
     evaluate: bool = True,
     init_weights: str | os.PathLike | None = None,
     bindings: Settings = None,
@@ -68,10 +70,13 @@ def train(
             known. `train_data` and `eval_data` say where these lie now, if elsewhere.
         steps: updates of the run in all. It and the next ones set values of the configuration, docs/training.md.
         epochs: passes over the training data, mirrored copies among them; not beside `steps`.
-        batch: images of an update, over all replicas and micro-batches.
+        batch: images of an update, over all replicas and micro-batches; "auto": as many as the GPU has memory for,
+            which is tried out in other processes (docs/training.md).
         lr: the learning rate, at the batch of the run.
         image_size: longest side, such as 512, or the short and the long one: (800, 1333) or "800x1333".
         seed: of the initial weights, the data order and the sampling.
+        patience: evaluations in a row without a better one after which the run is complete.
+        sinks: where figures go besides the console, of "tensorboard", "csv", "wandb", "mlflow"; None: the first two.
         evaluate: False does not evaluate, even where a data set for it is named.
         init_weights: weights to start from, a path or the name of published ones, such as "detectron2/R-50", which are
             fetched once.
@@ -101,7 +106,10 @@ def train(
     start_time = time.perf_counter() if start_time is None else start_time
     from tfdet.training.everyday import Everyday, ignored_epochs
 
-    everyday = Everyday(steps, epochs, batch, lr, image_size, None, seed)
+    if isinstance(batch, str) and batch != arguments.AUTO:
+        raise UserError(f"batch must be a whole number, or {arguments.AUTO!r}. Received: {batch!r}")
+    given = None if isinstance(batch, str) else batch
+    everyday = Everyday(steps, epochs, given, lr, image_size, None, seed, patience, sinks)
     if resume is not None:
         if not (model is None and model_dir is None and init_weights is None):
             raise UserError(
@@ -148,6 +156,13 @@ def train(
     begins = not starts_from and not goes_on
     _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
     configuration = _with_whole_paths(configuration)
+    if batch == arguments.AUTO:
+        said: Callable[[str], None] = (lambda _: None) if report is None else report.noted
+        images = _automatic_batch(configuration, folder if goes_on else None, said)
+        lines, notes = Everyday(batch=images, lr=lr).settle(configuration, continues=goes_on)
+        configuration = config.extended(configuration, lines)
+        for note in notes:
+            said(note)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
     if _is_run(folder):
@@ -287,6 +302,22 @@ def _find_weights(path: str) -> str | Path:
         return weights.find_weights(path)
     except UserError as error:
         raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
+
+
+def _automatic_batch(configuration: Configuration, own_run: str | None, tell: Callable[[str], None]) -> int:
+    """Images of an update that the GPUs have memory for; see `bench.batch_size.automatic_batch`."""
+    import tensorflow as tf
+
+    from tfdet.bench.batch_size import automatic_batch
+    from tfdet.data.manifest import Manifest
+    from tfdet.training.distribution import count_replicas
+
+    classes = Manifest.load(configuration.value(_TRAIN_DATA)).num_classes
+    replicas, on_gpu = (
+        count_replicas(configuration.value("Trainer.replicas")),
+        bool(tf.config.list_physical_devices("GPU")),
+    )
+    return automatic_batch(configuration, classes, own_run, replicas, on_gpu, tell)
 
 
 def _of_run(resume: str | os.PathLike, allow_imports: bool) -> Model:

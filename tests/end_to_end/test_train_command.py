@@ -144,11 +144,13 @@ def test_all_recipes_in_mixed_float16_on_two_replicas_with_evaluation(shapes, tm
     flags = [f"--gin_file=recipes/{name}.gin" for name in recipes]
     flags += ["--gin_param=LargeScaleJitter.height = 64", "--gin_param=LargeScaleJitter.width = 80"]
     flags += ["--gin_param=Trainer.precision = 'mixed_float16'", "--gin_param=Trainer.replicas = 2"]
-    done = train_here(shapes, tmp_path / "run", *flags, "--gin_param=Trainer.steps = 3", f"--eval_data={shapes}/val")
+    flags += ["--steps=3", "--batch=auto", f"--eval_data={shapes}/val"]
+    done = train_here(shapes, tmp_path / "run", *flags)
     assert done.returncode == EXIT_OK, done.stderr
     told = " ".join(done.stdout.split()) + done.stderr
     for text in ("mixed_float16, dynamic loss scale", "2 replica(s) x 2", "step 3/3", "evaluation at step 3"):
         assert text in told
+    assert "--batch=auto needs a GPU, and there is none: the configuration's batch of 4 images is taken" in told
     assert "AdamW, betas 0.9 and 0.999, weight decay 0.05" in told and "cosine to 0 at step 3" in told
     saved = [np.asarray(t) for t in tensors(tmp_path / "run" / "checkpoints" / "ckpt-3").values()]
     assert {w.dtype for w in saved if w.dtype.kind == "f"} == {np.dtype("float32")}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfdet import config, model
-from tfdet.arguments import MAX_PIXELS, max_pixels
+from tfdet.arguments import AUTO, MAX_PIXELS, max_pixels
 from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
@@ -105,7 +105,7 @@ def add_eval_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
 
 
-EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "seed")
+EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "seed", "patience", "sinks")
 """The flags of `add_everyday`, which are arguments of `tfdet.train` too."""
 
 
@@ -119,9 +119,10 @@ def add_everyday(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--batch",
-        type=int,
+        type=_batch,
         metavar="N",
-        help="images of an update, over all GPUs; the learning rate follows in proportion unless --lr says it",
+        help="images of an update, over all GPUs, or auto: as many as a GPU has memory for, which is tried out; the "
+        "learning rate follows in proportion unless --lr says it",
     )
     group.add_argument("--lr", type=float, metavar="X", help="learning rate of the run, at its batch")
     group.add_argument(
@@ -131,6 +132,22 @@ def add_everyday(parser: argparse.ArgumentParser) -> None:
         "such as 800x1333",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of the initial weights, the data order and the sampling")
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="the run is complete when N evaluations in a row are no better than the best one before",
+    )
+    group.add_argument(
+        "--sinks",
+        metavar="NAMES",
+        help="where figures go besides the console: tensorboard,csv (default), wandb, mlflow; none",
+    )
+
+
+def _batch(text: str) -> int | str:
+    """What `--batch` takes."""
+    return text if text == AUTO else int(text)
 
 
 def everyday(args: argparse.Namespace) -> dict[str, Any]:
