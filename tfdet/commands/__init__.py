@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from tfdet import __version__
-from tfdet.commands.flags import DATA_FLAGS
+from tfdet.commands.flags import DATA_FLAGS, VERBOSE, add_verbose
 from tfdet.config import explain, original_exception
 from tfdet.config.files import did_you_mean
 from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
@@ -34,7 +34,6 @@ from tfdet.text import printable
 EXIT_SIGNAL = 128  # and the number of the signal that ended a command that had nothing to save, as shells have it
 EXIT_KEYBOARD = EXIT_SIGNAL + signal.SIGINT
 _NOT_COMMANDS = ("flags",)
-_VERBOSE = "--verbose"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 # TensorFlow writes files itself, and reports these by text alone.
 _DISK_MESSAGES = ("No space left on device", "Disk quota exceeded", "Permission denied", "Read-only file system")
@@ -77,7 +76,7 @@ def run_module(module: ModuleType, prog: str, argv: Sequence[str] | None = None)
 
 def _guarded(run: Callable[[], int], arguments: Sequence[str]) -> int:
     try:
-        with contextlib.nullcontext() if _VERBOSE in arguments else quiet_tensorflow(), terminated_by_exception():
+        with contextlib.nullcontext() if VERBOSE in arguments else quiet_tensorflow(), terminated_by_exception():
             return run()
     except Terminated as error:
         print(f"tfdet: stopped by {error}", file=sys.stderr)
@@ -144,7 +143,7 @@ def _main(arguments: list[str]) -> int:
 def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     # Keras reads this once, when it is first imported; a ~/.keras/keras.json may say something else.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    verbose = _VERBOSE in arguments
+    verbose = VERBOSE in arguments
     # Of TensorFlow's C++ part warnings and errors, but for those of `native_stderr`; or all.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "1")
     parser = _Parser(
@@ -154,7 +153,7 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    parser.add_argument(_VERBOSE, action="store_true", help="show all that TensorFlow says of itself")
+    add_verbose(parser)
     args, usage = parser.parse_args(arguments), parser.format_usage()
     for flag, value in vars(args).items():
         for text in _texts(value):

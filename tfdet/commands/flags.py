@@ -17,6 +17,15 @@ from tfdet.errors import UserError
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
 
 
+VERBOSE = "--verbose"
+"""Of every command."""
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Adds `--verbose`: TensorFlow's start-up lines (`args.verbose`, bool)."""
+    parser.add_argument(VERBOSE, action="store_true", help="show all that TensorFlow says of itself")
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds `--gin_file` and `--gin_param`, both repeatable: `args.gin_file`, `args.gin_param` are lists of str."""
     parser.add_argument(
