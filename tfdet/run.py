@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +39,13 @@ def train(
     resume: str | os.PathLike | None = None,
     steps: int | None = None,
     epochs: float | None = None,
-    batch: int | None = None,
+    batch: int | str | None = None,
     lr: float | None = None,
     image_size: int | str | tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
     seed: int | None = None,
+    patience: int | None = None,
+    sinks: Sequence[str] | None = None,
     evaluate: bool = True,
     init_weights: str | os.PathLike | None = None,
     bindings: Settings = None,
@@ -69,11 +71,14 @@ def train(
             known. `train_data` and `eval_data` say where these lie now, if elsewhere.
         steps: updates of the run in all. It and the next ones set values of the configuration, docs/training.md.
         epochs: passes over the training data, mirrored copies among them; not beside `steps`.
-        batch: images of an update, over all replicas and micro-batches.
+        batch: images of an update, over all replicas and micro-batches; "auto": as many as the GPU has memory for,
+            which is tried out in other processes (docs/training.md).
         lr: the learning rate, at the batch of the run.
         image_size: longest side, such as 512, or the short and the long one: (800, 1333) or "800x1333".
         classes: names of the classes to train on and to measure, in this order; objects of others are background.
         seed: of the initial weights, the data order and the sampling.
+        patience: evaluations in a row without a better one after which the run is complete.
+        sinks: where figures go besides the console, of "tensorboard", "csv", "wandb", "mlflow"; None: the first two.
         evaluate: False does not evaluate, even where a data set for it is named.
         init_weights: weights to start from, a path or the name of published ones, such as "detectron2/R-50", which are
             fetched once.
@@ -103,7 +108,10 @@ def train(
     start_time = time.perf_counter() if start_time is None else start_time
     from tfdet.training.everyday import Everyday, ignored_epochs
 
-    everyday = Everyday(steps, epochs, batch, lr, image_size, classes, seed)
+    if isinstance(batch, str) and batch != arguments.AUTO:
+        raise UserError(f"batch must be a whole number, or {arguments.AUTO!r}. Received: {batch!r}")
+    given = None if isinstance(batch, str) else batch
+    everyday = Everyday(steps, epochs, given, lr, image_size, classes, seed, patience, sinks)
     if resume is not None:
         if not (model is None and model_dir is None and init_weights is None):
             raise UserError(
@@ -150,6 +158,13 @@ def train(
     begins = not starts_from and not goes_on
     _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
     configuration = _with_whole_paths(configuration)
+    if batch == arguments.AUTO:
+        said: Callable[[str], None] = (lambda _: None) if report is None else report.noted
+        images = _automatic_batch(configuration, folder if goes_on else None, said)
+        lines, notes = Everyday(batch=images, lr=lr).settle(configuration, continues=goes_on)
+        configuration = config.extended(configuration, lines)
+        for note in notes:
+            said(note)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
     if _is_run(folder):
@@ -176,7 +191,8 @@ def _train(
     from tfdet.detectors import build_detector
     from tfdet.evaluate.classes import match_classes
     from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
-    from tfdet.report.tensorboard import TensorBoardReport
+    from tfdet.evaluate.validation import Validation
+    from tfdet.report.sinks import make_sinks
     from tfdet.report.weights_table import load_table
     from tfdet.training.chosen import choose
     from tfdet.training.loop import train as train_detector
@@ -187,6 +203,10 @@ def _train(
     from tfdet.weights.load import load_arrays
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
+    files = RunDirectory(folder)
+    warn = warnings.warn if report is None else report.warned
+    note = (lambda text: None) if report is None else report.noted
+    sinks = make_sinks(trainer.sinks, files, warn, note)
     strategy = trainer.prepare()
     if not configuration.is_bound(_TRAIN_DATA):
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
@@ -194,6 +214,7 @@ def _train(
     _check_classes(model, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound(_EVAL_DATA)
     eval_input = configuration.build(EvalInput) if evaluates else None
+    validation = configuration.build(Validation) if evaluates else None
     classes = list(train_input.manifest.classes)
     if eval_input is not None:
         match_classes(classes, eval_input.manifest.classes, "the training data", "the evaluation data")
@@ -203,7 +224,7 @@ def _train(
         keras.utils.set_random_seed(trainer.seed)  # as if nothing had been drawn for the model's own weights
     with strategy.scope():
         detector = configuration.build(build_detector, num_classes=len(train_input.manifest.classes))
-    configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+    configuration.check_all_bindings_used(not_built=("EvalInput", "Validation") if eval_input is None else ())
     if report is not None and not evaluates and may_evaluate:
         report.noted(
             "no evaluation: neither --eval_data nor EvalInput.data_dir names a data set (a row's own goes with its own "
@@ -224,12 +245,16 @@ def _train(
             report.console.print(load_table(loaded))
         return loaded
 
-    files, evaluation = RunDirectory(folder), None
-    warn = warnings.warn if report is None else report.warned
-    if eval_input is not None:
-        pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
+    evaluation = None
+    if eval_input is not None and validation is not None:
+        pictures = None
+        if "tensorboard" in trainer.sinks:
+            pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
         console = None if report is None else report.console
-        evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console, classes=classes)
+        parts = validation.of(detector, train_input, eval_input, trainer.seed)
+        evaluation = EvaluationDuringTraining(
+            detector, eval_input, pictures, console, classes=classes, validation=parts
+        )
     shown = [] if report is None else [report]
     return train_detector(
         detector,
@@ -240,7 +265,7 @@ def _train(
         schedule,
         load_weights=load_weights,
         evaluate=evaluation,
-        observers=[*shown, TensorBoardReport(files.train_events, warn), *observers],
+        observers=[*shown, *sinks, *observers],
         start_time=start_time,
         record=RunRecord.of(train_input.manifest, configuration, change),
     )
@@ -279,6 +304,22 @@ def _find_weights(path: str) -> str | Path:
         return weights.find_weights(path)
     except UserError as error:
         raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
+
+
+def _automatic_batch(configuration: Configuration, own_run: str | None, tell: Callable[[str], None]) -> int:
+    """Images of an update that the GPUs have memory for; see `bench.batch_size.automatic_batch`."""
+    import tensorflow as tf
+
+    from tfdet.bench.batch_size import automatic_batch
+    from tfdet.data.manifest import Manifest
+    from tfdet.training.distribution import count_replicas
+
+    classes = Manifest.load(configuration.value(_TRAIN_DATA)).num_classes
+    replicas, on_gpu = (
+        count_replicas(configuration.value("Trainer.replicas")),
+        bool(tf.config.list_physical_devices("GPU")),
+    )
+    return automatic_batch(configuration, classes, own_run, replicas, on_gpu, tell)
 
 
 def _of_run(resume: str | os.PathLike, allow_imports: bool) -> Model:

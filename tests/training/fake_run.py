@@ -25,11 +25,14 @@ class Recorder(Observer):
             "started",
             "first_step",
             "configured",
+            "begun",
             "traced",
             "progressed",
+            "best",
             "evaluated",
             "noted",
             "warned",
+            "ended",
             "closed",
         ):
             setattr(self, name, lambda *args, name=name: self.events.append((name, args)))

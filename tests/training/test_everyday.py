@@ -42,6 +42,14 @@ def test_every_value_has_the_flag_as_its_origin_and_the_runs_file_keeps_it(tmp_p
     assert again.value("Trainer.steps") == 20 and not again.place("Schedule.decay_steps").endswith(")")
 
 
+def test_when_a_run_is_complete_and_where_its_figures_go():
+    lines, _, after = settled({"patience": 3, "sinks": "csv, wandb"}, SMALL)
+    assert lines["Trainer.patience"] == "3" and after.value("Trainer.sinks") == ("csv", "wandb")
+    assert settled({"sinks": "none"}, SMALL)[2].value("Trainer.sinks") == ()
+    with pytest.raises(UserError, match="^--sinks: Trainer.sinks = .*wanddb"):
+        settled({"sinks": ["wanddb"]}, SMALL)
+
+
 def test_a_wrong_value_names_the_flag():
     with pytest.raises(UserError, match=r"^--lr: Schedule.base_lr = -1"):
         settled({"lr": -1}, SMALL)

@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from tfdet import config, model
-from tfdet.arguments import MAX_PIXELS, max_pixels
+from tfdet.arguments import AUTO, MAX_PIXELS, max_pixels
 from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
+
+
+VERBOSE = "--verbose"
+"""Of every command."""
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Adds `--verbose`: TensorFlow's start-up lines (`args.verbose`, bool)."""
+    parser.add_argument(VERBOSE, action="store_true", help="show all that TensorFlow says of itself")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +114,7 @@ def add_eval_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
 
 
-EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "classes", "seed")
+EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "classes", "seed", "patience", "sinks")
 """The flags of `add_everyday`, which are arguments of `tfdet.train` too."""
 
 
@@ -119,9 +128,10 @@ def add_everyday(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--batch",
-        type=int,
+        type=_batch,
         metavar="N",
-        help="images of an update, over all GPUs; the learning rate follows in proportion unless --lr says it",
+        help="images of an update, over all GPUs, or auto: as many as a GPU has memory for, which is tried out; the "
+        "learning rate follows in proportion unless --lr says it",
     )
     group.add_argument("--lr", type=float, metavar="X", help="learning rate of the run, at its batch")
     group.add_argument(
@@ -137,6 +147,22 @@ def add_everyday(parser: argparse.ArgumentParser) -> None:
         help="classes to train on and to measure, in this order; objects of others count as background (default: all)",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of the initial weights, the data order and the sampling")
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="the run is complete when N evaluations in a row are no better than the best one before",
+    )
+    group.add_argument(
+        "--sinks",
+        metavar="NAMES",
+        help="where figures go besides the console: tensorboard,csv (default), wandb, mlflow; none",
+    )
+
+
+def _batch(text: str) -> int | str:
+    """What `--batch` takes."""
+    return text if text == AUTO else int(text)
 
 
 def everyday(args: argparse.Namespace) -> dict[str, Any]:

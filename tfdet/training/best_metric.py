@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from tfdet.config.files import did_you_mean
 from tfdet.errors import UserError
+from tfdet.training.figures import TOTAL_LOSS
 
-VALIDATION_LOSS = "validation_loss"
+VALIDATION_LOSS = TOTAL_LOSS
 """The key of the validation loss among the figures of an evaluation: the one that is better where it is lower."""
 
 _CLASS = re.compile(r"per_class/(mask_)?AP/(.+)", re.DOTALL)

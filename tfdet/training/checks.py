@@ -26,7 +26,7 @@ def check_boxes(detector, train_input) -> None:
 
 
 def check_best_metric(trainer: Trainer, evaluation: Evaluation | None) -> list[str]:
-    """`UserError` where no evaluation will ever give `Trainer.best_metric`.
+    """`UserError` where no evaluation will ever give `Trainer.best_metric`, or `Trainer.patience` has none to count.
 
     Args:
         trainer: the hyper-parameters.
@@ -38,6 +38,15 @@ def check_best_metric(trainer: Trainer, evaluation: Evaluation | None) -> list[s
     metric = BestMetric.of(trainer.best_metric)
     if evaluation is None:
         changed = metric != BestMetric.of(Trainer.best_metric)
-        return [f"Trainer.best_metric = {metric.name!r} does nothing: this run does not evaluate"] if changed else []
+        wishes = {"best_metric": metric.name if changed else None, "patience": trainer.patience}
+        wishes = {wish: value for wish, value in wishes.items() if value is not None}
+        return [
+            f"Trainer.{wish} = {value!r} does nothing: this run does not evaluate" for wish, value in wishes.items()
+        ]
+    if trainer.patience is not None and trainer.evaluate_every is None:
+        raise UserError(
+            f"Trainer.patience = {trainer.patience} counts evaluations, and this run makes one alone, at its end: set "
+            "Trainer.evaluate_every, the steps between two"
+        )
     metric.check(evaluation.metric_names)
     return []

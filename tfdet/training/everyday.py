@@ -40,6 +40,8 @@ class Everyday:
         image_size: longest side N, or "SHORTxLONG" or (short, long): the most of the shorter and of the longer side.
         classes: names of the classes to train on, in this order; the data may have more.
         seed: of the weights, the data order and the sampling.
+        patience: evaluations without a better one after which the run is complete.
+        sinks: names of `Trainer.sinks`, or one text with commas between them; "none" is none.
     """
 
     steps: int | None = None
@@ -49,6 +51,8 @@ class Everyday:
     image_size: int | str | tuple[int, int] | None = None
     classes: Sequence[str] | None = None
     seed: int | None = None
+    patience: int | None = None
+    sinks: Sequence[str] | str | None = None
 
     def settle(self, configuration: Configuration, continues: bool = False) -> tuple[list[Line], list[str]]:
         """What the flags are in a configuration.
@@ -78,6 +82,12 @@ class Everyday:
                 found.set("--classes", f"{part}.classes", tuple(names or ()))
         if self.seed is not None:
             found.set("--seed", "Trainer.seed", self.seed)
+        if self.patience is not None:
+            found.set("--patience", "Trainer.patience", arguments.whole_number("--patience", self.patience, 1))
+        if self.sinks is not None:
+            names = self.sinks.split(",") if isinstance(self.sinks, str) else list(self.sinks)
+            sinks = tuple(name.strip() for name in names if name.strip() not in ("", "none"))
+            found.set("--sinks", "Trainer.sinks", sinks)
         return found.lines, found.notes
 
     def _length(self, found: _Settled, continues: bool) -> None:

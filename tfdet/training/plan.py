@@ -69,6 +69,15 @@ class RunPlan:
         periods = (self.log_every, self.checkpoint_every, self.evaluate_every)
         return min(period - step % period for period in periods if period)
 
+    def evaluations_left(self, step: int) -> int:
+        """Evaluations that are due after `step`, where the run evaluates."""
+        if step >= self.total_steps:
+            return 0
+        if not self.evaluate_every:
+            return 1
+        whole = self.total_steps // self.evaluate_every - step // self.evaluate_every
+        return whole + (self.total_steps % self.evaluate_every > 0)
+
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is due after `step`: also wherever an evaluation is, which may be interrupted."""
         return step % self.checkpoint_every == 0 or self.evaluates(step)

@@ -39,6 +39,8 @@ class RunDirectory:
         operative_config.gin    the values that were really used, defaults included
         manifest.json           the training set's: class names and category ids for evaluation and export
         evaluations.json        the figures of every evaluation by step; which ones were made
+        metrics.csv             the figures of every report, a row a step (`Trainer.sinks`)
+        sinks.json              what W&B and MLflow call the run, where they are told
         run.lock                while a process trains: which one
 
     A run begins or goes on in this order, and nothing before `begin` changes the folder but the lock:

@@ -14,7 +14,7 @@ from tfdet.config.show import DEFAULT, settings
 from tfdet.errors import UserError
 from tfdet.strict_json import field, parse_json
 
-FREE_PARTS = ("EvalInput", "TestTimeAugmentation", "Row")
+FREE_PARTS = ("EvalInput", "TestTimeAugmentation", "Validation", "Row")
 """Parts that do not train: every value of theirs may differ when a run goes on."""
 
 FREE = frozenset(
@@ -25,7 +25,7 @@ FREE = frozenset(
         f"Trainer.{name}"
         for name in (
             "steps", "epochs", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every", "best_metric",
-            "evaluate_raw", "graph", "deterministic", "init_weights", "replicas", "accumulate",
+            "patience", "evaluate_raw", "graph", "sinks", "deterministic", "init_weights", "replicas", "accumulate",
         )
     ]
 )  # fmt: skip

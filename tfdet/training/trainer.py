@@ -57,8 +57,11 @@ class Trainer:
         best_metric: of the evaluation; the checkpoint of the best value is kept in `best/`, and it is what a run gives
             to others. "box AP", "box AP50" and so on through COCO's twelve figures, "mask AP" and so on, "box AP of
             car" for one class, or "validation loss"; see `best_metric.BestMetric`.
+        patience: evaluations in a row without a better `best_metric` after which the run is complete; None trains to
+            the last step.
         deterministic: makes TensorFlow choose deterministic kernels, and fail where there is none.
         graph: writes the graph of the step for TensorBoard.
+        sinks: where figures go besides the console: "tensorboard", "csv" (`metrics.csv`), "wandb", "mlflow".
     """
 
     epochs: PositiveFloat = 6.0
@@ -88,8 +91,10 @@ class Trainer:
     keep_checkpoints: PositiveInt = 5
     evaluate_every: PositiveInt | None = None
     best_metric: str = "box AP"
+    patience: PositiveInt | None = None
     deterministic: bool = False
     graph: bool = False
+    sinks: tuple[Literal["tensorboard", "csv", "wandb", "mlflow"], ...] = ("tensorboard", "csv")
 
     def prepare(self) -> tf.distribute.MirroredStrategy:
         """Sets seeds, determinism, precision, chooses the devices; call it before building a detector.
