@@ -56,6 +56,8 @@ setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
         "keras_hub": ["keras-hub>=0.20"],  # KerasHubBackbone
+        "wandb": ["wandb>=0.16"],  # Trainer.sinks
+        "mlflow": ["mlflow>=2.14"],
         "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
         "test": [
             "pytest>=8",
@@ -66,6 +68,7 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "supervision>=0.31",
+            "pandas>=2",  # reads metrics.csv as a person does
             "nbclient>=0.10",  # runs docs/quickstart.ipynb
             "ipykernel>=6.29",
         ],

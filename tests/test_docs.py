@@ -13,6 +13,7 @@ import pytest
 
 from tfdet import config
 from tfdet.commands import command_names
+from tfdet.commands.flags import add_verbose
 from tfdet.config.files import find_gin_file, gin_configs_folder
 from tfdet.config.registration import known_names, matching_selectors, parameters
 
@@ -49,6 +50,7 @@ def shell_lines(code: str) -> list[str]:
 def parser_of(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"tfdet {command}", allow_abbrev=False)
     importlib.import_module(f"tfdet.commands.{command}").add_arguments(parser)
+    add_verbose(parser)
     return parser
 
 

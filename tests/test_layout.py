@@ -24,6 +24,7 @@ ORDER = [
         "arguments",
         "interrupts",
         "other_python",
+        "native_stderr",
         "fetch",
         "ops",
     ],

@@ -15,6 +15,9 @@ from tfdet.files import check_local
 MAX_PIXELS = 89_478_485
 """Of an image, height times width, where nobody says otherwise: from there on PIL warns of a bomb."""
 
+AUTO = "auto"
+"""The batch that is tried out."""
+
 
 def max_pixels(value: Any) -> int:
     """The most pixels of an image: `value`, a whole number from 1, or `MAX_PIXELS` for None; `UserError` for others."""

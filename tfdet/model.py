@@ -79,7 +79,8 @@ def load(
             weights, such as "torchvision/fasterrcnn_resnet50_fpn" (docs/weights.md), which are fetched once and have
             their own row; or a weights file of tfdet, SimpleDet, Detectron2 or torchvision.
         row: as in `build`; of a weights file, or in place of the configuration of a run or of published weights.
-        checkpoint: of a run: a step, "best", or None for the newest.
+        checkpoint: of a run: a step, "best" (of the evaluations during training) or "last"; None: the best, else the
+            last. `describe` says which it is.
         raw_weights: of a run: the weights as trained, also where it keeps their moving average.
         bindings: values in place of the configuration's.
         allow_imports: of a run: whether its configuration may import modules that are not tfdet's, which run then. For
@@ -196,6 +197,8 @@ class Model(DetectingModel):
     def __repr__(self) -> str:
         classes = "classes not known yet" if self.num_classes is None else f"{self.num_classes} classes"
         origin = "random weights" if self.weights is None else f"weights of {self.weights.path}"
+        if chosen := getattr(self.weights, "chosen", None):
+            origin += f": {chosen.describe()}"
         return f"Model({self.name}, {classes}, {origin})"
 
     @property
@@ -352,8 +355,7 @@ class Model(DetectingModel):
         """
         given = {name: value for name, value in (settings or {}).items() if value is not None}
         lines = [*gin_lines(bindings), *gin_lines(given)]
-        own = self.configuration
-        return config.parse(own.files, [*own.params, *lines], own.allow_imports)
+        return config.extended(self.configuration, lines)
 
     def trained(self, configuration: Configuration, weights: Weights) -> None:
         """Takes what training left, in place of what the model was."""

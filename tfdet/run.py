@@ -6,15 +6,17 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfdet import arguments
-from tfdet.config.lines import Settings
+from tfdet import arguments, config
+from tfdet.config.files import RUN_FILE
+from tfdet.config.lines import Line, Settings, gin_lines
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel
-from tfdet.model import Model
+from tfdet.files import at_home
+from tfdet.model import Model, build
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,36 +31,61 @@ _FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the
 
 
 def train(
-    model: DetectingModel,
+    model: DetectingModel | None = None,
     train_data: str | os.PathLike | None = None,
     eval_data: str | os.PathLike | None = None,
     model_dir: str | os.PathLike | None = None,
     *,
+    resume: str | os.PathLike | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch: int | str | None = None,
+    lr: float | None = None,
+    image_size: int | str | tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int | None = None,
+    patience: int | None = None,
+    sinks: Sequence[str] | None = None,
     evaluate: bool = True,
     init_weights: str | os.PathLike | None = None,
     bindings: Settings = None,
     change: bool = False,
+    allow_imports: bool = False,
     observers: Sequence[Observer] = (),
     console: Console | None = None,
     quiet: bool = False,
     start_time: float | None = None,
 ) -> Run:
-    """Trains a model, or continues the run in `model_dir`; afterwards the model has the weights of the run.
+    """Trains a model, or continues the run in `model_dir`; afterwards the model has the weights of the run: those of
+    its best checkpoint, else of its last, as `tfdet.load` gives them.
 
     A model that was loaded starts from its weights. One that was built starts from `init_weights`, from what its row
     names, or at random. The classes become those of the data.
 
     Args:
-        model: of `build` or `load`.
+        model: of `build` or `load`; None with `resume`.
         train_data: folder of the data set to train on; None: what the configuration names.
         eval_data: folder of the one to evaluate on; None: what the configuration names, if anything.
         model_dir: folder of the run; None: runs/NAME for a model that was built of the row NAME.
+        resume: folder of a run that goes on, in place of `model` and `model_dir`: its configuration and its data are
+            known. `train_data` and `eval_data` say where these lie now, if elsewhere.
+        steps: updates of the run in all. It and the next ones set values of the configuration, docs/training.md.
+        epochs: passes over the training data, mirrored copies among them; not beside `steps`.
+        batch: images of an update, over all replicas and micro-batches; "auto": as many as the GPU has memory for,
+            which is tried out in other processes (docs/training.md).
+        lr: the learning rate, at the batch of the run.
+        image_size: longest side, such as 512, or the short and the long one: (800, 1333) or "800x1333".
+        classes: names of the classes to train on and to measure, in this order; objects of others are background.
+        seed: of the initial weights, the data order and the sampling.
+        patience: evaluations in a row without a better one after which the run is complete.
+        sinks: where figures go besides the console, of "tensorboard", "csv", "wandb", "mlflow"; None: the first two.
         evaluate: False does not evaluate, even where a data set for it is named.
         init_weights: weights to start from, a path or the name of published ones, such as "detectron2/R-50", which are
             fetched once.
         bindings: values in place of the configuration's, as in `build`: {"Trainer.epochs": 12}.
         change: a run that is continued takes over data and values that differ from its own; False refuses them, but for
             those of docs/training.md that differ freely, such as Trainer.steps. Other classes are refused always.
+        allow_imports: as in `tfdet.load`, of the run to resume.
         observers: told what happens, beside console and TensorBoard.
         console: where to show it; None: standard output.
         quiet: shows nothing.
@@ -79,6 +106,18 @@ def train(
         (2, ['circle', 'square', 'triangle'])
     """
     start_time = time.perf_counter() if start_time is None else start_time
+    from tfdet.training.everyday import Everyday, ignored_epochs
+
+    if isinstance(batch, str) and batch != arguments.AUTO:
+        raise UserError(f"batch must be a whole number, or {arguments.AUTO!r}. Received: {batch!r}")
+    given = None if isinstance(batch, str) else batch
+    everyday = Everyday(steps, epochs, given, lr, image_size, classes, seed, patience, sinks)
+    if resume is not None:
+        if not (model is None and model_dir is None and init_weights is None):
+            raise UserError(
+                "a run that is resumed has its model, folder and weights: leave model, model_dir and init_weights out"
+            )
+        model, model_dir = _of_run(resume, allow_imports), resume
     if not isinstance(model, (Model, ExportedModel)):
         raise UserError(f"train takes a model that tfdet.build or tfdet.load gave. Received: {model!r}")
     if not isinstance(model, Model):
@@ -91,30 +130,46 @@ def train(
     starts_from = model.weights is not None and not _is_run(folder)
     if starts_from and model.weights is not None:
         init_weights = model.weights.path
-    settings = {
-        _TRAIN_DATA: train_data,
-        _EVAL_DATA: eval_data,
-        "Trainer.init_weights": init_weights,
-    }
-    configuration = model.configured(bindings, settings)
+    settings = (
+        ("train_data", _TRAIN_DATA, train_data),
+        ("eval_data", _EVAL_DATA, eval_data),
+        ("init_weights", "Trainer.init_weights", init_weights),
+    )
+    given = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
+    configuration = model.configured([*gin_lines(bindings), *given])
+    goes_on = _is_run(folder)
+    lines, notes = everyday.settle(configuration, continues=resume is not None or goes_on and model.weights is not None)
+    configuration = config.extended(configuration, lines) if lines else configuration
     from tfdet.predict.restore import RunWeights
     from tfdet.report.console import ConsoleReport
-    from tfdet.training.checkpoint import latest_step
     from tfdet.training.run_dir import RunDirectory
 
     RunDirectory(folder).check()
     report = None if quiet else ConsoleReport(console)
-    goes_on = _is_run(folder)
+    if report is not None:
+        for note in notes:
+            report.noted(note)
+        for warning in ignored_epochs(configuration):
+            report.warned(warning)
+    if resume is not None:
+        _check_still_there(configuration, evaluate)
     if report is not None and model_dir is None:
         what = "goes on with the run in" if goes_on else "a new run, in"
         report.noted(f"{what} {folder}, by the name of the row; --model_dir names another folder")
     begins = not starts_from and not goes_on
     _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
+    configuration = _with_whole_paths(configuration)
+    if batch == arguments.AUTO:
+        said: Callable[[str], None] = (lambda _: None) if report is None else report.noted
+        images = _automatic_batch(configuration, folder if goes_on else None, said)
+        lines, notes = Everyday(batch=images, lr=lr).settle(configuration, continues=goes_on)
+        configuration = config.extended(configuration, lines)
+        for note in notes:
+            said(note)
     with configuration.active(), _globals_as_before():
         run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
-    newest = latest_step(folder)
-    if newest is not None:
-        model.trained(configuration, RunWeights(folder, newest))
+    if _is_run(folder):
+        model.trained(configuration, RunWeights(folder))
     return run
 
 
@@ -137,8 +192,10 @@ def _train(
     from tfdet.detectors import build_detector
     from tfdet.evaluate.classes import match_classes
     from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
-    from tfdet.report.tensorboard import TensorBoardReport
+    from tfdet.evaluate.validation import Validation
+    from tfdet.report.sinks import make_sinks
     from tfdet.report.weights_table import load_table
+    from tfdet.training.chosen import choose
     from tfdet.training.loop import train as train_detector
     from tfdet.training.run_dir import RunDirectory
     from tfdet.training.run_record import RunRecord
@@ -147,6 +204,10 @@ def _train(
     from tfdet.weights.load import load_arrays
 
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
+    files = RunDirectory(folder)
+    warn = warnings.warn if report is None else report.warned
+    note = (lambda text: None) if report is None else report.noted
+    sinks = make_sinks(trainer.sinks, files, warn, note)
     strategy = trainer.prepare()
     if not configuration.is_bound(_TRAIN_DATA):
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
@@ -154,6 +215,7 @@ def _train(
     _check_classes(model, train_input.manifest)
     evaluates = may_evaluate and configuration.is_bound(_EVAL_DATA)
     eval_input = configuration.build(EvalInput) if evaluates else None
+    validation = configuration.build(Validation) if evaluates else None
     classes = list(train_input.manifest.classes)
     if eval_input is not None:
         match_classes(classes, eval_input.manifest.classes, "the training data", "the evaluation data")
@@ -163,7 +225,7 @@ def _train(
         keras.utils.set_random_seed(trainer.seed)  # as if nothing had been drawn for the model's own weights
     with strategy.scope():
         detector = configuration.build(build_detector, num_classes=len(train_input.manifest.classes))
-    configuration.check_all_bindings_used(not_built=("EvalInput",) if eval_input is None else ())
+    configuration.check_all_bindings_used(not_built=("EvalInput", "Validation") if eval_input is None else ())
     if report is not None and not evaluates and may_evaluate:
         report.noted(
             "no evaluation: neither --eval_data nor EvalInput.data_dir names a data set (a row's own goes with its own "
@@ -173,18 +235,27 @@ def _train(
     def load_weights(detector: Any, path: str) -> LoadReport:
         if starts_from:
             loaded, _ = load_arrays(detector, own, path)
+        elif _is_run(path):
+            chosen = choose(path)
+            if report is not None:
+                report.noted(f"starts from {path}: {chosen.describe()}")
+            loaded, _ = load_arrays(detector, chosen.read().weights(chosen.raw), path)
         else:
             loaded = weights.load(detector, _find_weights(path))
         if report is not None:
             report.console.print(load_table(loaded))
         return loaded
 
-    files, evaluation = RunDirectory(folder), None
-    warn = warnings.warn if report is None else report.warned
-    if eval_input is not None:
-        pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
+    evaluation = None
+    if eval_input is not None and validation is not None:
+        pictures = None
+        if "tensorboard" in trainer.sinks:
+            pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
         console = None if report is None else report.console
-        evaluation = EvaluationDuringTraining(detector, eval_input, pictures, console, classes=classes)
+        parts = validation.of(detector, train_input, eval_input, trainer.seed)
+        evaluation = EvaluationDuringTraining(
+            detector, eval_input, pictures, console, classes=classes, validation=parts
+        )
     shown = [] if report is None else [report]
     return train_detector(
         detector,
@@ -195,7 +266,7 @@ def _train(
         schedule,
         load_weights=load_weights,
         evaluate=evaluation,
-        observers=[*shown, TensorBoardReport(files.train_events, warn), *observers],
+        observers=[*shown, *sinks, *observers],
         start_time=start_time,
         record=RunRecord.of(train_input.manifest, configuration, change),
     )
@@ -234,6 +305,55 @@ def _find_weights(path: str) -> str | Path:
         return weights.find_weights(path)
     except UserError as error:
         raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
+
+
+def _automatic_batch(configuration: Configuration, own_run: str | None, tell: Callable[[str], None]) -> int:
+    """Images of an update that the GPUs have memory for; see `bench.batch_size.automatic_batch`."""
+    import tensorflow as tf
+
+    from tfdet.bench.batch_size import automatic_batch
+    from tfdet.data.manifest import Manifest
+    from tfdet.training.distribution import count_replicas
+
+    classes = Manifest.load(configuration.value(_TRAIN_DATA)).num_classes
+    replicas, on_gpu = (
+        count_replicas(configuration.value("Trainer.replicas")),
+        bool(tf.config.list_physical_devices("GPU")),
+    )
+    return automatic_batch(configuration, classes, own_run, replicas, on_gpu, tell)
+
+
+def _of_run(resume: str | os.PathLike, allow_imports: bool) -> Model:
+    """The model of the configuration that a run left in its folder."""
+    folder = at_home(arguments.path("resume", resume))
+    written = folder / RUN_FILE
+    if not os.path.isfile(written):
+        raise UserError(f"{folder} is no training run that could go on: it has no {RUN_FILE}")
+    model = build(written, allow_imports=allow_imports)
+    model.name = folder.name
+    return model
+
+
+def _check_still_there(configuration: Configuration, evaluate: bool) -> None:
+    """`UserError` where data of a run that is resumed are elsewhere now; published ones can be fetched."""
+    from tfdet.data.published.table import maker_of
+
+    flags = {_TRAIN_DATA: "--train_data"} | ({_EVAL_DATA: "--eval_data"} if evaluate else {})
+    for name, flag in flags.items():
+        data = configuration.value(name) if configuration.is_bound(name) else None
+        if data is not None and not os.path.exists(at_home(data)) and maker_of(data) is None:
+            leave = ", or leave the evaluation out with --no_eval" if name == _EVAL_DATA else ""
+            raise UserError(f"the run's data {data} are not there: say with {flag} where they are now{leave}")
+
+
+def _with_whole_paths(configuration: Configuration) -> Configuration:
+    """The same with absolute paths, so that the run goes on from any folder."""
+    lines = []
+    for name in (_TRAIN_DATA, _EVAL_DATA, "Trainer.init_weights"):
+        value = configuration.value(name) if configuration.is_bound(name) else None
+        if isinstance(value, str) and not os.path.isabs(value) and os.path.exists(at_home(value)):
+            lines.append(Line.setting(name, os.path.abspath(at_home(value)), configuration.whole_place(name)))
+    return config.extended(configuration, lines) if lines else configuration
 
 
 def _is_run(folder: str) -> bool:

@@ -290,7 +290,7 @@ def test_counts_and_names_of_numpy_are_taken(here):
 def test_wrong_types_after_loading_are_one_line(here, trained, tmp_path):
     for call, message in (
         (lambda: tfdet.load(5), "path must be a path. Received: 5"),
-        (lambda: tfdet.load("runs/shapes", checkpoint=True), "checkpoint True: give the step"),
+        (lambda: tfdet.load("runs/shapes", checkpoint=True), "checkpoint True: give best, last or the step"),
         (lambda: trained.predict(STREET, score_threshold="0.5"), "from 0 to 1. Received: '0.5'"),
         (lambda: trained.predict(None), "image 0 is a NoneType"),
         (lambda: trained.evaluate("data/val", max_images="3"), "max_images must be a whole number. Received: '3'"),

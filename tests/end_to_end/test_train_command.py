@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -36,7 +37,8 @@ def command(*given):
 
 def train(*given):
     """In a process of its own."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL")  # as a person has it
     return subprocess.run(command(*given), capture_output=True, text=True, timeout=300, env=environment)
 
 
@@ -59,9 +61,10 @@ def tensors(prefix):
 
 @pytest.fixture(scope="module")
 def straight(shapes, tmp_path_factory):
-    """Six steps in one go, with an evaluation."""
+    """Six steps in one go, with evaluations that measure everything."""
     run = tmp_path_factory.mktemp("runs") / "straight"
-    return run, train(shapes, run, f"--eval_data={shapes}/val")
+    validation = ["--gin_param=Validation.loss = True", "--gin_param=Validation.train_images = 4"]
+    return run, train(shapes, run, f"--eval_data={shapes}/val", *validation)
 
 
 def test_a_run_leaves_checkpoints_configuration_and_events(straight, shapes):
@@ -76,9 +79,27 @@ def test_a_run_leaves_checkpoints_configuration_and_events(straight, shapes):
     for path in [*run.glob("train/events*"), *run.glob("eval/events*")]:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             tags |= {value.tag for value in tf.compat.v1.Event.FromString(record).summary.value}
-    expected = {"loss/rpn_cls", "loss/total", "optimizer/learning_rate", "optimizer/gradient_norm", "AP", "AP50"}
-    expected |= {"speed/data_wait_share", "per_class/AP/circle", "detections/0"}
-    assert expected <= tags
+    expected = {"loss/rpn_cls", "loss/total", "optimizer/learning_rate", "optimizer/gradient_norm", "coco/AP"}
+    expected |= {"speed/data_wait_share", "class/AP/circle", "validation/loss/total", "validation/gap_AP"}
+    assert expected <= tags and any(re.fullmatch(r"pictures/.+\.(jpg|png)", tag) for tag in tags)
+
+
+def test_a_run_says_what_a_person_wants_to_know_and_nothing_else(straight):
+    run, done = straight
+    assert done.stderr == ""  # none of TensorFlow's lines
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if len(line) > 80 and "/" not in line] == []
+    assert re.search(r"^step 5/6 .* left$", done.stdout, re.MULTILINE)
+    (evaluation,) = [line for line in lines if line.startswith("evaluation at step")]
+    assert re.fullmatch(
+        r"evaluation at step 6: AP \d+\.\d  AP50 \d+\.\d .* loss \d\.\d{4}  train AP \d+\.\d  best", evaluation
+    )
+    end = done.stdout[done.stdout.index("finished: 6 steps in ") :]
+    assert "at step 6:" in end and f"{run}/best/ckpt-6" in end
+    for name in ("evaluate", "predict", "export"):
+        assert f"  tfdet {name} " in end
+    table = pd.read_csv(run / "metrics.csv")
+    assert table["step"].tolist() == [1, 2, 3, 4, 5, 6] and table["coco/AP"].notna().tolist() == [False] * 5 + [True]
 
 
 def test_three_steps_and_three_steps_equal_six_bit_for_bit(straight, shapes, tmp_path, train_here):
@@ -123,11 +144,13 @@ def test_all_recipes_in_mixed_float16_on_two_replicas_with_evaluation(shapes, tm
     flags = [f"--gin_file=recipes/{name}.gin" for name in recipes]
     flags += ["--gin_param=LargeScaleJitter.height = 64", "--gin_param=LargeScaleJitter.width = 80"]
     flags += ["--gin_param=Trainer.precision = 'mixed_float16'", "--gin_param=Trainer.replicas = 2"]
-    done = train_here(shapes, tmp_path / "run", *flags, "--gin_param=Trainer.steps = 3", f"--eval_data={shapes}/val")
+    flags += ["--steps=3", "--batch=auto", f"--eval_data={shapes}/val"]
+    done = train_here(shapes, tmp_path / "run", *flags)
     assert done.returncode == EXIT_OK, done.stderr
     told = " ".join(done.stdout.split()) + done.stderr
     for text in ("mixed_float16, dynamic loss scale", "2 replica(s) x 2", "step 3/3", "evaluation at step 3"):
         assert text in told
+    assert "--batch=auto needs a GPU, and there is none: the configuration's batch of 4 images is taken" in told
     assert "AdamW, betas 0.9 and 0.999, weight decay 0.05" in told and "cosine to 0 at step 3" in told
     saved = [np.asarray(t) for t in tensors(tmp_path / "run" / "checkpoints" / "ckpt-3").values()]
     assert {w.dtype for w in saved if w.dtype.kind == "f"} == {np.dtype("float32")}

@@ -12,7 +12,10 @@ from tests.fakes import CLASSES, ColorDetector, MaskedColorDetector, PictureInpu
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
 from tfdet.evaluate.coco import METRIC_NAMES
-from tfdet.evaluate.during_training import EvaluationDuringTraining
+from tfdet.evaluate.during_training import EvaluationDuringTraining, EvaluationReport
+from tfdet.evaluate.validation import Validation, ValidationParts
+from tfdet.report.curves import read_scalars
+from tfdet.training.validation_loss import ValidationLoss
 
 PICTURES = [(40, 60, {0: (5, 5, 20, 20)}), (50, 50, {1: (10, 10, 30, 30)})]
 
@@ -32,14 +35,50 @@ def test_detect_is_traced_once_before_the_first_step_and_follows_the_weights():
             return super().detect(images, image_info)
 
     detector, reports = Counted(), []
-    evaluation = EvaluationDuringTraining(detector, pictures(), lambda step, result: reports.append((step, result)))
+    evaluation = EvaluationDuringTraining(detector, pictures(), lambda *given: reports.append(given))
     evaluation.prepare()
     assert traces == [False]
     assert evaluation(1)["AP"] > 0.5
     detector.mix.kernel.assign(tf.zeros_like(detector.mix.kernel))
     assert evaluation(2)["AP"] == 0.0
     assert traces == [False]
-    assert [step for step, _ in reports] == [1, 2] and len(reports[0][1].samples) == len(PICTURES)
+    assert [step for step, *_ in reports] == [1, 2] and len(reports[0][1].samples) == len(PICTURES)
+    assert reports[0][3] == {1000: "1000", 1007: "1007"}  # these pictures have no file
+
+
+class LossOf(ValidationLoss):
+    """A loss that is what it is told to be."""
+
+    def __init__(self, value):
+        self.value, self.prepared = value, 0
+
+    def prepare(self):
+        self.prepared += 1
+
+    def __call__(self):
+        return {"validation/loss/cls": self.value, "validation_loss": self.value}
+
+
+def test_a_validation_adds_its_figures_and_changes_no_other(tmp_path):
+    plain = EvaluationDuringTraining(ColorDetector(), pictures())(1)
+    parts, report = ValidationParts(), EvaluationReport(tmp_path, CLASSES)
+    parts.loss, parts.sample = LossOf(0.75), PictureInput([(40, 60, {0: (5, 5, 20, 20)})] * 2)
+    parts.warnings.append("no masks")
+    evaluation = EvaluationDuringTraining(ColorDetector(), pictures(), report, validation=parts)
+    evaluation.prepare()
+    figures = evaluation(1)
+    assert parts.loss.prepared == 1 and evaluation.warnings == ["no masks"]
+    assert "validation_loss" in evaluation.metric_names
+    added = set(figures) - set(plain)
+    assert added == {"validation/loss/cls", "validation_loss", "validation/train_AP", "validation/gap_AP"}
+    assert {name: figures[name] for name in plain if name != "images_per_second"} == {
+        name: value for name, value in plain.items() if name != "images_per_second"
+    }
+    assert figures["validation/gap_AP"] == figures["validation/train_AP"] - figures["AP"]
+    report._events.close()
+    scalars = read_scalars(tmp_path)
+    assert scalars["validation/loss/total"] == {1: 0.75} and scalars["coco/AP"][1] == pytest.approx(figures["AP"])
+    assert f"class/AP/{CLASSES[0]}" in scalars and "AP" not in scalars
 
 
 def test_preparing_moves_neither_weights_nor_random_numbers():
@@ -98,3 +137,13 @@ def test_the_names_of_the_figures_are_those_it_gives(has_branch, has_masks):
 def test_every_scalar_but_the_speed_has_a_known_name():
     evaluation = EvaluationDuringTraining(ColorDetector(), pictures())
     assert set(evaluation(1)) - set(evaluation.metric_names) == {"images_per_second"}
+
+
+def test_what_cannot_be_measured_is_said_before_training():
+    empty = SimpleNamespace(manifest=SimpleNamespace(name="photos", num_boxes=0, num_images=3, has_masks=False))
+    train_input = SimpleNamespace(masks=True)
+    parts = Validation(loss=True, train_images=5).of(None, train_input, empty, 0)
+    assert (parts.loss, parts.sample) == (None, None)
+    assert parts.warnings == ["the data set 'photos' has no box: no validation loss and no gap is measured on it"]
+    off = Validation().of(None, train_input, empty, 0)
+    assert (off.loss, off.sample, off.warnings) == (None, None, [])

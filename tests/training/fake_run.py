@@ -25,11 +25,14 @@ class Recorder(Observer):
             "started",
             "first_step",
             "configured",
+            "begun",
             "traced",
             "progressed",
+            "best",
             "evaluated",
             "noted",
             "warned",
+            "ended",
             "closed",
         ):
             setattr(self, name, lambda *args, name=name: self.events.append((name, args)))
@@ -57,6 +60,7 @@ def run(
     load_weights=None,
     convention=LEGACY,
     record=None,
+    schedule=SCHEDULE,
     **options,
 ):
     """Trains a fresh detector and returns (result, detector, recorder); `evaluate` may be a function of the step."""
@@ -75,7 +79,7 @@ def run(
         strategy,
         folder,
         trainer,
-        SCHEDULE,
+        schedule,
         load_weights=load_weights,
         evaluate=evaluate,
         observers=[observer],

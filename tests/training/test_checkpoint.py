@@ -13,6 +13,7 @@ from fakes import FakeDetector, FakeInput
 from tfdet.errors import UserError
 from tfdet.training import checkpoint, checkpoint_file
 from tfdet.training.adamw import AdamW
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.checkpoint import CheckpointStore, latest_step, restore_detector
 from tfdet.training.optimizer import MomentumSGD
 from tfdet.training.precision import LossScale
@@ -20,6 +21,7 @@ from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_record import RunRecord
 from tfdet.training.step import StepState
 
+AP = BestMetric("AP")
 RECORD = RunRecord(["class 0", "class 1", "class 2"], [1, 2, 3], may_change=True)
 
 
@@ -254,14 +256,12 @@ class TestRestoreDetector:
 
     def test_the_best(self, tmp_path):
         saved = Saved(tmp_path, fill=10.0)
-        better = [
-            saved.store.save_if_best(step, "AP", value) for step, value in ((3, 0.1), (4, 0.3), (5, 0.2), (6, 0.3))
-        ]
+        better = [saved.store.save_if_best(step, AP, value) for step, value in ((3, 0.1), (4, 0.3), (5, 0.2), (6, 0.3))]
         assert better == [True, True, False, False]
         detector = FakeDetector()
         assert restore_detector(detector, tmp_path, step="best") == 4
         assert [path.name for path in (tmp_path / "best").glob("*.index")] == ["ckpt-4.index"]
-        assert saved.store.save_if_best(7, "mask_AP", 0.1)  # by another figure nothing is the best yet
+        assert saved.store.save_if_best(7, BestMetric("mask_AP"), 0.1)  # by another figure nothing is the best yet
 
     def test_no_checkpoint(self, tmp_path):
         for step in (None, 3, "best"):
@@ -319,17 +319,17 @@ def test_a_damaged_newest_one_does_not_push_out_the_good_ones(tmp_path):
 
 def test_the_best_is_the_one_that_is_noted(tmp_path):
     saved = Saved(tmp_path, fill=10.0)
-    saved.store.save_if_best(4, "AP", 0.3)
+    saved.store.save_if_best(4, AP, 0.3)
     note = (tmp_path / "best.json").read_text()
     shutil.copytree(tmp_path / "best", tmp_path / "kept")
-    saved.store.save_if_best(8, "AP", 0.4)
+    saved.store.save_if_best(8, AP, 0.4)
     shutil.copytree(tmp_path / "kept", tmp_path / "best", dirs_exist_ok=True)
     (tmp_path / "best.json").write_text(note)
     assert restore_detector(FakeDetector(), tmp_path, "best") == 4
     (tmp_path / "best.json").unlink()
     assert restore_detector(FakeDetector(), tmp_path, "best") == 8
-    assert saved.store.save_if_best(9, "AP", 0.1, data="0a") and saved.store.save_if_best(10, "AP", 0.05, data="0b")
-    assert not saved.store.save_if_best(11, "AP", 0.04, data="0b")
+    assert saved.store.save_if_best(9, AP, 0.1, data="0a") and saved.store.save_if_best(10, AP, 0.05, data="0b")
+    assert not saved.store.save_if_best(11, AP, 0.04, data="0b")
     assert [path.name for path in (tmp_path / "best").glob("*.index")] == ["ckpt-10.index"]
 
 

@@ -138,7 +138,9 @@ def test_evaluations_come_in_time_and_the_best_is_kept(tmp_path):
     assert '"step": 4' in (tmp_path / "best.json").read_text()
 
 
-@pytest.mark.parametrize("name, hint", [("AP5O", "Did you mean 'AP50'"), ("mask_AP", "It gives AP, AP50$")])
+@pytest.mark.parametrize(
+    "name, hint", [("box AP5O", "Did you mean 'box AP50'"), ("mask AP", "It gives box AP, box AP50;")]
+)
 def test_a_best_metric_that_no_evaluation_gives_is_refused_before_anything_is_made(tmp_path, name, hint):
     def evaluate(step):
         raise AssertionError("trained for nothing")
@@ -153,11 +155,11 @@ def test_a_best_metric_without_an_evaluation_or_a_figure_is_warned_about(tmp_pat
         return [text for (text,) in events.named("warned") if "best" in text]
 
     _, _, events = run(tmp_path / "a", 1, best_metric="AP50")
-    assert about_best(events) == ["Trainer.best_metric = 'AP50' does nothing: this run does not evaluate"]
+    assert about_best(events) == ["Trainer.best_metric = 'box AP50' does nothing: this run does not evaluate"]
     _, _, events = run(tmp_path / "b", 1)
     assert about_best(events) == []
     _, _, events = run(tmp_path / "c", 1, evaluate=lambda step: {"AP": 0.5}, best_metric="AP50")
-    assert about_best(events) == ["this data set has nothing to measure AP50 on: no best checkpoint is kept"]
+    assert about_best(events) == ["this data set has nothing to measure box AP50 on: no best checkpoint is kept"]
     assert not (tmp_path / "c/best.json").exists()
 
 

@@ -32,3 +32,13 @@ def test_the_last_step_is_evaluated_and_saved_without_a_period(mirrored):
     assert [step for step in range(1, 8) if plan.evaluates(step)] == [7]
     assert [step for step in range(1, 8) if plan.saves(step)] == [7]
     assert plan.steps_to_next_event(3) == 2
+
+
+def test_a_run_keeps_the_lengths_that_it_had(mirrored):
+    schedule = Schedule(base_lr=0.4, reference_batch=None, warmup_steps=0, decay="cosine")
+    plan = RunPlan.make(FakeInput(), mirrored(1), Trainer(steps=20), schedule)
+    assert plan.continued(0, ()).lengths == ((0, 20),) and plan.continued(7, [(0, 20)]).lengths == ((0, 20),)
+    longer = plan.continued(10, [(0, 10)])
+    assert longer.lengths == ((0, 10), (10, 20))
+    rate = schedule.for_batch(2, lengths=longer.lengths)
+    assert longer.length_change(rate) == "20 steps in place of 10: the learning rate goes on at 0.039 and ends at 0"

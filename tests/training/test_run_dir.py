@@ -42,7 +42,7 @@ class TestRunDirectory:
         run = RunDirectory(tmp_path)
         assert run.read_best() is None
         run.note_best(7, "AP", 0.25, "0a1b")
-        assert run.read_best() == {"step": 7, "metric": "AP", "value": 0.25, "data": "0a1b"}
+        assert run.read_best() == {"step": 7, "metric": "AP", "value": 0.25, "data": "0a1b", "raw": False}
         good = run.best_note.read_text()
         for damaged in ("{", "[]", good.replace("0.25", "1" * 400), good.replace("0.25", '"nan"')):
             run.best_note.write_text(damaged)

@@ -155,3 +155,40 @@ def test_every_rate_is_that_of_a_run_of_the_program(golden, run, base):
     mxnet = Schedule(**numbers).for_batch(2)
     ahead = [mxnet(update).numpy() for update in range(1, 41)]
     np.testing.assert_allclose(ahead, stored[1:41], rtol=1e-6)  # one step up the ramp
+
+
+def test_python_and_the_graph_compute_one_rate():
+    for schedule in (C4, Schedule(warmup_steps=8, reference_batch=None, decay="cosine", end_lr=0.1)):
+        rate = schedule.for_batch(4, lengths=[(0, 60), (50, 100)])
+        updates = (1, 7, 8, 9, 50, 51, 99, 100)
+        assert [float(rate(n)) for n in updates] == pytest.approx([rate.at(n) for n in updates], rel=1e-6)
+
+
+def test_a_cosine_goes_on_from_where_it_was():
+    schedule = Schedule(base_lr=0.4, reference_batch=None, warmup_steps=10, decay="cosine")
+    before, after = (schedule.for_batch(2, lengths=lengths) for lengths in ([(0, 100)], [(0, 100), (55, 200)]))
+    assert before.at(55) == pytest.approx(0.2) and after.at(55) == pytest.approx(0.2)
+    assert 0.199 < after.at(56) < 0.2 and after.at(200) == 0.0
+    # Behind its end it begins again, lower; in the warm-up nothing was decided yet.
+    restarted = schedule.for_batch(2, lengths=[(0, 100), (100, 200)])
+    assert 0.0399 < restarted.at(101) < 0.04 and restarted.at(200) == 0.0
+    fresh = schedule.for_batch(2, lengths=[(0, 100), (5, 200)])
+    assert [fresh.at(n) for n in (6, 10, 100)] == [schedule.for_batch(2, 200).at(n) for n in (6, 10, 100)]
+
+
+def test_decays_at_shares_follow_the_length_and_are_not_taken_back():
+    options = {"base_lr": 0.4, "reference_batch": None, "warmup_steps": 50, "decay_factor": 0.5}
+    schedule = Schedule(**options, decay_at=(0.5, 0.75), warmup_at_most=0.1)
+    rate = schedule.for_batch(2, 40)
+    assert (rate.warmup_steps, rate.boundaries) == (4, (20, 30))
+    longer = schedule.for_batch(2, lengths=[(0, 40), (25, 80)])
+    assert (longer.warmup_steps, longer.boundaries) == (4, (20, 60)) and longer.at(26) == 0.2
+    assert schedule.describe(2, 40)["warm-up"] == "4 steps from 0 (10% of the run)"
+    with pytest.raises(UserError, match="Schedule.decay_at must increase"):
+        Schedule(decay_at=(0.5, 0.5))
+
+
+def test_a_rate_that_is_not_scaled_is_that_of_any_batch():
+    schedule = Schedule(base_lr=0.01, reference_batch=16, scale_lr=False)
+    assert schedule.for_batch(2).base == schedule.for_batch(32).base == 0.01
+    assert schedule.describe(2)["learning rate"] == "0.01"

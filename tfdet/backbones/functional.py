@@ -9,7 +9,16 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfdet.layers import BatchNorm, ConfiguredLayer, GroupNorm, LayerScale, current_drop_seed, drop_seed, recomputed
+from tfdet.layers import (
+    BatchNorm,
+    ConfiguredLayer,
+    GroupNorm,
+    LayerScale,
+    current_drop_seed,
+    drop_seed,
+    in_inference,
+    recomputed,
+)
 from tfdet.layers.group_norm import GROUP
 from tfdet.ops.padding import crop_to_stride, pad_to_multiple
 
@@ -78,6 +87,7 @@ class FunctionalBackbone(ConfiguredLayer):
         self.channels = [part.outputs[0].shape[-1] for part in self.parts[1:]]
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        training = training and not in_inference()
         x = pad_to_multiple(inputs, STRIDES[-1])
         if self.bgr:
             x = x[..., ::-1]

@@ -45,7 +45,7 @@ def benchmark_training(
     trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     strategy = trainer.prepare()
     images = configuration.value("TrainInput.images_per_replica")
-    short_side, long_side = _sides(configuration, "TrainInput")
+    short_side, long_side = sides(configuration, "TrainInput")
     if has_data:
         source = configuration.build(TrainInput)
         num_classes, data = len(source.manifest.classes), str(source.manifest.name)
@@ -110,7 +110,7 @@ def benchmark_inference(
     trainer = configuration.build(Trainer)
     precision.set_policy(trainer.precision)
     strategy = make_strategy(1)
-    short_side, long_side = _sides(configuration, "EvalInput")
+    short_side, long_side = sides(configuration, "EvalInput")
     weights = RunWeights(model_dir) if model_dir else None
     with strategy.scope():
         count = len(weights.classes) if weights else num_classes
@@ -145,7 +145,7 @@ def benchmark_inference(
     }
 
 
-def _sides(configuration: Configuration, source: str) -> tuple[int, int]:
-    """The canvas of an input; of several scales the largest."""
+def sides(configuration: Configuration, source: str) -> tuple[int, int]:
+    """Height and width in pixels of the canvas of an input, by its name; of several scales the largest."""
     short, long = (configuration.value(f"{source}.{name}") for name in ("short_side", "long_side"))
     return (max(short) if isinstance(short, (tuple, list)) else int(short)), int(long)

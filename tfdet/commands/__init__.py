@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import errno
 import importlib
 import importlib.util
@@ -21,12 +22,13 @@ from types import ModuleType
 from typing import NoReturn
 
 from tfdet import __version__
-from tfdet.commands.flags import DATA_FLAGS
+from tfdet.commands.flags import DATA_FLAGS, VERBOSE, add_verbose
 from tfdet.config import explain, original_exception
 from tfdet.config.files import did_you_mean
 from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
 from tfdet.files import check_local
 from tfdet.interrupts import Terminated, terminated_by_exception
+from tfdet.native_stderr import quiet_tensorflow
 from tfdet.text import printable
 
 EXIT_SIGNAL = 128  # and the number of the signal that ended a command that had nothing to save, as shells have it
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       on stderr; any other exception is left to Python, with its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return _guarded(lambda: _main(arguments))
+    return _guarded(lambda: _main(arguments), arguments)
 
 
 def run_module(module: ModuleType, prog: str, argv: Sequence[str] | None = None) -> int:
@@ -69,12 +71,12 @@ def run_module(module: ModuleType, prog: str, argv: Sequence[str] | None = None)
       The exit code, as of `main`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return _guarded(lambda: _run(module, prog, arguments))
+    return _guarded(lambda: _run(module, prog, arguments), arguments)
 
 
-def _guarded(run: Callable[[], int]) -> int:
+def _guarded(run: Callable[[], int], arguments: Sequence[str]) -> int:
     try:
-        with terminated_by_exception():
+        with contextlib.nullcontext() if VERBOSE in arguments else quiet_tensorflow(), terminated_by_exception():
             return run()
     except Terminated as error:
         print(f"tfdet: stopped by {error}", file=sys.stderr)
@@ -141,7 +143,9 @@ def _main(arguments: list[str]) -> int:
 def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     # Keras reads this once, when it is first imported; a ~/.keras/keras.json may say something else.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors of TensorFlow's C++ part
+    verbose = VERBOSE in arguments
+    # Of TensorFlow's C++ part warnings and errors, but for those of `native_stderr`; or all.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "1")
     parser = _Parser(
         prog=prog,
         description=module.__doc__,
@@ -149,6 +153,7 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    add_verbose(parser)
     args, usage = parser.parse_args(arguments), parser.format_usage()
     for flag, value in vars(args).items():
         for text in _texts(value):

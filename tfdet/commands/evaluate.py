@@ -53,16 +53,16 @@ def run(args: argparse.Namespace) -> int:
     if result.mask_metrics is not None:
         console.print(class_table(result.mask_per_class, "masks per class, %"))
         console.print(metrics_table(result.mask_metrics, "COCO mask metrics, %"))
-    console.print(result.line())
+    console.say(result.line())
     if args.output:
         result.save_detections(args.output)
-        console.print(f"{len(result.detections)} detections written to {args.output}")
+        console.say(f"{len(result.detections)} detections written to {args.output}")
     if args.results:
         _append(args, result, model.step)
-        console.print(f"appended to {args.results}")
+        console.say(f"appended to {args.results}")
     if args.pictures:
         result.save_pictures(args.pictures)
-        console.print(f"{len(result.samples)} pictures (truth left, detections right) written to {args.pictures}")
+        console.say(f"{len(result.samples)} pictures (truth left, detections right) written to {args.pictures}")
     return EXIT_OK
 
 

@@ -5,14 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from tfdet import config, model
-from tfdet.arguments import MAX_PIXELS, max_pixels
+from tfdet.arguments import AUTO, MAX_PIXELS, max_pixels
 from tfdet.config.files import RUN_FILE
+from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
+
+
+VERBOSE = "--verbose"
+"""Of every command."""
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Adds `--verbose`: TensorFlow's start-up lines (`args.verbose`, bool)."""
+    parser.add_argument(VERBOSE, action="store_true", help="show all that TensorFlow says of itself")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +82,9 @@ def add_max_pixels(parser: argparse.ArgumentParser, beyond: str) -> None:
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Adds `--checkpoint` and `--raw_weights`: which weights of a run (`args.checkpoint`, str or None, and bool)."""
     parser.add_argument(
-        "--checkpoint", metavar="STEP", help='of a run: step of the checkpoint, or "best"; default: the newest one'
+        "--checkpoint",
+        metavar="WHICH",
+        help="of a run: best (of the evaluations during training), last, or a step; default: best, else last",
     )
     parser.add_argument(
         "--raw_weights",
@@ -99,6 +112,66 @@ def add_train_data(parser: argparse.ArgumentParser) -> None:
 def add_eval_data(parser: argparse.ArgumentParser) -> None:
     """Adds `--eval_data`: sets EvalInput.data_dir (`args.eval_data`, str or None)."""
     parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
+
+
+EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "classes", "seed", "patience", "sinks")
+"""The flags of `add_everyday`, which are arguments of `tfdet.train` too."""
+
+
+def add_everyday(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that every run needs (`EVERYDAY`; each None where it is not given)."""
+    group = parser.add_argument_group("everyday flags", "in place of gin; docs/training.md says what each sets")
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, metavar="N", help="updates of the run in all; the schedule fits itself")
+    length.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the training data, mirrored copies among them"
+    )
+    group.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="N",
+        help="images of an update, over all GPUs, or auto: as many as a GPU has memory for, which is tried out; the "
+        "learning rate follows in proportion unless --lr says it",
+    )
+    group.add_argument("--lr", type=float, metavar="X", help="learning rate of the run, at its batch")
+    group.add_argument(
+        "--image_size",
+        metavar="SIZE",
+        help="for training and testing: the longest side, such as 512, or the most of the short and of the long one, "
+        "such as 800x1333",
+    )
+    group.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="classes to train on and to measure, in this order: --classes car bus, or --classes=car,bus; objects of "
+        "others count as background (default: all)",
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="of the initial weights, the data order and the sampling")
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="the run is complete when N evaluations in a row are no better than the best one before",
+    )
+    group.add_argument(
+        "--sinks",
+        metavar="NAMES",
+        help="where figures go besides the console: tensorboard,csv (default), wandb, mlflow; none",
+    )
+
+
+def _batch(text: str) -> int | str:
+    """What `--batch` takes."""
+    return text if text == AUTO else int(text)
+
+
+def everyday(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of `add_everyday` were given, as arguments of `tfdet.train`."""
+    given = {flag: getattr(args, flag) for flag in EVERYDAY}
+    if given["classes"] is not None and len(given["classes"]) == 1:
+        given["classes"] = [name.strip() for name in given["classes"][0].split(",")]
+    return given
 
 
 def configure(args: argparse.Namespace, from_run: bool = False) -> config.Configuration:
@@ -131,23 +204,23 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
         files = [str(written)]
     if not files and not args.gin_param:
         raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
-    return files, _lines(args)
+    return files, lines_of(args)
 
 
-def _lines(args: argparse.Namespace) -> list[str]:
-    """The bindings of `--gin_param`, then those of the data flags."""
+def lines_of(args: argparse.Namespace) -> list[str]:
+    """The bindings of `--gin_param`, then those of the data flags; `UserError` where a folder is none."""
     lines = list(args.gin_param)
     for flag, parameter in DATA_FLAGS.items():
         folder = getattr(args, flag, None)
         if folder:
             if not os.path.isdir(folder) and maker_of(folder) is None:
                 raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
-            lines.append(f"{parameter} = {folder!r}")
+            lines.append(Line.setting(parameter, folder, f"--{flag}"))
     return lines
 
 
 def load(args: argparse.Namespace) -> model.Model:
-    """The model that `--model_dir` or `--weights` names.
+    """The model that `--model_dir` or `--weights` names; says which checkpoint of a run it takes.
 
     Args:
       args: parsed flags: those of `add_config`, `add_model_dir`, `add_weights`, `add_checkpoint`, `add_eval_data`.
@@ -165,12 +238,15 @@ def load(args: argparse.Namespace) -> model.Model:
             "--checkpoint and --raw_weights choose among the weights of a run: leave them out with --weights"
         )
     checkpoint = args.checkpoint
-    if checkpoint not in (None, "best"):
+    if checkpoint not in (None, "best", "last"):
         if not checkpoint.isdigit():
-            raise UserError(f"--checkpoint {checkpoint}: give the step of a checkpoint, or best")
+            raise UserError(f"--checkpoint {checkpoint}: give best, last or the step of a checkpoint")
         checkpoint = int(checkpoint)
+    from tfdet.predict.restore import RunWeights
+    from tfdet.terminal import Console, shown
+
     if args.weights and not args.gin_file:
-        files, lines = None, _lines(args)  # published weights have their own
+        files, lines = None, lines_of(args)  # published weights have their own
     else:
         files, lines = row_and_lines(args, from_run=True)
     if args.model_dir and not os.path.isdir(args.model_dir):
@@ -184,6 +260,8 @@ def load(args: argparse.Namespace) -> model.Model:
         allow_imports=args.allow_imports,
     )
     assert isinstance(found, model.Model)
+    if isinstance(found.weights, RunWeights):
+        Console(soft_wrap=True).print(shown(f"{args.model_dir}: {found.weights.chosen.describe()}"))
     return found
 
 

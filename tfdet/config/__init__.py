@@ -19,7 +19,7 @@ docs/configuration.md is the guide.
 
 from tfdet.config.configuration import Configuration
 from tfdet.config.files import find_gin_file, gin_configs_folder
-from tfdet.config.parsing import parse
+from tfdet.config.parsing import extended, parse
 from tfdet.config.registration import configurable, declare_scope, explain, original_exception, register_all
 from tfdet.config.zoo import Row, zoo_rows
 
@@ -29,6 +29,7 @@ __all__ = [
     "configurable",
     "declare_scope",
     "explain",
+    "extended",
     "find_gin_file",
     "gin_configs_folder",
     "original_exception",

@@ -9,7 +9,7 @@ import gin
 
 from tfdet.config import registration, text, usage
 from tfdet.config.bindings import Binding, Bindings
-from tfdet.config.files import is_shipped
+from tfdet.config.files import is_shipped, short_place
 from tfdet.errors import UserError
 
 
@@ -61,6 +61,16 @@ class Configuration(Bindings):
         """Whether one of tfdet's own gin files gives `EvalInput.data_dir`, say, the value that it has."""
         selector, _, parameter = registration.selector_and_parameter(name)
         return is_shipped(self.places.get(Binding("", selector, parameter), ""))
+
+    def place(self, name: str) -> str:
+        """Who gives `Trainer.steps`, say, its value: file and line, "--gin_param", a flag; "default" for nobody."""
+        return short_place(self.whole_place(name) or "default")
+
+    def whole_place(self, name: str) -> str:
+        """The same with the whole path of a file, and as `Line.origin` takes it; empty for nobody."""
+        scope, _, bare = name.rpartition("/")
+        selector, _, parameter = registration.selector_and_parameter(bare)
+        return self.places.get(Binding(scope, selector, parameter), "")
 
     def value(self, name: str) -> Any:
         """What a parameter has by this configuration, macros resolved: the bound value, else its default.

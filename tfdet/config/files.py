@@ -57,6 +57,13 @@ def is_shipped(place: str) -> bool:
     return bool(file) and gin_configs_folder().resolve() in Path(file).resolve().parents
 
 
+def short_place(place: str) -> str:
+    """A place as a person reads it: a file of tfdet from its gin_configs folder, a parameter by its flag."""
+    if place.startswith("the binding "):
+        return "--gin_param"
+    return place.replace(f"{gin_configs_folder()}/", "").removeprefix(f"{Path.cwd()}/")
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     """The choices most like `name`, best first, without regard to case; empty when nothing is near."""
     folded: dict[str, str] = {}

@@ -14,6 +14,28 @@ Settings: TypeAlias = Mapping[str, Any] | Sequence[str] | None
 """Values by gin name, {"AnchorGenerator.scales": (4,)}, or gin's own lines, ["AnchorGenerator.scales = (4,)"]."""
 
 
+class Line(str):
+    """A line of gin that a person did not write as one, but by a flag such as `--lr`.
+
+    Args:
+        text: the line.
+        origin: what stands for file and line where it is said who set the value.
+    """
+
+    origin: str
+
+    def __new__(cls, text: str, origin: str) -> Line:
+        """The text, with its origin."""
+        line = super().__new__(cls, text)
+        line.origin = origin
+        return line
+
+    @classmethod
+    def setting(cls, name: str, value: Any, origin: str) -> Line:
+        """The line that gives a Python value to a parameter; see `gin_lines`."""
+        return cls(gin_lines({name: value})[0], origin)
+
+
 def gin_lines(settings: Settings) -> list[str]:
     """One line for each value.
 

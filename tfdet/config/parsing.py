@@ -14,6 +14,8 @@ from tfdet.config import registration, renamed
 from tfdet.config.bindings import MACRO, Binding, is_reference, macro_name, references
 from tfdet.config.configuration import Configuration
 from tfdet.config.files import RUN_FILE, did_you_mean, find_gin_file, is_shipped
+from tfdet.config.lines import Line
+from tfdet.config.text import noted_origin
 from tfdet.config.untrusted import Budget, Source, check_macros, check_size
 from tfdet.config.values import check_types
 from tfdet.errors import UserError
@@ -52,13 +54,19 @@ def parse(gin_files: Sequence[str] = (), gin_params: Sequence[str] = (), allow_i
         for name in files:
             _read_file(Source(name).file(find_gin_file(name)), configuration, budget)
         for text in params:
-            _read(text, Source(f"the binding {text!r}"), configuration, budget)
+            origin = text.origin if isinstance(text, Line) else f"the binding {text!r}"
+            _read(text, Source(origin), configuration, budget)
     _leave_out_unpaired_data(configuration)
     _check_macros(configuration)
     check_size(configuration)
     _check_scopes(configuration)
     check_types(configuration)
     return configuration
+
+
+def extended(configuration: Configuration, params: Sequence[str]) -> Configuration:
+    """The configuration with further parameters, which override; it has built nothing. Args: params as in `parse`."""
+    return parse(configuration.files, [*configuration.params, *params], configuration.allow_imports)
 
 
 def _leave_out_unpaired_data(configuration: Configuration) -> None:
@@ -113,7 +121,7 @@ def _read(text: str, source: Source, configuration: Configuration, budget: Budge
       configuration: receives what is read.
       budget: of all texts.
     """
-    place, path = source.name, source.path
+    place, path, lines = source.name, source.path, text.splitlines()
     parser: Any = None
     # An empty last line ends the last statement even where the file does not end in one.
     stream = io.StringIO(text + "\n")
@@ -126,6 +134,8 @@ def _read(text: str, source: Source, configuration: Configuration, budget: Budge
                     break
                 if path is not None:
                     place = f"{path}:{statement.location.line_num}"
+                    if path.name == RUN_FILE:
+                        place += noted_origin(lines, statement.location.line_num)
                 if isinstance(statement, config_parser.IncludeStatement):
                     _read_file(source.included(statement.filename), configuration, budget)
                     continue

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tfdet.config import registration
 from tfdet.config.bindings import Binding, macro_name, references
 from tfdet.config.configuration import Configuration
-from tfdet.config.files import gin_configs_folder
+from tfdet.config.files import short_place
 
 DEFAULT = "default"
 """The place of a value that no file binds."""
@@ -101,13 +100,13 @@ def _of_part(
             value = bound[name]
             places = [configuration.places.get(Binding(scope, selector, name), "the program")]
             places += [f"{macro} in {configuration.macros[macro]}" for macro in _macros(configuration, value)]
-            yield Setting(part, name, repr(configuration.resolve(value)), _short(places))
+            yield Setting(part, name, repr(configuration.resolve(value)), ", ".join(map(short_place, places)))
         elif defaults and parameter.default is not registration.NO_DEFAULT and not scope:
             yield Setting(part, name, repr(parameter.default), DEFAULT)
     for name in bound:  # of a **kwargs
         if name not in registration.parameters(selector):
             place = configuration.places.get(Binding(scope, selector, name), "the program")
-            yield Setting(part, name, repr(configuration.resolve(bound[name])), _short([place]))
+            yield Setting(part, name, repr(configuration.resolve(bound[name])), short_place(place))
 
 
 def _macros(configuration: Configuration, value: Any) -> list[str]:
@@ -121,14 +120,3 @@ def _macros(configuration: Configuration, value: Any) -> list[str]:
                 found[name] = None
                 waiting.append(configuration.macro_value(name))
     return [name for name in found if name in configuration.macros]
-
-
-def _short(places: Iterable[str]) -> str:
-    """Places as a person reads them: files of tfdet's own from its gin_configs folder, parameters by their flag."""
-    own = f"{gin_configs_folder()}/"
-    here = f"{Path.cwd()}/"
-    shown = []
-    for place in places:
-        place = place.replace(own, "").removeprefix(here)
-        shown.append("--gin_param" if place.startswith("the binding ") else place)
-    return ", ".join(shown)

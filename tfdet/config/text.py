@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import gin
 
 from tfdet.config.bindings import MACRO, Binding, Bindings, macro_name, references
-from tfdet.config.registration import code_scopes
+from tfdet.config.registration import code_scopes, minimal_name
+
+_NOTE = re.compile(r"# from (--[a-z_]{1,40})")
+_FLAG = re.compile(r"(?:^|\()(--[a-z_]{1,40})\)?$")  # a place: the flag alone, or that which a run's file noted
 
 
 def config_text(configuration: Bindings) -> str:
@@ -31,7 +37,33 @@ def config_text(configuration: Bindings) -> str:
                 kept[name, MACRO] = {"value": configuration.macro_value(name)}
                 waiting.append(kept[name, MACRO])
     with configuration.active():
-        return gin.config._config_str(kept, max_line_length=110)
+        text = gin.config._config_str(kept, max_line_length=110)
+    return _with_origins(text, configuration)
+
+
+def noted_origin(lines: Sequence[str], number: int) -> str:
+    """What the line before a statement of a run's file says of its origin: ` (--lr)`, or an empty text.
+
+    Args:
+      lines: of the file.
+      number: of the statement's line, from 1.
+    """
+    found = _NOTE.fullmatch(lines[number - 2]) if 2 <= number <= len(lines) + 1 else None
+    return f" ({found[1]})" if found else ""
+
+
+def _with_origins(text: str, configuration: Bindings) -> str:
+    """The text with a comment before each value that a flag set: `# from --lr`."""
+    notes = {}
+    for (scope, selector, parameter), place in configuration.places.items():
+        if found := _FLAG.search(place):
+            name = f"{minimal_name(selector)}.{parameter}"
+            notes[f"{scope}/{name} =" if scope else f"{name} ="] = f"# from {found[1]}"
+    lines = []
+    for line in text.splitlines(keepends=True):
+        note = next((note for name, note in notes.items() if line.startswith(name)), None)
+        lines += [f"{note}\n", line] if note else [line]
+    return "".join(lines)
 
 
 def _without_unused_scopes(configuration: Bindings, kept: dict) -> dict:

@@ -25,6 +25,7 @@ from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.resize import Resize, Rule
+from tfdet.data.selection import select_classes
 from tfdet.errors import UserError
 from tfdet.structures import Batch, Example
 
@@ -58,6 +59,7 @@ class TrainInput:
         jitter: large-scale jitter in place of the resize to the sides: every image has the jitter's size then, and each
             image of each step its own draw of the scale.
         augmentation: what images go through before they are resized, each image of each step by its own draws.
+        classes: the classes to train on, in this order; objects of others count as background. None: all.
 
     Raises:
         UserError: the data set is missing, changed, has no image with a box or, with `masks` or an augmentation that
@@ -79,13 +81,15 @@ class TrainInput:
         resize: Rule = "simpledet",
         jitter: LargeScaleJitter | None = None,
         augmentation: Augmentation | None = None,
+        classes: tuple[str, ...] | None = None,
     ):
         self.short_sides = tuple(short_side) if isinstance(short_side, (tuple, list)) else (short_side,)
         if not self.short_sides:
             raise UserError("TrainInput.short_side must name one side at least. Received: ()")
         for side in self.short_sides:
             Resize(side, long_side, resize).check("TrainInput")
-        self.manifest = Manifest.load(data_dir)
+        self.manifest = select_classes(Manifest.load(data_dir), classes, "TrainInput.classes")
+        self.selects_classes = classes is not None
         if masks and not self.manifest.has_masks:
             raise UserError(
                 f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO "
@@ -244,7 +248,8 @@ class TrainInput:
 
         def read(row: tf.Tensor) -> Example:
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
-            return decode_example(serialized, image_id, self.manifest.category_ids, self._reads_masks)
+            own = self.manifest
+            return decode_example(serialized, image_id, own.category_ids, self._reads_masks, own.left_out)
 
         @tf.function(autograph=False)  # traced once for all images of a mosaic
         def read_any(number: tf.Tensor) -> Example:
@@ -315,6 +320,7 @@ class EvalInput:
         resize: whose resize it is: see `resize.Resize`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready.
+        classes: the classes to measure, in this order, as in `TrainInput`.
 
     Raises:
         UserError: the data set is missing or changed; an argument is out of range.
@@ -329,9 +335,10 @@ class EvalInput:
         resize: Rule = "simpledet",
         num_parallel_calls: PositiveInt | None = None,
         prefetch: NonNegativeInt = 2,
+        classes: tuple[str, ...] | None = None,
     ):
         self.resize = Resize(short_side, long_side, resize).check("EvalInput")
-        self.manifest = Manifest.load(data_dir)
+        self.manifest = select_classes(Manifest.load(data_dir), classes, "EvalInput.classes")
         self.images_per_batch = images_per_batch
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
         self.prefetch = prefetch
@@ -352,7 +359,8 @@ class EvalInput:
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
             serialized = read_serialized(table, row)
-            example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
+            own, image_id = self.manifest, tf.gather(table.image_id, row)
+            example = decode_example(serialized, image_id, own.category_ids, left_out=own.left_out)
             return fit_example(example, resize, tf.constant(False))
 
         dataset = tf.data.Dataset.range(self.manifest.num_images)

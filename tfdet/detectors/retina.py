@@ -14,7 +14,7 @@ from tfdet.detectors.dense_postprocess import DensePostProcess
 from tfdet.detectors.detector import MSRA_PIXEL_MEAN, Detector
 from tfdet.errors import UserError
 from tfdet.heads.proposals import AnchorGenerator
-from tfdet.layers import drop_seed
+from tfdet.layers import drop_seed, in_inference
 from tfdet.losses.box_distance import BoxDistance
 from tfdet.losses.focal import RETINA_SIGMA, retina_losses
 from tfdet.ops.boxes import LEGACY, Convention
@@ -142,7 +142,8 @@ class RetinaDetector(Detector):
             return "image" if self.loss_divisor == "image" else None
         foreground = tf.maximum(tf.reduce_sum(tf.cast(labels >= 0, tf.float32)), 1.0)
         moved = _KEPT * self.moving_foreground + (1.0 - _KEPT) * foreground
-        self.moving_foreground.assign(moved)
+        if not in_inference():
+            self.moving_foreground.assign(moved)
         return moved
 
     def detect_whole(self, images: tf.Tensor, image_info: tf.Tensor) -> Detections:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfdet.evaluate.classes import match_model
 from tfdet.evaluate.coco import METRIC_NAMES
 from tfdet.evaluate.run import EvalResult, evaluate
+from tfdet.evaluate.validation import ValidationParts, beside
 from tfdet.predict.predictors import detect_function
-from tfdet.report.drawing import draw_detections
+from tfdet.report.drawing import draw_samples
 from tfdet.report.tensorboard import EventWriter
+from tfdet.text import one_line
 from tfdet.training.evaluation import Evaluation
+from tfdet.training.figures import TOTAL_LOSS, tag_of
 from tfdet.training.run_record import data_fingerprint
 
 _NUM_PICTURES = 8
-_DRAWN_FROM = 0.3  # score of a detection in a picture
 
 
 class EvaluationDuringTraining(Evaluation):
@@ -26,14 +28,18 @@ class EvaluationDuringTraining(Evaluation):
     Args:
       detector: a model with `detect` and `num_classes`.
       eval_input: an `EvalInput`.
-      report: called with the step and what was found, such as an `EvaluationReport`.
+      report: called with the step, what was found, all figures by name, and the file of each image that is kept for a
+        picture by its id, such as an `EvaluationReport`.
       console: a `rich.console.Console` for the progress bar; None: no bar.
       num_pictures: images whose detections are kept for `report`.
       classes: the detector's names by class, as in `evaluate`.
+      validation: what is measured besides, of `Validation.of`.
 
     Attributes:
       metric_names: COCO's twelve figures; the same of masks, with `mask_` in front, where detector and data have them;
-        then the AP of each class.
+        then the AP of each class,
+        and the validation loss where it is measured.
+      warnings: what is not measured.
 
     Raises:
       UserError: the data set has other classes than the detector.
@@ -43,24 +49,28 @@ class EvaluationDuringTraining(Evaluation):
         self,
         detector: Any,
         eval_input: Any,
-        report: Callable[[int, EvalResult], None] | None = None,
+        report: Callable[[int, EvalResult, Mapping[str, float], Mapping[int, str]], None] | None = None,
         console: Any = None,
         num_pictures: int = _NUM_PICTURES,
         classes: Sequence[str] | None = None,
+        validation: ValidationParts | None = None,
     ):
         match_model(detector.num_classes, classes, eval_input.manifest)
         self._classes = classes
         self._detector, self._input = detector, eval_input
         self._report, self._console, self._num_pictures = report, console, num_pictures
         self._detect = detect_function(detector, eval_input.resize.rule)
+        self._validation = validation or ValidationParts()
+        self.warnings = self._validation.warnings
         manifest = eval_input.manifest
         self.data = data_fingerprint(manifest)
         kinds = ["", "mask_"] if getattr(detector, "masks", None) is not None and manifest.has_masks else [""]
         figures = [f"{kind}{name}" for kind in kinds for name in METRIC_NAMES]
-        self.metric_names = figures + [f"per_class/{kind}AP/{name}" for kind in kinds for name in manifest.classes]
+        figures += [f"per_class/{kind}AP/{name}" for kind in kinds for name in manifest.classes]
+        self.metric_names = figures + ([] if self._validation.loss is None else [TOTAL_LOSS])
 
     def prepare(self) -> None:
-        """Traces `detect`: a wrong value of the post-processing shows before the first step of training.
+        """Traces `detect`, and the losses where they are measured: a wrong value shows before the first step.
 
         Nothing is computed, so weights and random numbers stay as they are, and the first evaluation finds the trace.
 
@@ -68,24 +78,42 @@ class EvaluationDuringTraining(Evaluation):
           UserError: a part of `detect` refuses a value.
         """
         self._detect.get_concrete_function()
+        if self._validation.loss is not None:
+            self._validation.loss.prepare()
 
     def __call__(self, step: int) -> dict[str, float]:
-        """The scalars of an `EvalResult`: figures that exist, by name."""
-        result = evaluate(
+        """The scalars of an `EvalResult`, and those of the validation: figures that exist, by name."""
+        truth = self._input.ground_truth()
+        result = self._evaluate(self._input, self._num_pictures if self._report else 0, truth)
+        figures = result.scalars()
+        if self._validation.loss is not None:
+            figures |= self._validation.loss()
+        if self._validation.sample is not None:
+            figures |= beside(figures, self._evaluate(self._validation.sample, 0, None).scalars())
+        if self._report:
+            self._report(step, result, figures, _names(result, truth))
+        return figures
+
+    def _evaluate(self, eval_input: Any, num_samples: int, truth: dict | None) -> EvalResult:
+        return evaluate(
             self._detector,
-            self._input,
-            num_samples=self._num_pictures if self._report else 0,
+            eval_input,
+            num_samples=num_samples,
+            ground_truth=truth,
             detect=self._detect,
             console=self._console,
             classes=self._classes,
         )
-        if self._report:
-            self._report(step, result)
-        return result.scalars()
+
+
+def _names(result: EvalResult, truth: Mapping) -> dict[int, str]:
+    """The files of the samples by image id; the id itself where the data set does not say one."""
+    files = {image["id"]: image.get("file_name") for image in truth["images"]}
+    return {sample.image_id: files.get(sample.image_id) or str(sample.image_id) for sample in result.samples}
 
 
 class EvaluationReport:
-    """Writes what an evaluation found to one folder: its figures, and pictures with truth and detections.
+    """Writes what an evaluation found to one folder: its figures, and pictures, truth left and detections right.
 
     Args:
         folder: such as `RunDirectory.eval_events`.
@@ -96,19 +124,8 @@ class EvaluationReport:
     def __init__(self, folder: str | os.PathLike, classes: Sequence[str], warn: Callable[[str], None] = warnings.warn):
         self._events, self._classes = EventWriter(folder, warn), classes
 
-    def __call__(self, step: int, result: EvalResult) -> None:
-        """Args: step, of the training; result, of its evaluation."""
-        self._events.scalars(step, result.scalars())
-        for index, sample in enumerate(result.samples):
-            picture = draw_detections(
-                sample.image,
-                sample.boxes,
-                sample.classes,
-                sample.scores,
-                self._classes,
-                score_threshold=_DRAWN_FROM,
-                gt_boxes=sample.gt_boxes,
-                gt_classes=sample.gt_classes,
-                masks=sample.masks,
-            )
-            self._events.images(step, f"detections/{index}", picture[None])
+    def __call__(self, step: int, result: EvalResult, figures: Mapping[str, float], names: Mapping[int, str]) -> None:
+        """Args: step, of the training; result, of its evaluation; figures and names, see `EvaluationDuringTraining`."""
+        self._events.scalars(step, {tag_of(name): value for name, value in figures.items()})
+        for sample, picture in zip(result.samples, draw_samples(result.samples, self._classes), strict=True):
+            self._events.images(step, f"pictures/{one_line(names[sample.image_id])}", picture[None])

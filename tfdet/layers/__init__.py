@@ -17,6 +17,7 @@ from tfdet.layers.group_norm import (
     make_norms,
     takes_batch_statistics,
 )
+from tfdet.layers.inference import in_inference, layers_in_inference
 from tfdet.layers.initial import Program, TorchDense, draw_by_outputs, draw_each, torch_bias
 from tfdet.layers.layer_scale import LayerScale
 from tfdet.layers.normalization import BN_EPSILON, BatchNorm, BatchNormMode
@@ -44,6 +45,8 @@ __all__ = [
     "draw_by_outputs",
     "draw_each",
     "drop_seed",
+    "in_inference",
+    "layers_in_inference",
     "make_final_norm",
     "make_head_norms",
     "make_norm",

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from tfdet.layers.inference import in_inference
+
 _OPEN = threading.local()  # every replica's step is traced in a thread of its own
 
 
@@ -50,7 +52,7 @@ class DropPath(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         seed = current_drop_seed()
-        if not training or not self.rate or seed is None:
+        if not training or not self.rate or seed is None or in_inference():
             return inputs
         own = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(self.name.encode()) & 0x7FFFFFFF)
         shape = [tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1)]

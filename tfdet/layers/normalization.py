@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.errors import ParameterError
+from tfdet.layers.inference import in_inference
 from tfdet.ops.replica_mean import replica_mean
 
 BN_EPSILON = 1.00001e-5
@@ -93,7 +94,7 @@ class BatchNorm(keras.layers.Layer):
         self.moving_variance = weight("moving_variance", "ones", False)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if not training or self.mode == "frozen":
+        if not training or self.mode == "frozen" or in_inference():
             return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
         of_torch = self.mode.startswith("torch")
         count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import numbers
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,21 +40,24 @@ class RunWeights:
 
     Args:
       model_dir: the run's folder, with `manifest.json` and checkpoints.
-      checkpoint: a step, "best", or None for the newest.
+      checkpoint: a step, "best" or "last"; None: the best, else the last (`training.chosen.choose`).
       raw_weights: the weights as trained, also where the run keeps their moving average.
 
+    Attributes:
+      chosen: which checkpoint it is.
+
     Raises:
-      UserError: the folder holds no run.
+      UserError: the folder holds no run, or not that checkpoint.
     """
 
     named = True
 
     def __init__(self, model_dir: str | os.PathLike, checkpoint: int | str | None = None, raw_weights: bool = False):
         from tfdet.data.manifest import Manifest
+        from tfdet.training.chosen import choose
 
-        is_step = isinstance(checkpoint, numbers.Integral) and not isinstance(checkpoint, bool)
-        if not (checkpoint is None or checkpoint == "best" or is_step):
-            raise UserError(f'checkpoint {checkpoint!r}: give the step of a checkpoint, or "best"')
+        if not os.path.isdir(RunDirectory(model_dir).path):
+            raise UserError(f"{model_dir} is not a folder: give the folder of a training run")
         if not os.path.isfile(RunDirectory(model_dir).manifest):
             raise UserError(f"{model_dir} has no manifest.json with the class names: give the folder of a training run")
         # The run keeps a copy of its training set's manifest; the shards are elsewhere and perhaps gone.
@@ -63,6 +65,7 @@ class RunWeights:
         self.path = os.fspath(model_dir)
         self.classes, self.category_ids = list(manifest.classes), [int(number) for number in manifest.category_ids]
         self._checkpoint, self._raw_weights = checkpoint, raw_weights
+        self.chosen = choose(model_dir, checkpoint)
 
     def fill(self, detector: Any) -> int:
         """Assigns them; UserError where there is no such checkpoint, or it is of another detector."""

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from tfdet.errors import UserError
 from tfdet.files import replacing
+from tfdet.report.csv_file import CSV_FILE, read_csv
+from tfdet.training.figures import TOTAL_LOSS, TRAIN_AP, tag_of
 from tfdet.training.run_dir import RunDirectory
 
 _LOSSES, _FIGURES = "loss/", ("AP", "AP50", "AP75")
+_MORE = {TRAIN_AP: "AP, training images"}
 
 
 def read_scalars(folder: str | Path) -> dict[str, dict[int, float]]:
@@ -39,7 +42,10 @@ def plot_run(model_dir: str | Path, output: str | Path) -> None:
     """
     losses, figures = _losses(model_dir), _figures(model_dir)
     curves = [(tag.removeprefix(_LOSSES), losses[tag], {}) for tag in sorted(losses)]
-    _draw(curves, [(tag, figures[tag], {}) for tag in _FIGURES if tag in figures], output)
+    total = _of_evaluation(model_dir).get(tag_of(TOTAL_LOSS))
+    if total:
+        curves.append(("total, validation", total, {"marker": "o", "linestyle": "--"}))
+    _draw(curves, [(tag, points, {}) for tag, points in figures.items()], output)
 
 
 def plot_runs(model_dirs: Sequence[str | Path], output: str | Path) -> None:
@@ -66,15 +72,31 @@ def plot_runs(model_dirs: Sequence[str | Path], output: str | Path) -> None:
 
 
 def _losses(model_dir: str | Path) -> dict[str, dict[int, float]]:
-    folder = RunDirectory(model_dir).train_events
-    losses = {t: v for t, v in read_scalars(folder).items() if t.startswith(_LOSSES)}
+    files = RunDirectory(model_dir)
+    scalars = read_scalars(files.train_events) or read_csv(files.path / CSV_FILE)
+    losses = {t: v for t, v in scalars.items() if t.startswith(_LOSSES)}
     if not losses:
-        raise UserError(f"{folder}: no event file with losses; give --model_dir the folder of a training run")
+        raise UserError(
+            f"{files.train_events}: no event file with losses and no {CSV_FILE}; give --model_dir the folder of a "
+            "training run"
+        )
     return losses
 
 
+def _of_evaluation(model_dir: str | Path) -> dict[str, dict[int, float]]:
+    files = RunDirectory(model_dir)
+    return read_scalars(files.eval_events) or read_csv(files.path / CSV_FILE)
+
+
 def _figures(model_dir: str | Path) -> dict[str, dict[int, float]]:
-    return {t: v for t, v in read_scalars(RunDirectory(model_dir).eval_events).items() if t in _FIGURES}
+    scalars = _of_evaluation(model_dir)
+    # Runs of older versions have no groups.
+    found = {name: {**scalars.get(name, {}), **scalars.get(tag_of(name), {})} for name in (*_FIGURES, *_MORE)}
+    return {
+        _MORE.get(name, name): {step: 100 * value for step, value in points.items()}
+        for name, points in found.items()
+        if points
+    }
 
 
 def _draw(losses: list, figures: list, output: str | Path) -> None:
@@ -85,9 +107,9 @@ def _draw(losses: list, figures: list, output: str | Path) -> None:
     left, right = figure.subplots(1, 2)
     for axes, curves, options in ((left, losses, {"linewidth": 1}), (right, figures, {"marker": "o"})):
         for label, points, own in curves:
-            axes.plot(*zip(*sorted(points.items()), strict=True), label=label, **options, **own)
+            axes.plot(*zip(*sorted(points.items()), strict=True), label=label, **options | own)
     left.set(title="training losses", xlabel="step", yscale="log")
-    right.set(title="evaluation", xlabel="step", ylim=(0, 1))
+    right.set(title="evaluation", xlabel="step", ylim=(0, 100))
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfdet.report.figures import figures_of
 from tfdet.training.observer import Observer, Progress
 
 _ERRORS = (tf.errors.OpError, OSError)
@@ -111,24 +112,7 @@ class TensorBoardReport(Observer):
         self._events.graph(graph)
 
     def progressed(self, progress: Progress) -> None:
-        self._events.scalars(progress.step, scalars_of(progress))
+        self._events.scalars(progress.step, figures_of(progress))
 
     def closed(self) -> None:
         self._events.close()
-
-
-def scalars_of(progress: Progress) -> dict[str, float]:
-    """The tags and values of one report; figures that do not exist are left out."""
-    values = {f"loss/{name}": value for name, value in progress.losses.items()}
-    values |= {
-        "loss/total": progress.total,
-        "optimizer/learning_rate": progress.learning_rate,
-        "optimizer/loss_scale": progress.loss_scale,
-        "optimizer/skipped_steps": progress.skipped_steps,
-        "optimizer/gradient_norm": progress.gradient_norm,
-        "speed/images_per_second": progress.images_per_second,
-        "speed/data_wait_share": progress.data_wait,
-    }
-    if progress.gpu_memory_peak is not None:
-        values["memory/gpu_peak_gib"] = progress.gpu_memory_peak / 2**30
-    return {tag: value for tag, value in values.items() if value is not None}

@@ -11,6 +11,10 @@ controller     orbit's Controller, quiet
 inner_loop     the steps that it asks for
 progress       what their figures say
 evaluation     what training knows of an evaluation
+figures        the names of its figures
+validation_loss  the training losses over the evaluation set
+overfitting    whether images are learnt by heart
+patience       whether a run that becomes no better ends
 observer       what a run tells whoever watches it (console, TensorBoard)
 stopping       SIGTERM and SIGINT
 

@@ -8,9 +8,10 @@ was put together. It is read whole, checksums included, before the first variabl
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -18,14 +19,17 @@ import tensorflow as tf
 from tfdet.errors import UserError
 from tfdet.files import literal, replacing
 from tfdet.training.average import WeightAverage
-from tfdet.training.checkpoint_file import OTHER_RUN, PREFIX, CheckpointFile, read_checkpoint, read_newest, saved_steps
+from tfdet.training.best_metric import BestMetric
+from tfdet.training.checkpoint_file import OTHER_RUN, PREFIX, CheckpointFile, read_newest, saved_steps
+from tfdet.training.chosen import choose
 from tfdet.training.optimizer import SLOT_GROUPS, Optimizer
 from tfdet.training.run_dir import RunDirectory
-from tfdet.training.run_record import RunRecord
+from tfdet.training.run_record import RunRecord, lines_of
 from tfdet.training.step import StepState
 
 _logger = logging.getLogger("tfdet")
 _AVERAGES = "averages"
+_BATCH = "images of an update"
 
 
 class CheckpointStore:
@@ -46,6 +50,12 @@ class CheckpointStore:
         keep: how many of the newest checkpoints stay.
         warn: receives one line about each thing that does not fit but is no error.
         average: of the weights, where the run keeps one.
+
+    Attributes:
+        saved_step: of the newest checkpoint that this object wrote or restored; None before.
+        lengths: of the run that was restored (`RunRecord.lengths`); empty where none was, or where it goes on with
+            another schedule.
+        free_changes: what differs from the run that was restored and may, a line each.
     """
 
     def __init__(
@@ -79,16 +89,22 @@ class CheckpointStore:
         self._rule, self._slots = optimizer.rule, optimizer.slots
         self._average = average
         self._record = record
-        self._scale_mode = optimizer.loss_scale.mode
+        self._scale_mode, self._text = optimizer.loss_scale.mode, _Text(record.json())
         self._checkpoint = tf.train.Checkpoint(
             detector=_variables_by_path(detector),
             progress=dict(self._progress),
             facts={name: constant(value) for name, value in self._facts.items()},
             **{group: dict(variables) for group, variables in self._slots.items()},
             **({} if average is None else {_AVERAGES: dict(average.values)}),
-            record=_Text(record.json()),
+            record=self._text,
         )
         self.saved_step: int | None = None
+        self.lengths: list[tuple[int, int]] = []
+        self.free_changes: list[str] = []
+
+    def note_lengths(self, lengths: Sequence[tuple[int, int]]) -> None:
+        """What the checkpoints from now on keep as `RunRecord.lengths`."""
+        self._text.text = dataclasses.replace(self._record, lengths=list(lengths)).json()
 
     def save(self, step: int) -> None:
         """Writes `checkpoints/ckpt-<step>`, then drops the oldest beyond `keep`.
@@ -106,23 +122,31 @@ class CheckpointStore:
             kept = [old for old in saved_steps(self._run.checkpoints) if old <= step]
             self._tidy(self._run.checkpoints, kept[-self._keep :], kept[: -self._keep])
 
-    def save_if_best(self, step: int, metric: str, value: float, data: str = "") -> bool:
-        """Writes `best/ckpt-<step>` in place of the best one so far, where it is better by the same metric.
+    def save_if_best(self, step: int, metric: BestMetric, value: float, data: str = "", raw: bool = False) -> bool:
+        """Writes `best/ckpt-<step>` in place of the best one so far, where it is better.
+
+        First the checkpoint, then the note that names it, then the old one goes: whenever the process is killed, the
+        note names a checkpoint that is whole.
 
         Args:
             step: of the checkpoint.
-            metric: name of the figure.
+            metric: the figure.
             value: of the figure.
             data: fingerprint of what it was measured on; figures of other data are not compared.
+            raw: the weights as trained were measured, and not their average.
 
         Returns:
             Whether it is.
         """
         best = self._run.read_best()
-        if best and best["metric"] == metric and best["data"] in (data, "") and best["value"] >= value:
-            return False
+        if best and best["data"] in (data, "") and best["step"] in saved_steps(self._run.best):
+            known = best["value"]
+            if best["metric"] != metric.key:  # of a run that goes on with another one
+                known = (self._run.read_evaluations() or {}).get(best["step"], {}).get(metric.key)
+            if known is not None and not metric.is_better(value, known):
+                return False
         self._write(self._run.best, step)
-        self._run.note_best(step, metric, float(value), data)
+        self._run.note_best(step, metric.key, float(value), data, raw)
         self._tidy(self._run.best, [step], [other for other in saved_steps(self._run.best) if other != step])
         return True
 
@@ -222,12 +246,16 @@ class CheckpointStore:
 
     def _check_changes(self, record: RunRecord | None, saved: CheckpointFile) -> None:
         changes = {} if record is None else record.differences(self._record)
-        for name, shown in (("seed", "Trainer.seed"), ("total_batch", "images of an update")):
+        for name, shown in (("seed", "Trainer.seed"), ("total_batch", _BATCH)):
             value = saved.number("facts", name)
             if value != self._facts[name]:
                 changes[shown] = (str(value), str(self._facts[name]))
         for line in self._record.check_changes(changes, self._run.path):
             self._warn(f"not as in the checkpoint of step {saved.step}: {line}")
+        if record is not None:
+            self.free_changes = lines_of(record.differences(self._record, free=True))
+            another = any(name == _BATCH or name.startswith("Schedule.") for name in changes)
+            self.lengths = [] if another else list(record.lengths)
 
     def _restore_average(self, saved: CheckpointFile) -> None:
         if self._average is None:
@@ -252,7 +280,7 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
     Args:
         detector: Keras model with `num_classes`, already built.
         model_dir: the run's directory.
-        step: of the checkpoint; None for the newest usable, "best" for that of the best evaluation.
+        step: of the checkpoint, "best" or "last"; None: see `choose`.
         raw: the weights as trained, also where the checkpoint has their moving average (`Trainer.ema_decay`).
 
     Returns:
@@ -262,31 +290,17 @@ def restore_detector(detector, model_dir: str | os.PathLike, step: int | str | N
         UserError: no such checkpoint, a damaged one, or one of another detector, class count or classes than those that
             `manifest.json` names.
     """
+    chosen = choose(model_dir, step)
+    saved = chosen.read()
     run = RunDirectory(model_dir)
-    folder = run.best if step == "best" else run.checkpoints
-    steps = saved_steps(folder)
-    if not steps:
-        raise UserError(f"No checkpoint in {folder}: give the --model_dir of a training run")
-    if step == "best":
-        note = run.read_best()  # beside it may lie a better one that a killed process did not get to note
-        step = note["step"] if note and note["step"] in steps else None
-    if step is None:
-        saved = read_newest(folder, _logger.warning)
-    else:
-        if step not in steps:
-            raise UserError(f"No checkpoint of step {step} in {folder}. There are: {', '.join(map(str, steps))}")
-        read = read_checkpoint(folder, int(step))
-        if read is None:
-            raise UserError(f"The checkpoint of step {step} in {folder} is damaged: choose another step of {steps}")
-        saved = read
     record, named = RunRecord.parse(saved.record), run.read_classes()
     if record is not None and named not in (None, (list(record.classes), list(record.category_ids))):
         raise UserError(
-            f"{run.manifest} names other classes than the checkpoint of step {saved.step} in {folder} was trained on "
-            f"({record.listed()}): put back the manifest.json of that run"
+            f"{run.manifest} names other classes than the checkpoint of step {saved.step} in {saved.source.parent} was "
+            f"trained on ({record.listed()}): put back the manifest.json of that run"
         )
     _check_detector(detector, saved)
-    _assign_detector(detector, saved, averaged=not raw)
+    _assign_detector(detector, saved, averaged=not (raw or chosen.raw))
     return saved.step
 
 
@@ -334,10 +348,10 @@ class _Text(tf.train.experimental.PythonState):
     """A text in a checkpoint; a variable of strings would want a device that has them."""
 
     def __init__(self, text: str):
-        self._text = text
+        self.text = text
 
     def serialize(self) -> str:
-        return self._text
+        return self.text
 
     def deserialize(self, string_value: str) -> None:
         pass  # read by name, see `CheckpointFile.record`

@@ -20,6 +20,7 @@ PREFIX = "ckpt"
 """What the files of a checkpoint are called, before `-<step>`."""
 OTHER_RUN = "use the gin file of that run (config.gin in its directory), or another --model_dir"
 """What to do about a checkpoint of something else, for messages."""
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _RECORD = "record/.ATTRIBUTES/py_state"  # the name in the file of the `PythonState` called "record"
 # A checkpoint that says this is perhaps whole: it is not passed over for an older one.
 _UNREADABLE = (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)
@@ -44,6 +45,12 @@ class CheckpointFile:
     def get(self, group: str, name: str) -> np.ndarray | None:
         """A tensor by its group and the name in it, None where there is none."""
         return self._tensors.get(_key(group, name))
+
+    def weights(self, raw: bool = False) -> dict[str, np.ndarray]:
+        """The detector's tensors and, unless `raw`, their averages, as `weights.maps.own` reads them."""
+        groups = ("detector/",) if raw else ("detector/", "averages/")
+        kept = {name: value for name, value in self._tensors.items() if name.startswith(groups)}
+        return {name.removesuffix(_SUFFIX): value for name, value in kept.items()}
 
     def number(self, group: str, name: str) -> int:
         """A single number; `UserError` where there is none, or something else."""
@@ -147,4 +154,4 @@ def _unreadable(folder: Path, step: int, error: Exception) -> UserError:
 
 def _key(group: str, name: str) -> str:
     """The name of a variable inside the checkpoint file; TensorFlow escapes dots and slashes of dict keys."""
-    return f"{group}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+    return f"{group}/{name.replace('.', '..').replace('/', '.S')}{_SUFFIX}"

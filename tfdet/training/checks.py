@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tfdet.config.files import did_you_mean
 from tfdet.errors import UserError
 from tfdet.ops.boxes import CONTINUOUS
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.evaluation import Evaluation
 from tfdet.training.trainer import Trainer
 
@@ -26,7 +26,7 @@ def check_boxes(detector, train_input) -> None:
 
 
 def check_best_metric(trainer: Trainer, evaluation: Evaluation | None) -> list[str]:
-    """`UserError` where no evaluation will ever give `Trainer.best_metric`.
+    """`UserError` where no evaluation will ever give `Trainer.best_metric`, or `Trainer.patience` has none to count.
 
     Args:
         trainer: the hyper-parameters.
@@ -35,14 +35,18 @@ def check_best_metric(trainer: Trainer, evaluation: Evaluation | None) -> list[s
     Returns:
         Warnings: without an evaluation the name is not looked up, and a changed one is a wish that is not met.
     """
-    name = trainer.best_metric
+    metric = BestMetric.of(trainer.best_metric)
     if evaluation is None:
-        changed = name != Trainer.best_metric
-        return [f"Trainer.best_metric = {name!r} does nothing: this run does not evaluate"] if changed else []
-    if name not in evaluation.metric_names:
-        figures = ", ".join(figure for figure in evaluation.metric_names if "/" not in figure)
+        changed = metric != BestMetric.of(Trainer.best_metric)
+        wishes = {"best_metric": metric.name if changed else None, "patience": trainer.patience}
+        wishes = {wish: value for wish, value in wishes.items() if value is not None}
+        return [
+            f"Trainer.{wish} = {value!r} does nothing: this run does not evaluate" for wish, value in wishes.items()
+        ]
+    if trainer.patience is not None and trainer.evaluate_every is None:
         raise UserError(
-            f"Trainer.best_metric = {name!r}: the evaluation of this detector on this data set gives no such figure."
-            f"{did_you_mean(name, evaluation.metric_names)} It gives {figures}"
+            f"Trainer.patience = {trainer.patience} counts evaluations, and this run makes one alone, at its end: set "
+            "Trainer.evaluate_every, the steps between two"
         )
+    metric.check(evaluation.metric_names)
     return []

@@ -45,6 +45,11 @@ def make_strategy(num_replicas: int | None = None) -> tf.distribute.MirroredStra
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
 
 
+def count_replicas(num_replicas: int | None = None) -> int:
+    """How many `make_strategy` will have, without making anything. Args: as there."""
+    return num_replicas or len(tf.config.list_physical_devices("GPU")) or 1
+
+
 def device_names(strategy: tf.distribute.Strategy) -> list[str]:
     """Names for people, such as `GPU:0 NVIDIA H100` or `CPU:0`."""
     names = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 
 class Evaluation:
@@ -10,11 +10,13 @@ class Evaluation:
 
     Attributes:
         metric_names: every name that the figures may have; `Trainer.best_metric` is looked for among them.
+        warnings: what a person should know of it before training, a line each.
         data: fingerprint of what it measures on: figures of other data do not decide which checkpoint is the best.
     """
 
     metric_names: Collection[str] = ()
     data: str = ""
+    warnings: Sequence[str] = ()
 
     def prepare(self) -> None:
         """Called once, before the first step: finds out now what the first evaluation would stumble over."""

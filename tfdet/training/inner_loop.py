@@ -13,6 +13,8 @@ from tfdet.errors import UserError
 from tfdet.training.step import TrainStep
 from tfdet.training.stopping import StopSignals
 
+_FIRST_REPORT_SECONDS = 30.0  # after the step that is traced
+
 
 class InputError(UserError):
     """The training input failed. What was trained until then is good and worth saving."""
@@ -22,6 +24,9 @@ class InnerLoop(orbit.AbstractTrainer):
     """Runs steps one after the other in Python, so that waiting for data is measured and a signal ends it.
 
     The metrics stay on the device until the end of a call: the host waits once a call, not once a step.
+
+    One call ends before its last step: that of the first steps after the one that is traced, where they are slow. A
+    person learns within the first minute how long the run takes.
 
     Args:
         step: the training step.
@@ -50,6 +55,7 @@ class InnerLoop(orbit.AbstractTrainer):
         self._on_first_step = on_first_step
         self._explain = explain
         self._first = True
+        self._report_by: float | None = None  # time at which a first report is overdue
         self._traces_reported = 1
         self.metrics: dict[str, np.ndarray] = {}  # of the last call: one element a step
         self.seconds = 0.0  # the last call took
@@ -67,6 +73,7 @@ class InnerLoop(orbit.AbstractTrainer):
             UserError: the input ended or failed, or the device's memory is full.
         """
         outputs, waited, start = [], 0.0, time.perf_counter()
+        traced = self._first
         for _ in range(int(num_steps)):
             for _ in range(self._step.parts):
                 before = time.perf_counter()
@@ -78,8 +85,9 @@ class InnerLoop(orbit.AbstractTrainer):
                 self._first = False
                 outputs[-1]["finite"].numpy()  # wait for the device
                 self._on_first_step()
-            if self._stop.requested:
+            if self._stop.requested or (self._report_by is not None and time.perf_counter() > self._report_by):
                 break
+        self._report_by = time.perf_counter() + _FIRST_REPORT_SECONDS if traced else None
         self.metrics = {name: np.stack([output[name].numpy() for output in outputs]) for name in outputs[0]}
         self.seconds = time.perf_counter() - start
         self.wait_seconds = waited

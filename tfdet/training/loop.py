@@ -12,11 +12,15 @@ import tensorflow as tf
 from tfdet.errors import UserError
 from tfdet.training import checks, variables
 from tfdet.training.average import WeightAverage
+from tfdet.training.best_metric import BestMetric
 from tfdet.training.checkpoint import CheckpointStore
+from tfdet.training.checkpoint_file import PREFIX
 from tfdet.training.controller import QuietController
 from tfdet.training.evaluation import Evaluation
 from tfdet.training.inner_loop import InnerLoop, InputError
-from tfdet.training.observer import Observer
+from tfdet.training.observer import Best, Ending, Observer
+from tfdet.training.overfitting import overfitting
+from tfdet.training.patience import EarlyStop, out_of_patience
 from tfdet.training.plan import RunPlan
 from tfdet.training.progress import ProgressReport, check_finite
 from tfdet.training.run_dir import RunDirectory
@@ -28,6 +32,8 @@ from tfdet.training.trainer import Trainer
 from tfdet.training.update import make_parts, make_step
 from tfdet.weights import LoadReport
 
+_STEPS_TO_A_PACE = 5  # the first report that says how long the run takes comes after so many
+
 
 @dataclass(frozen=True)
 class Run:
@@ -37,6 +43,7 @@ class Run:
     step: int  # steps done in all
     stopped_by: str | None  # name of the signal that ended it early, or None
     metrics: Mapping[str, float]  # of the last evaluation; empty without one
+    stopped_early: bool = False  # complete by `Trainer.patience`
 
 
 def train(
@@ -93,24 +100,47 @@ def train(
     plan = RunPlan.make(train_input, strategy, trainer, schedule)
     parts = make_parts(strategy, detector, trainer)
     state = parts.state
+    progress, metric = ProgressReport(plan, strategy, state), BestMetric.of(trainer.best_metric)
 
     metrics: Mapping[str, float] = {}
 
     def measure(step: int) -> None:
         nonlocal metrics
-        averaged = parts.average is not None and not trainer.evaluate_raw
+        averaged, before = parts.average is not None and not trainer.evaluate_raw, time.perf_counter()
         with parts.average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
             metrics = evaluate(step)
-        tell("evaluated", step, metrics)
-        name = trainer.best_metric
-        if name not in metrics:
-            warn(f"this data set has nothing to measure {name} on: no best checkpoint is kept")
-        elif store.save_if_best(step, name, metrics[name], evaluate.data):
-            tell("noted", f"best {name} so far: {metrics[name]:.4f} at step {step}")
+        progress.evaluated(time.perf_counter() - before)
+        value = metric.of_figures(metrics)
+        try:
+            if value is None:
+                warn(f"this data set has nothing to measure {metric.name} on: no best checkpoint is kept")
+            elif store.save_if_best(step, metric, value, evaluate.data, raw=trainer.evaluate_raw):
+                tell("best", best())
+        finally:  # the figures are told even where the disk is full
+            tell("evaluated", step, metrics)
         try:
             files.note_evaluation(step, metrics)
         except UserError as error:  # the figures were told: they are worth more than the list of them
             warn(str(error))
+        for text in overfitting(files.read_evaluations() or {}, step):
+            warn(text)
+
+    def stop_if_no_better(step: int) -> None:
+        reason = out_of_patience(trainer, files, step)
+        if reason is not None and step < plan.total_steps:
+            raise EarlyStop(reason)
+
+    def best() -> Best | None:
+        note = files.read_best()
+        if note is None:
+            return None
+        return Best(
+            note["step"], BestMetric.of(note["metric"]), note["value"], str(files.best / f"{PREFIX}-{note['step']}")
+        )
+
+    def end(step: int, early: str | None, seconds: float | None) -> Run:
+        tell("ended", Ending(str(files.path), step, early, best(), seconds))
+        return Run(model_dir, step, stop.requested, metrics, early is not None)
 
     with StopSignals() as stop, files.locked():
         try:
@@ -129,21 +159,32 @@ def train(
                 )
                 # Restore. Not to be interrupted: half restored is worse than not saved.
                 first_step, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
+            plan = plan.continued(first_step, store.lengths)
+            store.note_lengths(plan.lengths)
             run = detector, train_input, strategy, files.path, trainer, schedule
             tell("started", start_table(*run, plan, parts, origin))
             warnings += train_input.warnings(plan.virtual_replicas)
+            warnings += [] if evaluate is None else evaluate.warnings
             warnings += schedule.warnings(plan.total_batch, plan.total_steps)
             if first_step == 0:
                 warnings += variables.frozen_at_random(detector, parts.optimizer.variables_to_train, left)
             for text in warnings:
                 tell("warned", text)
+            if store.free_changes:
+                tell("noted", f"goes on with {'; '.join(store.free_changes)}")
             stop.check()
             # An evaluation of the step that is restored, which was due and was not made.
             made_up = evaluate is not None and plan.evaluates(first_step) and files.lacks_evaluation(first_step)
+            early = None if evaluate is None or made_up else out_of_patience(trainer, files, first_step)
+            if early is not None:
+                tell("noted", f"finished early, at step {first_step}: {early}")
+                tell("noted", f"for more: --resume {files.path} --patience N, N larger than {trainer.patience}")
+                return end(first_step, early, None)
             if first_step >= plan.total_steps and not made_up:
-                done = f"step {first_step} of {plan.total_steps} is done already"
-                tell("noted", f"{done}: raise Trainer.steps or .epochs to go on")
-                return Run(model_dir, first_step, None, metrics)
+                tell("noted", f"finished: {first_step} of {plan.total_steps} steps are done, nothing is left to train")
+                tell("noted", f"for more steps: --resume {files.path} --steps N, N the new length of the run")
+                tell("noted", f"for another run from these weights: --init_weights={files.path} and a new --model_dir")
+                return end(first_step, None, None)
 
             # Make what the steps need. A wrong value in `detect` shows now, not at the first evaluation.
             def after_first_step() -> None:
@@ -154,7 +195,9 @@ def train(
             with stop.interruptible():
                 if evaluate is not None:
                     evaluate.prepare()
-                rate = schedule.for_batch(plan.total_batch, plan.total_steps)
+                rate = schedule.for_batch(plan.total_batch, plan.total_steps, plan.lengths)
+                if first_step and plan.lengths[-1][0] == first_step:
+                    tell("noted", plan.length_change(rate))
                 step = make_step(strategy, detector, parts, rate, trainer)
                 # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch.
                 dataset = strategy.distribute_datasets_from_function(
@@ -165,16 +208,18 @@ def train(
                 inner = InnerLoop(step, iter(dataset), stop, warn, after_first_step, train_input.explain)
 
             # All fits: from here on the directory is that of this run.
-            files.begin(train_input.manifest.folder, record.config, record.operative_config)
+            manifest = train_input.manifest
+            selected = manifest if getattr(train_input, "selects_classes", False) else None
+            files.begin(manifest.folder, record.config, record.operative_config, selected)
             if record.operative_config is not None:
                 tell("configured", record.operative_config)
+            tell("begun", first_step)
             if made_up:
                 tell("noted", f"the evaluation of step {first_step} was not finished: it is made up for")
                 measure(first_step)
+                stop_if_no_better(first_step)
 
             # Train. After each inner loop orbit's Controller calls, in this order:
-            progress = ProgressReport(plan, strategy, state)
-
             def report(_) -> None:
                 check_finite(inner.metrics, state, parts.optimizer.loss_scale, store.saved_step)
                 tell("progressed", progress(inner.metrics, inner.seconds, inner.wait_seconds))
@@ -182,7 +227,8 @@ def train(
             def save_if_due(_) -> None:
                 if plan.saves(state.step):
                     store.save(state.step)
-                    tell("noted", f"saved the checkpoint of step {state.step}")
+                    if evaluate is None or not plan.evaluates(state.step):  # else the evaluation's line says as much
+                        tell("noted", f"saved the checkpoint of step {state.step}")
 
             def stop_if_asked(_) -> None:
                 stop.check()
@@ -190,17 +236,26 @@ def train(
             def evaluate_if_due(_) -> None:
                 if evaluate is not None and plan.evaluates(state.step):
                     measure(state.step)
+                    stop_if_no_better(state.step)
+
+            def steps_per_loop(step: int) -> int:
+                if step == first_step:
+                    return 1  # the step that is traced is measured alone
+                soon = first_step + _STEPS_TO_A_PACE - step
+                return min(plan.steps_to_next_event(step), soon) if soon > 0 else plan.steps_to_next_event(step)
 
             controller = QuietController(
                 global_step=state.global_step,
                 trainer=inner,
                 strategy=strategy,
-                # The step that is traced is measured alone.
-                steps_per_loop=lambda step: 1 if step == first_step else plan.steps_to_next_event(step),
+                steps_per_loop=steps_per_loop,
                 train_actions=[report, save_if_due, stop_if_asked, evaluate_if_due],
             )
             if first_step < plan.total_steps:
                 controller.train(plan.total_steps, checkpoint_at_completion=False)
+            return end(state.step, None, time.perf_counter() - start)
+        except EarlyStop as reason:
+            return end(state.step, str(reason), time.perf_counter() - start)
         except Stopped:
             if state.step > 0:
                 store.save(state.step)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
+from tfdet.training.best_metric import BestMetric
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,27 @@ class Progress:
     gpu_memory_peak: int | None  # bytes; None without GPUs
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best evaluation of a run so far, whose checkpoint is kept."""
+
+    step: int
+    metric: BestMetric
+    value: float
+    checkpoint: str  # path of the checkpoint, without the endings of its files
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run came to its end."""
+
+    model_dir: str
+    step: int  # steps done in all
+    early: str | None  # why it ended before its last step, in words; None where it did not
+    best: Best | None  # None without an evaluation that measured it
+    seconds: float | None  # since the program began; None where nothing was left to train
+
+
 class Observer:
     """Receives the events of a run, the first ones in this order; every method does nothing here."""
 
@@ -34,6 +59,9 @@ class Observer:
 
     def configured(self, operative_config: str) -> None:
         """Before the first step, where `train` was given it. Args: operative_config, gin's text of what was built."""
+
+    def begun(self, step: int) -> None:
+        """Before the first step: the folder is that of this run. Args: step, done already; 0 in a new run."""
 
     def first_step(self, seconds: float) -> None:
         """After the first step. Args: seconds since the start of the program, tracing included."""
@@ -44,14 +72,20 @@ class Observer:
     def progressed(self, progress: Progress) -> None:
         """After every `Trainer.log_every` steps."""
 
+    def best(self, best: Best) -> None:
+        """Before `evaluated`, where the evaluation is the best so far."""
+
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """After every evaluation."""
+        """After every evaluation. Args: metrics, by name; AP and its kin are 0..1."""
 
     def noted(self, text: str) -> None:
-        """Something happened that a person wants to know: a checkpoint, the best so far, a stop."""
+        """Something happened that a person wants to know: a checkpoint, a stop."""
 
     def warned(self, text: str) -> None:
         """Something is not as it should be, but training goes on."""
+
+    def ended(self, ending: Ending) -> None:
+        """The run is complete, by its last step or by `Trainer.patience`; not after a signal or an error."""
 
     def closed(self) -> None:
         """At the end, also after an error."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfdet.training.schedule import Schedule
+from tfdet.training.schedule import LearningRate, Schedule
 from tfdet.training.trainer import Trainer
 
 
@@ -22,6 +24,7 @@ class RunPlan:
     log_every: int
     checkpoint_every: int
     evaluate_every: int | None
+    lengths: tuple[tuple[int, int], ...] = ()  # of a run whose length was changed: see `Schedule.for_batch`
 
     @classmethod
     def make(cls, train_input, strategy: tf.distribute.Strategy, trainer: Trainer, schedule: Schedule) -> RunPlan:
@@ -40,10 +43,40 @@ class RunPlan:
             trainer.evaluate_every,
         )
 
+    def continued(self, step: int, lengths: Sequence[tuple[int, int]]) -> RunPlan:
+        """The same with the lengths that the run had.
+
+        Args:
+            step: updates that are done.
+            lengths: of the run's checkpoint; empty for a new run, and where they are not known.
+        """
+        found = [tuple(length) for length in lengths]
+        if not found:
+            found = [(0, self.total_steps)]
+        elif found[-1][1] != self.total_steps:
+            found.append((step, self.total_steps))
+        return dataclasses.replace(self, lengths=tuple(found))
+
+    def length_change(self, rate: LearningRate) -> str:
+        """How the learning rate of a run goes on that has just got another length, in words."""
+        step, total = self.lengths[-1]
+        now, end = rate.at(step + 1), rate.at(total)
+        on = f"goes on at {now:.3g}" + (f" and ends at {end:.3g}" if f"{end:.3g}" != f"{now:.3g}" else "")
+        return f"{total} steps in place of {self.lengths[-2][1]}: the learning rate {on}"
+
     def steps_to_next_event(self, step: int) -> int:
         """Steps from `step` to the next one after which something is due; the end of the run is left out."""
         periods = (self.log_every, self.checkpoint_every, self.evaluate_every)
         return min(period - step % period for period in periods if period)
+
+    def evaluations_left(self, step: int) -> int:
+        """Evaluations that are due after `step`, where the run evaluates."""
+        if step >= self.total_steps:
+            return 0
+        if not self.evaluate_every:
+            return 1
+        whole = self.total_steps // self.evaluate_every - step // self.evaluate_every
+        return whole + (self.total_steps % self.evaluate_every > 0)
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is due after `step`: also wherever an evaluation is, which may be interrupted."""

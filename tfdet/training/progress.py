@@ -21,6 +21,8 @@ _KEPT = 0.8  # of the seconds a step so far, at each report
 class ProgressReport:
     """Makes the `Progress` of a run, report by report: the time that is left is an average over them.
 
+    The evaluations that are still to come count with the time that the latest one took.
+
     Args:
         plan: of the run.
         strategy: of the run.
@@ -31,6 +33,11 @@ class ProgressReport:
         self._plan, self._strategy, self._state = plan, strategy, state
         self._seconds_per_step: float | None = None
         self._first = True
+        self._seconds_per_evaluation = 0.0
+
+    def evaluated(self, seconds: float) -> None:
+        """Args: seconds, that an evaluation took."""
+        self._seconds_per_evaluation = seconds
 
     def __call__(self, metrics: Mapping[str, np.ndarray], seconds: float, wait_seconds: float) -> Progress:
         """The report after some steps; the very first are traced, and their time is no measure.
@@ -48,6 +55,7 @@ class ProgressReport:
             latest, before = seconds / count, self._seconds_per_step
             self._seconds_per_step = latest if before is None else _KEPT * before + (1.0 - _KEPT) * latest
         left, pace = self._plan.total_steps - step, self._seconds_per_step
+        evaluations = self._seconds_per_evaluation * self._plan.evaluations_left(step - 1)
         return Progress(
             step=step,
             total_steps=self._plan.total_steps,
@@ -59,7 +67,7 @@ class ProgressReport:
             skipped_steps=int(self._state.skipped_steps.numpy()),
             images_per_second=self._plan.total_batch * count / seconds if timed else None,
             data_wait=wait_seconds / seconds if timed else None,
-            seconds_left=None if pace is None else pace * left,
+            seconds_left=None if pace is None else pace * left + evaluations,
             gpu_memory_peak=distribution.gpu_memory_peak(self._strategy),
         )
 

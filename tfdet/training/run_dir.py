@@ -39,6 +39,8 @@ class RunDirectory:
         operative_config.gin    the values that were really used, defaults included
         manifest.json           the training set's: class names and category ids for evaluation and export
         evaluations.json        the figures of every evaluation by step; which ones were made
+        metrics.csv             the figures of every report, a row a step (`Trainer.sinks`)
+        sinks.json              what W&B and MLflow call the run, where they are told
         run.lock                while a process trains: which one
 
     A run begins or goes on in this order, and nothing before `begin` changes the folder but the lock:
@@ -114,7 +116,11 @@ class RunDirectory:
             self._lock.release()
 
     def begin(
-        self, data_dir: str | os.PathLike, config: str | None = None, operative_config: str | None = None
+        self,
+        data_dir: str | os.PathLike,
+        config: str | None = None,
+        operative_config: str | None = None,
+        manifest: Any = None,
     ) -> None:
         """Makes the folder that of this run: everything is known to fit.
 
@@ -122,12 +128,14 @@ class RunDirectory:
             data_dir: the training set, whose manifest is copied.
             config: gin text of every binding; None leaves the file as it is.
             operative_config: gin text of the values that were used; None likewise.
+            manifest: a `Manifest` to be written in place of that of the folder: of some of its classes.
 
         Raises:
             UserError: the manifest cannot be read, or the folder cannot be written.
         """
         texts = {
-            self.manifest: _manifest_text(data_dir), self.config: config, self.operative_config: operative_config
+            self.manifest: json.dumps(manifest.content(), indent=1) + "\n" if manifest else _manifest_text(data_dir),
+            self.config: config, self.operative_config: operative_config
         }  # fmt: skip
         begun = self._is_begun()
         self.create()
@@ -173,16 +181,26 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def note_best(self, step: int, metric: str, value: float, data: str = "") -> None:
-        """Writes `best.json`; `data` is the fingerprint of what was evaluated on."""
-        self.write(self.best_note, json.dumps({"step": step, "metric": metric, "value": value, "data": data}) + "\n")
+    def note_best(self, step: int, metric: str, value: float, data: str = "", raw: bool = False) -> None:
+        """Writes `best.json`.
+
+        Args:
+            step: of the checkpoint.
+            metric: key of the figure (`BestMetric`).
+            value: of the figure.
+            data: fingerprint of what was evaluated on.
+            raw: the weights as trained were evaluated, and not their average.
+        """
+        note = {"step": step, "metric": metric, "value": value, "data": data, "raw": raw}
+        self.write(self.best_note, json.dumps(note) + "\n")
 
     def read_best(self) -> dict | None:
-        """What `note_best` wrote: the keys step, metric, value, data; None where nothing readable is there."""
+        """What `note_best` wrote: the keys step, metric, value, data, raw; None where nothing readable is there."""
         try:
             note = parse_json(read_regular(self.best_note))
             step, metric, value = field(note, "step", int), field(note, "metric", str), field(note, "value", _NUMBER)
-            return {"step": step, "metric": metric, "value": float(value), "data": field(note, "data", str, "")}
+            more = {"data": field(note, "data", str, ""), "raw": field(note, "raw", bool, False)}
+            return {"step": step, "metric": metric, "value": float(value), **more}
         except (OSError, ValueError, OverflowError):
             return None
 

@@ -14,7 +14,7 @@ from tfdet.config.show import DEFAULT, settings
 from tfdet.errors import UserError
 from tfdet.strict_json import field, parse_json
 
-FREE_PARTS = ("EvalInput", "TestTimeAugmentation", "Row")
+FREE_PARTS = ("EvalInput", "TestTimeAugmentation", "Validation", "Row")
 """Parts that do not train: every value of theirs may differ when a run goes on."""
 
 FREE = frozenset(
@@ -25,7 +25,7 @@ FREE = frozenset(
         f"Trainer.{name}"
         for name in (
             "steps", "epochs", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every", "best_metric",
-            "evaluate_raw", "graph", "deterministic", "init_weights", "replicas", "accumulate",
+            "patience", "evaluate_raw", "graph", "sinks", "deterministic", "init_weights", "replicas", "accumulate",
         )
     ]
 )  # fmt: skip
@@ -46,8 +46,10 @@ class RunRecord:
         data_name: name of the training set.
         data: fingerprint of its records; see `data_fingerprint`.
         values: `Trainer.momentum` -> "0.9", as a gin file has it: every parameter of every part that the configuration
-            binds something of, those left out that are free. Empty where there is no configuration.
+            binds something of. Empty where there is no configuration.
         defaults: of these names, those that nothing binds.
+        lengths: (updates that were done, length of the run from then on), the first (0, length); see
+            `Schedule.for_batch`. Empty in checkpoints of old.
         config: gin text of every binding; None where there is no configuration.
         operative_config: gin text of what was built; None likewise.
         may_change: values and data that differ from those of the run are taken over (`--change`).
@@ -59,6 +61,7 @@ class RunRecord:
     data: str = ""
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: Sequence[str] = ()
+    lengths: Sequence[tuple[int, int]] = ()
     config: str | None = None
     operative_config: str | None = None
     may_change: bool = False
@@ -73,7 +76,6 @@ class RunRecord:
             may_change: see the class.
         """
         own = [] if configuration is None else settings(configuration, defaults=True)
-        own = [setting for setting in own if not is_free(f"{setting.part}.{setting.parameter}")]
         return cls(
             classes=list(manifest.classes),
             category_ids=[int(number) for number in manifest.category_ids],
@@ -88,15 +90,16 @@ class RunRecord:
 
     def json(self) -> str:
         """What a checkpoint keeps."""
-        return json.dumps({"version": 1} | {name: getattr(self, name) for name in _KEPT})
+        return json.dumps({"version": 1} | {name: getattr(self, name) for name in (*_KEPT, "lengths")})
 
     @classmethod
     def parse(cls, text: str | bytes | None) -> RunRecord | None:
         """What `json` wrote; None where there is none that this program reads."""
         try:
             content = parse_json(text or "null")
-            record = cls(**{name: field(content, name, kind) for name, kind in _KEPT.items()})
-        except ValueError:
+            lengths = tuple((int(step), int(length)) for step, length in field(content, "lengths", list, []))
+            record = cls(**{name: field(content, name, kind) for name, kind in _KEPT.items()}, lengths=lengths)
+        except (ValueError, TypeError):
             return None
         texts = (*record.classes, *record.values.values(), *record.defaults)
         return record if all(isinstance(text, str) for text in texts) else None
@@ -107,20 +110,24 @@ class RunRecord:
         more = f", ... ({len(pairs)} in all)" if len(pairs) > _NAMES_SHOWN else ""
         return ", ".join(pairs[:_NAMES_SHOWN]) + more
 
-    def differences(self, now: RunRecord) -> dict[str, tuple[str, str]]:
+    def differences(self, now: RunRecord, free: bool = False) -> dict[str, tuple[str, str]]:
         """What another record has otherwise, classes left out: name -> (here, there).
+
+        Args:
+            now: the other one.
+            free: look at those that may differ, and not at those that may not.
 
         A value that one side binds and the other leaves at the same default is the same; so is one that a part alone
         has by its default, as versions of tfdet may differ in.
         """
         found: dict[str, tuple[str, str]] = {}
-        if self.data and now.data and self.data != now.data:
+        if self.data and now.data and self.data != now.data and not free:
             found["data set"] = (f"{self.data_name} ({self.data[:8]})", f"{now.data_name} ({now.data[:8]})")
         if not self.values or not now.values:
             return found
         sides = ((self.values, set(self.defaults)), (now.values, set(now.defaults)))
         for name in dict.fromkeys([*self.values, *now.values]):
-            if is_free(name):  # by now
+            if is_free(name) != free:  # by now
                 continue
             if all(name in values for values, _ in sides):
                 same = self.values[name] == now.values[name]
@@ -158,13 +165,19 @@ class RunRecord:
             changes: name -> (the run's, the new one).
             where: the folder of the run.
         """
-        shown = [f"{name} {_short(old)} -> {_short(new)}" for name, (old, new) in changes.items()]
+        shown = lines_of(changes)
         if shown and not self.may_change:
             raise UserError(
-                f"the run in {os.fspath(where)} was trained with other values: {'; '.join(shown)}. To go on with the "
-                "new ones give --change (change=True in Python); for another run choose another --model_dir"
+                f"the run in {os.fspath(where)} was trained with other values: {'; '.join(shown)}. To go on as it was "
+                f"give --resume {os.fspath(where)} alone, for another run another --model_dir; --change (change=True "
+                "in Python) goes on with the new values"
             )
         return shown
+
+
+def lines_of(changes: Mapping[str, tuple[str, str]]) -> list[str]:
+    """`Trainer.momentum 0.9 -> 0.8` for each change, name -> (old, new), cut where a value is long."""
+    return [f"{name} {_short(old)} -> {_short(new)}" for name, (old, new) in changes.items()]
 
 
 def is_free(name: str) -> bool:

@@ -59,7 +59,7 @@ def start_table(
         "data set": f"{data.name}: {data.num_images} images, {data.num_boxes} boxes, {len(data.classes)} classes",
         **variables.describe(detector, parts.optimizer.variables_to_train),
         "start": origin,
-        **schedule.describe(batch, plan.total_steps),
+        **schedule.describe(batch, plan.total_steps, plan.lengths),
         "update": f"{_rule(trainer)}, weight decay {trainer.weight_decay:g}, "
         f"clip {', '.join(limits) or 'none'}{average}",
         "steps": steps,

@@ -54,10 +54,14 @@ class Trainer:
         checkpoint_every: steps between two checkpoints; one more is written at the end.
         keep_checkpoints: how many of the newest stay.
         evaluate_every: steps between two evaluations; one more comes at the end, and with None it is the only one.
-        best_metric: of the evaluation; the checkpoint with the highest value is kept in `best/`. One of COCO's twelve
-            figures ("AP", "AP50", ...), of masks with "mask_" in front, or "per_class/AP/<class name>".
+        best_metric: of the evaluation; the checkpoint of the best value is kept in `best/`, and it is what a run gives
+            to others. "box AP", "box AP50" and so on through COCO's twelve figures, "mask AP" and so on, "box AP of
+            car" for one class, or "validation loss"; see `best_metric.BestMetric`.
+        patience: evaluations in a row without a better `best_metric` after which the run is complete; None trains to
+            the last step.
         deterministic: makes TensorFlow choose deterministic kernels, and fail where there is none.
         graph: writes the graph of the step for TensorBoard.
+        sinks: where figures go besides the console: "tensorboard", "csv" (`metrics.csv`), "wandb", "mlflow".
     """
 
     epochs: PositiveFloat = 6.0
@@ -86,9 +90,11 @@ class Trainer:
     checkpoint_every: PositiveInt = 1000
     keep_checkpoints: PositiveInt = 5
     evaluate_every: PositiveInt | None = None
-    best_metric: str = "AP"
+    best_metric: str = "box AP"
+    patience: PositiveInt | None = None
     deterministic: bool = False
     graph: bool = False
+    sinks: tuple[Literal["tensorboard", "csv", "wandb", "mlflow"], ...] = ("tensorboard", "csv")
 
     def prepare(self) -> tf.distribute.MirroredStrategy:
         """Sets seeds, determinism, precision, chooses the devices; call it before building a detector.

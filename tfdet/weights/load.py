@@ -200,8 +200,8 @@ def find_weights(path: str | Path) -> Path:
     """
     check_local(path, "weights")
     path = Path(path)
-    if os.path.isdir(path / "checkpoints"):  # a run of tfdet: its newest checkpoint
-        return path / "checkpoints"
+    if os.path.isdir(path / "checkpoints"):  # a run of tfdet: its best checkpoint, else its newest
+        return path / "best" if any((path / "best").glob("*.index")) else path / "checkpoints"
     if os.path.exists(path) or os.path.isfile(f"{path}.index"):
         return path
     offered = published.find(path)
