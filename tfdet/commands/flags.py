@@ -9,7 +9,7 @@ from typing import Any
 
 from tfdet import config, model
 from tfdet.arguments import AUTO, MAX_PIXELS, max_pixels
-from tfdet.config.files import RUN_FILE
+from tfdet.config.files import RUN_FILE, did_you_mean, gin_configs_folder
 from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
@@ -36,6 +36,15 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         help="gin file, as a path or as a name in gin_configs; may be given several times, later ones override",
     )
     parser.add_argument(
+        "--preset",
+        action="append",
+        dest="gin_file",
+        type=_preset,
+        metavar="NAME",
+        help="a configuration for data of your own, in place of --gin_file: own_data_cpu, own_data_gpu, "
+        "own_data_masks, own_data_gpu_masks",
+    )
+    parser.add_argument(
         "--gin_param",
         action="append",
         default=[],
@@ -43,6 +52,16 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         help='overrides one parameter, such as "Trainer.steps = 100"; may be given several times',
     )
     add_allow_imports(parser)
+
+
+def _preset(name: str) -> str:
+    """The gin file of a preset; `UserError` where there is none of the name."""
+    known = sorted(path.stem for path in gin_configs_folder().glob("own_data/*.gin"))
+    if name not in known:
+        raise UserError(
+            f"--preset {name}: there is no such preset.{did_you_mean(name, known)} There are {', '.join(known)}"
+        )
+    return f"own_data/{name}"
 
 
 def add_allow_imports(parser: argparse.ArgumentParser) -> None:
@@ -203,7 +222,9 @@ def row_and_lines(args: argparse.Namespace, from_run: bool = False) -> tuple[lis
             raise UserError(f"{written} not found: give --gin_file, or the --model_dir of a training run.")
         files = [str(written)]
     if not files and not args.gin_param:
-        raise UserError("--gin_file is missing: for example --gin_file=gin_configs/faster_r50v1_c4.gin.")
+        raise UserError(
+            "--gin_file is missing: for example --gin_file=faster_r50v1_fpn, or --preset=own_data_cpu for your data."
+        )
     return files, lines_of(args)
 
 
