@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfdet.commands import convert_data, make_shapes
 from tfdet.data import writer
-from tfdet.data.coco import read_coco
 from tfdet.data.convert import StrictError, convert
+from tfdet.data.formats.coco import read_coco
 from tfdet.data.images import decode_image
 from tfdet.data.inputs import EvalInput
 from tfdet.data.manifest import Manifest

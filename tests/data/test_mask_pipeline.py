@@ -13,9 +13,9 @@ from pycocotools import mask as coco_mask
 
 from tests.ops.test_mask_targets import cocoapi_exactly, shares
 from tfdet.commands import convert_data
-from tfdet.data.coco import read_coco
 from tfdet.data.convert import StrictError, convert
 from tfdet.data.doctor import diagnose
+from tfdet.data.formats.coco import read_coco
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.data.manifest import Manifest
 from tfdet.data.mask_schema import RING_OBJECT, SEGMENTATION, Rings, mask_damage, ring_edges
