@@ -184,7 +184,7 @@ def test_wrong_flags(coco, tmp_path):
         (["--coco", *source], "--output"),
         (["--coco", *source, "--output", tmp_path / "o", "--num_shards", 2], "--num_shards"),
         (["--coco", *source, "--output", tmp_path / "o", "--num_workers", -1], "--num_workers"),
-        (["--voc", "a", "--renumber", "--output", tmp_path / "o"], "--renumber is for --coco"),
+        (["--voc", "a", "--renumber", "--output", tmp_path / "o"], "--renumber is for COCO"),
         (["--voc", "a", "--voc", "b", "--split", "train", "--output", tmp_path / "o"], "one --split for each"),
     ):
         with pytest.raises(UserError, match=message):

@@ -21,6 +21,7 @@ COCO, LVIS, LABELME, VOC, CVAT, YOLO, CSV, OPEN_IMAGES, RECORDS = (
 HELPER = "of a format"
 """A file that belongs to a format and holds no boxes: a list, names of classes, data.yaml."""
 _HEAD = 1 << 16
+_LINES = 5  # of a text file that are looked at
 _LABEL = re.compile(r"\s*\d+(?:\.0*)?(?:\s+-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?){4,}\s*")
 _JSON_ENDS, _RECORD_ENDS = (".json",), (".tfrecord", ".tfrecords", ".record", ".records")
 _SHARD = re.compile(r".*-\d{5}-of-\d{5}")
@@ -141,8 +142,7 @@ def _txt(text: str) -> Kind | None:
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return Kind(HELPER)
-    first = lines[:3] if len(text) < _HEAD or len(lines) > 3 else lines[:1]
-    return Kind(YOLO) if all(_LABEL.fullmatch(line) for line in first) else None
+    return Kind(YOLO) if any(_LABEL.fullmatch(line) for line in lines[:_LINES]) else None
 
 
 def _yaml(text: str) -> Kind | None:

@@ -47,7 +47,7 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
         UserError: data.yaml cannot be read, or a list of images.
     """
     yaml = find_yaml(source.annotations)
-    labels = [path for path in source.annotations if path.suffix.lower() == ".txt"]
+    labels = _label_files(source)
     names = _class_names(source, yaml)
     builder = SetBuilder(source, report)
     by_path = {str(path): path for path in labels}
@@ -74,6 +74,14 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
         reason = "there is neither data.yaml nor classes.txt; --categories=FILE names the classes, one a line"
         report.add(UNNAMED, source.tree.roots[0], None, reason, "called 'class 0' and so on", is_note=True)
     return builder.finish(names, str(source.tree.roots[0]))
+
+
+def _label_files(source: Source) -> list[Path]:
+    """The label files: those that look like it, and those of an image's name, whatever is wrong with them."""
+    stems = {image.stem for image in source.finder.tree.images}
+    found = set(source.annotations)
+    files = dict.fromkeys([*source.annotations, *source.tree.others])
+    return [path for path in files if path.suffix.lower() == ".txt" and (path in found or path.stem in stems)]
 
 
 def _class_names(source: Source, yaml: DataYaml | None) -> list[str] | None:
