@@ -75,3 +75,17 @@ def test_classes_may_be_given(tmp_path):
     report = json.loads((tmp_path / "out/report.json").read_text())
     fish = sum(kind == "zebra fish" for photo in written.PHOTOS for kind, _ in photo.objects)
     assert report["problems"] == {"unknown category": fish}
+
+
+def test_records_are_recognised_and_their_splits_are_not_mixed(tmp_path, capsys):
+    run(written.cvat(tmp_path / "in"), f"--output={tmp_path / 'set'}")
+    (shard,) = (tmp_path / "set").glob("*.tfrecord")
+    (tmp_path / "records/train").mkdir(parents=True)
+    shard.rename(tmp_path / "records/train/cells.tfrecord")
+    (tmp_path / "records/train/label_map.pbtxt").write_text("item {}")
+    assert run(tmp_path / "records", f"--output={tmp_path / 'out'}") == 0
+    assert Manifest.load(tmp_path / "out").classes == list(written.CLASSES)
+    assert json.loads((tmp_path / "out/report.json").read_text())["problems"] == {}
+    (tmp_path / "records/val.tfrecord").write_bytes(b"")
+    with pytest.raises(UserError, match="holds records of train, val: convert each by itself"):
+        run(tmp_path / "records", f"--output={tmp_path / 'other'}")

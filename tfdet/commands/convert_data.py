@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import re
 
 from tfdet.commands import flags
 from tfdet.data.formats import FORMATS
@@ -193,9 +194,7 @@ def _convert(args, report, console):
         found = recognise(args.source, args.format, args.images, args.annotations)
         console.print(found.words, highlight=False, soft_wrap=True)
         if found.format == "records":
-            files = found.source.annotations
-            pattern = str(files[0]) if len(files) == 1 else f"{files[0].parent}/*"
-            return {ALL: _from_records(pattern, args, report, console)}
+            return {ALL: _from_records(_of_one_split(found), args, report, console)}
         if args.split and len(args.split) > 1:
             raise UserError("give --split once: the names of several splits are for several --voc")
         split = args.split[0] if args.split else None
@@ -210,6 +209,21 @@ def _convert(args, report, console):
         num_shards=args.num_shards, num_workers=args.num_workers, strict=args.strict, overwrite=args.overwrite,
         max_pixels=args.max_pixels, console=console,
     )  # fmt: skip
+
+
+def _of_one_split(found):
+    """The files of records, where they are of one split."""
+    from tfdet.data.formats.source import split_of_word
+    from tfdet.errors import UserError
+
+    files, tree = found.source.annotations, found.source.tree
+    splits = sorted({tree.split_of(file) or split_of_word(re.split(r"[-_.]", file.name)[0]) for file in files} - {""})
+    if len(splits) > 1:
+        raise UserError(
+            f"{tree.roots[0]} holds records of {', '.join(splits)}: convert each by itself, as with --from_records "
+            f"'{files[0].parent}/*{files[0].suffix}'"
+        )
+    return files
 
 
 def _from_records(pattern, args, report, console):

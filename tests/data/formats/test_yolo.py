@@ -110,3 +110,13 @@ def test_splits_of_data_yaml_and_images_without_label(tmp_path):
         assert len(moved.objects) == len(written.PHOTOS[0].objects), "its label file is the only one of its name"
     annotations = read_source(recognise(folder), report, unlabelled="leave_out")
     assert len(annotations.images) == written.COUNT - 1
+
+
+def test_one_label_file_serves_one_image(tmp_path):
+    for split in ("train", "val"):
+        written.pictures(tmp_path / "images" / split, [PHOTO])
+    (tmp_path / "labels/train").mkdir(parents=True)
+    (tmp_path / "labels/train/img_01.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "data.yaml").write_text(NAMES)
+    annotations = read_source(recognise(tmp_path), ProblemReport())
+    assert [(image.split, len(image.objects)) for image in annotations.images] == [("train", 1), ("val", 0)]

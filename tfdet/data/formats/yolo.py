@@ -68,7 +68,7 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
         if label not in used:
             reason = source.finder.why_not(label.stem, label.parent, source.tree.split_of(label), any_ending=True)
             report.add(NO_IMAGE, label, None, reason, "left out")
-    builder.add_unlabelled([path for path, _ in unlabelled], "have no label file")
+    builder.add_unlabelled(unlabelled, "have no label file")
     if names is None:
         names = [f"class {number}" for number in range(most + 1)]
         reason = "there is neither data.yaml nor classes.txt; --categories=FILE names the classes, one a line"
@@ -115,14 +115,13 @@ def _label_of(image: Path, by_path, by_stem, source: Source) -> Path | None:
             break
     if (found := by_path.get(str(image.with_suffix(".txt")))) is not None:
         return found
-    alike = by_stem.get(image.stem, [])
-    if len(alike) > 1:
+    # One label file must not serve two images of one name in two folders.
+    alike, images = by_stem.get(image.stem, []), source.finder.of_stem(image.stem)
+    if len(alike) > 1 or len(images) > 1:
         split = source.finder.tree.split_of(image)
-        alike = [path for path in alike if source.tree.split_of(path) == split]
-    # One label file must not serve two images of the same name in two folders.
-    if len(alike) == 1 and source.finder.find(image.name, split=source.finder.tree.split_of(image)) is not None:
-        return alike[0]
-    return None
+        alike = [path for path in alike if split and source.tree.split_of(path) == split]
+        images = [path for path in images if source.finder.tree.split_of(path) == split]
+    return alike[0] if len(alike) == len(images) == 1 else None
 
 
 def _read_labels(
