@@ -139,10 +139,10 @@ def run(args: argparse.Namespace) -> int:
             report.print_summary(console)
         raise
     report.print_summary(console, used=_what_was_used(list(manifests.values())))
-    return _say_what_was_made(manifests, console)
+    return _say_what_was_made(manifests, args.output, console)
 
 
-def _say_what_was_made(manifests, console) -> int:
+def _say_what_was_made(manifests, output, console) -> int:
     from tfdet.data.conversion import split_lines
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
 
@@ -150,8 +150,9 @@ def _say_what_was_made(manifests, console) -> int:
         print_manifest(*manifests.values(), console)
     else:
         for line in split_lines(manifests):
-            console.print(line, highlight=False, soft_wrap=True)
-        console.print(f"Data sets: {', '.join(str(one.folder) for one in manifests.values())}", soft_wrap=True)
+            console.print(line, highlight=False)
+        folders = ", ".join(str(pathlib.Path(output) / name) for name in manifests)
+        console.print(f"Data sets: {folders}", highlight=False)
     code = EXIT_OK
     for manifest in manifests.values():
         if not manifest.num_boxes:
@@ -192,7 +193,7 @@ def _convert(args, report, console):
         division = Division(args.val_fraction, args.test_fraction, args.group_by, args.seed)
     else:
         found = recognise(args.source, args.format, args.images, args.annotations)
-        console.print(found.words, highlight=False, soft_wrap=True)
+        console.print(found.words, highlight=False)
         if found.format == "records":
             return {ALL: _from_records(_of_one_split(found), args, report, console)}
         if args.split and len(args.split) > 1:

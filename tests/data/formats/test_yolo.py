@@ -1,8 +1,11 @@
 import pytest
+from PIL import Image
 
+from tests.data.conftest import jpeg
 from tests.data.formats import written
 from tfdet.data.conversion import read_source
 from tfdet.data.formats.recognise import recognise
+from tfdet.data.prepare import prepare_record
 from tfdet.data.problems import ProblemReport
 from tfdet.errors import UserError
 
@@ -120,3 +123,14 @@ def test_one_label_file_serves_one_image(tmp_path):
     (tmp_path / "data.yaml").write_text(NAMES)
     annotations = read_source(recognise(tmp_path), ProblemReport())
     assert [(image.split, len(image.objects)) for image in annotations.images] == [("train", 1), ("val", 0)]
+
+
+def test_boxes_are_parts_of_the_upright_picture(yolo):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, 60 wide; shown 40 wide
+    (yolo.folder / "images/img_01.jpg").write_bytes(jpeg(40, 60, exif=exif))
+    (image,) = yolo("0 0.5 0.5 0.5 0.25\n")[0].images
+    assert (image.height, image.width) == (60, 40)
+    assert (image.objects[0].width, image.objects[0].height) == (20, 15)
+    record = prepare_record(image)
+    assert (record.image.height, record.image.width) == (60, 40) and len(record.objects) == 1
