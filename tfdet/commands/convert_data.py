@@ -13,18 +13,20 @@ DESCRIPTION = "Make a data set to train on of photos and their annotations."
 EXAMPLES = """examples:
   # a folder of photos and annotations in any format of docs/data.md; every
   # fifth image for validation: makes data/train and data/val
-  convert_data photos/ --output=data --val_fraction=0.2
+  tfdet convert_data photos/ --output=data --val_fraction=0.2
   # annotations elsewhere than the images
-  convert_data labels.json --images=photos --output=data/train
+  tfdet convert_data labels.json --images=photos --output=data/train
   # frames of one video stay in one split: cam1_00012.jpg, cam1_00013.jpg
-  convert_data photos/ --output=data --val_fraction=0.2 --group_by='^[^_]+'
+  tfdet convert_data photos/ --output=data --val_fraction=0.2 \\
+    --group_by='^[^_]+'
   # is a data set whole?
-  convert_data --check data/train
+  tfdet convert_data --check data/train
   # COCO 2014, the 35k split: two annotation files, one data set
-  convert_data --coco instances_train2014.json train2014 \\
-    --coco instances_valminusminival2014.json val2014 --output=data/coco_trainval35k
+  tfdet convert_data --coco instances_train2014.json train2014 \\
+    --coco instances_valminusminival2014.json val2014 \\
+    --output=data/coco_trainval35k
   # records written by TF Model Garden's create_coco_tf_record
-  convert_data --from_records '/data/coco/train-*.tfrecord' \\
+  tfdet convert_data --from_records '/data/coco/train-*.tfrecord' \\
     --categories instances_train2017.json --output=data/coco
 """
 
