@@ -134,3 +134,20 @@ def test_boxes_are_parts_of_the_upright_picture(yolo):
     assert (image.objects[0].width, image.objects[0].height) == (20, 15)
     record = prepare_record(image)
     assert (record.image.height, record.image.width) == (60, 40) and len(record.objects) == 1
+
+
+def test_labelimgs_one_folder_with_its_list_of_classes(tmp_path):
+    """More label files than are looked into, and beside them classes.txt, a list and a readme."""
+    folder = written.yolo(tmp_path / "in", images="one", labels="one")
+    (folder / "data.yaml").unlink()
+    for number in range(5):
+        written.pictures(folder / "one", written.PHOTOS[number : number + 1])
+        (folder / f"one/img_{number:02d}.jpg").rename(folder / f"one/a{number}.jpg")
+        (folder / f"one/a{number}.txt").write_text("0 .5 .5 .1 .1\n")
+        written.pictures(folder / "one", written.PHOTOS[number : number + 1])
+    for name, text in (("classes", "cat\ndog\nzebra fish\n"), ("train", "./a0.jpg\n"), ("readme", "0 boxes\n")):
+        (folder / f"one/{name}.txt").write_text(text)
+    report = ProblemReport()
+    annotations = read_source(recognise(folder), report)
+    assert [category.name for category in annotations.categories] == list(written.CLASSES)
+    assert len(annotations.images) == written.COUNT + 5 and not report.has_problems

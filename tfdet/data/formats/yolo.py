@@ -12,6 +12,7 @@ import numpy as np
 from tfdet.data.annotations import AnnotationSet, ImageAnnotation
 from tfdet.data.formats.builder import SetBuilder, box_around, size_of, to_pixels
 from tfdet.data.formats.coco_entries import NO_IMAGE, UNKNOWN_CATEGORY
+from tfdet.data.formats.sniff import YOLO, kind_of
 from tfdet.data.formats.source import Source
 from tfdet.data.formats.yolo_yaml import DataYaml, find_yaml
 from tfdet.data.problems import ProblemReport
@@ -77,11 +78,17 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
 
 
 def _label_files(source: Source) -> list[Path]:
-    """The label files: those that look like it, and those of an image's name, whatever is wrong with them."""
+    """The label files: those of an image's name, whatever is wrong with them, and others that look like it."""
     stems = {image.stem for image in source.finder.tree.images}
-    found = set(source.annotations)
     files = dict.fromkeys([*source.annotations, *source.tree.others])
-    return [path for path in files if path.suffix.lower() == ".txt" and (path in found or path.stem in stems)]
+    texts = [path for path in files if path.suffix.lower() == ".txt"]
+    return [path for path in texts if path.stem in stems or _looks_like_labels(path)]
+
+
+def _looks_like_labels(path: Path) -> bool:
+    """Of a file that no image is called like: lists of images, names of classes and readme.txt do not."""
+    kind = kind_of(path)
+    return kind is not None and kind.format == YOLO
 
 
 def _class_names(source: Source, yaml: DataYaml | None) -> list[str] | None:
