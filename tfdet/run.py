@@ -135,8 +135,8 @@ def train(
         ("eval_data", _EVAL_DATA, eval_data),
         ("init_weights", "Trainer.init_weights", init_weights),
     )
-    given = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
-    configuration = model.configured([*gin_lines(bindings), *given])
+    named = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
+    configuration = model.configured([*gin_lines(bindings), *named])
     goes_on = _is_run(folder)
     lines, notes = everyday.settle(configuration, continues=resume is not None or goes_on and model.weights is not None)
     configuration = config.extended(configuration, lines) if lines else configuration

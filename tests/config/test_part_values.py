@@ -28,6 +28,7 @@ FREE_TEXT = {
     "preset": "of KerasHub, which has more of them with every release",
     "architecture": "a class of KerasHub's",
     "best_metric": "looked up among the figures of the evaluation, which name the classes",
+    "classes": "of the data set, which is asked",
     "decayed": "parts of the paths of variables",
     "undecayed": "parts of the paths of variables",
     "frozen": "parts of the paths of variables",
