@@ -31,13 +31,19 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["tfdet", "tfdet.*"]), "tfdet.gin_configs", "tfdet.crosscheck"],
     package_dir={"tfdet.gin_configs": "gin_configs", "tfdet.crosscheck": "tools/crosscheck"},
-    package_data={"tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"], "tfdet.ops": [OPS], "tfdet": ["py.typed"]},
+    package_data={
+        "tfdet.gin_configs": ["*.gin", "*/*.gin", "*/*/*.gin"],
+        "tfdet.ops": [OPS],
+        "tfdet.report": ["templates/*.html"],
+        "tfdet": ["py.typed"],
+    },
     python_requires=">=3.10,<3.13",
     install_requires=[
         "tensorflow~=2.20.0",  # tf-models-official 2.20 wants exactly this series
         "keras>=3.10,<4",
         "tf-models-official~=2.20.0",  # orbit, the TFRecord schema and its tools
         "gin-config>=0.5,<0.6",  # tfdet/config reads gin's registry, which is not public
+        "Jinja2>=3.1",  # HTML pages, with every name in them escaped
         "matplotlib>=3.7",
         "numpy>=1.26,<3",
         "Pillow>=10",

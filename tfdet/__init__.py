@@ -6,8 +6,8 @@
     for found in model.predict(["street.jpg"]):
         found.draw().save("street_found.jpg")
 
-`load`, `build`, `train` and `list_models` are the functions, `Model` and `Found` what they give; docs/python.md shows
-them at work. TensorFlow is imported by the first call that needs it.
+`load`, `build`, `train`, `browse` and `list_models` are the functions, `Model` and `Found` what they give;
+docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tfdet.exported_model import ExportedModel
     from tfdet.model import Model, build, list_models, load
     from tfdet.predict.found import Found
+    from tfdet.report.browse.run import browse
     from tfdet.run import train
     from tfdet.training.loop import Run
 
@@ -31,13 +32,14 @@ _HOMES = {
     "Model": "tfdet.model",
     "Run": "tfdet.training.loop",
     "UserError": "tfdet.errors",
+    "browse": "tfdet.report.browse.run",
     "build": "tfdet.model",
     "list_models": "tfdet.model",
     "load": "tfdet.model",
     "train": "tfdet.run",
 }
 
-__all__ = ["ExportedModel", "Found", "Model", "Run", "UserError", "build", "list_models", "load", "train"]
+__all__ = ["ExportedModel", "Found", "Model", "Run", "UserError", "browse", "build", "list_models", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,7 @@ def train(
     batch: int | str | None = None,
     lr: float | None = None,
     image_size: int | str | tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
     seed: int | None = None,
     patience: int | None = None,
     sinks: Sequence[str] | None = None,
@@ -74,6 +75,7 @@ def train(
             which is tried out in other processes (docs/training.md).
         lr: the learning rate, at the batch of the run.
         image_size: longest side, such as 512, or the short and the long one: (800, 1333) or "800x1333".
+        classes: names of the classes to train on and to measure, in this order; objects of others are background.
         seed: of the initial weights, the data order and the sampling.
         patience: evaluations in a row without a better one after which the run is complete.
         sinks: where figures go besides the console, of "tensorboard", "csv", "wandb", "mlflow"; None: the first two.
@@ -109,7 +111,7 @@ def train(
     if isinstance(batch, str) and batch != arguments.AUTO:
         raise UserError(f"batch must be a whole number, or {arguments.AUTO!r}. Received: {batch!r}")
     given = None if isinstance(batch, str) else batch
-    everyday = Everyday(steps, epochs, given, lr, image_size, None, seed, patience, sinks)
+    everyday = Everyday(steps, epochs, given, lr, image_size, classes, seed, patience, sinks)
     if resume is not None:
         if not (model is None and model_dir is None and init_weights is None):
             raise UserError(

@@ -93,7 +93,7 @@ class FakeInput:
     def steps_per_epoch(self, num_replicas):
         return self.manifest.num_images // (self.images_per_replica * num_replicas)
 
-    def dataset(self, num_replicas, start_step=0, seed=0, input_context=None):
+    def dataset(self, num_replicas, start_step=0, seed=0, input_context=None, total_steps=None):
         b = self.images_per_replica
         spec = Batch(
             tf.TensorSpec([b, None, None, 3], tf.uint8),

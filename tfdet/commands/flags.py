@@ -114,7 +114,7 @@ def add_eval_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
 
 
-EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "seed", "patience", "sinks")
+EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "classes", "seed", "patience", "sinks")
 """The flags of `add_everyday`, which are arguments of `tfdet.train` too."""
 
 
@@ -139,6 +139,12 @@ def add_everyday(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="for training and testing: the longest side, such as 512, or the most of the short and of the long one, "
         "such as 800x1333",
+    )
+    group.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="classes to train on and to measure, in this order; objects of others count as background (default: all)",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of the initial weights, the data order and the sampling")
     group.add_argument(

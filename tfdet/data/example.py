@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -18,7 +19,13 @@ UNKNOWN_CATEGORY = "has a category id that the manifest does not list"
 WRONG_SIZE = "decodes to a size that does not fit its canvas"
 
 
-def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: list[int], masks: bool = False) -> Example:
+def decode_example(
+    serialized: tf.Tensor,
+    image_id: tf.Tensor,
+    category_ids: list[int],
+    masks: bool = False,
+    left_out: Sequence[int] = (),
+) -> Example:
     """Decodes one record.
 
     Args:
@@ -26,6 +33,7 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
         image_id: int64 [], from the record index.
         category_ids: original category ids; class k of the result is category_ids[k].
         masks: read the masks too; without, E = 0.
+        left_out: category ids of objects that are passed over.
 
     Returns:
         The image with the boxes that training uses, and their masks.
@@ -37,6 +45,9 @@ def decode_example(serialized: tf.Tensor, image_id: tf.Tensor, category_ids: lis
     record = parse_record(serialized)
     image = decode_rgb(record.encoded)
     shape = tf.shape(image)
+    if left_out:
+        others = tf.reduce_any(record.labels[:, None] == tf.constant(left_out, tf.int64), axis=1)
+        record = record._replace(is_crowd=record.is_crowd | others)  # neither is trained on
     boxes, labels, keep = training_boxes(record, shape[0], shape[1])
     same = labels[:, None] == tf.constant(category_ids, tf.int64)[None, :]
     known = tf.reduce_any(same, axis=1)
@@ -116,9 +127,11 @@ def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, fli
     return tf.cond(flip, lambda: shift + edges * mirror, lambda: edges)
 
 
-def canvas_size(portrait: tf.Tensor, short_side: int | tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:
+def canvas_size(
+    portrait: tf.Tensor, short_side: int | tf.Tensor, long_side: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width (int32 []) of the canvas of an orientation."""
-    high, low = tf.constant(long_side, tf.int32), tf.convert_to_tensor(short_side, tf.int32)
+    high, low = tf.convert_to_tensor(long_side, tf.int32), tf.convert_to_tensor(short_side, tf.int32)
     return tf.where(portrait, high, low), tf.where(portrait, low, high)
 
 

@@ -33,7 +33,7 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
         of the original image, area, iscrowd, and for objects that have a mask `segmentation`, the polygons as annotated
         or a compressed RLE) and `categories` (id, name), ids as in the original annotations.
     """
-    images, annotations = [], []
+    images, annotations, left_out = [], [], set(manifest.left_out)
     for row, (record, segmentations) in enumerate(_records(manifest, index)):
         image_id, height, width = int(index.image_id[row]), int(index.height[row]), int(index.width[row])
         name = name_of(record.filename)
@@ -47,7 +47,7 @@ def coco_ground_truth(manifest: Manifest, index: RecordIndex) -> dict:
         for box, label, crowd, area, text, is_box in zip(
             boxes, record.labels, record.is_crowd, areas, texts, real, strict=True
         ):
-            if not is_box:
+            if not is_box or int(label) in left_out:
                 continue  # no target of training either
             annotations.append(
                 {

@@ -115,6 +115,33 @@ def decode_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return upright_rgb(_open(encoded, max_pixels), max_pixels)
 
 
+def stored_rgb(encoded: bytes, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The pixels of a stored image as training decodes it, which is not turned by an EXIF orientation.
+
+    Args:
+        encoded: the bytes of a record's image.
+        max_side: a larger image is made smaller, so that its longer side has so many pixels; a JPEG is then decoded
+            at a fraction of its size, which is quick. None: as it is.
+        max_pixels: most pixels, height times width.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        ImageError: the bytes are not an image, or end too early, or it is too large.
+    """
+    if not encoded:
+        raise ImageError("is empty")
+    image = _header(encoded, max_pixels)
+    scale = 1.0 if max_side is None else max_side / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    if scale < 1 and image.format in _JPEG_FORMATS:
+        image.draft(None, size)
+    _load(image, max_pixels)
+    image = _to_rgb(image)
+    return np.array(image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0) if scale < 1 else image)
+
+
 def upright_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of a PIL image of any mode, turned upright by its EXIF orientation.
 

@@ -7,22 +7,27 @@ no shuffle buffer, and a run resumes at any step at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeInt, PositiveInt, Side
+from tfdet.data.augmentation.augmentation import Augmentation
 from tfdet.data.doctor import explain_pipeline_error
+from tfdet.data.epochs import epoch_batches, epoch_seed, num_batches
 from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
 from tfdet.data.resize import Resize, Rule
+from tfdet.data.selection import select_classes
 from tfdet.errors import UserError
-from tfdet.structures import Batch
+from tfdet.structures import Batch, Example
 
 _LAST_STEP = 2**62
 
@@ -53,10 +58,12 @@ class TrainInput:
         resize: whose resize it is: see `resize.Resize`.
         jitter: large-scale jitter in place of the resize to the sides: every image has the jitter's size then, and each
             image of each step its own draw of the scale.
+        augmentation: what images go through before they are resized, each image of each step by its own draws.
+        classes: the classes to train on, in this order; objects of others count as background. None: all.
 
     Raises:
-        UserError: the data set is missing, changed, has no image with a box or, with `masks`, no mask; an argument is
-            out of range.
+        UserError: the data set is missing, changed, has no image with a box or, with `masks` or an augmentation that
+            needs them, no mask; an argument is out of range.
     """
 
     def __init__(
@@ -73,13 +80,16 @@ class TrainInput:
         masks: bool = False,
         resize: Rule = "simpledet",
         jitter: LargeScaleJitter | None = None,
+        augmentation: Augmentation | None = None,
+        classes: tuple[str, ...] | None = None,
     ):
         self.short_sides = tuple(short_side) if isinstance(short_side, (tuple, list)) else (short_side,)
         if not self.short_sides:
             raise UserError("TrainInput.short_side must name one side at least. Received: ()")
         for side in self.short_sides:
             Resize(side, long_side, resize).check("TrainInput")
-        self.manifest = Manifest.load(data_dir)
+        self.manifest = select_classes(Manifest.load(data_dir), classes, "TrainInput.classes")
+        self.selects_classes = classes is not None
         if masks and not self.manifest.has_masks:
             raise UserError(
                 f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO "
@@ -90,7 +100,13 @@ class TrainInput:
                 "LargeScaleJitter.refit takes boxes from masks, but TrainInput.masks is False: set it to True, or "
                 "LargeScaleJitter.refit = False"
             )
-        self.masks, self.jitter = masks, jitter
+        reads_masks = masks or augmentation is not None and augmentation.needs_masks
+        if reads_masks and not self.manifest.has_masks:
+            raise UserError(
+                f"Augmentation.copy_paste cuts objects out along their masks, but data set {data_dir} has no masks: "
+                "convert it anew from annotations with segmentations, or leave it out"
+            )
+        self.masks, self.jitter, self.augmentation, self._reads_masks = masks, jitter, augmentation, reads_masks
         self.short_side, self.long_side, self.resize = max(self.short_sides), long_side, resize
         self.images_per_replica = images_per_replica
         self.flip, self.order, self.profile = flip, order, profile
@@ -121,7 +137,7 @@ class TrainInput:
                 f"({num_replicas} replicas x {self.images_per_replica} images); use fewer replicas, a smaller "
                 "TrainInput.images_per_replica or more images"
             )
-        return _num_batches(landscape, global_batch) + _num_batches(portrait, global_batch)
+        return num_batches(landscape, global_batch) + num_batches(portrait, global_batch)
 
     def warnings(self, num_replicas: int) -> list[str]:
         """What a person should know of these data before training: an orientation that does not fill a batch.
@@ -145,16 +161,25 @@ class TrainInput:
                 )
         return lines
 
-    def dataset(self, num_replicas: int = 1, start_step: int = 0, seed: int = 0, input_context=None) -> tf.data.Dataset:
+    def dataset(
+        self,
+        num_replicas: int = 1,
+        start_step: int = 0,
+        seed: int = 0,
+        input_context=None,
+        total_steps: int | None = None,
+    ) -> tf.data.Dataset:
         """The endless stream of batches.
 
         Args:
             num_replicas: replicas in sync, over all workers. Element k * R + r is the batch of replica r at step
                 start_step + k, where R is the number of replicas of this worker; all have the same canvas.
             start_step: step to begin at; the stream goes on exactly as if all steps before had been taken.
-            seed: decides the order of every epoch, and the short side or the jitter of every image.
+            seed: decides the order of every epoch, and the short side, the jitter and the augmentation of every image.
             input_context: tf.distribute.InputContext; with several input pipelines each worker gets its own replicas'
                 part of the same global batches.
+            total_steps: steps of the whole run, at whose end images are not mixed any more (`Mosaic.off_for_last`);
+                None: it has no end.
 
         Returns:
             A dataset of `Batch`; images uint8 [B, H, W, 3] where (H, W) is one of the two canvases, or the jitter's
@@ -166,36 +191,88 @@ class TrainInput:
         if num_replicas % pipelines:
             raise UserError(f"{num_replicas} replicas cannot be shared out evenly over {pipelines} workers")
         steps, start_step = self.steps_per_epoch(num_replicas), int(start_step)
-        share = num_replicas // pipelines * self.images_per_replica
-        table = record_table(self.manifest, self._index)
+        global_batch = num_replicas * self.images_per_replica
+        share = global_batch // pipelines
+        load = self._loader()
 
         @tf.autograph.experimental.do_not_convert
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            entries, portrait = self._epoch_batches(number, seed, num_replicas * self.images_per_replica)
+            entries, portrait = epoch_batches(
+                (self._landscape, self._portrait), self.flip, self.order == "mixed", number, seed, global_batch
+            )
             first = tf.where(number == start_step // steps, start_step % steps, 0)
-            draws = self._draw(number, seed, tf.shape(entries))
             own = slice(pipeline * share, (pipeline + 1) * share)
-            entries = tf.reshape(entries[first:, own], [-1])
-            draws = tf.reshape(draws[first:, own], [-1, *draws.shape[2:]])
-            return tf.data.Dataset.from_tensor_slices((entries, tf.repeat(portrait[first:], share), draws))
+            done = tf.cast(number * steps + tf.range(steps, dtype=tf.int64), tf.float64) / (total_steps or float("inf"))
+            drawn = self._draws(number, seed, tf.shape(entries))
+            parts = [tf.reshape(part[first:, own], [-1, *part.shape[2:]]) for part in (entries, *drawn)]
+            return tf.data.Dataset.from_tensor_slices(
+                (*parts, *(tf.repeat(part[first:], share) for part in (portrait, done)))
+            )
 
         @tf.autograph.experimental.do_not_convert
-        def load(entry: tf.Tensor, portrait: tf.Tensor, draw: tf.Tensor) -> Batch:
-            row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
+        def item(*drawn: tf.Tensor) -> Batch:
+            return load(*drawn)[0]
+
+        epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)
+        dataset = epochs.flat_map(epoch).map(item, num_parallel_calls=self.num_parallel_calls, deterministic=True)
+        dataset = batch_items(dataset, self.images_per_replica, drop_remainder=True)
+        return dataset.prefetch(self.prefetch * (num_replicas // pipelines)).with_options(_options())
+
+    def views(self, image_ids: Sequence[int], count: int, seed: int = 0) -> Iterator[tuple[Batch, str]]:
+        """What training may see of some images: each of them several times, in the order of epochs.
+
+        Args:
+            image_ids: of images that have a box.
+            count: times that each image is drawn.
+            seed: of the draws.
+
+        Yields:
+            `count` times for each image: a `Batch` of NumPy arrays without the batch axis, and what was done to it.
+        """
+        rows = {int(number): row for row, number in enumerate(self._index.image_id)}
+        rows = np.repeat([rows[number] for number in image_ids], count)
+        portrait = self._index.is_portrait[rows]
+        entries = 2 * rows + np.arange(len(rows)) % 2 if self.flip else rows
+        drawn = self._draws(tf.constant(0, tf.int64), seed, tf.constant([len(image_ids), count]))
+        parts = [tf.reshape(part, [-1, *part.shape[2:]]) for part in drawn]
+        parts = (entries, *parts, portrait, np.zeros(len(rows)))
+        load = tf.autograph.experimental.do_not_convert(self._loader())
+        dataset = tf.data.Dataset.from_tensor_slices(parts).map(load, num_parallel_calls=self.num_parallel_calls)
+        for item, words in dataset.with_options(_options()).as_numpy_iterator():
+            yield item, words.decode()
+
+    def _loader(self) -> Callable:
+        """From an entry of an epoch, its draws, its orientation and the part of the run that is done, to the item."""
+        table = record_table(self.manifest, self._index)
+        usable = tf.constant(np.flatnonzero(self._index.is_trainable))
+
+        def read(row: tf.Tensor) -> Example:
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
-            example = decode_example(serialized, image_id, self.manifest.category_ids, self.masks)
+            own = self.manifest
+            return decode_example(serialized, image_id, own.category_ids, self._reads_masks, own.left_out)
+
+        def read_any(number: tf.Tensor) -> Example:
+            return read(tf.gather(usable, tf.cast(number * len(usable), tf.int32)))
+
+        def load(entry, draw, own_seed, portrait, done) -> tuple[Batch, tf.Tensor]:
+            row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
+            example, words = read(row), tf.constant("")
+            if self.augmentation is not None:
+                example, words = self.augmentation(example, own_seed, done, read_any)
+                if not self.masks:
+                    example = example._replace(edges=tf.zeros([0, 4]), edge_owners=tf.zeros([0, 2], tf.int32))
             if self.jitter is not None:
-                return self.jitter(example, draw, flip, self.resize, legacy=self.profile != "continuous")
+                return self.jitter(example, draw, flip, self.resize, legacy=self.profile != "continuous"), words
             short_side = (
                 tf.gather(tf.constant(self.short_sides), draw) if len(self.short_sides) > 1 else self.short_side
             )
-            item = fit_example(example, Resize(short_side, self.long_side, self.resize), flip, self.profile)
-            return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side))
+            resize = Resize(short_side, self.long_side, self.resize)
+            if self.augmentation is not None:
+                resize = resize.within(example.image, portrait)
+            item = fit_example(example, resize, flip, self.profile)
+            return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side)), words
 
-        epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)
-        dataset = epochs.flat_map(epoch).map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
-        dataset = batch_items(dataset, self.images_per_replica, drop_remainder=True)
-        return dataset.prefetch(self.prefetch * (num_replicas // pipelines)).with_options(_options())
+        return load
 
     def explain(self, error: Exception) -> UserError:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
@@ -206,41 +283,25 @@ class TrainInput:
         copies = 2 if self.flip else 1
         return copies * len(self._landscape), copies * len(self._portrait)
 
-    def _epoch_batches(self, epoch: tf.Tensor, seed: int, global_batch: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """The global batches of one epoch: entries int64 [steps, global_batch], is_portrait bool [steps].
-
-        An entry is a row of the index, or with flipping 2 * row + (1 for the mirrored copy).
-        """
-        groups = []
-        for stream, rows in enumerate((self._landscape, self._portrait)):
-            entries = tf.constant(rows, tf.int64)
-            if self.flip:
-                entries = tf.concat([2 * entries, 2 * entries + 1], axis=0)
-            entries = tf.random.experimental.stateless_shuffle(entries, _shuffle_seed(seed, epoch, stream))
-            whole = _num_batches(entries.shape[0], global_batch)
-            if 0 < entries.shape[0] < global_batch:
-                entries = tf.gather(entries, tf.range(global_batch) % entries.shape[0])
-            groups.append(tf.reshape(entries[: whole * global_batch], [whole, global_batch]))
-        entries = tf.concat(groups, axis=0)
-        portrait = tf.range(entries.shape[0]) >= groups[0].shape[0]
-        if self.order == "mixed":
-            order = tf.range(entries.shape[0])
-            order = tf.random.experimental.stateless_shuffle(order, _shuffle_seed(seed, epoch, 2))
-            entries, portrait = tf.gather(entries, order), tf.gather(portrait, order)
-        return entries, portrait
+    def _draws(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of each image of an epoch `_draw`, and the seed of its augmentation: int64 [steps, global_batch, 2]."""
+        seeds = tf.zeros([shape[0], shape[1], 2], tf.int64)
+        if self.augmentation is not None:
+            seeds = tf.random.stateless_uniform(
+                [shape[0], shape[1], 2], epoch_seed(seed, epoch, 5), minval=None, maxval=None, dtype=tf.int64
+            )
+        return self._draw(epoch, seed, shape), tf.ensure_shape(seeds, [None, None, 2])
 
     def _draw(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tf.Tensor:
         """Which of the short sides each image of an epoch has: int32 [steps, global_batch]; or the jitter's draws,
         float64 [steps, global_batch, 2]."""
         if self.jitter is not None:
-            draws = tf.random.stateless_uniform(
-                [shape[0], shape[1], 2], _shuffle_seed(seed, epoch, 4), dtype=tf.float64
-            )
+            draws = tf.random.stateless_uniform([shape[0], shape[1], 2], epoch_seed(seed, epoch, 4), dtype=tf.float64)
             return tf.ensure_shape(draws, [None, None, 2])
         if len(self.short_sides) == 1:
             return tf.zeros(shape, tf.int32)
         return tf.random.stateless_uniform(
-            shape, _shuffle_seed(seed, epoch, 3), maxval=len(self.short_sides), dtype=tf.int32
+            shape, epoch_seed(seed, epoch, 3), maxval=len(self.short_sides), dtype=tf.int32
         )
 
 
@@ -258,6 +319,7 @@ class EvalInput:
         resize: whose resize it is: see `resize.Resize`.
         num_parallel_calls: images worked on at once; None lets tf.data choose.
         prefetch: batches kept ready.
+        classes: the classes to measure, in this order, as in `TrainInput`.
 
     Raises:
         UserError: the data set is missing or changed; an argument is out of range.
@@ -272,9 +334,10 @@ class EvalInput:
         resize: Rule = "simpledet",
         num_parallel_calls: PositiveInt | None = None,
         prefetch: NonNegativeInt = 2,
+        classes: tuple[str, ...] | None = None,
     ):
         self.resize = Resize(short_side, long_side, resize).check("EvalInput")
-        self.manifest = Manifest.load(data_dir)
+        self.manifest = select_classes(Manifest.load(data_dir), classes, "EvalInput.classes")
         self.images_per_batch = images_per_batch
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
         self.prefetch = prefetch
@@ -295,7 +358,8 @@ class EvalInput:
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
             serialized = read_serialized(table, row)
-            example = decode_example(serialized, tf.gather(table.image_id, row), self.manifest.category_ids)
+            own, image_id = self.manifest, tf.gather(table.image_id, row)
+            example = decode_example(serialized, image_id, own.category_ids, left_out=own.left_out)
             return fit_example(example, resize, tf.constant(False))
 
         dataset = tf.data.Dataset.range(self.manifest.num_images)
@@ -318,16 +382,6 @@ class EvalInput:
     def image_files(self) -> dict[int, str]:
         """Original file name of every image id."""
         return image_files(self.manifest, self._index)
-
-
-def _num_batches(entries: int, global_batch: int) -> int:
-    """Batches an epoch of one orientation with so many entries."""
-    return max(entries // global_batch, min(entries, 1))
-
-
-def _shuffle_seed(seed: int, epoch: tf.Tensor, stream: int) -> tf.Tensor:
-    key = tf.stack([tf.constant(seed, tf.int64), tf.constant(stream, tf.int64)])
-    return tf.random.experimental.stateless_fold_in(key, epoch)
 
 
 def _options() -> tf.data.Options:

@@ -15,7 +15,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import PositiveFloat, Range, Side
 from tfdet.data.pillow_resize import Window, resize_as_pillow
 from tfdet.data.resize import Rule
-from tfdet.data.visible import visible_mask_boxes
+from tfdet.data.visible import edges_of_kept, visible_mask_boxes
 from tfdet.errors import UserError
 from tfdet.structures import Batch, Example
 
@@ -100,7 +100,7 @@ class LargeScaleJitter:
         edges = example.edges * by_axis - offset
         boxes, keep = self._see(boxes, edges, example.edge_owners)
         boxes = tf.boolean_mask(boxes, keep)
-        edges, owners = _edges_of(keep, edges, example.edge_owners)
+        edges, owners = edges_of_kept(keep, edges, example.edge_owners)
 
         image = tf.cond(flip, lambda: tf.reverse(image, axis=[1]), lambda: image)
         boxes = tf.cond(flip, lambda: self._mirror(boxes, [2, 1, 0, 3]), lambda: boxes)
@@ -134,13 +134,3 @@ class LargeScaleJitter:
         """x' = width - x of `[x1, y1, x2, y2]`, the columns in a new order."""
         sign, shift = tf.constant([-1.0, 1.0, -1.0, 1.0]), tf.constant([self.width, 0, self.width, 0], tf.float32)
         return tf.gather(shift + sign * boxes, order, axis=1)
-
-
-def _edges_of(keep: tf.Tensor, edges: tf.Tensor, owners: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The edges of the objects that remain, and their owners numbered anew."""
-    if edges.shape[0] == 0:
-        return edges, owners
-    kept = tf.gather(keep, owners[:, 0])
-    numbers = tf.cumsum(tf.cast(keep, tf.int32), exclusive=True)
-    owners = tf.stack([tf.gather(numbers, owners[:, 0]), owners[:, 1]], axis=1)
-    return tf.boolean_mask(edges, kept), tf.boolean_mask(owners, kept)

@@ -58,7 +58,9 @@ class LossInput:
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
-            example = decode_example(serialized, image_id, self._manifest.category_ids, self.has_masks)
+            example = decode_example(
+                serialized, image_id, self._manifest.category_ids, self.has_masks, self._manifest.left_out
+            )
             return fit_example(example, self._input.resize, tf.constant(False), self._profile)
 
         dataset = tf.data.Dataset.from_tensor_slices(np.array(rows, np.int64))

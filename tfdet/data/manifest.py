@@ -20,7 +20,7 @@ import json
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
 from tfdet.data.published.table import how_to_make
@@ -89,6 +89,9 @@ class Manifest:
     num_masks: int = 0
     num_crowd_masks: int = 0
     index_sha256: str = ""
+
+    left_out: ClassVar[tuple[int, ...]] = ()
+    """Category ids of classes that a selection (`data.selection`) leaves out; none of a data set as it is."""
 
     @property
     def num_classes(self) -> int:
@@ -196,10 +199,15 @@ class Manifest:
 
     def write(self, folder: pathlib.Path | None = None) -> None:
         """Writes manifest.json into the folder, or into another one."""
-        content = {"format": _FORMAT, "version": _VERSION, **dataclasses.asdict(self)}
-        del content["folder"]
+        write_json(self.content(), (folder or self.folder) / MANIFEST_FILE, for_people=True)
+
+    def content(self) -> dict[str, Any]:
+        """What its file holds."""
+        values = dataclasses.asdict(self)
+        names = [field.name for field in dataclasses.fields(Manifest) if field.name != "folder"]
+        content = {"format": _FORMAT, "version": _VERSION, **{name: values[name] for name in names}}
         content["digest"] = digest(content)
-        write_json(content, (folder or self.folder) / MANIFEST_FILE, for_people=True)
+        return content
 
 
 def is_data_set(folder: str | os.PathLike) -> bool:

@@ -38,7 +38,7 @@ class Resize(NamedTuple):
 
     short_side: int | tf.Tensor
     """Pixels that the shorter side shall have."""
-    long_side: int
+    long_side: int | tf.Tensor
     """The most that the longer side may have."""
     rule: Rule = "simpledet"
 
@@ -57,9 +57,20 @@ class Resize(NamedTuple):
             )
         return self
 
+    def within(self, image: tf.Tensor, portrait: tf.Tensor) -> Resize:
+        """The same for a canvas of either orientation: what stands across it has the canvas' short side at most.
+
+        Args:
+            image: [H, W, C], to be resized.
+            portrait: bool [], the canvas is upright.
+        """
+        shape = tf.shape(image)
+        across = (shape[0] >= shape[1]) != portrait
+        return self._replace(long_side=tf.where(across, self.short_side, self.long_side))
+
 
 def resized_size(
-    height, width, short_side: int | tf.Tensor, long_side: int, rule: Rule = "simpledet"
+    height, width, short_side: int | tf.Tensor, long_side: int | tf.Tensor, rule: Rule = "simpledet"
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Size of an image after the resize.
 
@@ -96,7 +107,7 @@ def resized_size(
 
 
 def resize_image(
-    image: tf.Tensor, short_side: int | tf.Tensor, long_side: int, rule: Rule = "simpledet"
+    image: tf.Tensor, short_side: int | tf.Tensor, long_side: int | tf.Tensor, rule: Rule = "simpledet"
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Resizes one image: bilinear, half-pixel centres.
 

@@ -43,6 +43,22 @@ def visible_mask_boxes(
     return tf.where(tf.reduce_all(first <= last, axis=1)[:, None], tf.concat([first, last], axis=1), 0.0)
 
 
+def edges_of_kept(keep: tf.Tensor, edges: tf.Tensor, owners: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The edges of the objects that remain, and their owners numbered anew.
+
+    Args:
+        keep: bool [G], the objects that remain.
+        edges: float32 [E, 4].
+        owners: int32 [E, 2], the object of each edge and its part.
+    """
+    if edges.shape[0] == 0:
+        return edges, owners
+    kept = tf.gather(keep, owners[:, 0])
+    numbers = tf.cumsum(tf.cast(keep, tf.int32), exclusive=True)
+    owners = tf.stack([tf.gather(numbers, owners[:, 0]), owners[:, 1]], axis=1)
+    return tf.boolean_mask(edges, kept), tf.boolean_mask(owners, kept)
+
+
 def _cut(edges: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Liang and Barsky: the part of each edge between 0 and `high` [2], and whether there is one beside the border."""
     start, end = edges[:, :2], edges[:, 2:]

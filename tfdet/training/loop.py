@@ -202,13 +202,15 @@ def train(
                 # Per-replica batches: the strategy hands them out in turn, and must not cut a global batch.
                 dataset = strategy.distribute_datasets_from_function(
                     lambda context: train_input.dataset(
-                        plan.virtual_replicas, start_step=first_step, seed=trainer.seed, input_context=context
+                        plan.virtual_replicas, first_step, trainer.seed, context, plan.total_steps
                     )
                 )
                 inner = InnerLoop(step, iter(dataset), stop, warn, after_first_step, train_input.explain)
 
             # All fits: from here on the directory is that of this run.
-            files.begin(train_input.manifest.folder, record.config, record.operative_config)
+            manifest = train_input.manifest
+            selected = manifest if getattr(train_input, "selects_classes", False) else None
+            files.begin(manifest.folder, record.config, record.operative_config, selected)
             if record.operative_config is not None:
                 tell("configured", record.operative_config)
             tell("begun", first_step)

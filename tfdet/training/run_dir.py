@@ -116,7 +116,11 @@ class RunDirectory:
             self._lock.release()
 
     def begin(
-        self, data_dir: str | os.PathLike, config: str | None = None, operative_config: str | None = None
+        self,
+        data_dir: str | os.PathLike,
+        config: str | None = None,
+        operative_config: str | None = None,
+        manifest: Any = None,
     ) -> None:
         """Makes the folder that of this run: everything is known to fit.
 
@@ -124,12 +128,14 @@ class RunDirectory:
             data_dir: the training set, whose manifest is copied.
             config: gin text of every binding; None leaves the file as it is.
             operative_config: gin text of the values that were used; None likewise.
+            manifest: a `Manifest` to be written in place of that of the folder: of some of its classes.
 
         Raises:
             UserError: the manifest cannot be read, or the folder cannot be written.
         """
         texts = {
-            self.manifest: _manifest_text(data_dir), self.config: config, self.operative_config: operative_config
+            self.manifest: json.dumps(manifest.content(), indent=1) + "\n" if manifest else _manifest_text(data_dir),
+            self.config: config, self.operative_config: operative_config
         }  # fmt: skip
         begun = self._is_begun()
         self.create()

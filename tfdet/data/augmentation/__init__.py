@@ -1,0 +1,1 @@
+"""What training images go through before they are resized: crops, turns, colour, mosaic, copy-paste."""
