@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfdet import arguments, config
 from tfdet.config.files import RUN_FILE
-from tfdet.config.lines import Line, Settings
+from tfdet.config.lines import Line, Settings, gin_lines
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel
 from tfdet.files import at_home
@@ -130,12 +130,13 @@ def train(
     starts_from = model.weights is not None and not _is_run(folder)
     if starts_from and model.weights is not None:
         init_weights = model.weights.path
-    settings = {
-        _TRAIN_DATA: train_data,
-        _EVAL_DATA: eval_data,
-        "Trainer.init_weights": init_weights,
-    }
-    configuration = model.configured(bindings, settings)
+    settings = (
+        ("train_data", _TRAIN_DATA, train_data),
+        ("eval_data", _EVAL_DATA, eval_data),
+        ("init_weights", "Trainer.init_weights", init_weights),
+    )
+    given = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
+    configuration = model.configured([*gin_lines(bindings), *given])
     goes_on = _is_run(folder)
     lines, notes = everyday.settle(configuration, continues=resume is not None or goes_on and model.weights is not None)
     configuration = config.extended(configuration, lines) if lines else configuration

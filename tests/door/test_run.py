@@ -82,10 +82,10 @@ def test_a_loaded_model_starts_from_its_weights_and_its_own_folder_is_continued(
         evaluate=False,
         quiet=True,
     )
-    assert observer.table["start"].startswith("runs/shapes (tfdet): ")
+    assert f"{here}/runs/shapes (tfdet): " in observer.table["start"]
     moved = [path for path, value in before.items() if not np.allclose(value, _value(model, path), atol=1e-6)]
     assert all("moving_" in path for path in moved), moved
-    assert "Trainer.init_weights = 'runs/shapes'" in (tmp_path / "next/config.gin").read_text()
+    assert f"Trainer.init_weights = '{here}/runs/shapes'" in (tmp_path / "next/config.gin").read_text()
     with pytest.raises(UserError, match="model_dir is missing: a new folder, or that of the run itself"):
         tfdet.train(model, "data/train")
     observer = Started()
@@ -201,3 +201,32 @@ def test_mistakes_are_one_line_and_leave_no_folder(here, tmp_path, built, messag
     with pytest.raises(UserError, match=message):
         tfdet.train(tfdet.build("tiny.gin", bindings=bindings, **built), model_dir=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_resumed_from_its_folder_alone_wherever_one_stands(here, tmp_path, monkeypatch):
+    folder = shutil.copytree(here / "runs/shapes", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    observer = Started()
+    run = tfdet.train(resume=folder, observers=[observer], quiet=True)
+    assert run.step == 2 and observer.notes[0] == "finished: 2 of 2 steps are done, nothing is left to train"
+    shutil.move(here / "data/train", tmp_path / "moved")
+    try:
+        with pytest.raises(
+            UserError, match="data .*/data/train are not there: say with --train_data where they are now"
+        ):
+            tfdet.train(resume=folder, quiet=True)
+        observer = Started()
+        run = tfdet.train(resume=folder, train_data="moved", steps=3, observers=[observer], evaluate=False, quiet=True)
+    finally:
+        shutil.move(tmp_path / "moved", here / "data/train")
+    assert run.step == 3 and f"TrainInput.data_dir = '{tmp_path}/moved'" in (folder / "config.gin").read_text()
+    assert any("goes on with Trainer.steps 2 -> 3; TrainInput.data_dir" in note for note in observer.notes)
+    with pytest.raises(UserError, match="Schedule.base_lr 0.01 -> 0.5. To go on as it was give --resume"):
+        tfdet.train(resume=folder, lr=0.5, quiet=True)
+    for given, message in (
+        ({"resume": here / "data"}, "is no training run that could go on: it has no config.gin"),
+        ({"resume": folder, "model_dir": "other"}, "leave model, model_dir and init_weights out"),
+        ({"resume": folder, "steps": 3, "epochs": 1}, "--steps and --epochs both say"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tfdet.train(**given, quiet=True)

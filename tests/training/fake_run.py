@@ -60,6 +60,7 @@ def run(
     load_weights=None,
     convention=LEGACY,
     record=None,
+    schedule=SCHEDULE,
     **options,
 ):
     """Trains a fresh detector and returns (result, detector, recorder); `evaluate` may be a function of the step."""
@@ -78,7 +79,7 @@ def run(
         strategy,
         folder,
         trainer,
-        SCHEDULE,
+        schedule,
         load_weights=load_weights,
         evaluate=evaluate,
         observers=[observer],

@@ -77,9 +77,8 @@ def test_epochs_drop_the_steps_of_a_file_and_say_so():
     lines, notes, after = settled({"epochs": 1.5}, "demo_shapes.gin")
     assert after.value("Trainer.steps") is None and after.value("Trainer.epochs") == 1.5
     assert lines["Schedule.decay_at"] == "(0.833,)"
-    assert [note for note in notes if "counts" in note] == [
-        "--epochs counts, and not Trainer.steps = 1200 (demo_shapes.gin:30)"
-    ]
+    (said,) = [note for note in notes if "counts" in note]
+    assert said.startswith("--epochs counts, and not Trainer.steps = 1200 (demo_shapes.gin:")
     params = ["Trainer.epochs = 2", "Schedule.decay_steps = (5,)"]
     lines, notes, after = settled({"steps": 9}, "demo_shapes.gin", params=params)
     assert "--steps counts, and not Trainer.epochs = 2 (--gin_param)" in notes and "Schedule.decay_at" not in lines

@@ -15,6 +15,7 @@ from tfdet.errors import UserError
 from tfdet.training.checkpoint import latest_step, restore_detector
 from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_lock import Owner
+from tfdet.training.schedule import Schedule
 
 
 def files_below(folder):
@@ -290,3 +291,49 @@ def test_a_manifest_that_was_exchanged_does_not_rename_what_a_run_finds(folder):
     (folder / "manifest.json").write_text(json.dumps({**manifest, "classes": manifest["classes"][::-1]}))
     with pytest.raises(UserError, match="manifest.json names other classes than the checkpoint of step 3.*1 'class 0'"):
         restore_detector(FakeDetector(), folder)
+
+
+def test_a_longer_run_goes_on_from_its_rate_and_to_the_bit_where_it_was_killed(tmp_path):
+    schedule = Schedule(base_lr=0.5, reference_batch=None, warmup_steps=0, decay="cosine")
+    options = {"schedule": schedule, "checkpoint_every": 2}
+    run(tmp_path / "whole", 4, **options)
+    _, _, events = run(tmp_path / "whole", 8, **options)
+    rates = [progress.learning_rate for (progress,) in events.named("progressed")]
+    assert rates == sorted(rates, reverse=True) and 0.04 < rates[0] < 0.05 and rates[-1] == 0.0
+    assert ("8 steps in place of 4: the learning rate goes on at 0.0427 and ends at 0",) in events.named("noted")
+    killed = shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    for path in (killed / "checkpoints").glob("ckpt-8.*"):
+        path.unlink()
+    _, _, events = run(killed, 8, **options)
+    assert [progress.step for (progress,) in events.named("progressed")] == [7, 8]
+    whole, parts = all_tensors(tmp_path / "whole"), all_tensors(killed)
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, parts[name], err_msg=name)
+
+
+def test_a_run_that_is_killed_while_it_keeps_its_best_ends_with_the_best_of_one_that_is_not(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(self, *args):
+        raise Killed
+
+    quality = {2: 0.1, 4: 0.3, 6: 0.2}
+    options = {"evaluate": lambda step: {"AP": quality[step]}, "evaluate_every": 2, "checkpoint_every": 2}
+    run(tmp_path / "whole", 6, **options)
+    parts = tmp_path / "parts"
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # the first one is written, and not noted yet
+        patch.setattr(RunDirectory, "note_best", killed)
+        run(parts, 6, **options)
+    assert not (parts / "best.json").exists() and (parts / "best/ckpt-2.index").exists()
+    (parts / "best/ckpt-4_temp").mkdir()
+    (parts / "best/ckpt-4.data-00000-of-00001").write_bytes(b"half")  # while the next one is written
+    _, _, events = run(parts, 6, **options)
+    assert [step for step, _ in events.named("evaluated")] == [2, 4, 6]
+    assert (parts / "best.json").read_text() == (tmp_path / "whole/best.json").read_text()
+    names = sorted(path.name for path in (parts / "best").iterdir())
+    assert names == ["checkpoint", "ckpt-4.data-00000-of-00001", "ckpt-4.index"]
+    left, right = FakeDetector(), FakeDetector()
+    assert restore_detector(left, parts) == restore_detector(right, tmp_path / "whole") == 4
+    for one, other in zip(left.get_weights(), right.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

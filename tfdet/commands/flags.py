@@ -144,7 +144,8 @@ def add_everyday(parser: argparse.ArgumentParser) -> None:
         "--classes",
         nargs="+",
         metavar="NAME",
-        help="classes to train on and to measure, in this order; objects of others count as background (default: all)",
+        help="classes to train on and to measure, in this order: --classes car bus, or --classes=car,bus; objects of "
+        "others count as background (default: all)",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of the initial weights, the data order and the sampling")
     group.add_argument(
@@ -167,7 +168,10 @@ def _batch(text: str) -> int | str:
 
 def everyday(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags of `add_everyday` were given, as arguments of `tfdet.train`."""
-    return {flag: getattr(args, flag) for flag in EVERYDAY}
+    given = {flag: getattr(args, flag) for flag in EVERYDAY}
+    if given["classes"] is not None and len(given["classes"]) == 1:
+        given["classes"] = [name.strip() for name in given["classes"][0].split(",")]
+    return given
 
 
 def configure(args: argparse.Namespace, from_run: bool = False) -> config.Configuration:
