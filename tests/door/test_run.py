@@ -222,7 +222,7 @@ def test_a_run_is_resumed_from_its_folder_alone_wherever_one_stands(here, tmp_pa
     assert run.step == 3 and f"TrainInput.data_dir = '{tmp_path}/moved'" in (folder / "config.gin").read_text()
     assert any("goes on with Trainer.steps 2 -> 3; TrainInput.data_dir" in note for note in observer.notes)
     with pytest.raises(UserError, match="Schedule.base_lr 0.01 -> 0.5. To go on as it was give --resume"):
-        tfdet.train(resume=folder, lr=0.5, quiet=True)
+        tfdet.train(resume=folder, train_data=here / "data/train", lr=0.5, quiet=True)
     for given, message in (
         ({"resume": here / "data"}, "is no training run that could go on: it has no config.gin"),
         ({"resume": folder, "model_dir": "other"}, "leave model, model_dir and init_weights out"),

@@ -110,7 +110,7 @@ def test_evaluate_takes_overrides(run_folder, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--checkpoint=4"], "No checkpoint of step 4"),
-        (["--checkpoint=last"], "--checkpoint last: give the step"),
+        (["--checkpoint=lost"], "--checkpoint lost: give best, last or the step"),
         (["--annotations=absent.json"], "absent.json"),
         (["--max_images=0"], "--max_images 0"),
         (["--eval_data=nowhere"], "nowhere is not a folder"),

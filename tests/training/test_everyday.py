@@ -64,7 +64,7 @@ def test_the_decays_of_a_zoo_row_move_with_its_length(row):
     assert after.value("Schedule.length_factor") == 1 and ("Schedule.length_factor" in lines) == ("2x" in row)
     rate = after.build(Schedule).for_batch(2, 900)
     assert rate.boundaries == (614, 819) and rate.warmup_steps == 90
-    assert "decays at 68% and 91% of the run, the warm-up takes at most 10% of it" in notes[0]
+    assert "decays at 68% and 91% of the run, and the warm-up takes at most 10% of the run" in notes[0]
     assert any(note.startswith("--steps counts, and not Trainer.epochs = 6.0 (schedules/") for note in notes)
 
 

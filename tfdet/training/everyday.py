@@ -109,7 +109,7 @@ class Everyday:
             value = max(1, round(number / factor)) if flag == "--steps" else number / factor
             found.notes.append(f"{flag} {number:g}: {value:g} times the run's own Schedule.length_factor = {factor:g}")
         if flag == "--steps":
-            if steps is None and configuration.is_bound("Trainer.epochs"):
+            if configuration.is_bound("Trainer.epochs") and (steps is None or found.is_a_persons("Trainer.epochs")):
                 found.drop(flag, "Trainer.epochs")
             found.set(flag, "Trainer.steps", value)
         else:
@@ -135,9 +135,9 @@ class Everyday:
                 said.append(f"the learning rate decays at {_listed(f'{share:.0%}' for share in shares)} of the run")
         if configuration.value("Schedule.warmup_at_most") is None and configuration.value("Schedule.warmup_steps"):
             found.set(flag, "Schedule.warmup_at_most", WARMUP_SHARE)
-            said.append(f"the warm-up takes at most {WARMUP_SHARE:.0%} of it")
+            said.append(f"the warm-up takes at most {WARMUP_SHARE:.0%} of the run")
         if said:
-            found.notes.append(f"{flag}: {', '.join(said)}, as the recipe's own length is another")
+            found.notes.append(f"{flag}: {', and '.join(said)}")
 
     def _shares(self, configuration: Configuration, decay_steps: Sequence[int]) -> tuple[float, ...] | None:
         """The decays of a recipe as shares of its length; None where that is not known."""
