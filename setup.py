@@ -47,6 +47,7 @@ setup(
         "matplotlib>=3.7",
         "numpy>=1.26,<3",
         "Pillow>=10",
+        "PyYAML>=6",  # data.yaml of YOLO
         "pycocotools>=2.0.7",
         "rich>=13",
         "requests>=2.32",

@@ -50,7 +50,7 @@ LATE_EXCEPT = {  # subclasses of orbit's; `train` alone needs them
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
 # Annotations alone: a console that the caller made.
-TYPES_OF_RICH = {"tfdet/model.py", "tfdet/run.py", "tfdet/exported_model.py"}
+TYPES_OF_RICH = {"tfdet/model.py", "tfdet/run.py", "tfdet/exported_model.py", "tfdet/data/conversion.py"}
 MAX_LINES = 400
 # Documented by Keras; a docstring of one's own is wanted only where there is more to say.
 KERAS_METHODS = {"build", "call", "get_config", "compute_output_shape"}

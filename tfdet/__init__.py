@@ -6,8 +6,8 @@
     for found in model.predict(["street.jpg"]):
         found.draw().save("street_found.jpg")
 
-`load`, `build`, `train`, `browse` and `list_models` are the functions, `Model` and `Found` what they give;
-docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
+`load`, `build`, `train`, `convert_data`, `browse` and `list_models` are the functions, `Model` and `Found` what they
+give; docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfdet.data.conversion import convert_data
     from tfdet.errors import UserError
     from tfdet.exported_model import ExportedModel
     from tfdet.model import Model, build, list_models, load
@@ -34,12 +35,25 @@ _HOMES = {
     "UserError": "tfdet.errors",
     "browse": "tfdet.report.browse.run",
     "build": "tfdet.model",
+    "convert_data": "tfdet.data.conversion",
     "list_models": "tfdet.model",
     "load": "tfdet.model",
     "train": "tfdet.run",
 }
 
-__all__ = ["ExportedModel", "Found", "Model", "Run", "UserError", "browse", "build", "list_models", "load", "train"]
+__all__ = [
+    "ExportedModel",
+    "Found",
+    "Model",
+    "Run",
+    "UserError",
+    "browse",
+    "build",
+    "convert_data",
+    "list_models",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

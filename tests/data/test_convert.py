@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfdet.commands import convert_data, make_shapes
 from tfdet.data import writer
-from tfdet.data.coco import read_coco
 from tfdet.data.convert import StrictError, convert
+from tfdet.data.formats.coco import read_coco
 from tfdet.data.images import decode_image
 from tfdet.data.inputs import EvalInput
 from tfdet.data.manifest import Manifest
@@ -184,7 +184,7 @@ def test_wrong_flags(coco, tmp_path):
         (["--coco", *source], "--output"),
         (["--coco", *source, "--output", tmp_path / "o", "--num_shards", 2], "--num_shards"),
         (["--coco", *source, "--output", tmp_path / "o", "--num_workers", -1], "--num_workers"),
-        (["--voc", "a", "--renumber", "--output", tmp_path / "o"], "--renumber is for --coco"),
+        (["--voc", "a", "--renumber", "--output", tmp_path / "o"], "--renumber is for COCO"),
         (["--voc", "a", "--voc", "b", "--split", "train", "--output", tmp_path / "o"], "one --split for each"),
     ):
         with pytest.raises(UserError, match=message):

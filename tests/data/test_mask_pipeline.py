@@ -13,12 +13,12 @@ from pycocotools import mask as coco_mask
 
 from tests.ops.test_mask_targets import cocoapi_exactly, shares
 from tfdet.commands import convert_data
-from tfdet.data.coco import read_coco
 from tfdet.data.convert import StrictError, convert
 from tfdet.data.doctor import diagnose
+from tfdet.data.formats.coco import read_coco
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.data.manifest import Manifest
-from tfdet.data.mask_schema import RING_OBJECT, SEGMENTATION, Rings, mask_damage, ring_edges
+from tfdet.data.mask_schema import RING_OBJECT, Rings, mask_damage, ring_edges
 from tfdet.data.problems import ProblemReport
 from tfdet.data.rle import counts_from_mask, counts_to_string
 from tfdet.data.scan import manifest_from_records
@@ -282,17 +282,6 @@ def test_scanning_counts_masks_and_finds_damaged_ones(masked, tmp_path):
     assert manifest.num_masks == 0 and report.counts()["damaged masks"] == 1
     (problem,) = diagnose(tmp_path / "damaged")
     assert problem.kind == "damaged masks" and problem.image_id == 1
-
-    def png(feature):
-        for key in list(feature):
-            if key.startswith("image/object/polygon") or key == SEGMENTATION:
-                del feature[key]
-        feature["image/object/mask"].bytes_list.value.extend([b"png"] * 5)
-
-    manifest, report = scan(rewrite(masked, png), "garden")
-    assert (manifest.num_boxes, manifest.has_masks) == (3, False)
-    assert report.counts(notes=True) == {"masks not read": 1}
-    assert batches(tmp_path / "garden", masks=False)[0].classes.tolist() == [[0, 1, 0]]
 
 
 def test_damaged_masks_end_training_with_the_name_of_the_image(masked):

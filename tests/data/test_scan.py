@@ -4,8 +4,10 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from pycocotools import mask as coco_mask
 
 from tfdet.commands import convert_data
 from tfdet.data.annotations import ObjectAnnotation
@@ -13,7 +15,8 @@ from tfdet.data.doctor import diagnose
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.data.manifest import Manifest
 from tfdet.data.problems import ProblemReport
-from tfdet.data.schema import serialize_example
+from tfdet.data.rle import counts_from_mask
+from tfdet.data.schema import parse_record, serialize_example
 from tfdet.data.values import number_of_name
 from tfdet.errors import UserError
 from tfdet.evaluate.ground_truth import checked_ground_truth
@@ -26,7 +29,7 @@ from official.vision.data import create_coco_tf_record as official
 images, annotations, prefix = sys.argv[1:]
 flags.FLAGS(["prog", "--num_processes=0"])
 official._create_tf_record_from_coco_annotations(
-    annotations, [images], prefix, 2, object_annotations_file=annotations, include_masks=False)
+    annotations, [images], prefix, 2, object_annotations_file=annotations, include_masks=True)
 """
 
 
@@ -37,26 +40,72 @@ def scan(*flags):
 
 
 def test_reads_what_model_garden_writes(coco, make_jpeg, tmp_path):
-    coco.image(1).box(1, (5, 5, 20, 20.5)).box(1, (0, 0, 60, 40), 7, iscrowd=1)
-    coco.image(2, 50, 40).box(2, (5.25, 5, 20, 20), 7)
-    coco.image(3).image(4, encoded=make_jpeg(40, 60, mode="L")).box(4, (1, 2, 3, 4))
+    def masked(image_id, bbox, kind=3):
+        x, y, w, h = bbox
+        return coco.box(image_id, bbox, kind, segmentation=[[x, y, x + w, y, x + w, y + h]])
+
+    coco.image(1)
+    masked(1, (5, 5, 20, 20.5))
+    crowd = np.zeros((40, 60), bool)
+    crowd[10:30, 20:50] = True
+    coco.box(1, (20, 10, 30, 20), 7, iscrowd=1, segmentation={"size": [40, 60], "counts": counts_from_mask(crowd)})
+    coco.image(2, 50, 40).image(3).image(4, encoded=make_jpeg(40, 60, mode="L"))
+    masked(2, (5.25, 5, 20, 20), 7)
+    masked(4, (1, 2, 3, 4))
     path, images = coco.write()
     command = [sys.executable, "-c", OFFICIAL, str(images), str(path), str(tmp_path / "rec")]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
 
     out = tmp_path / "set"
-    assert scan(tmp_path / "rec-*", "--output", out, "--categories", path) == 0
+    assert scan(tmp_path / "rec-*", "--output", out, "--categories", path, "--num_workers", 0) == 0
     manifest = Manifest.load(out)
     assert (manifest.classes, manifest.category_ids, manifest.boxes_per_class) == (["cat", "dog"], [3, 7], [2, 1])
     assert (manifest.num_images, manifest.num_crowd, manifest.num_images_without_boxes) == (4, 1, 1)
     assert (manifest.num_trainable_landscape, manifest.num_trainable_portrait) == (2, 1)
+    assert (manifest.num_masks, manifest.num_crowd_masks) == (3, 1), "PNG masks became run lengths"
     truth = EvalInput(out).ground_truth()
     assert sorted((a["image_id"], *a["bbox"], a["category_id"], a["iscrowd"]) for a in truth["annotations"]) == [
-        (1, 0, 0, 60, 40, 7, 1), (1, 5, 5, 20, 20.5, 3, 0), (2, 5.25, 5, 20, 20, 7, 0), (4, 1, 2, 3, 4, 3, 0),
+        (1, 5, 5, 20, 20.5, 3, 0), (1, 20, 10, 30, 20, 7, 1), (2, 5.25, 5, 20, 20, 7, 0), (4, 1, 2, 3, 4, 3, 0),
     ]  # fmt: skip
-    train = TrainInput(out, short_side=20, long_side=30, images_per_replica=1)
-    ids = {int(batch.image_ids[0]) for batch in train.dataset(1).take(6)}
-    assert ids == {1, 2, 4}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    for found in truth["annotations"]:
+        (written,) = [
+            a for a in coco.content["annotations"] if a["image_id"] == found["image_id"] and a["bbox"] == found["bbox"]
+        ]
+        rle = coco_mask.frPyObjects(written["segmentation"], *sizes[found["image_id"]])
+        rle = rle if isinstance(rle, dict) else coco_mask.merge(rle)
+        assert found["segmentation"] == {**rle, "counts": rle["counts"].decode()}
+    assert [finding.kind for finding in diagnose(out)] == []
+    train = TrainInput(out, short_side=20, long_side=30, images_per_replica=1, masks=True)
+    batches = list(train.dataset(1).take(6))
+    assert {int(batch.image_ids[0]) for batch in batches} == {1, 2, 4} and all(len(b.edges[0]) for b in batches)
+
+
+def test_bad_png_masks_are_named_and_the_images_keep_their_bytes(make_jpeg, tmp_path):
+    image = make_jpeg(40, 60)
+    boxes = [ObjectAnnotation(5 * k, 5, 20, 20, 1, 400) for k in range(4)]
+    record = tf.train.Example.FromString(serialize_example(image, "jpeg", 40, 60, "a.jpg", 1, boxes, {1: "cat"}))
+    inside = np.zeros((40, 60), np.uint8)
+    inside[5:25, 5:25] = 1
+    pngs = [tf.io.encode_png(mask[..., None]).numpy() for mask in (inside, inside[:30])]
+    record.features.feature["image/object/mask"].bytes_list.value.extend([pngs[0], pngs[1], b"no png", b""])
+    path = tmp_path / "in" / "a.tfrecord"
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(record.SerializeToString())
+    assert scan(path, "--output", tmp_path / "out", "--num_workers", 0) == 0
+    manifest = Manifest.load(tmp_path / "out")
+    assert (manifest.num_boxes, manifest.num_masks) == (4, 1)
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["problems"] == {"mask RLE of another size than the image": 1, "unreadable mask": 1}
+    assert "annotation 2: RLE is 60x30, the image 60x40" in str(report["findings"])
+    (stored,) = tf.data.TFRecordDataset(manifest.shard_paths())
+    assert parse_record(stored).encoded.numpy() == image
+    # Into the folder of the records themselves nothing is written anew.
+    assert scan(path, "--output", path.parent) == 0
+    manifest = Manifest.load(path.parent)
+    assert (manifest.num_boxes, manifest.has_masks) == (4, False)
+    assert json.loads((path.parent / "report.json").read_text())["notes"] == {"masks not read": 1}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Turns COCO json, Pascal VOC folders or finished records into a data set folder; or checks one."""
+"""Turns photos and annotations of any known format, or finished records, into data set folders; or checks one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import argparse
 import pathlib
 
 from tfdet.commands import flags
+from tfdet.data.formats import FORMATS
 
-DESCRIPTION = "Convert COCO or Pascal VOC annotations to sharded TFRecords with a manifest."
+DESCRIPTION = "Make a data set to train on of photos and their annotations."
 EXAMPLES = """examples:
-  # COCO 2017
-  convert_data --coco annotations/instances_train2017.json train2017 --output=data/coco_train
+  # a folder of photos and annotations in any format of docs/data.md; every
+  # fifth image for validation: makes data/train and data/val
+  convert_data photos/ --output=data --val_fraction=0.2
+  # annotations elsewhere than the images
+  convert_data labels.json --images=photos --output=data/train
+  # frames of one video stay in one split: cam1_00012.jpg, cam1_00013.jpg
+  convert_data photos/ --output=data --val_fraction=0.2 --group_by='^[^_]+'
+  # is a data set whole?
+  convert_data --check data/train
   # COCO 2014, the 35k split: two annotation files, one data set
   convert_data --coco instances_train2014.json train2014 \\
-               --coco instances_valminusminival2014.json val2014 --output=data/coco_trainval35k
-  # Pascal VOC folder, one split
-  convert_data --voc VOC2012 --split train --output=data/voc_train
+    --coco instances_valminusminival2014.json val2014 --output=data/coco_trainval35k
   # records written by TF Model Garden's create_coco_tf_record
-  convert_data --from_records '/data/coco/train-*.tfrecord' --categories instances_train2017.json --output=data/coco
-  # is a data set whole?
-  convert_data --check data/coco_train
+  convert_data --from_records '/data/coco/train-*.tfrecord' \\
+    --categories instances_train2017.json --output=data/coco
 """
 
 
@@ -28,31 +33,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    kind = parser.add_argument_group("what to convert (one of)")
+    kind = parser.add_argument_group("what to convert")
+    kind.add_argument("source", nargs="?", help="folder of photos and annotations, or an annotation file")
+    kind.add_argument("--images", metavar="FOLDER", help="the images, where they are not below SOURCE")
+    kind.add_argument("--annotations", metavar="PATH", help="folder or file of the annotations, if not below SOURCE")
     kind.add_argument(
+        "--format", choices=FORMATS, metavar="NAME", help=f"one of {', '.join(FORMATS)} (default: what is recognised)"
+    )
+    kind.add_argument(
+        "--categories", metavar="FILE",
+        help="the classes, a text file with one name a line or a COCO json, for formats without a list of classes",
+    )  # fmt: skip
+    kind.add_argument(
+        "--unlabelled", choices=("keep", "leave_out"), default="keep",
+        help="images that no annotation names: have no object, or are left out (default: keep)",
+    )  # fmt: skip
+    kind.add_argument(
+        "--coordinates", choices=("auto", "pixels", "fractions"), default="auto",
+        help="of boxes in CSV: pixels, or parts of the image (default: by the largest)",
+    )  # fmt: skip
+    kind.add_argument(
+        "--difficult", choices=("ignore", "keep"), default="ignore",
+        help="objects that VOC marks difficult are ignored in training and evaluation, or kept (default: ignore)",
+    )  # fmt: skip
+    kind.add_argument(
+        "--renumber", action="store_true",
+        help="number the images of COCO files 1, 2, ... in their order, for files that give one id to two images",
+    )  # fmt: skip
+    splits = parser.add_argument_group("training, validation, test")
+    splits.add_argument("--val_fraction", type=float, default=0.0, metavar="F", help="of the images, for OUTPUT/val")
+    splits.add_argument("--test_fraction", type=float, default=0.0, metavar="F", help="of the images, for OUTPUT/test")
+    splits.add_argument(
+        "--group_by", metavar="REGEX",
+        help="images in whose names it finds the same text stay together: frames of a video",
+    )  # fmt: skip
+    splits.add_argument(
+        "--seed", type=int, default=0, help="of the division; alike for any order of files (default: 0)"
+    )
+    splits.add_argument(
+        "--split", action="append", metavar="NAME",
+        help="of a source with splits of its own: train, val or test alone, or all in one set (default: each its own); "
+        "with --voc a name in ImageSets/Main or the path of a list, once for each --voc",
+    )  # fmt: skip
+    others = parser.add_argument_group("several sources in one set, records, checks")
+    others.add_argument(
         "--coco", nargs=2, action="append", metavar=("JSON", "IMAGES"),
         help="annotation file and its image folder; may be given several times: the files make one set",
     )  # fmt: skip
-    kind.add_argument("--voc", action="append", metavar="FOLDER", help="Pascal VOC folder; may be given several times")
-    kind.add_argument("--from_records", metavar="PATTERN", help="TFRecord files in TF Model Garden's detection schema")
-    kind.add_argument("--check", metavar="DATA_DIR", help="check a data set: checksums, every record, every image")
-    parser.add_argument(
-        "--split", action="append", metavar="LIST",
-        help="with --voc: name in ImageSets/Main or path of a list, once for each --voc; without: all annotations",
+    others.add_argument(
+        "--voc", action="append", metavar="FOLDER", help="Pascal VOC folder; may be given several times"
+    )
+    others.add_argument(
+        "--from_records", metavar="PATTERN", help="TFRecord files in TF Model Garden's detection schema"
     )  # fmt: skip
+    others.add_argument("--check", metavar="DATA_DIR", help="check a data set: checksums, every record, every image")
     parser.add_argument(
-        "--difficult", choices=("ignore", "keep"), default="ignore",
-        help="with --voc: objects marked difficult are ignored in training and evaluation, or kept (default: ignore)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--categories", metavar="FILE",
-        help="with --voc or --from_records: the classes, a COCO json or a text file with one name a line",
-    )  # fmt: skip
-    parser.add_argument(
-        "--renumber", action="store_true",
-        help="with --coco: number the images 1, 2, ... in their order, for files that give one id to two images",
-    )  # fmt: skip
-    parser.add_argument("--output", metavar="DATA_DIR", help="data set folder to make")
+        "--output", metavar="DATA_DIR", help="data set folder to make; with splits the folder of their folders"
+    )
     parser.add_argument("--name", help="name of the data set (default: the name of the folder)")
     parser.add_argument("--num_shards", type=int, help="number of record files (default: one for every 512 images)")
     parser.add_argument("--num_workers", type=int, help="worker processes (default: the CPUs; 0: none)")
@@ -70,13 +107,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     from tfdet.data.problems import ProblemReport
-    from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
+    from tfdet.errors import EXIT_CHECK_FAILED, UserError
     from tfdet.terminal import Console
 
     console = Console()
+    positional = args.source or args.annotations
     given = [flag for flag in ("coco", "voc", "from_records", "check") if getattr(args, flag)]
-    if len(given) != 1:
-        raise UserError("give exactly one of --coco, --voc, --from_records, --check")
+    if len(given) + bool(positional) != 1:
+        raise UserError(
+            "give exactly one of the folder of your photos and annotations, --coco, --voc, --from_records, --check"
+        )
     if args.check:
         return _check(args.check, console)
     if not args.output:
@@ -88,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
 
     report = ProblemReport()
     try:
-        manifest = _convert(args, report, console)
+        manifests = _convert(args, report, console)
     except StrictError:
         report.print_summary(console, shown_per_kind=1000)
         console.print("--strict: nothing was written. Put the findings right or convert without --strict.", style="red")
@@ -97,69 +137,123 @@ def run(args: argparse.Namespace) -> int:
         if report.problems:
             report.print_summary(console)
         raise
-    report.print_summary(console, used=_what_was_used(manifest))
-    print_manifest(manifest, console)
-    if not manifest.num_boxes:
-        console.print(
-            f"No box to train on in {manifest.num_images} images. The data set was written and can be predicted on; "
-            "nothing can be trained or measured with it. The findings say what became of the boxes.",
-            style="red",
-        )
-        return EXIT_CHECK_FAILED
-    return EXIT_OK
+    report.print_summary(console, used=_what_was_used(list(manifests.values())))
+    return _say_what_was_made(manifests, console)
 
 
-def _what_was_used(manifest) -> str:
+def _say_what_was_made(manifests, console) -> int:
+    from tfdet.data.conversion import split_lines
+    from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
+
+    if len(manifests) == 1:
+        print_manifest(*manifests.values(), console)
+    else:
+        for line in split_lines(manifests):
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"Data sets: {', '.join(str(one.folder) for one in manifests.values())}", soft_wrap=True)
+    code = EXIT_OK
+    for manifest in manifests.values():
+        if not manifest.num_boxes:
+            console.print(
+                f"No box to train on in {manifest.num_images} images of {manifest.folder}. The set was written "
+                "and can be predicted on; nothing can be trained or measured with it. The findings say what became "
+                "of the boxes.",
+                style="red",
+            )
+            code = EXIT_CHECK_FAILED
+    return code
+
+
+def _what_was_used(manifests) -> str:
     """What became of images and boxes, where there is no finding."""
-    if not manifest.num_crowd and not manifest.num_images_without_boxes:
+    num_crowd = sum(manifest.num_crowd for manifest in manifests)
+    without = sum(manifest.num_images_without_boxes for manifest in manifests)
+    if not num_crowd and not without:
         return "every image and every box was used"
     return (
-        f"of {manifest.num_images} images, {manifest.num_images_without_boxes} have no box to train on; "
-        f"{manifest.num_crowd} crowd regions are not trained on"
+        f"of {sum(manifest.num_images for manifest in manifests)} images, {without} have no box to train on; "
+        f"{num_crowd} crowd regions are not trained on"
     )
 
 
 def _convert(args, report, console):
-    from tfdet.data.coco import read_categories, read_coco
+    """The manifests of the sets that were made, by the names of the splits."""
+    from tfdet.data.conversion import ALL, Division, read_source, source_words, splits_of, write_sets
+    from tfdet.data.formats.recognise import recognise
+    from tfdet.errors import UserError
+
+    if args.renumber and (args.voc or args.from_records):
+        raise UserError("--renumber is for COCO files")
+    if args.from_records:
+        return {ALL: _from_records(args.from_records, args, report, console)}
+    if args.coco or args.voc:
+        annotations, source = _read_named(args, report)
+        division = Division(args.val_fraction, args.test_fraction, args.group_by, args.seed)
+    else:
+        found = recognise(args.source, args.format, args.images, args.annotations)
+        console.print(found.words, highlight=False, soft_wrap=True)
+        if found.format == "records":
+            files = found.source.annotations
+            pattern = str(files[0]) if len(files) == 1 else f"{files[0].parent}/*"
+            return {ALL: _from_records(pattern, args, report, console)}
+        if args.split and len(args.split) > 1:
+            raise UserError("give --split once: the names of several splits are for several --voc")
+        split = args.split[0] if args.split else None
+        division = Division(args.val_fraction, args.test_fraction, args.group_by, args.seed, split)
+        annotations = read_source(
+            found, report, categories=args.categories, difficult=args.difficult, coordinates=args.coordinates,
+            renumber=args.renumber, unlabelled=args.unlabelled, allow_outside=args.allow_outside,
+        )  # fmt: skip
+        source = source_words(found)
+    return write_sets(
+        splits_of(annotations, division, report), args.output, source, report, name=args.name,
+        num_shards=args.num_shards, num_workers=args.num_workers, strict=args.strict, overwrite=args.overwrite,
+        max_pixels=args.max_pixels, console=console,
+    )  # fmt: skip
+
+
+def _from_records(pattern, args, report, console):
+    from tfdet.data.formats.coco import read_categories
+    from tfdet.data.scan import manifest_from_records
+    from tfdet.errors import UserError
+
+    if args.val_fraction or args.test_fraction:
+        raise UserError("records stay as they are: --val_fraction and --test_fraction are for photos and annotations")
+    categories = read_categories(args.categories) if args.categories else None
+    name = args.name or pathlib.Path(args.output).absolute().name
+    return manifest_from_records(
+        pattern, args.output, name, report, categories, args.strict, args.overwrite, console, args.max_pixels,
+        args.num_shards, args.num_workers,
+    )  # fmt: skip
+
+
+def _read_named(args, report):
+    """What --coco or --voc name, and in words where it is from."""
+    from tfdet.data.formats.coco import read_categories, read_coco
+    from tfdet.data.formats.voc import read_voc
     from tfdet.data.listing import note_unlisted
     from tfdet.data.outside import leave_out_outside
-    from tfdet.data.voc import read_voc
     from tfdet.errors import UserError
 
     def inside(annotations, folders):
         return annotations if args.allow_outside else leave_out_outside(annotations, folders, report)
 
-    if args.renumber and not args.coco:
-        raise UserError("--renumber is for --coco")
-    name = args.name or pathlib.Path(args.output).absolute().name
-    categories = read_categories(args.categories) if args.categories else None
-    if args.from_records:
-        from tfdet.data.scan import manifest_from_records
-
-        return manifest_from_records(
-            args.from_records, args.output, name, report, categories, args.strict, args.overwrite, console,
-            args.max_pixels,
-        )  # fmt: skip
+    if args.images or args.annotations or args.format:
+        raise UserError("--images, --annotations and --format are for a folder or file that is given without a flag")
     if args.coco:
-        if categories:
-            raise UserError("--categories is for --voc and --from_records; COCO files bring their own")
+        if args.categories:
+            raise UserError("--categories is for formats without a list of classes; COCO files bring their own")
         source = "COCO: " + ", ".join(pathlib.Path(file).name for file, _ in args.coco)
         annotations = inside(read_coco(args.coco, report, args.renumber), [images for _, images in args.coco])
         note_unlisted(annotations.images, report, [file for file, _ in args.coco])
-    else:
-        splits = args.split or [None] * len(args.voc)
-        if len(splits) != len(args.voc):
-            raise UserError(f"give one --split for each --voc: there are {len(args.voc)} --voc, {len(splits)} --split")
-        pairs = list(zip(args.voc, splits, strict=True))
-        source = "Pascal VOC: " + ", ".join(f"{pathlib.Path(folder).name} {split or 'all'}" for folder, split in pairs)
-        annotations = inside(read_voc(pairs, report, categories, args.difficult), args.voc)
-
-    from tfdet.data.convert import convert
-
-    return convert(
-        annotations, args.output, name, source, report, args.num_shards, args.num_workers, args.strict, args.overwrite,
-        console, args.max_pixels,
-    )  # fmt: skip
+        return annotations, source
+    splits = args.split or [None] * len(args.voc)
+    if len(splits) != len(args.voc):
+        raise UserError(f"give one --split for each --voc: there are {len(args.voc)} --voc, {len(splits)} --split")
+    pairs = list(zip(args.voc, splits, strict=True))
+    source = "Pascal VOC: " + ", ".join(f"{pathlib.Path(folder).name} {split or 'all'}" for folder, split in pairs)
+    categories = read_categories(args.categories) if args.categories else None
+    return inside(read_voc(pairs, report, categories, args.difficult), args.voc), source
 
 
 def print_manifest(manifest, console) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from tfdet.data.values import shown
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """One class: its id in the annotation files and its name."""
+    """One class: its id in the annotation files, its name, and in LVIS how many images have it ("r", "c" or "f")."""
 
     id: int
     name: str
+    frequency: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class ObjectAnnotation:
         category_id: a category id of the set.
         area: area of the object in pixels (COCO: of its mask; otherwise width * height).
         is_crowd: a region of many objects: never a training target, ignored by evaluation.
-        segmentation: the mask as COCO writes it, not checked yet: polygons, an RLE, or None; see `masks.read_mask`.
+        segmentation: the mask as COCO writes it, not checked yet: polygons, an RLE, or None; or the bytes of a PNG of
+            the size of the image; see `masks.read_mask`.
         annotation_id: id of the annotation in its file, to name it in the report; None when it has none.
     """
 
@@ -57,7 +60,9 @@ class ImageAnnotation:
         path: the image file; None when `encoded` holds the image itself.
         height, width: size that the boxes refer to, in pixels; 0 when the annotation does not say.
         objects: the annotated objects.
-        encoded: image bytes, for images that exist in memory only.
+        encoded: image bytes, for images that exist in memory only; or a function that reads them, for those within
+            other files, which can be pickled and may raise OSError.
+        split: the split of its source that it is of ("train", "val"); empty: none.
     """
 
     image_id: int
@@ -66,7 +71,8 @@ class ImageAnnotation:
     height: int
     width: int
     objects: list[ObjectAnnotation] = dataclasses.field(default_factory=list)
-    encoded: bytes | None = None
+    encoded: bytes | Callable[[], bytes] | None = None
+    split: str = ""
 
 
 @dataclasses.dataclass
@@ -74,7 +80,7 @@ class AnnotationSet:
     """Everything read from the annotation files of one data set, in their order."""
 
     categories: list[Category]
-    images: list[ImageAnnotation]
+    images: Sequence[ImageAnnotation]
 
 
 # What can be wrong with the annotations of one object.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
+import itertools
 import math
 import multiprocessing
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tfdet.arguments import MAX_PIXELS
-from tfdet.data.annotations import AnnotationSet
+from tfdet.data.annotations import AnnotationSet, ImageAnnotation
 from tfdet.data.manifest import Manifest
 from tfdet.data.prepare import prepare_records
 from tfdet.data.problems import ProblemReport
@@ -67,42 +69,104 @@ def convert(
         StrictError: `strict`, and the report has problems.
         UserError: nothing to write, bad arguments, or the disk does not take it.
     """
-    images = annotations.images
-    if not images:
-        raise UserError("the annotations list no image that could be used")
-    num_shards = num_shards or math.ceil(len(images) / _IMAGES_PER_SHARD)
-    if not 0 < num_shards <= len(images):
-        raise UserError(f"--num_shards {num_shards} must lie between 1 and the number of images, {len(images)}")
+    target = Target(annotations, folder, name, source)
+    return convert_all([target], report, num_shards, num_workers, strict, overwrite, console, max_pixels)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A set to write: what, into which folder, under which name, and where it comes from in words."""
+
+    annotations: AnnotationSet
+    folder: str | os.PathLike
+    name: str
+    source: str
+
+
+def convert_all(
+    targets: Sequence[Target],
+    report: ProblemReport,
+    num_shards: int | None = None,
+    num_workers: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    console=None,
+    max_pixels: int = MAX_PIXELS,
+) -> list[Manifest]:
+    """Writes several annotation sets, such as the splits of one source: all of them or none.
+
+    Args:
+        targets: what to write.
+        report: receives the findings; beside each manifest are those of reading and of its own images.
+        num_shards, num_workers, strict, overwrite, console, max_pixels: as for `convert`.
+
+    Returns:
+        The manifests, in order.
+
+    Raises:
+        StrictError, UserError: as for `convert`.
+    """
+    if num_workers is not None and num_workers < 0:
+        raise UserError(f"--num_workers {num_workers} must not be negative")
+    for target in targets:
+        count = len(target.annotations.images)
+        if not count:
+            raise UserError("the annotations list no image that could be used")
+        if num_shards is not None and not 0 < num_shards <= count:
+            raise UserError(f"--num_shards {num_shards} must lie between 1 and the number of images, {count}")
     num_workers = _cpu_count() if num_workers is None else num_workers
-    shard_starts = {round(number * len(images) / num_shards) for number in range(num_shards)}
-    with DatasetWriter(folder, name, annotations.categories, source, overwrite) as writer:
-        with progress_bar(console, len(images), "converting images") as advance:
+    before = list(report.problems)
+    reports = []
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(DatasetWriter(one.folder, one.name, one.annotations.categories, one.source, overwrite))
+            for one in targets
+        ]
+        total = sum(len(target.annotations.images) for target in targets)
+        advance = stack.enter_context(progress_bar(console, total, "converting images"))
+        for target, writer in zip(targets, writers, strict=True):
+            own = ProblemReport()
+            own.extend(before)
+            images = target.annotations.images
+            shards = num_shards or math.ceil(len(images) / _IMAGES_PER_SHARD)
+            shard_starts = {round(number * len(images) / shards) for number in range(shards)}
             for position, record in enumerate(_prepared(images, num_workers, max_pixels)):
                 if position in shard_starts:
                     writer.start_shard()
+                own.extend(record.problems)
                 report.extend(record.problems)
                 if record.image is not None:
                     writer.add(record)
                 advance()
+            if not len(writer):
+                raise UserError("no image could be used, so no data set was written; the findings above say why")
+            reports.append(own)
         if strict and report.has_problems:
             raise StrictError
-        return writer.commit(report)
+        return [writer.commit(own) for writer, own in zip(writers, reports, strict=True)]
 
 
 def _cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _prepared(images, num_workers: int, max_pixels: int):
+def _tasks(images: Iterable[ImageAnnotation]) -> Iterator[list[ImageAnnotation]]:
+    """A few images at a time; those of records are read only when it is their turn."""
+    rest = iter(images)
+    while task := list(itertools.islice(rest, _IMAGES_PER_TASK)):
+        yield task
+
+
+def _prepared(images: Sequence[ImageAnnotation], num_workers: int, max_pixels: int):
     """Yields the prepared records in order; only a few tasks are under way, so memory stays small."""
-    tasks = [images[start : start + _IMAGES_PER_TASK] for start in range(0, len(images), _IMAGES_PER_TASK)]
+    tasks = _tasks(images)
     if num_workers == 0:
         for task in tasks:
             yield from prepare_records(task, max_pixels)
         return
     # A fork of a process with TensorFlow's threads can hang; spawned workers do not import TensorFlow.
     context = multiprocessing.get_context("spawn")
-    workers = min(num_workers, len(tasks))
+    workers = min(num_workers, math.ceil(len(images) / _IMAGES_PER_TASK))
     executor = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=as_worker)
     pending: collections.deque = collections.deque()
     try:

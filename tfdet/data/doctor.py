@@ -10,9 +10,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.coco_entries import UNKNOWN_FLAG
 from tfdet.data.convert import progress_bar
 from tfdet.data.example import UNKNOWN_CATEGORY, WRONG_SIZE
+from tfdet.data.formats.coco_entries import UNKNOWN_FLAG
 from tfdet.data.index import FRAME_BYTES, RecordIndex
 from tfdet.data.manifest import FROM_RECORDS, Manifest, file_sha256
 from tfdet.data.mask_schema import mask_damage, parse_masks

@@ -99,6 +99,27 @@ def read_file(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bytes:
         return file.read()
 
 
+def upright_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Height and width of an image file turned upright, by its header alone.
+
+    Raises:
+        OSError: it cannot be read, or is no image.
+    """
+    try:
+        if (kind := irregular(os.stat(path).st_mode)) is not None:
+            raise OSError(f"is a {kind}, not a file")
+        with open(path, "rb") as file:
+            image = _guarded(lambda: Image.open(file, formats=_formats()))
+            width, height = image.size
+            try:
+                turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+            except Exception:  # a broken EXIF block does not make the picture unusable
+                turned = False
+    except (ImageError, ValueError) as error:
+        raise OSError(str(error)) from None
+    return (width, height) if turned else (height, width)
+
+
 def decode_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes image bytes to upright RGB.
 
@@ -140,6 +161,19 @@ def stored_rgb(encoded: bytes, max_side: int | None = None, max_pixels: int = MA
     _load(image, max_pixels)
     image = _to_rgb(image)
     return np.array(image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0) if scale < 1 else image)
+
+
+def decode_grey(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The first channel of an image as it is stored, not turned: of a mask.
+
+    Returns:
+        [H, W], of the type that the image is stored in.
+
+    Raises:
+        ImageError: the bytes are no image, or it is too large.
+    """
+    values = np.asarray(_open(encoded, max_pixels))
+    return values if values.ndim == 2 else values[..., 0]
 
 
 def upright_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:

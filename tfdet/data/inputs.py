@@ -251,6 +251,7 @@ class TrainInput:
             own = self.manifest
             return decode_example(serialized, image_id, own.category_ids, self._reads_masks, own.left_out)
 
+        @tf.function(autograph=False)  # traced once for all images of a mosaic
         def read_any(number: tf.Tensor) -> Example:
             return read(tf.gather(usable, tf.cast(number * len(usable), tf.int32)))
 

@@ -35,6 +35,7 @@ FROM_RECORDS = "records: "
 _FORMAT = "tfdet data set"
 _VERSION = 1
 _CLASS_COLUMNS = ("category_ids", "classes", "boxes_per_class")  # one entry a class, in one order
+_FREQUENCIES = "frequencies"  # one more column, of sets that have it
 _LARGEST = 2**63 - 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ADVICE = "restore it or convert the data set again"
@@ -71,6 +72,8 @@ class Manifest:
         num_masks: boxes that training uses and that have a mask, of `num_boxes`.
         num_crowd_masks: crowd regions that have a mask, of `num_crowd`.
         index_sha256: SHA-256 of the index's file, in hex; empty in sets of versions that did not note it.
+        frequencies: of LVIS, in the order of the classes: "r", "c" or "f", of few, some or many images, or an empty
+            text; [] in other sets.
     """
 
     folder: pathlib.Path
@@ -89,6 +92,7 @@ class Manifest:
     num_masks: int = 0
     num_crowd_masks: int = 0
     index_sha256: str = ""
+    frequencies: list[str] = dataclasses.field(default_factory=list)
 
     left_out: ClassVar[tuple[int, ...]] = ()
     """Category ids of classes that a selection (`data.selection`) leaves out; none of a data set as it is."""
@@ -183,6 +187,8 @@ class Manifest:
         for name in ("classes", "boxes_per_class"):
             if len(getattr(self, name)) != len(self.category_ids):
                 return f"{name} has {len(getattr(self, name))} entries for {len(self.category_ids)} category_ids"
+        if self.frequencies and len(self.frequencies) != len(self.classes):
+            return f"{_FREQUENCIES} has {len(self.frequencies)} entries for {len(self.classes)} classes"
         if len(set(self.category_ids)) != len(self.category_ids):
             return "category_ids has an id twice"
         orientations = self.num_trainable_landscape + self.num_trainable_portrait
@@ -206,6 +212,8 @@ class Manifest:
         values = dataclasses.asdict(self)
         names = [field.name for field in dataclasses.fields(Manifest) if field.name != "folder"]
         content = {"format": _FORMAT, "version": _VERSION, **{name: values[name] for name in names}}
+        if not self.frequencies:
+            del content[_FREQUENCIES]
         content["digest"] = digest(content)
         return content
 
@@ -223,8 +231,9 @@ def digest(content: dict[str, Any]) -> str:
     Args:
         content: the manifest as in its file; "digest" itself takes no part.
     """
-    rows = sorted(zip(*(content[name] for name in _CLASS_COLUMNS), strict=True))
-    rest = {name: value for name, value in content.items() if name not in (*_CLASS_COLUMNS, "digest")}
+    columns = [*_CLASS_COLUMNS, *([_FREQUENCIES] if content.get(_FREQUENCIES) else [])]
+    rows = sorted(zip(*(content[name] for name in columns), strict=True))
+    rest = {name: value for name, value in content.items() if name not in (*columns, "digest")}
     text = json.dumps([rest, rows], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -247,7 +256,9 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 def _fields(kind: type, content: dict[str, Any]) -> dict[str, Any]:
     """The values of a `Manifest` or `Shard` by the names of its fields, each of its type; what older versions did not
     write has a default. KeyError: one is missing; ValueError names one of another type."""
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    defaults = {
+        field.name: [] if field.default_factory is list else field.default for field in dataclasses.fields(kind)
+    }
     values = {**{name: value for name, value in defaults.items() if value is not dataclasses.MISSING}, **content}
     fields = [field for field in dataclasses.fields(kind) if field.name != "folder"]
     return {field.name: _checked(field.name, field.type, values[field.name]) for field in fields}

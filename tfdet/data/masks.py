@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from tfdet.data.rle import counts_from_string, counts_to_string, extent_of_counts, mask_from_counts, rings_of_mask
+from tfdet.data.images import ImageError, decode_grey
+from tfdet.data.rle import (
+    counts_from_mask,
+    counts_from_string,
+    counts_to_string,
+    extent_of_counts,
+    mask_from_counts,
+    rings_of_mask,
+)
 from tfdet.data.values import shown
 
 # What can be wrong with a segmentation.
@@ -88,7 +96,8 @@ def read_segmentation(segmentation, height: int, width: int) -> Segmentation | N
 
     Args:
         segmentation: COCO's value: a list of polygons `[x1, y1, x2, y2, ...]`, an RLE `{"size", "counts"}` with counts
-            as a list or compressed, or None or an empty list for an object without mask.
+            as a list or compressed, or None or an empty list for an object without mask; or the bytes of a PNG of the
+            size of the image, whose pixels are not 0 where the object is.
         height, width: size of the image in pixels, which the coordinates refer to.
 
     Returns:
@@ -99,6 +108,8 @@ def read_segmentation(segmentation, height: int, width: int) -> Segmentation | N
     """
     if segmentation is None or segmentation == []:
         return None
+    if isinstance(segmentation, bytes):
+        segmentation = _rle_of_png(segmentation, height * width)
     if isinstance(segmentation, dict):
         return _read_rle(segmentation, height, width)
     if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
@@ -181,6 +192,16 @@ def _read_polygon(polygon: list, height: int, width: int) -> tuple[np.ndarray, t
         reason = f"polygon {shown(polygon)} goes over the border by more than the image is large, {width}x{height}"
         raise MaskError(FAR_OUTSIDE, reason)
     return np.array(polygon, np.float64).reshape(-1, 2), (left, top, right, bottom)
+
+
+def _rle_of_png(encoded: bytes, num_pixels: int) -> dict[str, Any]:
+    """COCO's run lengths of a mask that is a picture, of any size up to that of the image."""
+    try:
+        # One channel as it is stored: 1 is a pixel of the object as well as 255.
+        mask = decode_grey(encoded, max(num_pixels, 1))
+    except ImageError as error:
+        raise MaskError(UNREADABLE, f"its PNG {error}") from None
+    return {"size": list(mask.shape), "counts": counts_from_mask(mask > 0)}
 
 
 def _read_rle(segmentation: dict, height: int, width: int) -> Segmentation:

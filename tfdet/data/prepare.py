@@ -56,9 +56,9 @@ def prepare_record(annotation: ImageAnnotation, max_pixels: int = MAX_PIXELS) ->
         return PreparedRecord(annotation.image_id, annotation.file_name, None, (), (), tuple(problems))
 
     encoded = annotation.encoded
-    if encoded is None:
+    if not isinstance(encoded, bytes):
         try:
-            encoded = read_file(annotation.path, max_pixels)
+            encoded = read_file(annotation.path, max_pixels) if encoded is None else encoded()
         except FileNotFoundError:
             return left_out("missing file", "does not exist")
         except (OSError, ImageError) as error:

@@ -11,15 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.arguments import MAX_PIXELS
-from tfdet.data.annotations import DEGENERATE, Category, ObjectAnnotation
-from tfdet.data.coco_entries import NAME_AS_ID, UNKNOWN_CATEGORY, UNKNOWN_FLAG, USED_TWICE
-from tfdet.data.convert import StrictError, progress_bar
+from tfdet.data.annotations import DEGENERATE, AnnotationSet, Category, ObjectAnnotation
+from tfdet.data.convert import StrictError, convert, progress_bar
+from tfdet.data.formats.coco_entries import NAME_AS_ID, UNKNOWN_CATEGORY, UNKNOWN_FLAG, USED_TWICE
 from tfdet.data.images import ImageError, image_size
 from tfdet.data.index import FRAME_BYTES, INDEX_FILE
 from tfdet.data.manifest import FROM_RECORDS, MANIFEST_FILE, REPORT_FILE, Manifest
 from tfdet.data.mask_schema import Masks, mask_damage, parse_masks
 from tfdet.data.objects import TWICE, judge_objects
 from tfdet.data.problems import Problem, ProblemReport
+from tfdet.data.record_masks import PNG_MASKS, RecordImages, have_png_masks
 from tfdet.data.schema import Record, lengths_fault, parse_record, record_fault
 from tfdet.data.tiny_boxes import TinyBoxes
 from tfdet.data.values import flag, image_number, number_of_name, shown
@@ -31,7 +32,6 @@ from tfdet.text import name_of
 
 _AS_IT_IS = "stays in the record, read by SimpleDet's rule"
 _IN_RECORDS = {TWICE: "stays in the record: trained on twice, measured once"}
-_PNG_MASKS = "image/object/mask"  # TF Model Garden's: one PNG of the size of the image for every object
 
 
 def manifest_from_records(
@@ -44,10 +44,13 @@ def manifest_from_records(
     overwrite: bool = False,
     console=None,
     max_pixels: int = MAX_PIXELS,
+    num_shards: int | None = None,
+    num_workers: int | None = None,
 ) -> Manifest:
     """Scans TFRecord files and writes manifest and index for them; the records stay where they are.
 
-    Records that cannot be used are left out of the index, so nothing has to be rewritten.
+    Records that cannot be used are left out of the index, so nothing has to be rewritten. Only records whose masks are
+    PNG images are written anew into the folder, with run lengths in their place.
 
     Args:
         pattern: glob of the files.
@@ -60,6 +63,7 @@ def manifest_from_records(
         overwrite: replace a manifest that is there.
         console: for the progress bar, or None.
         max_pixels: most pixels of an image, height times width; larger ones are left out.
+        num_shards, num_workers: of records that are written anew, see `convert.convert`.
 
     Returns:
         The manifest.
@@ -76,20 +80,19 @@ def manifest_from_records(
         raise UserError(f"no file matches --from_records {pattern}")
     if os.path.exists(folder / MANIFEST_FILE) and not overwrite:
         raise UserError(f"{folder} holds a data set already; give --overwrite to replace its manifest")
-    scan = _Scan(categories, report, max_pixels)
-    files_with_png_masks = []
+    writes_anew = have_png_masks(files)
+    if writes_anew and any(folder == pathlib.Path(path).absolute().parent for path in files):
+        writes_anew = False
+        reason = (
+            f"the masks are PNG images ({PNG_MASKS}), which are written anew into another --output than this folder"
+        )
+        report.add("masks not read", folder, None, reason, "boxes alone are read", is_note=True)
+    scan = _Scan(categories, report, max_pixels, writes_anew)
     with progress_bar(console, len(files), "scanning files") as advance:
         for shard, path in enumerate(files):
-            num_png_masks = 0
-            for offset, length, record, masks, num_png in _read_file(path, report):
+            for offset, length, record, masks in _read_file(path, report):
                 scan.add(record, masks, path, shard, offset, length)
-                num_png_masks += num_png
-            if num_png_masks:
-                files_with_png_masks.append(path)
             advance()
-    for path in files_with_png_masks:
-        reason = f"its masks are PNG images ({_PNG_MASKS}); to have masks, convert the COCO annotations (--coco)"
-        report.add("masks not read", path, None, reason, "boxes alone are read", is_note=True)
     scan.tiny.tell(scan.first_tiny_file, report, "were they divided by the image size twice?")
     if not scan.rows:
         raise UserError(f"no record of {pattern} could be used; the findings above say why")
@@ -99,6 +102,13 @@ def manifest_from_records(
     if not categories:
         raise UserError(f"the records of {pattern} hold no object, so the classes are unknown; give --categories FILE")
     _check_names(categories, pattern)
+    if writes_anew:
+        usable = [(*row[:2], *row[3:6], objects) for row, objects in zip(scan.rows, scan.objects, strict=True)]
+        images = RecordImages(files, usable)
+        return convert(
+            AnnotationSet(categories, images), folder, name, f"records written anew: {pattern}", report, num_shards,
+            num_workers, strict, overwrite, console, max_pixels,
+        )  # fmt: skip
     builder = ManifestBuilder(name, categories, FROM_RECORDS + pattern)
     for row in scan.rows:
         builder.add(*row)
@@ -112,12 +122,11 @@ def manifest_from_records(
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _parse(serialized):
-    png = tf.io.parse_single_example(serialized, {_PNG_MASKS: tf.io.RaggedFeature(tf.string)})[_PNG_MASKS]
-    return parse_record(serialized), parse_masks(serialized), tf.size(png)
+    return parse_record(serialized), parse_masks(serialized)
 
 
 def _read_file(path: str, report: ProblemReport):
-    """Yields (offset, length, record, masks, number of PNG masks) of every readable record of a file, as numpy."""
+    """Yields (offset, length, record, masks) of every readable record of a file, as numpy."""
     offset = 0
     iterator = iter(tf.data.TFRecordDataset(os.fsencode(path)))
     while True:
@@ -148,16 +157,19 @@ class _Scan:
         categories: the list of classes, or None.
         report: receives the findings.
         max_pixels: of an image, height times width.
+        writes_anew: objects are kept, and judged when the records are written.
 
     Attributes:
         rows: the arguments of `ManifestBuilder.add` for each record.
+        objects: of each record, where records are written anew.
         names: of the classes by category id: those of the list, or those that occurred.
         tiny: the boxes that are smaller than a pixel; `first_tiny_file` has the first one.
     """
 
-    def __init__(self, categories: list[Category] | None, report: ProblemReport, max_pixels: int):
+    def __init__(self, categories: list[Category] | None, report: ProblemReport, max_pixels: int, writes_anew=False):
         self._listed = None if categories is None else {category.id: category.name for category in categories}
-        self._report, self._max_pixels = report, max_pixels
+        self._report, self._max_pixels, self._writes_anew = report, max_pixels, writes_anew
+        self.objects: list[list[ObjectAnnotation]] = []
         self._seen: dict[int, str] = {}
         self.rows: list[tuple] = []
         self.names: dict[int, str] = dict(self._listed or {})
@@ -211,11 +223,10 @@ class _Scan:
                     float(area[number]), bool(record.is_crowd[number]), _segmentation(texts[number]), number + 1,
                 )
             )  # fmt: skip
-        for problem in judge_objects(objects, height, width, file, image_id)[1]:
-            report.extend([dataclasses.replace(problem, action=_in_records(problem))])
-        if not count:
-            action = "kept for evaluation, not trained on"
-            report.add("image without annotation", file, image_id, "has no object", action, is_note=True)
+        if self._writes_anew:
+            self.objects.append(objects)
+        else:
+            self._judge(objects, height, width, file, image_id)
         has_mask = np.array([bool(text) for text in texts], bool)
         if damage := mask_damage(*masks, count):
             # Reading would fail on such a record as soon as training asks for masks.
@@ -224,6 +235,14 @@ class _Scan:
         self.rows.append(
             (shard, offset, length, image_id, height, width, corners, record.labels, record.is_crowd, area, has_mask)
         )
+
+    def _judge(self, objects: list[ObjectAnnotation], height: int, width: int, file: str, image_id: int) -> None:
+        """Names what is wrong with the objects of a record that stays as it is."""
+        for problem in judge_objects(objects, height, width, file, image_id)[1]:
+            self._report.extend([dataclasses.replace(problem, action=_in_records(problem))])
+        if not objects:
+            action = "kept for evaluation, not trained on"
+            self._report.add("image without annotation", file, image_id, "has no object", action, is_note=True)
 
     def _image_id(self, record: Record, place: str, file: str) -> int:
         """The number of a record's image: its id, or that of a name (`values.image_number`)."""

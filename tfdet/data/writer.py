@@ -72,6 +72,7 @@ class ManifestBuilder:
             report: what was found.
         """
         index = RecordIndex.from_rows(self._rows)
+        frequencies = [category.frequency for category in self.categories]
         trainable, portrait = index.is_trainable, index.is_portrait
         shards = [
             Shard(file, int(np.sum(index.shard == number)), (folder / file).stat().st_size, file_sha256(folder / file))
@@ -94,6 +95,7 @@ class ManifestBuilder:
             num_masks=self._num_masks,
             num_crowd_masks=self._num_crowd_masks,
             index_sha256=index.sha256(),
+            frequencies=frequencies if any(frequencies) else [],
         )
         index.save(folder / INDEX_FILE)
         report.write(folder / REPORT_FILE)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfdet.data.coco import load_coco
+from tfdet.data.formats.coco import load_coco
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown
 from tfdet.errors import UserError

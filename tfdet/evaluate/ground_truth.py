@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfdet.data.annotations import Category
-from tfdet.data.coco import merge_categories
-from tfdet.data.coco_entries import AnnotationReader, read_images
+from tfdet.data.formats.coco import merge_categories
+from tfdet.data.formats.coco_entries import AnnotationReader, read_images
 from tfdet.data.objects import judge_objects
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown

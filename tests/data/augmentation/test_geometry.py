@@ -148,6 +148,9 @@ def test_pasted_objects_are_where_their_pixels_are():
 def test_images_are_not_mixed_at_the_end_of_a_run():
     example, seed = picture(*PHOTO), seeds(1)[0]
     for part in (Mosaic(**ALWAYS, off_for_last=0.25), CopyPaste(**ALWAYS, off_for_last=0.25)):
+        again, _ = part(example, seed, START, read_other)
+        for field, same in zip(part(example, seed, START, read_other)[0], again, strict=True):
+            np.testing.assert_array_equal(field, same)
         words = [part(example, seed, tf.constant(done, tf.float64), read_other)[1] for done in (0.0, 0.74, 0.75)]
         assert [bool(word.numpy()) for word in words] == [True, True, False]
 

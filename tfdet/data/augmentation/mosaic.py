@@ -51,6 +51,8 @@ class Mosaic:
         check_order("Mosaic", "min_scale", min_scale, "max_scale", max_scale)
         self.probability, self.min_scale, self.max_scale = probability, min_scale, max_scale
         self.min_visible, self.padding, self.off_for_last = min_visible, padding, off_for_last
+        # Traced once for the four: the graph of a mosaic is the largest of the input's.
+        self._place_one = tf.function(self._place, autograph=False, reduce_retracing=True)
 
     def __call__(
         self, example: Example, seed: tf.Tensor, progress: tf.Tensor, read: ReadImage
@@ -77,8 +79,9 @@ class Mosaic:
         centre = tf.round(sides * between(draws[1:3], *_CENTRE))
         quarters = [example, *(read(draws[number]) for number in (3, 4, 5))]
         shift = tf.cast(draws[6] * 4, tf.int32)  # which of the four has the image itself
+        place_one = self._place if tf.executing_eagerly() else self._place_one
         placed = [
-            self._place(quarter, sides, scale, centre, (number + shift) % 4) for number, quarter in enumerate(quarters)
+            place_one(quarter, sides, scale, centre, (number + shift) % 4) for number, quarter in enumerate(quarters)
         ]
         objects = joined_objects(example, [part for part, _ in placed])
         images = [image for _, image in placed]

@@ -128,8 +128,8 @@ def _convert(data_set: Published, part: Part, work: Work, console, num_workers: 
 def _read(data_set: Published, part: Part, work: Work, report: ProblemReport) -> tuple[AnnotationSet, str]:
     """The annotations of a part, and in words where they are from."""
     from tfdet.data.annotations import Category
-    from tfdet.data.coco import read_coco
-    from tfdet.data.voc import read_voc
+    from tfdet.data.formats.coco import read_coco
+    from tfdet.data.formats.voc import read_voc
 
     coco = [
         (_find(work.unpacked(one.annotations), one.file), _find(work.unpacked(one.images), one.folder))

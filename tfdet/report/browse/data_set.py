@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfdet.data.annotations import ObjectAnnotation
-from tfdet.data.coco_entries import UNKNOWN_CATEGORY
+from tfdet.data.formats.coco_entries import UNKNOWN_CATEGORY
 from tfdet.data.images import ImageError, stored_rgb
 from tfdet.data.index import RecordIndex
 from tfdet.data.manifest import REPORT_FILE, Manifest

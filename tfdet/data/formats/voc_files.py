@@ -1,65 +1,35 @@
-"""The files of a Pascal VOC folder: annotations in any encoding, and what lists call them."""
+"""The files of a Pascal VOC folder, and what lists call them."""
 
 from __future__ import annotations
 
-import codecs
 import os
 import pathlib
 import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 
+from tfdet.data.formats.xml_files import XmlError, parse_xml
 from tfdet.data.images import IMAGE_ENDINGS
 from tfdet.data.listing import PASSED_OVER, count_endings, files_by_stem
 from tfdet.data.problems import ProblemReport
 from tfdet.errors import UserError
-from tfdet.files import read_regular
-from tfdet.text import decode, read_lines
+from tfdet.text import read_lines
 
 NO_ANNOTATION = "image without annotation file"
 _ENDINGS = (".xml", *IMAGE_ENDINGS)
 _FLAGGED = re.compile(r"(.*\S)\s+(?:[+-]?1|0)")  # of a list for one class: the image has it, has not, or is difficult
 _PAIR = re.compile(r".+\.\w+[\s,;]+(\S.*\.xml)", re.IGNORECASE)  # image and annotation in one line
-_DECLARED = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"']*)["']""")
 _SHOWN = 3  # file names in a note
-# Encodings that are declared by the name of a part of them, and of what files are written in all the same.
-_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "ascii": "utf-8"}
-
-
-class XmlError(Exception):
-    """The annotation cannot be read; the message says why, without the file."""
 
 
 def read_xml(path: pathlib.Path) -> ElementTree.Element:
-    """The root of an annotation.
-
-    Args:
-        path: an xml file in the encoding that it declares, or with a byte order mark.
-
-    Returns:
-        The root element; names of elements are without name space.
+    """The root of a VOC annotation, see `xml_files.parse_xml`.
 
     Raises:
         OSError: the file cannot be read.
         XmlError: it is not xml, not of its encoding, or no annotation.
     """
-    content = read_regular(path)
-    declared = _DECLARED.match(content)
-    stated = declared[1].decode("ascii", "replace") if declared else "utf-8"
-    try:
-        encoding = codecs.lookup(stated).name
-        # Who can read the declaration byte by byte has no UTF-16 before him, whatever it says.
-        encoding = "utf-8" if encoding.startswith(("utf-16", "utf-32")) else _WIDER.get(encoding, encoding)
-        root = ElementTree.fromstring(decode(content, encoding).lstrip())
-    except LookupError:
-        raise XmlError(f"its encoding {stated!r} is not known; save it as UTF-8") from None
-    except UnicodeDecodeError as error:
-        raise XmlError(f"byte {error.start} is not of its encoding, {stated}; save it as UTF-8") from None
-    except (ElementTree.ParseError, ValueError, RecursionError) as error:
-        raise XmlError(f"not valid xml: {error}") from None
-    for element in root.iter():
-        if isinstance(element.tag, str):
-            element.tag = element.tag.rpartition("}")[2]
+    root = parse_xml(path)
     if root.tag.lower() != "annotation" and root.find("object") is None:
         raise XmlError(f"no annotation: its root is <{root.tag}>")
     return root

@@ -1,4 +1,4 @@
-"""Reads COCO annotation files. Several files make one set (train2014 + valminusminival2014)."""
+"""COCO and LVIS annotation files. Several files make one set (train2014 + valminusminival2014)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import gc
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation
-from tfdet.data.coco_entries import AnnotationReader, is_text, read_images
+from tfdet.data.formats.coco_entries import AnnotationReader, is_text, read_images
+from tfdet.data.formats.source import AMBIGUOUS, ImageFinder, Source, Tree, split_of_word
 from tfdet.data.listing import report_files_named_twice
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown, whole_id
@@ -22,6 +24,7 @@ from tfdet.text import read_lines
 BACKSLASHES = "backslashes in a file name"
 IN_TWO_FILES = "image in two annotation files"
 RENUMBERED = "image ids renumbered"
+_FREQUENCIES = ("r", "c", "f")  # of LVIS: classes of few, some and many images
 
 
 def read_coco(sources, report: ProblemReport, renumber: bool = False) -> AnnotationSet:
@@ -44,24 +47,97 @@ def read_coco(sources, report: ProblemReport, renumber: bool = False) -> Annotat
     """
     categories: dict[int, Category] = {}
     parts: list[tuple[pathlib.Path, dict[int, ImageAnnotation]]] = []
-    with _without_collector():
-        for annotation_file, image_dir in sources:
-            annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
-            content = load_coco(annotation_file)
-            if not os.path.isdir(image_dir):
-                raise UserError(
-                    f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER"
-                )
-            merge_categories(categories, content["categories"], annotation_file)
-            images = read_images(content["images"], annotation_file.name, report)
-            for image in images.values():
-                image.path = _image_path(image, image_dir, report)
-            AnnotationReader(images, categories, annotation_file.name, report).read(content.get("annotations", []))
-            parts.append((annotation_file, images))
-    if not categories:
-        files = ", ".join(str(annotation_file) for annotation_file, _ in parts)
-        raise UserError(f"{files} names no category: 'categories' is empty, so there is nothing to detect")
+    for annotation_file, image_dir in sources:
+        annotation_file, image_dir = pathlib.Path(annotation_file), pathlib.Path(image_dir)
+        if os.path.isfile(annotation_file) and not os.path.isdir(image_dir):
+            raise UserError(f"image folder {image_dir} of {annotation_file} does not exist; give --coco FILE FOLDER")
+        finder = _LateFinder(image_dir)
+        parts.append((annotation_file, _read_file(annotation_file, [image_dir], finder, categories, report)))
+    _check_any(categories, [file for file, _ in parts])
     return AnnotationSet(list(categories.values()), _one_set(parts, report, renumber))
+
+
+def read(source: Source, report: ProblemReport) -> AnnotationSet:
+    """Reads COCO and LVIS files, whose images lie anywhere below the image folders.
+
+    Files whose names, or the folders that they are in, say train, val and test are the splits of one set, each with
+    its own image ids.
+
+    Args:
+        source: with the json files as annotations.
+        report: receives the findings.
+
+    Raises:
+        UserError: as for `read_coco`; or some files are of splits and some are not.
+    """
+    files = _main_files(source.annotations)
+    splits = {file: _split_of(file, source.tree) for file in files}
+    if len(set(splits.values())) > 1 and "" in splits.values():
+        names = ", ".join(str(source.tree.relative(file)) for file in files)
+        raise UserError(f"{names}: are these parts of each other? Name one with --annotations")
+    categories: dict[int, Category] = {}
+    images: list[ImageAnnotation] = []
+    for split in sorted(set(splits.values())):
+        own = [file for file in files if splits[file] == split]
+        finder = _LateFinder(None, source.finder, split)
+        parts = [
+            (file, _read_file(file, [*source.finder.tree.roots, file.parent], finder, categories, report))
+            for file in own
+        ]
+        read_here = _one_set(parts, report, source.renumber)
+        for image in read_here:
+            image.split = split
+        images += read_here
+    _check_any(categories, files)
+    if source.renumber:
+        for number, image in enumerate(images, 1):
+            image.image_id = number
+    return AnnotationSet(list(categories.values()), images)
+
+
+def _main_files(files: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """Without those that say of the same images other things than their boxes, as COCO's own folder has them."""
+    with_boxes = {file.parent for file in files if file.name.startswith("instances")}
+    return [file for file in files if file.parent not in with_boxes or file.name.startswith("instances")]
+
+
+def _split_of(file: pathlib.Path, tree: Tree) -> str:
+    words = re.split(r"[^a-z0-9]+", file.stem.lower())
+    return next(filter(None, map(split_of_word, words)), "") or tree.split_of(file)
+
+
+def _check_any(categories: dict[int, Category], files: Sequence[pathlib.Path]) -> None:
+    if not categories:
+        names = ", ".join(map(str, files))
+        raise UserError(f"{names} names no category: 'categories' is empty, so there is nothing to detect")
+
+
+def _read_file(
+    file: pathlib.Path, folders: list[pathlib.Path], finder: _LateFinder, categories: dict[int, Category], report
+) -> dict[int, ImageAnnotation]:
+    """The images of one file with their objects, by number; its categories are added to those of the files before."""
+    with _without_collector():
+        content = load_coco(file)
+        merge_categories(categories, content["categories"], file)
+        images = read_images(content["images"], file.name, report)
+        for image in images.values():
+            image.path = _image_path(image, folders, finder, report)
+        AnnotationReader(images, categories, file.name, report).read(content.get("annotations", []))
+    return images
+
+
+class _LateFinder:
+    """Finds images that are not where their names lead; the folders are listed when the first is looked for."""
+
+    def __init__(self, folder: pathlib.Path | None, finder: ImageFinder | None = None, split: str = ""):
+        self._folder, self._finder, self._split = folder, finder, split
+
+    def find(self, name: str) -> tuple[pathlib.Path | None, str]:
+        """The file, or None and why there is none."""
+        if self._finder is None:
+            self._finder = ImageFinder(Tree([self._folder] if self._folder is not None else []))
+        found = self._finder.find(name, split=self._split)
+        return found, "" if found is not None else self._finder.why_not(name, split=self._split)
 
 
 @contextlib.contextmanager
@@ -141,7 +217,11 @@ def merge_categories(categories: dict[int, Category], entries: list, path, need_
     for entry in entries:
         try:
             name = entry.get("name", "")
-            category = Category(whole_id(entry["id"]), name if isinstance(name, str) else str(whole_id(name)))
+            frequency = entry.get("frequency")
+            category = Category(
+                whole_id(entry["id"]), name if isinstance(name, str) else str(whole_id(name)),
+                frequency if frequency in _FREQUENCIES else "",
+            )  # fmt: skip
             if not is_text(category.name) or (need_name and not category.name.strip()):
                 raise ValueError
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -158,18 +238,26 @@ def merge_categories(categories: dict[int, Category], entries: list, path, need_
             names[category.name] = category.id
 
 
-def _image_path(image: ImageAnnotation, image_dir: pathlib.Path, report: ProblemReport) -> pathlib.Path:
-    """The file of an image. A name with the backslashes of Windows is read with slashes where it names no file."""
-    path = image_dir / image.file_name
-    if "\\" not in image.file_name or os.path.exists(path):
-        return path
-    name = image.file_name.replace("\\", "/")
-    for candidate in (image_dir / name, image_dir / pathlib.PurePosixPath(name).name):
-        if os.path.isfile(candidate):
-            reason = f"{image.file_name} names no file, {candidate} is there"
-            report.add(BACKSLASHES, image.file_name, image.image_id, reason, "that one read", is_note=True)
-            return candidate
-    return image_dir / name
+def _image_path(
+    image: ImageAnnotation, folders: list[pathlib.Path], finder: _LateFinder, report: ProblemReport
+) -> pathlib.Path:
+    """The file of an image: where its name leads, else the only one of its name in the folders below.
+
+    A name with the backslashes of Windows is read with slashes where it names no file.
+    """
+    name = image.file_name
+    for folder in folders:
+        if os.path.exists(folder / name):
+            return folder / name
+    found, reason = finder.find(name)
+    if found is None:
+        if reason.startswith("no image"):
+            return folders[0] / name.replace("\\", "/")
+        report.add(AMBIGUOUS, name, image.image_id, reason, "left out")
+    elif "\\" in name:
+        reason = f"{name} names no file, {found} is there"
+        report.add(BACKSLASHES, name, image.image_id, reason, "that one read", is_note=True)
+    return found or folders[0] / name
 
 
 def _one_set(parts, report: ProblemReport, renumber: bool) -> list[ImageAnnotation]:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tfdet.data.coco import read_categories, read_coco
+from tfdet.data.formats.coco import read_categories, read_coco
 from tfdet.data.listing import note_unlisted
 from tfdet.data.outside import leave_out_outside
 from tfdet.data.prepare import prepare_record

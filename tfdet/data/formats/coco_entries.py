@@ -76,6 +76,8 @@ def _read_image(entry: Any, file: str, report: ProblemReport, need_name: bool) -
         report.add(UNUSABLE_IMAGE, file, None, f"{shown(entry)} is no object with 'id' and 'file_name'", "left out")
         return None
     name = entry.get("file_name")
+    if name is None and is_text(entry.get("coco_url")):  # LVIS: images of COCO by their addresses
+        name = entry["coco_url"].rpartition("/")[2]
     if not need_name and not is_text(name):
         name = ""
     elif not is_text(name) or "\0" in name or (need_name and not name):

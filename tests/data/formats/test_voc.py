@@ -4,9 +4,9 @@ import re
 import pytest
 
 from tfdet.data.annotations import Category
-from tfdet.data.coco import read_categories
+from tfdet.data.formats.coco import read_categories
+from tfdet.data.formats.voc import read_voc
 from tfdet.data.problems import ProblemReport
-from tfdet.data.voc import read_voc
 from tfdet.errors import UserError
 
 OBJECT = """<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>
