@@ -21,8 +21,8 @@ SIDES = {"short_side": (20, 24), "long_side": 36}
 def masked_set(tmp_path_factory):
     """6 landscape and 3 portrait images of two objects with masks and a crowd each, and one image of nothing."""
     from tests.data.conftest import CocoBuilder
-    from tfdet.data.coco import read_coco
     from tfdet.data.convert import convert
+    from tfdet.data.formats.coco import read_coco
     from tfdet.data.problems import ProblemReport
 
     folder = tmp_path_factory.mktemp("masked")
