@@ -141,7 +141,7 @@ def test_sigterm_saves_and_the_same_command_continues(shapes, tmp_path, train_he
 
 
 def test_all_recipes_in_mixed_float16_on_two_replicas_with_evaluation(shapes, tmp_path, train_here):
-    recipes = ("adamw", "giou", "large_scale_jitter", "average_cosine")
+    recipes = ("adamw", "giou", "large_scale_jitter", "average_cosine", "random_crop", "turns", "color")
     flags = [f"--gin_file=recipes/{name}.gin" for name in recipes]
     flags += ["--gin_param=LargeScaleJitter.height = 64", "--gin_param=LargeScaleJitter.width = 80"]
     flags += ["--gin_param=Trainer.precision = 'mixed_float16'", "--gin_param=Trainer.replicas = 2"]
