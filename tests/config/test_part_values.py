@@ -196,6 +196,7 @@ WRONG = [
     ("TestTimeAugmentation.scales", (800, 16_385)),
     ("TrainInput.long_side", 16_385),
     ("TrainInput.short_side", (640, 16_385)),
+    ("Validation.train_images", -1),
 ]
 
 
