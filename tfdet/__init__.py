@@ -6,8 +6,8 @@
     for found in model.predict(["street.jpg"]):
         found.draw().save("street_found.jpg")
 
-`load`, `build`, `train`, `convert_data` and `list_models` are the functions, `Model` and `Found` what they give;
-docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
+`load`, `build`, `train`, `convert_data`, `browse` and `list_models` are the functions, `Model` and `Found` what they
+give; docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
 """
 
 from __future__ import annotations

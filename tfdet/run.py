@@ -107,6 +107,7 @@ def train(
     """
     start_time = time.perf_counter() if start_time is None else start_time
     from tfdet.training.everyday import Everyday, ignored_epochs
+    from tfdet.training.run_paths import check_still_there, with_whole_paths
 
     if isinstance(batch, str) and batch != arguments.AUTO:
         raise UserError(f"batch must be a whole number, or {arguments.AUTO!r}. Received: {batch!r}")
@@ -135,8 +136,8 @@ def train(
         ("eval_data", _EVAL_DATA, eval_data),
         ("init_weights", "Trainer.init_weights", init_weights),
     )
-    given = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
-    configuration = model.configured([*gin_lines(bindings), *given])
+    named = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
+    configuration = model.configured([*gin_lines(bindings), *named])
     goes_on = _is_run(folder)
     lines, notes = everyday.settle(configuration, continues=resume is not None or goes_on and model.weights is not None)
     configuration = config.extended(configuration, lines) if lines else configuration
@@ -152,13 +153,13 @@ def train(
         for warning in ignored_epochs(configuration):
             report.warned(warning)
     if resume is not None:
-        _check_still_there(configuration, evaluate)
+        check_still_there(configuration, evaluate)
     if report is not None and model_dir is None:
         what = "goes on with the run in" if goes_on else "a new run, in"
         report.noted(f"{what} {folder}, by the name of the row; --model_dir names another folder")
     begins = not starts_from and not goes_on
     _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
-    configuration = _with_whole_paths(configuration)
+    configuration = with_whole_paths(configuration)
     if batch == arguments.AUTO:
         said: Callable[[str], None] = (lambda _: None) if report is None else report.noted
         images = _automatic_batch(configuration, folder if goes_on else None, said)
@@ -239,6 +240,8 @@ def _train(
             chosen = choose(path)
             if report is not None:
                 report.noted(f"starts from {path}: {chosen.describe()}")
+                if (known := RunDirectory(path).read_classes()) is not None and known[0] != classes:
+                    report.warned(f"{path} is of {_named(known[0])}; these data are of {_named(classes)}")
             loaded, _ = load_arrays(detector, chosen.read().weights(chosen.raw), path)
         else:
             loaded = weights.load(detector, _find_weights(path))
@@ -334,26 +337,8 @@ def _of_run(resume: str | os.PathLike, allow_imports: bool) -> Model:
     return model
 
 
-def _check_still_there(configuration: Configuration, evaluate: bool) -> None:
-    """`UserError` where data of a run that is resumed are elsewhere now; published ones can be fetched."""
-    from tfdet.data.published.table import maker_of
-
-    flags = {_TRAIN_DATA: "--train_data"} | ({_EVAL_DATA: "--eval_data"} if evaluate else {})
-    for name, flag in flags.items():
-        data = configuration.value(name) if configuration.is_bound(name) else None
-        if data is not None and not os.path.exists(at_home(data)) and maker_of(data) is None:
-            leave = ", or leave the evaluation out with --no_eval" if name == _EVAL_DATA else ""
-            raise UserError(f"the run's data {data} are not there: say with {flag} where they are now{leave}")
-
-
-def _with_whole_paths(configuration: Configuration) -> Configuration:
-    """The same with absolute paths, so that the run goes on from any folder."""
-    lines = []
-    for name in (_TRAIN_DATA, _EVAL_DATA, "Trainer.init_weights"):
-        value = configuration.value(name) if configuration.is_bound(name) else None
-        if isinstance(value, str) and not os.path.isabs(value) and os.path.exists(at_home(value)):
-            lines.append(Line.setting(name, os.path.abspath(at_home(value)), configuration.whole_place(name)))
-    return config.extended(configuration, lines) if lines else configuration
+def _named(classes: Sequence[str]) -> str:
+    return f"{len(classes)} classes ({', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''})"
 
 
 def _is_run(folder: str) -> bool:

@@ -1,11 +1,15 @@
 """The batch that a GPU has memory for, with stand-ins for the process that tries it."""
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tfdet import config
-from tfdet.bench.batch_size import automatic_batch, chosen, largest, probe_batch
+from tfdet.bench.batch_size import _OF_MEMORY, TOO_LARGE, automatic_batch, chosen, largest, probe_batch
 from tfdet.errors import UserError
 
 # Runs out of memory above a limit, each time in another of the ways in which a process does.
@@ -85,3 +89,23 @@ def test_a_gpu_is_needed_and_a_run_that_goes_on_keeps_its_batch(tmp_path):
     assert probed == []
     assert automatic() == 40 and told[-1] == "--batch=auto: 40 images"
     assert probed == [([], ["TrainInput.images_per_replica = 3", "Trainer.accumulate = 2"], 5)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gigabytes, code", [(None, 0), (3, "of memory")])
+def test_the_real_child_takes_steps_or_dies_of_memory(gigabytes, code):
+    """On a CPU, whose memory is what the system lets the process have."""
+    root = Path(__file__).resolve().parents[2]
+    content = {"files": ["demo_shapes.gin"], "lines": [], "num_classes": 3, "allow_imports": False}
+    limit = "" if gigabytes is None else f"ulimit -v {gigabytes * 2**20}; "
+    images = 2 if gigabytes is None else 4000
+    done = subprocess.run(
+        ["bash", "-c", f"{limit}exec {sys.executable} -m tfdet.bench.batch_child {images}"],
+        input=json.dumps(content), capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
+    if code == 0:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode in (TOO_LARGE, -6, -9, -11) or any(word in done.stderr for word in _OF_MEMORY), (
+            done.stderr
+        )

@@ -82,6 +82,7 @@ def test_the_end_says_how_good_where_and_what_next(tmp_path, monkeypatch):
     early = closing_lines(Ending("runs/cars", 600, "2 evaluations since gave no better AP", None, 9.0))
     assert early[1] == "finished: 600 steps in 9s, early: 2 evaluations since gave no better AP"
     assert early[2] == "checkpoints: runs/cars/checkpoints"
+    assert early[4] == "  tfdet evaluate --model_dir=runs/cars --eval_data=FOLDER"
 
 
 def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path):

@@ -1,11 +1,14 @@
 """Drawn pictures: the right colour at the right pixels, at small and large sizes."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
+from tfdet.report import fonts
 from tfdet.report.drawing import class_color, draw_detections, draw_samples
+from tfdet.report.labels import LabelPlaces
 
 
 def gray(height=160, width=160):
@@ -73,10 +76,12 @@ def test_tiny_picture_and_names_beyond_the_list():
     assert draw_detections(gray(), [[5, 5, 50, 50]], [1], [1.0], ["żółw", "名前"]).shape == (160, 160, 3)
 
 
-def test_colors_of_80_classes_repeat_late():
-    colors = [class_color(index) for index in range(80)]
-    assert len(set(colors)) == 36 and len(set(colors[:36])) == 36
-    assert all(0 <= part <= 255 for color in colors for part in color)
+def test_colors_of_80_classes_are_told_apart_and_seen_on_black_and_white():
+    colors = np.array([class_color(index) for index in range(80)], int)
+    apart = np.abs(colors[:, None] - colors[None]).sum(axis=-1) + 999 * np.eye(80, dtype=int)
+    assert apart.min() >= 35 and tuple(colors[0]) == class_color(240)
+    luminance = colors @ [0.2126, 0.7152, 0.0722]
+    assert luminance.min() > 35 and luminance.max() < 240
 
 
 def test_wrong_image_is_refused():
@@ -118,3 +123,59 @@ def test_masks_are_veils_in_the_colour_of_their_class():
     edge = where(picture[45:95, 25:75], class_color(1))[1] + 25
     assert set(edge) and np.ptp(edge) <= 1 and abs(edge.mean() - 50) <= 2, "the mask's edge stands in full colour"
     np.testing.assert_array_equal(image, gray())
+
+
+def test_labels_of_one_place_do_not_hide_each_other():
+    boxes = np.tile(np.array([[150.0, 100, 250, 200]]), [4, 1])
+    names = ["first", "second", "third", "fourth"]
+    picture = draw_detections(gray(300, 400), boxes, [0, 1, 2, 3], [0.9, 0.8, 0.7, 0.6], names)
+    places = LabelPlaces(400, 300, boxes)
+    found = [places.find((150, 100, 250, 200), 60, 14) for _ in names]
+    assert len(set(found)) == 4 and found[0] == (150, 86)
+    for one, other in itertools.combinations(found, 2):
+        assert abs(one[0] - other[0]) >= 60 or abs(one[1] - other[1]) >= 14
+    assert all((where(picture, class_color(index))[0]).size > 300 for index in range(4)), "each has a label"
+
+
+def test_labels_keep_off_small_objects_and_leave_most_of_the_picture_free():
+    places = LabelPlaces(200, 100, np.array([[50, 40, 90, 80], [50, 28, 70, 39]]))
+    left, top = places.find((50, 40, 90, 80), 40, 12)
+    assert not (50 <= left + 39 and left <= 70 and 28 <= top + 11 and top <= 39)
+    crowd = LabelPlaces(100, 50, np.zeros([0, 4]))
+    found = [crowd.find((10 * n, 20, 10 * n + 9, 29), 40, 12) for n in range(10)]
+    placed = [place for place in found if place is not None]
+    assert found[0] is not None and len(placed) == 2, (
+        "two labels of 40x12 cover a fifth of it, three more than a quarter"
+    )
+    assert LabelPlaces(30, 50, np.zeros([0, 4])).find((0, 0, 9, 9), 40, 12) is None
+
+
+@pytest.mark.parametrize("name", ["żółw", "كلب", "כלב", "Ελλάδα", "кот", "a\nb\x1b[31m"])
+def test_names_of_many_scripts_are_drawn_with_letters(name):
+    picture = draw_detections(gray(), [[20, 60, 120, 140]], [0], [0.5], [name])
+    other = draw_detections(gray(), [[20, 60, 120, 140]], [0], [0.5], ["class 0"])
+    assert (picture != other).any(), "its own letters, not the number of the class"
+
+
+def test_a_name_that_no_font_has_becomes_the_number_of_its_class(monkeypatch):
+    monkeypatch.setattr(fonts, "_font_of", lambda character: None)
+    picture = draw_detections(gray(), [[20, 60, 120, 140]], [0], [0.5], ["\U0001d2e0"])
+    np.testing.assert_array_equal(picture, draw_detections(gray(), [[20, 60, 120, 140]], [0], [0.5], ["class 0"]))
+
+
+def test_fonts_change_within_a_text_and_its_parts_go_leftwards_where_it_does(monkeypatch):
+    monkeypatch.setattr(fonts, "_font_of", lambda character: "han" if "\u4e00" <= character <= "\u9fff" else "deja")
+    monkeypatch.setattr(fonts, "dejavu", lambda: "deja")
+    assert fonts.runs("猫 cat") == [("猫 ", "han"), ("cat", "deja")]
+    assert fonts.runs("كلب 猫") == [("猫", "han"), ("كلب ", "deja")]
+    assert fonts.runs("") == [] and fonts.runs("dog") == [("dog", "deja")]
+
+
+def test_lines_and_letters_grow_with_the_picture():
+    measured = []
+    for side in (160, 640, 2560):
+        box = np.array([0.25, 0.5, 0.75, 0.9]) * side
+        rows, columns = where(draw_detections(gray(side, side), [box], [2], [0.87], ["a", "b", "c"]), class_color(2))
+        measured.append((int((rows == side * 7 // 10).sum() // 2), int(box[1] - rows.min())))
+    assert [line for line, _ in measured] == [1, 2, 6]
+    assert measured[0][1] < measured[1][1] < measured[2][1] / 2

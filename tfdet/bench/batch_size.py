@@ -141,9 +141,18 @@ def chosen(fitting: int) -> int:
 
 def _fits(command: Sequence[str], content: str) -> bool:
     """Runs a child; False where it died of memory, whoever ended it."""
+    # The program may be that of a checkout, found by `sys.path` alone.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     try:
         done = subprocess.run(
-            command, input=content, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
+            command,
+            input=content,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise UserError(

@@ -16,9 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import AnnotationSet, ImageAnnotation
+from tfdet.data.images import TURNED
 from tfdet.data.manifest import Manifest
 from tfdet.data.prepare import prepare_records
 from tfdet.data.problems import ProblemReport
+from tfdet.data.suspicious import BoxCensus, suspicious_problems
 from tfdet.data.writer import DatasetWriter
 from tfdet.errors import UserError
 from tfdet.interrupts import as_worker
@@ -127,6 +129,7 @@ def convert_all(
         for target, writer in zip(targets, writers, strict=True):
             own = ProblemReport()
             own.extend(before)
+            census = BoxCensus()
             images = target.annotations.images
             shards = num_shards or math.ceil(len(images) / _IMAGES_PER_SHARD)
             shard_starts = {round(number * len(images) / shards) for number in range(shards)}
@@ -137,9 +140,15 @@ def convert_all(
                 report.extend(record.problems)
                 if record.image is not None:
                     writer.add(record)
+                    census.add(
+                        record.annotated, record.image.height, record.image.width, TURNED in record.image.changes
+                    )
                 advance()
             if not len(writer):
                 raise UserError("no image could be used, so no data set was written; the findings above say why")
+            suspicious = list(suspicious_problems(census, target.name, own.counts()))
+            own.extend(suspicious)
+            report.extend(suspicious)
             reports.append(own)
         if strict and report.has_problems:
             raise StrictError

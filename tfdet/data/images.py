@@ -30,6 +30,8 @@ _ORIENTATION_TAG = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, from some cameras
 # What readers of the records decode to the pixels of `decode_image`: they repeat grey and look palettes up.
 _KEPT_MODES = {**dict.fromkeys(_JPEG_FORMATS, ("RGB", "L")), "PNG": ("RGB", "L", "P", "1")}
+TURNED = "rotated by its EXIF orientation"
+"""What `PreparedImage.changes` says of such an image."""
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _RECORD_FORMATS = (*_JPEG_FORMATS, "PNG", "GIF")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -223,12 +225,13 @@ def prepare_image(
     elif image.size == annotated:
         chosen = image
     else:
+        exchanged = ": its width and height are exchanged" if image.size == annotated[::-1] else ""
         raise ImageError(
-            f"is {image.width}x{image.height} but the annotation says {annotated_width}x{annotated_height}"
+            f"is {image.width}x{image.height} but the annotation says {annotated_width}x{annotated_height}{exchanged}"
         )
     changes = []
     if chosen is not image:
-        changes.append("rotated by its EXIF orientation")
+        changes.append(TURNED)
     kept_modes = _KEPT_MODES.get(image.format, ())
     if chosen.mode not in (*kept_modes, "RGB"):
         changes.append(f"converted from {_describe_mode(chosen)} to RGB")

@@ -233,18 +233,20 @@ class TrainInput:
         rows = np.repeat([rows[number] for number in image_ids], count)
         portrait = self._index.is_portrait[rows]
         entries = 2 * rows + np.arange(len(rows)) % 2 if self.flip else rows
-        drawn = self._draws(tf.constant(0, tf.int64), seed, tf.constant([len(image_ids), count]))
-        parts = [tf.reshape(part, [-1, *part.shape[2:]]) for part in drawn]
-        parts = (entries, *parts, portrait, np.zeros(len(rows)))
-        load = tf.autograph.experimental.do_not_convert(self._loader())
-        dataset = tf.data.Dataset.from_tensor_slices(parts).map(load, num_parallel_calls=self.num_parallel_calls)
+        with tf.device("/cpu:0"):
+            drawn = self._draws(tf.constant(0, tf.int64), seed, tf.constant([len(image_ids), count]))
+            parts = [tf.reshape(part, [-1, *part.shape[2:]]) for part in drawn]
+            parts = (entries, *parts, portrait, np.zeros(len(rows)))
+            load = tf.autograph.experimental.do_not_convert(self._loader())
+            dataset = tf.data.Dataset.from_tensor_slices(parts).map(load, num_parallel_calls=self.num_parallel_calls)
         for item, words in dataset.with_options(_options()).as_numpy_iterator():
             yield item, words.decode()
 
     def _loader(self) -> Callable:
         """From an entry of an epoch, its draws, its orientation and the part of the run that is done, to the item."""
         table = record_table(self.manifest, self._index)
-        usable = tf.constant(np.flatnonzero(self._index.is_trainable))
+        with tf.device("/cpu:0"):  # wherever the caller's default device is
+            usable = tf.constant(np.flatnonzero(self._index.is_trainable))
 
         def read(row: tf.Tensor) -> Example:
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import ImageAnnotation, ObjectAnnotation
 from tfdet.data.images import ImageError, PreparedImage, prepare_image, read_file
@@ -19,7 +21,8 @@ from tfdet.data.problems import Problem
 class PreparedRecord:
     """What becomes of one annotated image: the image to store (None: left out), its objects, and what was found.
 
-    `masks` has an entry for every object: its mask, or None.
+    `masks` has an entry for every object: its mask, or None. `annotated` are the boxes as they were annotated, float64
+    [G, 4] `[x, y, width, height]` in pixels without crowds, those that are left out too.
     """
 
     image_id: int
@@ -28,6 +31,7 @@ class PreparedRecord:
     objects: tuple[ObjectAnnotation, ...]
     masks: tuple[ObjectMask | None, ...]
     problems: tuple[Problem, ...]
+    annotated: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros([0, 4]))
 
 
 def prepare_records(images: list[ImageAnnotation], max_pixels: int = MAX_PIXELS) -> list[PreparedRecord]:
@@ -77,4 +81,6 @@ def prepare_record(annotation: ImageAnnotation, max_pixels: int = MAX_PIXELS) ->
     masks = tuple(None if mask is None else object_mask(mask, item.is_crowd) for item, mask in judged)
     if not annotation.objects:
         note("image without annotation", "has no object", "kept for evaluation, not trained on", is_note=True)
-    return PreparedRecord(annotation.image_id, annotation.file_name, image, objects, masks, tuple(problems))
+    boxes = [(item.x, item.y, item.width, item.height) for item in annotation.objects if not item.is_crowd]
+    annotated = np.array(boxes, np.float64).reshape(-1, 4)
+    return PreparedRecord(annotation.image_id, annotation.file_name, image, objects, masks, tuple(problems), annotated)

@@ -57,7 +57,13 @@ def select_classes(manifest: Manifest, classes: Sequence[str] | None, parameter:
         raise UserError(f"{parameter} must name each class once, and one at least. Received: {list(classes)}")
     rows = [place[name] for name in classes]
     ids, boxes = ([column[row] for row in rows] for column in (manifest.category_ids, manifest.boxes_per_class))
-    columns = {"classes": list(classes), "category_ids": ids, "boxes_per_class": boxes}
+    frequencies = [manifest.frequencies[row] for row in rows] if manifest.frequencies else []
+    columns = {
+        "classes": list(classes),
+        "category_ids": ids,
+        "boxes_per_class": boxes,
+        "frequencies": frequencies,
+    }
     if len(rows) == len(place):
         return dataclasses.replace(manifest, **columns)
     index = manifest.load_index()

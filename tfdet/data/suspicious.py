@@ -15,7 +15,7 @@ from tfdet.data.problems import Problem
 from tfdet.data.tiny_boxes import NORMALISED
 
 CORNERS = "boxes look like corners"
-CENTRES = "boxes look like centres"
+CENTRES = "centres and top left corners mixed up"
 IN_PIXELS = "boxes far beyond the image"
 SWAPPED = "width and height exchanged"
 BEFORE_TURNING = "boxes of the photo before it was turned"
@@ -88,8 +88,7 @@ class BoxCensus:
         over = _leaves(boxes, sizes)
         if not over.any():
             return []
-        found = _in_pixels(boxes, owner, sizes) or _corners(boxes, owner, sizes, over)
-        found = found or _centres(boxes, owner, sizes, over)
+        found = _in_pixels(boxes, owner, sizes) or _written_otherwise(boxes, owner, sizes, over)
         return found or self._swapped(boxes, owner, sizes, over)
 
     def _swapped(self, boxes: np.ndarray, owner: np.ndarray, sizes: np.ndarray, over: np.ndarray) -> list[Suspicion]:
@@ -215,27 +214,22 @@ def _in_pixels(boxes: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> list[
     return [Suspicion(IN_PIXELS, reason, _images(owner, far))]
 
 
-def _corners(boxes: np.ndarray, owner: np.ndarray, sizes: np.ndarray, over: np.ndarray) -> list[Suspicion]:
-    fits = (boxes[:, 2:] >= boxes[:, :2]) & (boxes[:, 2:] <= sizes + 1) & (boxes[:, :2] >= -1)
-    if over.sum() < _LEAST_OVER * len(boxes) or not fits.all():
-        return []
-    reason = (
-        f"{over.sum()} of {len(boxes)} boxes are too wide or too high for their images, and none would be as "
-        "[x1, y1, x2, y2]: corners were written in place of sizes. Boxes are [x, y, width, height]"
-    )
-    return [Suspicion(CORNERS, reason, _images(owner, over))]
-
-
-def _centres(boxes: np.ndarray, owner: np.ndarray, sizes: np.ndarray, over: np.ndarray) -> list[Suspicion]:
-    half = boxes[:, 2:] / 2
-    fits = (boxes[:, :2] - half >= -1) & (boxes[:, :2] + half <= sizes + 1)
-    if over.sum() < max(_LEAST_OVER * len(boxes), _LEAST_SWAPPED) or not fits.all():
-        return []
-    reason = (
-        f"{over.sum()} of {len(boxes)} boxes leave their images, and none would if x and y were the centre: "
-        "[cx, cy, width, height] was written. x and y are the top left corner"
-    )
-    return [Suspicion(CENTRES, reason, _images(owner, over))]
+def _written_otherwise(boxes: np.ndarray, owner: np.ndarray, sizes: np.ndarray, over: np.ndarray) -> list[Suspicion]:
+    """Boxes of which many leave their images, and none would if their numbers meant something else."""
+    start, extent = boxes[:, :2], boxes[:, 2:]
+    half = extent / 2
+    centre = start + half
+    for kind, low, high, least, words in (
+        (CORNERS, start, extent, 1, "[x1, y1, x2, y2]: corners were written in place of sizes"),
+        (CENTRES, start - half, start + half, _LEAST_SWAPPED, "[cx, cy, width, height]: x and y are the centre"),
+        (CORNERS, centre, extent, _LEAST_SWAPPED, "[x1, y1, x2, y2]: corners where centre and size are expected"),
+        (CENTRES, centre, centre + extent, _LEAST_SWAPPED, "[x, y, width, height]: corners where centres are expected"),
+    ):
+        fits = (high >= low).all() and (low >= -1).all() and (high <= sizes + 1).all()
+        if fits and over.sum() >= max(least, _LEAST_OVER * len(boxes)):
+            reason = f"{over.sum()} of {len(boxes)} boxes leave their images, and none would as {words}"
+            return [Suspicion(kind, reason, _images(owner, over))]
+    return []
 
 
 def _identical(boxes: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> list[Suspicion]:

@@ -157,7 +157,8 @@ def closing_lines(ending: Ending, width: int = LOG_WIDTH) -> list[str]:
         lines += folded(f"checkpoints: {shown_path(Path(ending.model_dir) / 'checkpoints')}", width)
     name = Path(os.path.abspath(ending.model_dir)).name
     commands = (
-        ["tfdet", "evaluate", f"--model_dir={folder}"],
+        # Without an evaluation there is no data set that the command would take by itself.
+        ["tfdet", "evaluate", f"--model_dir={folder}", *([] if ending.best else ["--eval_data=FOLDER"])],
         ["tfdet", "predict", f"--model_dir={folder}", "PHOTO.jpg"],
         ["tfdet", "export", f"--model_dir={folder}", f"--output={name}_exported"],
     )

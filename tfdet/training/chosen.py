@@ -45,8 +45,8 @@ class Chosen:
         """One line: `best checkpoint, step 800 (box AP 41.2); the last is of step 1000`."""
         figure = f" ({self.figure})" if self.figure else ""
         if self.which == "best":
-            other = "which is the last" if self.last == self.step else f"the last is of step {self.last}"
-            return f"best checkpoint, step {self.step}{figure}" + (f"; {other}" if self.last is not None else "")
+            other = ", which is the last" if self.last == self.step else f"; the last is of step {self.last}"
+            return f"best checkpoint, step {self.step}{figure}" + (other if self.last is not None else "")
         if self.which == "last":
             none = "" if self.asked else "; none is known to be the best"
             return f"last checkpoint, step {self.step}{figure}{none}"

@@ -175,7 +175,8 @@ def train(
             stop.check()
             # An evaluation of the step that is restored, which was due and was not made.
             made_up = evaluate is not None and plan.evaluates(first_step) and files.lacks_evaluation(first_step)
-            early = None if evaluate is None or made_up else out_of_patience(trainer, files, first_step)
+            is_short = evaluate is not None and not made_up and first_step < plan.total_steps
+            early = out_of_patience(trainer, files, first_step) if is_short else None
             if early is not None:
                 tell("noted", f"finished early, at step {first_step}: {early}")
                 tell("noted", f"for more: --resume {files.path} --patience N, N larger than {trainer.patience}")

@@ -116,22 +116,20 @@ def test_the_part_of_the_run_that_is_done(masked_set):
     assert not take(train.dataset(start_step=7), 1)[0].images.any()
 
 
-def test_views_are_what_training_sees_with_words_for_it(masked_set, monkeypatch):
+def test_views_are_what_training_sees_with_words_for_it(masked_set):
     pasting = Augmentation(copy_paste=CopyPaste(), vertical_flip=0.5)
-    train = TrainInput(masked_set, augmentation=pasting, masks=True, **SIDES)
+    train = TrainInput(masked_set, augmentation=pasting, **SIDES)
     views = list(train.views([4, 2], 4, seed=1))
     assert [int(item.image_ids) for item, _ in views] == [4] * 4 + [2] * 4
     assert [item.images.shape for item, _ in views] == [(24, 36, 3)] * 4 + [(36, 24, 3)] * 4
     words = [text for _, text in views]
     assert {"upside down", "copy-paste"} <= set(", ".join(words).split(", ")) and len(set(words)) > 2
     assert len({item.images.tobytes() for item, _ in views}) > 6
-    for item, text in views:
-        assert len(item.classes) > 2 or "copy-paste" not in text or item.edges.size
-        assert set(item.edge_owners[:, 0]) == set(range(len(item.classes)))
+    assert any(len(item.classes) > 2 for item, text in views if "copy-paste" in text)
+    assert views[0][0].edges.shape == (0, 4), "masks were read to paste, and are not for a detector of boxes"
 
 
-def test_copy_paste_needs_masks_whatever_the_detector(masked_set, mixed_set):
+def test_copy_paste_needs_masks(mixed_set):
     pasting = Augmentation(copy_paste=CopyPaste())
     with pytest.raises(UserError, match="Augmentation.copy_paste cuts objects out along their masks, but data set"):
         TrainInput(mixed_set, augmentation=pasting, **SIDES)
-    assert TrainInput(masked_set, augmentation=pasting, **SIDES).dataset().element_spec.edges.shape[1] == 0

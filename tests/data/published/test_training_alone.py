@@ -80,7 +80,7 @@ def test_data_are_fetched_converted_and_trained_on(web, capsys):
     web.asked.clear()
     assert main(["train", row()]) == EXIT_OK
     printed = capsys.readouterr().out
-    assert "goes on with the run in runs/own" in printed and "step 2 of 2 is done already" in printed
+    assert "goes on with the run in runs/own" in printed and "2 of 2 steps are done" in printed
     assert web.asked == []
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from tfdet.data.annotations import ImageAnnotation, ObjectAnnotation
 from tfdet.data.masks import MaskError, read_segmentation
 from tfdet.data.problems import ProblemReport
+from tfdet.data.suspicious import OFF_BY_ONE, off_by_one
 from tfdet.data.tiny_boxes import TinyBoxes
 from tfdet.data.values import flag, image_number, image_side, real_number, shown, whole_id
 
@@ -128,6 +129,7 @@ class AnnotationReader:
         self._images, self._categories, self._file, self._report = images, categories, file, report
         self._tiny, self._num_over = TinyBoxes(), 0
         self._can_be_corners = True
+        self._unknown: set[int] = set()
         self._first_over = ""
 
     def read(self, entries: list) -> None:
@@ -167,6 +169,7 @@ class AnnotationReader:
         try:
             if whole_id(value) in self._categories:
                 return whole_id(value)
+            self._unknown.add(whole_id(value))
         except ValueError:
             pass  # named below
         reason = f"has category id {shown(value)}, which {self._file} does not define"
@@ -243,6 +246,10 @@ class AnnotationReader:
                 self._first_over = self._first_over or _place(entry, image)
 
     def _say_what_is_common(self) -> None:
+        if self._unknown:
+            used = {item.category_id for image in self._images.values() for item in image.objects}
+            if reason := off_by_one(used | self._unknown, self._categories):
+                self._report.add(OFF_BY_ONE, self._file, None, reason, "such objects left out")
         self._tiny.tell(self._file, self._report, "are they normalised, 0 to 1? Boxes are in pixels")
         count, over = self._tiny.num_boxes, self._num_over
         if self._can_be_corners and over and over >= _LEAST_OVER * count:

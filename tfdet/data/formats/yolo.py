@@ -16,6 +16,7 @@ from tfdet.data.formats.sniff import YOLO, kind_of
 from tfdet.data.formats.source import Source
 from tfdet.data.formats.yolo_yaml import DataYaml, find_yaml
 from tfdet.data.problems import ProblemReport
+from tfdet.data.suspicious import OFF_BY_ONE, off_by_one
 from tfdet.data.values import real_number, shown, whole_id
 from tfdet.files import read_regular
 from tfdet.text import decode, read_lines
@@ -56,7 +57,7 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
     for path in labels:
         by_stem.setdefault(path.stem, []).append(path)
     used: set[Path] = set()
-    unlabelled, most = [], -1
+    unlabelled, numbers = [], set()
     for path, split in _images(source, yaml):
         label = _label_of(path, by_path, by_stem, source)
         if label is None:
@@ -64,16 +65,18 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
             continue
         used.add(label)
         image = builder.add_image(path, *size_of(path), split)
-        most = max(most, _read_labels(label, image, builder, names, yaml))
+        numbers |= _read_labels(label, image, builder, names, yaml)
     for label in labels:
         if label not in used:
             reason = source.finder.why_not(label.stem, label.parent, source.tree.split_of(label), any_ending=True)
             report.add(NO_IMAGE, label, None, reason, "left out")
     builder.add_unlabelled(unlabelled, "have no label file")
     if names is None:
-        names = [f"class {number}" for number in range(most + 1)]
+        names = [f"class {number}" for number in range(max(numbers, default=-1) + 1)]
         reason = "there is neither data.yaml nor classes.txt; --categories=FILE names the classes, one a line"
         report.add(UNNAMED, source.tree.roots[0], None, reason, "called 'class 0' and so on", is_note=True)
+    if reason := off_by_one(numbers, range(len(names))):
+        report.add(OFF_BY_ONE, source.tree.roots[0], None, reason, "such objects left out")
     return builder.finish(names, str(source.tree.roots[0]))
 
 
@@ -133,14 +136,14 @@ def _label_of(image: Path, by_path, by_stem, source: Source) -> Path | None:
 
 def _read_labels(
     file: Path, image: ImageAnnotation, builder: SetBuilder, names: list[str] | None, yaml: DataYaml | None
-) -> int:
-    """Reads one label file into an image; returns the highest number of a class."""
+) -> set[int]:
+    """Reads one label file into an image; returns the numbers of its classes, those that have no name too."""
     try:
         text = decode(read_regular(file), errors="replace")
     except OSError as error:
         builder.report.add("unreadable annotation", file, image.image_id, str(error.strerror), "left out")
-        return -1
-    most = -1
+        return set()
+    numbers = set()
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words:
@@ -151,6 +154,7 @@ def _read_labels(
         except ValueError as error:
             builder.bad_object(image, file, f"{label}: {error}")
             continue
+        numbers.add(class_number)
         if names is not None and class_number >= len(names):
             reason = f"{label}: class {class_number}, of {len(names)} (0 to {len(names) - 1})"
             builder.report.add(UNKNOWN_CATEGORY, file, image.image_id, reason, "left out")
@@ -158,7 +162,6 @@ def _read_labels(
         if fault := _fault(values, yaml):
             builder.bad_object(image, file, f"{label}: {fault}")
             continue
-        most = max(most, class_number)
         name = f"class {class_number}" if names is None else names[class_number]
         if not image.width:
             continue  # its conversion names it
@@ -175,7 +178,7 @@ def _read_labels(
             polygon = np.array([to_pixels(values[0::2], image.width), to_pixels(values[1::2], image.height)]).T
             box = box_around([polygon])
             builder.add_object(image, name, box, file, label, polygons=[polygon], may_be_fractions=False)
-    return most
+    return numbers
 
 
 def _fault(values: list[float], yaml: DataYaml | None) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfdet.data.annotations import ObjectAnnotation
 from tfdet.data.formats.coco_entries import UNKNOWN_CATEGORY
-from tfdet.data.images import ImageError, stored_rgb
+from tfdet.data.images import TURNED, ImageError, stored_rgb
 from tfdet.data.index import RecordIndex
 from tfdet.data.manifest import REPORT_FILE, Manifest
 from tfdet.data.near_duplicates import Fingerprint, find_duplicates, fingerprint
@@ -27,7 +27,6 @@ from tfdet.text import one_line
 
 _AT_A_TIME = 64  # images in memory while fingerprints are taken
 _MOST_LEFT_OUT = 200  # named on the page
-_TURNED = "rotated by its EXIF orientation"  # as `images.prepare_image` says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +178,7 @@ class _Told:
         self._of_image: dict[int, list[tuple[str, str]]] = {}
         known = set(split.index.image_id.tolist())
         for kind, file, reason, action, image_id, is_note in _findings(split.manifest.folder / REPORT_FILE):
-            if _TURNED in reason:
+            if TURNED in reason:
                 self.turned.add(image_id)
             if is_note:
                 continue
