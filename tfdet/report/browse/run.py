@@ -15,7 +15,6 @@ from tfdet.report.browse.page import make_page
 from tfdet.report.browse.predictions import add_predictions, read_predictions
 from tfdet.report.page import write_page
 
-
 DEFAULT_LIMIT = 300
 """Pictures on a page."""
 DEFAULT_OUTPUT = "browse.html"
