@@ -38,7 +38,7 @@ ORDER = [
     ["evaluate"],
     ["export"],
     ["bench"],
-    ["exported_model", "model", "run"],
+    ["exported_model", "model", "run", "run_report"],
     ["commands"],
 ]
 # Below a module's first line these are imported where they are used: each costs seconds, or is not needed by all.
@@ -49,7 +49,7 @@ LATE_EXCEPT = {  # subclasses of orbit's; `train` alone needs them
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
 # Annotations alone: a console that the caller made.
-TYPES_OF_RICH = {"tfdet/model.py", "tfdet/run.py", "tfdet/exported_model.py"}
+TYPES_OF_RICH = {"tfdet/model.py", "tfdet/run.py", "tfdet/run_report.py", "tfdet/exported_model.py"}
 MAX_LINES = 400
 # Documented by Keras; a docstring of one's own is wanted only where there is more to say.
 KERAS_METHODS = {"build", "call", "get_config", "compute_output_shape"}

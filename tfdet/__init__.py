@@ -6,8 +6,8 @@
     for found in model.predict(["street.jpg"]):
         found.draw().save("street_found.jpg")
 
-`load`, `build`, `train` and `list_models` are the functions, `Model` and `Found` what they give; docs/python.md shows
-them at work. TensorFlow is imported by the first call that needs it.
+`load`, `build`, `train`, `write_report` and `list_models` are the functions, `Model` and `Found` what they give;
+docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tfdet.model import Model, build, list_models, load
     from tfdet.predict.found import Found
     from tfdet.run import train
+    from tfdet.run_report import Report, write_report
     from tfdet.training.loop import Run
 
 __version__ = "0.1.0"
@@ -29,15 +30,29 @@ _HOMES = {
     "ExportedModel": "tfdet.exported_model",
     "Found": "tfdet.predict.found",
     "Model": "tfdet.model",
+    "Report": "tfdet.run_report",
     "Run": "tfdet.training.loop",
     "UserError": "tfdet.errors",
     "build": "tfdet.model",
     "list_models": "tfdet.model",
     "load": "tfdet.model",
     "train": "tfdet.run",
+    "write_report": "tfdet.run_report",
 }
 
-__all__ = ["ExportedModel", "Found", "Model", "Run", "UserError", "build", "list_models", "load", "train"]
+__all__ = [
+    "ExportedModel",
+    "Found",
+    "Model",
+    "Report",
+    "Run",
+    "UserError",
+    "build",
+    "list_models",
+    "load",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """TIDE: which kind of error costs how much AP.
 
 Source: Bolya, Foley, Hays, Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, and
-their program tidecv 1.0.1, whose figures these are. One thing is otherwise: a class without any object does not count in
-the mean, as in COCO; tidecv takes its AP for 0 where something was found of it.
+their program tidecv 1.0.1, whose figures these are. One thing is otherwise: a class without any object does not count
+in the mean, as in COCO; tidecv takes its AP for 0 where something was found of it.
 """
 
 from __future__ import annotations
