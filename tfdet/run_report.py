@@ -122,11 +122,9 @@ def write_report(
         )  # fmt: skip
     else:
         measured = _of_a_file(run, data, arguments.path("detections", detections), max_images)
-    analyses = _analyses(measured, score_threshold)
-    report = _write(folder, analyses, measured, run, num_worst)
     if detections is None:
         write_json(measured.detections, folder / DETECTIONS)
-    return report
+    return _write(folder, _analyses(measured, score_threshold), measured, run, num_worst)
 
 
 def _folder(run: str | os.PathLike | None) -> Path:

@@ -146,7 +146,7 @@ _OF_KIND = dict(zip(KINDS, (_classification, _localisation, _both, _duplicate, _
 
 def _tighter(analysis: Analysis) -> str:
     if analysis.precision.ap(iou=0) - analysis.precision.ap(iou=5) > 0.2:
-        return "Boxes could be tighter: AP75 is far below AP50. A row with a cascade (docs/model_zoo.md) places them better."
+        return "Boxes could be tighter: AP75 is far below AP50. A row with a cascade places them better."
     return ""
 
 
