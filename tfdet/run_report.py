@@ -64,7 +64,7 @@ class _Measured:
     what: dict[str, str]  # the model in words, line by line
     made_for: dict[str, Any]  # the same for json
     notes: list[str]
-    model: Any = None
+    configuration: Any = None  # of a run
 
 
 def write_report(
@@ -121,7 +121,7 @@ def write_report(
             run, data, checkpoint, raw_weights, bindings, allow_imports, max_images, console
         )  # fmt: skip
     else:
-        measured = _of_a_file(run, data, arguments.path("detections", detections), max_images)
+        measured = _of_a_file(run, data, arguments.path("detections", detections), max_images, allow_imports)
     if detections is None:
         write_json(measured.detections, folder / DETECTIONS)
     return _write(folder, _analyses(measured, score_threshold), measured, run, num_worst)
@@ -158,25 +158,34 @@ def _of_a_run(
     step = model.step if isinstance(model, Model) else 0
     what = {"run": os.fspath(run), "weights": model.describe(), "data": f"{manifest.name} ({manifest.folder})"}
     made_for = {"run": os.fspath(run), "step": step, "weights": model.describe(), "data": manifest.name}
-    return _Measured(result.detections, ground_truth, manifest, what, made_for, notes, model)
+    return _Measured(
+        result.detections, ground_truth, manifest, what, made_for, notes, getattr(model, "configuration", None)
+    )
 
 
-def _of_a_file(run: Any, data: Any, path: str, max_images: int | None) -> _Measured:
+def _of_a_file(run: Any, data: Any, path: str, max_images: int | None, allow_imports: bool) -> _Measured:
+    from tfdet import config
+    from tfdet.config.files import RUN_FILE
     from tfdet.data.manifest import Manifest
+    from tfdet.predict.restore import evaluation_folder
     from tfdet.report.analysis.scene import checked_detections
 
+    configuration = None
+    if run is not None and os.path.isfile(Path(run) / RUN_FILE):
+        config.register_all()
+        configuration = config.parse([str(Path(run) / RUN_FILE)], (), allow_imports)
+        data = data or evaluation_folder(configuration)
     if data is None:
         raise UserError("detections say nothing of what is there: give data, or --data, the data set they are of")
     manifest = Manifest.load(data)
     ground_truth, notes = _ground_truth(manifest, max_images)
     records, others = checked_detections(_read_json(path), ground_truth, manifest.category_ids, path)
-    if max_images is not None:
-        others = []  # of images that were not asked for
+    if max_images is None:  # others are of images that were not asked for
+        notes += others
     own = {} if run is None else {"run": os.fspath(run)}
     what = {**own, "detections": path, "data": f"{manifest.name} ({manifest.folder})"}
-    return _Measured(
-        records, ground_truth, manifest, what, {**own, "detections": path, "data": manifest.name}, notes + others
-    )
+    made_for = {**own, "detections": path, "data": manifest.name}
+    return _Measured(records, ground_truth, manifest, what, made_for, notes, configuration)
 
 
 def _read_json(path: str) -> Any:
@@ -250,7 +259,7 @@ def _write(folder: Path, analyses: dict[str, Analysis], measured: _Measured, run
     from tfdet.report.run_logs import TRAIN_AP, own_values, read_logs
 
     manifest = measured.manifest
-    is_run = run is not None and os.path.isfile(Path(run) / "config.gin")
+    is_run = measured.configuration is not None
     logs = read_logs(run) if is_run else None
     train = _training_side(run, measured) if is_run else None
     evaluations = logs.figures.get("AP") if logs else None
@@ -268,7 +277,7 @@ def _write(folder: Path, analyses: dict[str, Analysis], measured: _Measured, run
         model=measured.what,
         context=context,
         logs=logs,
-        own=own_values(measured.model.configuration) if is_run and measured.model is not None else None,
+        own=None if measured.configuration is None else own_values(measured.configuration),
         train=train,
         data=_side(manifest, measured.ground_truth),
         versions=versions,
@@ -355,7 +364,7 @@ def _training_side(run: Any, measured: _Measured) -> DataSide | None:
         return None
     areas = np.zeros(0)
     try:
-        folder = measured.model.configuration.value("TrainInput.data_dir")
+        folder = measured.configuration.value("TrainInput.data_dir")
         there = Manifest.load(folder)
         if there.index_sha256 == manifest.index_sha256:
             index = there.load_index()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,31 +18,52 @@ COLORS = ("#2d7dd2", "#d9782d", "#1f9e83", "#b957a6", "#8c7ae6", "#b59a1d", "#5f
 _WIDTH = 4.6  # inches; letters are as large as beside the chart where this fills a phone's width
 _MOST_LINES = 8
 _MOST_BARS = 30
-_LONGEST_NAME = 22
+_LONGEST_NAME = 20
 _STYLE = {
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
+    "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
     "grid.color": "#888888",
     "axes.axisbelow": True,
-    "axes.prop_cycle": None,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 10,
+    "legend.handlelength": 1.4,
     "lines.linewidth": 1.6,
 }
 
 
-def _figure(height: float = 3.1) -> tuple[Any, Any]:
-    import matplotlib
-    from cycler import cycler
+def _chart(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Draws in the style of the charts, whatever that of the process is."""
+
+    @functools.wraps(draw)
+    def styled(*args: Any, **options: Any) -> Any:
+        import matplotlib
+        from cycler import cycler
+
+        style = {**matplotlib.rcParamsDefault, **_STYLE, "axes.prop_cycle": cycler(color=COLORS)}
+        style.pop("backend", None)  # to set it would choose one
+        with matplotlib.rc_context(style):
+            return draw(*args, **options)
+
+    return styled
+
+
+def _figure(height: float = 3.3) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # a figure of its own: no window, no global state
 
-    with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycler(color=COLORS)}):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        return figure, figure.subplots()
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    """The names of the lines above the chart, where they hide nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, labels), default=0) > 13 else 3
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.22 * rows)
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2)
 
 
 def _named(name: str) -> str:
@@ -50,26 +72,28 @@ def _named(name: str) -> str:
 
 def _bars(labels: Sequence[str], values: Sequence[float], texts: Sequence[str], xlabel: str, colors=COLORS[0]) -> Any:
     """Horizontal bars from top to bottom, each with its figure at its end."""
-    figure, axes = _figure(0.7 + 0.27 * max(len(labels), 2))
+    figure, axes = _figure(0.8 + 0.3 * max(len(labels), 2))
     places = np.arange(len(labels))
     axes.barh(places, values, color=colors, height=0.68)
     highest = max([*values, 1e-9])
     for place, value, text in zip(places, values, texts):
-        axes.text(max(value, 0) + 0.015 * highest, place, text, va="center", ha="left", fontsize=8.5)
+        axes.text(max(value, 0) + 0.015 * highest, place, text, va="center", ha="left", fontsize=10)
     axes.set_yticks(places, labels)
-    axes.set(xlabel=xlabel, xlim=(0, 1.22 * highest), ylim=(len(labels) - 0.4, -0.6))
+    axes.set(xlabel=xlabel, xlim=(0, 1.3 * highest), ylim=(len(labels) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
 
 
+@_chart
 def error_costs(analysis: Analysis) -> Any:
     """What each kind of error costs."""
     costs = {**analysis.tide.costs}
     return _bars(list(costs), list(costs.values()), [f"{value:.1f}" for value in costs.values()], "points of AP50")
 
 
+@_chart
 def ranges(names: Sequence[str], values: Sequence[float | None], counts: Sequence[int], xlabel: str) -> Any:
     """AP of sizes or shapes, 0..1 or None, with the number of objects."""
     shown = [100 * (value or 0.0) for value in values]
@@ -80,6 +104,7 @@ def ranges(names: Sequence[str], values: Sequence[float | None], counts: Sequenc
     return _bars(list(names), shown, texts, xlabel)
 
 
+@_chart
 def class_aps(analysis: Analysis) -> Any:
     """AP of each class that has objects, worst first; of many the worst."""
     aps = [
@@ -98,6 +123,7 @@ def _common(analysis: Analysis) -> list[int]:
     return sorted(int(label) for label in chosen if counts[label])
 
 
+@_chart
 def precision_recall(analysis: Analysis) -> Any:
     """Precision over recall at IoU 0.5, of the commonest classes and in the mean of all."""
     figure, axes = _figure(3.6)
@@ -109,10 +135,11 @@ def precision_recall(analysis: Analysis) -> Any:
     if valid.any():
         axes.plot(RECALLS, values[:, valid].mean(axis=1), color="black", linewidth=2.4, label="mean of all classes")
     axes.set(xlabel="recall", ylabel="precision at IoU 0.5", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower left")
+    _legend(figure, axes)
     return figure
 
 
+@_chart
 def scores(analysis: Analysis) -> Any:
     """Precision, recall and F1 over the score, all classes together."""
     figure, axes = _figure()
@@ -122,10 +149,11 @@ def scores(analysis: Analysis) -> Any:
     if curve.best is not None:
         axes.axvline(curve.best, color="black", linewidth=0.9, linestyle=":", label=f"best F1 at {curve.best:.2f}")
     axes.set(xlabel="shown from score", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="best")
+    _legend(figure, axes)
     return figure
 
 
+@_chart
 def class_scores(analysis: Analysis) -> Any:
     """F1 over the score of the commonest classes, with a point where it is best."""
     figure, axes = _figure()
@@ -135,10 +163,11 @@ def class_scores(analysis: Analysis) -> Any:
         if curve.best is not None:
             axes.plot([curve.best], [curve.best_f1], "o", color=color, markersize=4)
     axes.set(xlabel="shown from score", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="best")
+    _legend(figure, axes)
     return figure
 
 
+@_chart
 def reliability(analysis: Analysis) -> Any:
     """The share of detections that are right, over their score."""
     figure, axes = _figure()
@@ -152,10 +181,11 @@ def reliability(analysis: Analysis) -> Any:
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.9, linestyle=":", label="as the score says")
     axes.plot(found.scores[has], found.scores[has], "o", color=COLORS[1], markersize=4, label="mean score")
     axes.set(xlabel="score", ylabel="right at IoU 0.5", xlim=(0, 1), ylim=(0, 1.12))
-    axes.legend(loc="upper left")
+    _legend(figure, axes)
     return figure
 
 
+@_chart
 def found_by_size(analysis: Analysis) -> Any:
     """Objects by their size in pixels, found and not found at the thresholds of the classes."""
     figure, axes = _figure()
@@ -168,7 +198,7 @@ def found_by_size(analysis: Analysis) -> Any:
     axes.hist(groups, bins=edges, stacked=True, color=[COLORS[2], COLORS[7]], label=labels, rwidth=0.9)
     _logarithmic(axes, edges)
     axes.set(xlabel="size: square root of the area, pixels", ylabel="objects")
-    axes.legend(loc="best")
+    _legend(figure, axes)
     return figure
 
 
@@ -180,6 +210,7 @@ def _logarithmic(axes: Any, edges: np.ndarray) -> None:
     axes.minorticks_off()
 
 
+@_chart
 def class_counts(names: Sequence[str], sets: Mapping[str, Sequence[int]]) -> Any:
     """Objects of each class, in percent of each data set; of many classes the commonest."""
     first = np.array(next(iter(sets.values())), float)
@@ -193,10 +224,11 @@ def class_counts(names: Sequence[str], sets: Mapping[str, Sequence[int]]) -> Any
     axes.set_yticks(np.arange(len(order)), [_named(names[index]) for index in order])
     axes.set(xlabel="percent of the objects", ylim=(len(order) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower right")
+    _legend(figure, axes)
     return figure
 
 
+@_chart
 def size_shares(sets: Mapping[str, np.ndarray]) -> Any:
     """How large objects are in each data set. Args: sets, areas in pixels by name."""
     figure, axes = _figure()
@@ -209,12 +241,15 @@ def size_shares(sets: Mapping[str, np.ndarray]) -> Any:
     _logarithmic(axes, edges)
     axes.set(xlabel="size: square root of the area, pixels", ylabel="percent of the objects")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="best")
+    _legend(figure, axes)
     return figure
 
 
+@_chart
 def lines(curves: Mapping[str, Mapping[int, float]], ylabel: str, log: bool = False, points: bool = False) -> Any:
     """Curves over the steps of a run. Args: curves, step -> value by name."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _figure()
     for number, (name, values) in enumerate(curves.items()):
         steps = sorted(values)
@@ -224,10 +259,13 @@ def lines(curves: Mapping[str, Mapping[int, float]], ylabel: str, log: bool = Fa
         axes.plot(steps, numbers, color=COLORS[number % len(COLORS)], label=_named(name), linewidth=1.3, **marker)
     positive = all(value > 0 for values in curves.values() for value in values.values())
     axes.set(xlabel="step", ylabel=ylabel, yscale="log" if log and positive else "linear")
-    if not log:
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if log and positive:  # the first steps of a loss may be far below what follows
+        axes.set_ylim(bottom=0.7 * min(np.percentile(list(values.values()), 5) for values in curves.values()))
+    else:
         axes.set_ylim(bottom=0)
     if len(curves) > 1:
-        axes.legend(loc="best")
+        _legend(figure, axes)
     return figure
 
 

@@ -18,7 +18,8 @@ _VALIDATION_LOSS, _VALIDATION_TOTAL = "validation/loss/", "validation_loss"
 _TRAIN_AP = "validation/train_AP"
 _RATE = "optimizer/learning_rate"
 _FIGURES = ("AP", "AP50", "mask_AP", "mask_AP50")
-_TABLE = "run"  # the text that a run begins its event file with
+_TABLE = "run"  # the text near the beginning of an event file
+_FIRST = 500  # events among which it is
 _FOLDERS = ("data_dir", "init_weights")  # parameters that say where and not what
 
 
@@ -72,7 +73,7 @@ def _table(folder: os.PathLike) -> dict[str, str]:
     import tensorflow as tf
 
     for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*"), reverse=True):
-        for record in tf.data.TFRecordDataset(str(path)).take(20).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(str(path)).take(_FIRST).as_numpy_iterator():
             for value in tf.compat.v1.Event.FromString(record).summary.value:
                 if value.tag == _TABLE and value.WhichOneof("value") == "tensor":
                     text = tf.make_ndarray(value.tensor).item()

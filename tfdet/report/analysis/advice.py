@@ -15,6 +15,7 @@ WORTH = 1.0
 
 _MOST = 3  # kinds of errors that are spoken of
 _MANY = 0.5  # a share that is called "most"
+_OVERDUE = 1.25  # of a class: its share of the missed objects by its share of all
 _FEW_IMAGES = 50
 _FEW_OBJECTS = 20  # of a class: its AP is a matter of chance
 _RISE = 0.01  # AP between the last two evaluations from which on more steps are worth trying
@@ -86,7 +87,8 @@ def _missed(analysis: Analysis, context: Context, cost: float) -> Advice:
             f"{line}; most are small (below 32 x 32 pixels).",
             "Raise --image_size, so that they are larger for the detector; predict large photos in tiles (--tile).",
         )
-    if len(analysis.scene.classes) > 1 and classes[worst] >= _MANY * total:
+    share = analysis.curves[worst].num_objects / max(analysis.num_objects, 1)
+    if classes[worst] >= max(_MANY, _OVERDUE * share) * total:
         known = "" if context.train_counts is None else f", which has {context.train_counts[worst]:,} to train on"
         return Advice(f"{line}; most are {name}{known}.", f"Label more {name}, and train longer (--epochs).")
     return Advice(
@@ -207,8 +209,8 @@ def _of_the_scores(analysis: Analysis) -> list[Advice]:
     how = "too high" if gap > 0 else "too low"
     return [
         Advice(
-            f"Scores are {how}: by {100 * found.error:.0f} percent in the mean they are not the share that is right.",
-            "Choose thresholds by the table below (--thresholds=report), and not by what a score seems to say.",
+            f"Scores are {how}: in the mean they are {100 * found.error:.0f} points off the share that is right.",
+            "Choose thresholds by the table of classes (--thresholds=report), and not by what a score seems to say.",
         )
     ]
 
