@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 from tfdet import config
@@ -19,6 +20,8 @@ _TRAIN_AP = "validation/train_AP"
 _RATE = "optimizer/learning_rate"
 _FIGURES = ("AP", "AP50", "mask_AP", "mask_AP50")
 _TABLE = "run"  # the text near the beginning of an event file
+_TITLE = ("", "tfdet.config.zoo.Row", "title")
+_PARTS = {"families", "overlays", "schedules", "data", "shared", "recipes"}  # folders of files that are no whole
 _FIRST = 500  # events among which it is
 _FOLDERS = ("data_dir", "init_weights")  # parameters that say where and not what
 
@@ -68,11 +71,9 @@ def read_logs(run: str | os.PathLike) -> RunLogs:
 
 def _table(folder: os.PathLike) -> dict[str, str]:
     """The start-up table of the last process that trained, from its event file."""
-    import pathlib
-
     import tensorflow as tf
 
-    for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*"), reverse=True):
+    for path in sorted(Path(folder).glob("events.out.tfevents.*"), reverse=True):
         for record in tf.data.TFRecordDataset(str(path)).take(_FIRST).as_numpy_iterator():
             for value in tf.compat.v1.Event.FromString(record).summary.value:
                 if value.tag == _TABLE and value.WhichOneof("value") == "tensor":
@@ -100,32 +101,45 @@ def own_values(configuration: Any) -> OwnValues:
     Args:
         configuration: of the run; all of tfdet is imported.
     """
-    best: tuple[int, str, list] | None = None
     folder = gin_configs_folder()
-    for path in sorted(folder.rglob("*.gin")):
-        if not _is_row(path):
-            continue
+    own = _bindings(configuration)
+    nearest: tuple[int, str, Any] | None = None
+    for path in _candidates(folder, own.get(_TITLE)):
         try:
             row = config.parse([str(path)])
-            found = [entry for entry in differences(row, configuration) if entry.part != "Row"]
         except UserError:
-            continue  # an overlay, which is no configuration by itself
-        if best is None or len(found) < best[0]:
-            best = (len(found), path.relative_to(folder).as_posix(), found)
-    if best is None:
+            continue  # a part, which is no configuration by itself
+        distance = len(own.items() ^ _bindings(row).items())
+        if nearest is None or distance < nearest[0]:
+            nearest = (distance, path.relative_to(folder).as_posix(), row)
+    if nearest is None:
         return OwnValues("", [])
     changes = [
         (f"{entry.part}.{entry.parameter}", _value(entry.left), _value(entry.right))
-        for entry in best[2]
-        if entry.parameter not in _FOLDERS
+        for entry in differences(nearest[2], configuration)
+        if entry.part != "Row" and entry.parameter not in _FOLDERS
     ]
-    return OwnValues(best[1], changes)
+    return OwnValues(nearest[1], changes)
 
 
-def _is_row(path: os.PathLike) -> bool:
-    """Whether a gin file may be a whole configuration: it includes a family and data, or is a row."""
-    parts = os.fspath(path).split(os.sep)
-    return not {"families", "overlays", "schedules", "data", "shared", "recipes"} & set(parts)
+def _bindings(configuration: Any) -> dict[tuple, str]:
+    return {
+        tuple(binding): repr(configuration.resolve(value))
+        for binding, value in configuration.bindings()
+        if binding.parameter not in _FOLDERS
+    }
+
+
+def _candidates(folder: Path, title: str | None) -> list[Path]:
+    """The gin files that a run may come from: rows of its title, and what is no row of a zoo."""
+    found = []
+    for path in sorted(folder.rglob("*.gin")):
+        if _PARTS & set(path.relative_to(folder).parts):
+            continue
+        text = path.read_text(encoding="utf-8")
+        if "\nRow." not in text or (title is not None and f"Row.title = {title}" in text):
+            found.append(path)
+    return found
 
 
 def _value(setting: Any) -> str:
