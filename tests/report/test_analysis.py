@@ -244,7 +244,7 @@ def test_detections_of_other_programs_are_checked():
     other = [{**good[0], "image_id": 99}, {**good[0], "category_id": 88}]
     kept, notes = checked_detections(good + other, truth, IDS, "d.json")
     assert len(kept) == 1 and [note.split(" ")[0] for note in notes] == ["1", "1"]
-    for wrong in ({"bbox": [0, 0, 1]}, {"score": float("nan")}, {"bbox": [0, 0, -1, 2]}, {"score": "x"}):
+    for wrong in ({"bbox": [0, 0, 1]}, {"score": float("nan")}, {"score": 87}, {"bbox": [0, 0, -1, 2]}, {"score": "x"}):
         with pytest.raises(UserError, match="d.json: entry 0"):
             checked_detections([{**good[0], **wrong}], truth, IDS, "d.json")
     with pytest.raises(UserError, match="none of its 1 detections is of the data set's images"):

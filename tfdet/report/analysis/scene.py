@@ -161,8 +161,10 @@ def checked_detections(
             raise UserError(
                 f"{path}: entry {number} needs image_id, category_id, bbox of four numbers and score: {shown(record)}"
             ) from None
-        if not all(map(math.isfinite, (left, top, width, height, score))) or width < 0 or height < 0:
-            raise UserError(f"{path}: entry {number} has a box or score that cannot be: {shown(record)}")
+        if not all(map(math.isfinite, box)) or width < 0 or height < 0:
+            raise UserError(f"{path}: entry {number} has a box that cannot be: {shown(record)}")
+        if not 0 <= score <= 1:
+            raise UserError(f"{path}: entry {number} has the score {score:g}, and scores are from 0 to 1: scale them")
         if image_id not in sizes:
             other_images += 1
         elif category_id not in wanted:
