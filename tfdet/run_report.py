@@ -249,7 +249,6 @@ def _analyses(measured: _Measured, score_threshold: float | None) -> dict[str, A
 
 
 def _write(folder: Path, analyses: dict[str, Analysis], measured: _Measured, run: Any, num_worst: int) -> Report:
-    from tfdet import __version__
     from tfdet.report.analysis.advice import Context, headline
     from tfdet.report.analysis.summary import figures
     from tfdet.report.analysis.thresholds import best_thresholds
@@ -287,7 +286,7 @@ def _write(folder: Path, analyses: dict[str, Analysis], measured: _Measured, run
     thresholds = best_thresholds(last.curves, last.together)
     said = advices(analyses, context)
     content = {
-        "tfdet": __version__,
+        "tfdet": versions.get("tfdet"),
         "made": made,
         "made_for": measured.made_for,
         "images": len(measured.ground_truth["images"]),
