@@ -39,7 +39,7 @@ ORDER = [
     ["evaluate"],
     ["export"],
     ["bench"],
-    ["exported_model", "model", "run"],
+    ["exported_model", "model", "run", "run_report"],
     ["commands"],
 ]
 # Below a module's first line these are imported where they are used: each costs seconds, or is not needed by all.
@@ -53,6 +53,7 @@ FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
 TYPES_OF_RICH = {
     "tfdet/model.py",
     "tfdet/run.py",
+    "tfdet/run_report.py",
     "tfdet/exported_model.py",
     "tfdet/data/conversion.py",
     "tfdet/report/browse/run.py",

@@ -6,8 +6,8 @@
     for found in model.predict(["street.jpg"]):
         found.draw().save("street_found.jpg")
 
-`load`, `build`, `train`, `convert_data`, `browse` and `list_models` are the functions, `Model` and `Found` what they
-give; docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
+`load`, `build`, `train`, `convert_data`, `browse`, `write_report` and `list_models` are the functions, `Model`, `Found`
+and `Report` what they give; docs/python.md shows them at work. TensorFlow is imported by the first call that needs it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfdet.predict.found import Found
     from tfdet.report.browse.run import browse
     from tfdet.run import train
+    from tfdet.run_report import Report, write_report
     from tfdet.training.loop import Run
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ _HOMES = {
     "ExportedModel": "tfdet.exported_model",
     "Found": "tfdet.predict.found",
     "Model": "tfdet.model",
+    "Report": "tfdet.run_report",
     "Run": "tfdet.training.loop",
     "UserError": "tfdet.errors",
     "browse": "tfdet.report.browse.run",
@@ -39,12 +41,14 @@ _HOMES = {
     "list_models": "tfdet.model",
     "load": "tfdet.model",
     "train": "tfdet.run",
+    "write_report": "tfdet.run_report",
 }
 
 __all__ = [
     "ExportedModel",
     "Found",
     "Model",
+    "Report",
     "Run",
     "UserError",
     "browse",
@@ -53,6 +57,7 @@ __all__ = [
     "list_models",
     "load",
     "train",
+    "write_report",
 ]
 
 

@@ -1,0 +1,1 @@
+"""What is behind an AP: which errors cost it, at which scores, sizes and classes, on which images. Numpy alone."""
