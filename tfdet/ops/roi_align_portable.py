@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdet.ops import native
 from tfdet.ops.roi_sampling import AxisSamples, average_samples, max_samples
 
 _NO_WINNER = 255
@@ -91,6 +92,8 @@ def _pool_max(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples) 
     side = tf.where(tf.reduce_any(y.valid[..., 2]) | tf.reduce_any(x.valid[..., 2]), 3, 2)
     # Clamping by a NaN box is neither empty nor full; `not any sample` covers it.
     empty = ~(y.valid[..., 0][:, :, :, None] & x.valid[..., 0][:, :, None, :])[..., None]
+    if native.exchanged():
+        return tf.where(empty, 0.0, _largest(flat, source, y, x, side))
 
     @tf.custom_gradient
     def pool(flat):
@@ -121,6 +124,19 @@ def _pool_max(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples) 
         return tf.where(empty, 0.0, best), grad
 
     return pool(flat)
+
+
+def _largest(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples, side) -> tf.Tensor:
+    """The largest of `side` x `side` samples a bin, without a way back: LiteRT has no choice among bytes."""
+
+    def body(sample, best):
+        corners, valid = _corners(source, y, x, sample // side, sample % side)
+        value = _interpolate(flat, corners)
+        return sample + 1, tf.where((value > best) & valid[..., None], value, best)
+
+    shape = tf.concat([tf.shape(y.valid)[:3], tf.shape(x.valid)[2:3], tf.shape(flat)[1:]], axis=0)
+    start = (tf.constant(0), tf.fill(shape, flat.dtype.min))
+    return tf.while_loop(lambda sample, _: sample < side * side, body, start)[1]
 
 
 def _pool_average(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples, count: tf.Tensor) -> tf.Tensor:
