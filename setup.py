@@ -51,6 +51,9 @@ setup(
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
         "keras_hub": ["keras-hub>=0.20"],  # KerasHubBackbone
         "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
+        "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+        "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],
+        "openvino": ["openvino>=2025.1"],
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.2",
@@ -62,6 +65,12 @@ setup(
             "supervision>=0.31",
             "nbclient>=0.10",  # runs docs/quickstart.ipynb
             "ipykernel>=6.29",
+            "tf2onnx>=1.17",  # and what runs the exports: 22 MB to fetch, 115 MB installed
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "ai-edge-litert>=2.1",
+            "ai-edge-quantizer>=0.6",
+            "openvino>=2025.1",  # 59 MB to fetch, 180 MB installed
         ],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},

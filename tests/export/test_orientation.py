@@ -28,6 +28,7 @@ def tables(value, order="<", kind=3, before=0):
 def file_of(kind, exif):
     buffer = io.BytesIO()
     options = {} if kind == "PNG" else {"quality": 95, "subsampling": 0}
+    exif = b"Exif\0\0" + exif if kind == "JPEG" else exif
     Image.fromarray(PIXELS).save(buffer, kind, exif=exif, **options)
     return buffer.getvalue()
 

@@ -3,6 +3,7 @@
 import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from tfdet.errors import UserError
 from tfdet.export.serving_files import BATCHING_FILE, WARMUP_FILE, next_version, prediction_log
@@ -48,7 +49,7 @@ def test_warmup_requests_are_prediction_logs_that_the_model_answers(exported):
         assert request.model_spec.signature_name == "serving_default"
         (entry,) = request.inputs
         assert entry.key == "inputs"
-        images = tf.make_ndarray(tf.compat.v1.TensorProto.FromString(entry.value))
+        images = tf.make_ndarray(TensorProto.FromString(entry.value))
         outputs = load_signatures(exported)["image_bytes"](tf.constant(images))
         assert outputs["image_status"].numpy().tolist() == [0]
         sizes.add(tuple(outputs["image_info"][0, 0].numpy().astype(int)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfdet.errors import UserError
 from tfdet.export.formats.graph import FrozenDetector
 
 
@@ -19,11 +20,18 @@ def write(detector: FrozenDetector, path: str | os.PathLike, precision: str, cal
         path: of the `.xml`.
         precision: "float32", or "float16": of the stored weights.
         calibration: not used.
+
+    Raises:
+        UserError: OpenVINO cannot convert it.
     """
     import openvino
 
     with detector.saved_model() as folder:
-        model = openvino.convert_model(folder)
+        try:
+            model = openvino.convert_model(folder)
+        except Exception as error:  # its own classes, and RuntimeError
+            what = next((line for line in str(error).splitlines() if "Check" in line), type(error).__name__)
+            raise UserError(f"OpenVINO cannot convert this detector: {what[:300]}") from error
     openvino.save_model(model, os.fspath(path), compress_to_fp16=precision == "float16")
 
 
