@@ -19,6 +19,7 @@ from tfdet.export.check import Measured
 from tfdet.export.formats import FORMATS, Format, check_format
 from tfdet.export.formats.graph import Canvas, check_canvas, on_canvas, parse_canvas, square_canvas
 from tfdet.export.formats.predictor import GraphPredictor
+from tfdet.export.model_card import read_card
 from tfdet.export.run import Compared, ExportDiffersError, Target, export_and_compare
 from tfdet.predict.found import Labels
 

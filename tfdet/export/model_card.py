@@ -22,16 +22,12 @@ from tfdet.weights import published
 
 CARD, CARD_JSON = "MODEL_CARD.md", "model_card.json"
 _VERSION = 1
-_PACKAGES = (
-    "tensorflow",
-    "keras",
-    "numpy",
-    "tf2onnx",
-    "onnxruntime",
-    "openvino",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-)
+_PACKAGES = ("tensorflow", "keras", "numpy")
+_PACKAGES_OF = {
+    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
+    "litert": ("ai-edge-litert", "ai-edge-quantizer"),
+    "openvino": ("openvino",),
+}
 _POSTPROCESS = ("PostProcess", "DensePostProcess")
 _UNKNOWN = "not known: not a published file"
 
@@ -82,7 +78,8 @@ def write_card(folder: str | os.PathLike, card: Mapping[str, Any], **more: Any) 
         more: further fields: `format`, `input`, `verification`, `evaluation`.
     """
     versions = {"tfdet": _tfdet_version(), "python": platform.python_version()}
-    versions |= {name: version for name in _PACKAGES if (version := _installed(name))}
+    own = _PACKAGES_OF.get((more.get("format") or {}).get("name"), ())
+    versions |= {name: version for name in (*_PACKAGES, *own) if (version := _installed(name))}
     written = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     content = {**card, **more, "versions": versions, "written": written}
     write_json(content, os.path.join(folder, CARD_JSON), for_people=True)
