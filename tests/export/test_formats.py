@@ -97,8 +97,10 @@ def test_each_program_finds_what_the_detector_finds(written, name):
 
 
 def test_int8_is_measured_on_images_and_judged_by_ap(tmp_path):
-    target, ranges = Target(str(tmp_path / "out"), "litert", "int8"), {"calibration": ENCODED}
-    done = export_and_compare(EightBits(), LABELS, RESIZE, target, Compared(ENCODED, "", **ranges), CARD)
+    noisy = picture(100, 128, {0: (20, 30, 99, 79), 1: (5, 2, 60, 25), 2: (90, 70, 120, 95)}, noise_seed=1)
+    images = [tf.io.encode_png(noisy).numpy()]
+    target = Target(str(tmp_path / "out"), "litert", "int8")
+    done = export_and_compare(EightBits(), LABELS, RESIZE, target, Compared(images, "", calibration=images), CARD)
     (difference,) = done.differences
     assert done.passed and not done.judged and difference.missing == difference.extra == 0
     assert 1e-6 < difference.score < 0.01  # a 255th

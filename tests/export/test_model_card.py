@@ -10,6 +10,8 @@ from tfdet.config import register_all
 from tfdet.errors import UserError
 from tfdet.export.model_card import CARD as CARD_FILE
 from tfdet.export.model_card import CARD_JSON, card_of, read_card, write_card
+from tfdet.weights import published
+, card_of, read_card, write_card
 
 NAMES = ["a|b\n# [x](y)", "<b>`c`</b>", "*d*"]
 MANIFEST = {
@@ -30,7 +32,8 @@ def run(tmp_path):
 
 def test_a_card_of_a_run(run, tmp_path):
     register_all()
-    lines = ["Trainer.init_weights = 'torchvision/resnet50_v1'", "PostProcess.score_threshold = 0.2"]
+    start = next(name for name in published.everything() if name.startswith("torchvision/resnet"))
+    lines = [f"Trainer.init_weights = '{start}'", "PostProcess.score_threshold = 0.2"]
     configuration = config.parse(["families/faster_c4.gin"], lines)
     card = card_of("shapes", "checkpoint of step 5", configuration, NAMES, [3, 1, 2], str(run))
     figures = {"AP": 0.5, "AP50": 0.75, "AP75": -1.0}
@@ -45,7 +48,7 @@ def test_a_card_of_a_run(run, tmp_path):
     )
     assert content["thresholds"]["score_threshold"] == 0.2
     assert content["thresholds"]["proposed_by_class"] == {NAMES[2]: 0.42}
-    assert content["start_weights"]["name"] == "torchvision/resnet50_v1" and content["start_weights"]["licence"]
+    assert content["start_weights"]["name"] == start and content["start_weights"]["licence"]
     assert content["versions"]["tfdet"] and "tensorflow" in content["versions"]
     assert "PostProcess.score_threshold = 0.2" in content["configuration"]
     # Names are text: no row of the table, heading, link or tag is theirs.

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ def write_card(folder: str | os.PathLike, card: Mapping[str, Any], **more: Any) 
         card: of `card_of`.
         more: further fields: `format`, `input`, `verification`, `evaluation`.
     """
-    versions = {"tfdet": _tfdet_version(), "python": platform.python_version()}
+    versions = {"tfdet": sys.modules["tfdet"].__version__, "python": platform.python_version()}
     own = _PACKAGES_OF.get((more.get("format") or {}).get("name"), ())
     versions |= {name: version for name in (*_PACKAGES, *own) if (version := _installed(name))}
     written = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -149,12 +150,6 @@ def _installed(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _tfdet_version() -> str:
-    from tfdet import __version__
-
-    return __version__
 
 
 def _plain(text: Any) -> str:

@@ -130,8 +130,8 @@ def _pool_max(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples) 
 def _largest(flat: tf.Tensor, source: _Source, y: AxisSamples, x: AxisSamples) -> tf.Tensor:
     """The largest of 2 x 2 samples a bin, without a way back and without a loop.
 
-    LiteRT has no choice among bytes, which the way back keeps, and each turn of a loop costs other programs more. The rare
-    third sample, of bins of 0.03 feature pixels, lies within 0.02 pixels of the others: it is left out.
+    LiteRT has no choice among bytes, which the way back keeps, and a turn of a loop costs other programs more. The
+    rare third sample, of bins of 0.03 feature pixels, lies within 0.02 pixels of the others: it is left out.
     """
     best = tf.constant(flat.dtype.min)
     for i, j in itertools.product(range(2), repeat=2):

@@ -48,12 +48,11 @@ def _without_batches(model: Any) -> int:
         if node.get_type_name() != "Gather" or node.get_attributes()["batch_dims"] != 1:
             continue
         values, places, axis = (node.input_value(number) for number in range(3))
-        first = ops.constant([0])
-        alone = ops.gather(
-            ops.squeeze(values, first),
-            ops.squeeze(places, first),
-            ops.subtract(axis, ops.convert_like(ops.constant(1), axis)),
-        )
+        first, along = ops.constant([0]), axis.get_node()
+        if along.get_type_name() != "Constant":
+            continue
+        axis = ops.constant(int(along.data) - 1)
+        alone = ops.gather(ops.squeeze(values, first), ops.squeeze(places, first), axis)
         result = ops.unsqueeze(alone, first).output(0)
         for target in list(node.output(0).get_target_inputs()):
             target.replace_source_output(result)
