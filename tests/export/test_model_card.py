@@ -11,7 +11,6 @@ from tfdet.errors import UserError
 from tfdet.export.model_card import CARD as CARD_FILE
 from tfdet.export.model_card import CARD_JSON, card_of, read_card, write_card
 from tfdet.weights import published
-, card_of, read_card, write_card
 
 NAMES = ["a|b\n# [x](y)", "<b>`c`</b>", "*d*"]
 MANIFEST = {
