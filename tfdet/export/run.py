@@ -276,8 +276,7 @@ def _compare_format(
         images = [_pixels(image) for image in compared.encoded]
         # Of lower precisions the differences are told, in units of a pixel and a hundredth.
         limits = tolerances if np.isfinite(tolerances[0]) else (1.0, 0.01)
-        name = f"{target.format} {target.precision}"
-        difference = check.compare_on_images(name, reference, exported, images, *limits)
+        difference = check.compare_on_images(target.format, reference, exported, images, *limits)
         measured = None
         if compared.data is not None:
             measured = check.measure_both(alone, exported, labels, compared.data, compared.max_images)

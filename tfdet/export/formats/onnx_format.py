@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,20 +27,34 @@ def write(detector: FrozenDetector, path: str | os.PathLike, precision: str, cal
     """
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     function = detector.function
     inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (function.inputs, function.outputs))
     names = {tensor: tensor.split(":")[0] for tensor in inputs} | dict(zip(outputs, detector.outputs, strict=True))
-    model, _ = tf2onnx.convert.from_graph_def(
-        function.graph.as_graph_def(),
-        name="tfdet",
-        input_names=inputs,
-        output_names=outputs,
-        opset=OPSET,
-        tensors_to_rename=names,
-    )
+    with _quiet("tf2onnx", "tensorflow"):  # which warn of what tf2onnx itself calls
+        model, _ = tf2onnx.convert.from_graph_def(
+            function.graph.as_graph_def(),
+            name="tfdet",
+            input_names=inputs,
+            output_names=outputs,
+            opset=OPSET,
+            tensors_to_rename=names,
+        )
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Errors alone of these loggers."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class Session:
