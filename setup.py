@@ -60,6 +60,9 @@ setup(
         "wandb": ["wandb>=0.16"],  # Trainer.sinks
         "mlflow": ["mlflow>=2.14"],
         "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
+        "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+        "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],
+        "openvino": ["openvino>=2025.1"],
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.2",
@@ -72,6 +75,12 @@ setup(
             "pandas>=2",  # reads metrics.csv as a person does
             "nbclient>=0.10",  # runs docs/quickstart.ipynb
             "ipykernel>=6.29",
+            "tf2onnx>=1.17",  # and what runs the exports: 22 MB to fetch, 115 MB installed
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "ai-edge-litert>=2.1",
+            "ai-edge-quantizer>=0.6",
+            "openvino>=2025.1",  # 59 MB to fetch, 180 MB installed
         ],
     },
     entry_points={"console_scripts": ["tfdet = tfdet.commands:main"]},

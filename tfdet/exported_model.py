@@ -86,7 +86,7 @@ class DetectingModel:
     ) -> EvalResult:
         """Measures the model on a data set with COCO's figures, on one device.
 
-        An exported model is measured by its signature `image_bytes` on the data set's stored images.
+        An exported model is measured by its signature `tf_example` on the data set's stored images.
 
         Args:
             eval_data: folder of the data set; None: the one that the configuration evaluates on.
@@ -167,8 +167,8 @@ class ExportedModel(DetectingModel):
         if eval_data is None:
             raise UserError("an exported model names no data set: give evaluate its folder")
         introduce(self.describe(), Manifest.load(eval_data), self.classes, console)
-        image_bytes, labels = self._predictor.signatures["image_bytes"], self._predictor.labels
-        return evaluate_export(image_bytes, labels, eval_data, console=console, **options)
+        tf_example, labels = self._predictor.signatures["tf_example"], self._predictor.labels
+        return evaluate_export(tf_example, labels, eval_data, console=console, **options)
 
     def export(self, folder: str | os.PathLike, **options: Any) -> NoReturn:
         """Not possible: it is exported."""

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tfdet.config import Configuration
     from tfdet.detectors import Detector
     from tfdet.evaluate.run import EvalResult
+    from tfdet.export.formats import ExportFormat, Precision
     from tfdet.export.run import Export
+    from tfdet.export.saved_model import BadImages
     from tfdet.predict.predictors import CheckpointPredictor
     from tfdet.predict.restore import Weights
     from tfdet.predict.sources import ImageSource
@@ -275,19 +277,33 @@ class Model(DetectingModel):
         score_tolerance: float | None = None,
         native_ops: bool = False,
         max_pixels: int | None = None,
+        format: ExportFormat = "saved_model",
+        precision: Precision = "float32",
+        canvas: tuple[int, int] | None = None,
+        ap_images: int | None = None,
+        versions: bool = False,
+        bad_images: BadImages = "alone",
     ) -> Export:
-        """Writes the model as a SavedModel that needs TensorFlow alone; docs/serving.md shows its use.
+        """Writes the model for other programs; docs/exports.md and docs/serving.md show the use.
 
         Args:
             folder: where to; absent or empty.
             verify: run images through this model and through what was written, and compare.
             images: for that, as in `predict`. None: images of the evaluation data, else drawn ones.
-            eval_data: the data set to take them from.
+            eval_data: the data set to take them from, and to measure AP of both models on.
             num_images: most images to compare.
-            box_tolerance: largest difference of a box, in pixels of the image; None: 0.05.
+            box_tolerance: largest difference of a box, in pixels of the image; None: 0.05, of other programs' formats
+                0.1, and none where `precision` is lower.
             score_tolerance: largest difference of a score; None: 0.001.
             native_ops: trace tfdet's custom ops; the model then loads only where their library was loaded first.
             max_pixels: most pixels of an image that it takes encoded, height times width; None: 89,478,485.
+            format: "saved_model", which needs TensorFlow alone, "onnx", "litert" or "openvino".
+            precision: "float32"; of "litert" and "openvino" also "float16", of "litert" also "int8".
+            canvas: height and width of all images of a format but SavedModel; None: any size, of LiteRT a square of
+                `EvalInput.long_side`.
+            ap_images: most images of `eval_data` that AP is measured on; None: all, 0: none.
+            versions: write into the folder's next numbered folder, 1, 2, ..., as TF Serving reads them.
+            bad_images: what fails where an image of a SavedModel's batch cannot be read: "alone" or "all".
 
         Returns:
             What was written, and how it differs.
@@ -300,28 +316,13 @@ class Model(DetectingModel):
             >>> model.export("exported").differences[0].missing
             0
         """
-        from tfdet.export.run import Compared, export_and_compare, images_to_compare
-        from tfdet.export.saved_model import check_target
-        from tfdet.ops import native
-        from tfdet.predict.float32 import in_float32
-        from tfdet.predict.found import Labels
-        from tfdet.predict.restore import evaluation_folder, evaluation_resize
+        from tfdet.export.request import Request, export_model
 
-        if native_ops:
-            native.library()
-        check_target(arguments.path("folder", folder))
-        for name, value in (("box_tolerance", box_tolerance), ("score_tolerance", score_tolerance)):
-            arguments.number(name, 0 if value is None else value)
-        limit = arguments.max_pixels(max_pixels)
-        compared = None
-        if verify:
-            data_dir = evaluation_folder(self.configured(None, {"EvalInput.data_dir": eval_data}))
-            chosen = images_to_compare(images, data_dir, num_images, eval_data is not None, limit)
-            compared = Compared(*chosen, box_tolerance, score_tolerance)
-        resize = evaluation_resize(self.configuration)
-        labels = Labels(self.classes, self.category_ids, self.detector.mask_paste)
-        with in_float32():
-            return export_and_compare(self.detector, labels, resize, folder, compared, native_ops, limit)
+        request = Request(
+            format, precision, canvas, verify, images, eval_data, num_images, ap_images, box_tolerance, score_tolerance,
+            native_ops, arguments.max_pixels(max_pixels), versions, bad_images,
+        )  # fmt: skip
+        return export_model(self, arguments.path("folder", folder), request)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the weights to a file, which `load` takes with the row, and `Trainer.init_weights` too.
@@ -341,7 +342,10 @@ class Model(DetectingModel):
 
         target = Path(arguments.path("path", path))
         check_output(target)
-        save(self.detector, target, self.describe())
+        named = None
+        if self.given_classes is not None or (self.weights is not None and self.weights.named):
+            named = dict(zip(self.category_ids, self.classes))
+        save(self.detector, target, self.describe(), named)
 
     def configured(self, bindings: Settings = None, settings: Mapping[str, Any] | None = None) -> Configuration:
         """The configuration with more values.

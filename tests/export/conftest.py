@@ -8,6 +8,19 @@ from tfdet.export.saved_model import export
 from tfdet.predict.predictors import CheckpointPredictor
 
 RESIZE = Resize(64, 128)
+CARD = {
+    "version": 1,
+    "name": "colours",
+    "weights": "known weights",
+    "classes": [
+        {"id": number, "name": name, "category_id": category}
+        for number, (name, category) in enumerate(zip(CLASSES, CATEGORY_IDS), 1)
+    ],
+    "thresholds": {"proposed_by_class": None},
+    "training_data": None,
+    "start_weights": None,
+    "configuration": "",
+}
 
 
 @pytest.fixture(scope="session")

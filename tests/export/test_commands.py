@@ -210,7 +210,7 @@ def test_exported_graph_prepares_images_as_the_evaluation_input_does(data):
 
     module = DetectionModule(ColorDetector(), Resize(45, 100))
     encoded = [(data / f"{index}.png").read_bytes() for index in range(3)]
-    images, image_info, sizes = module._prepare(tf.constant(encoded), decode_image)
+    _, (images, image_info, sizes) = module._prepare(tf.constant(encoded), decode_image)
     (batch,) = EvalInput(str(data / "set"), short_side=45, long_side=100, images_per_batch=3).dataset()
     np.testing.assert_array_equal(images, batch.images)
     np.testing.assert_array_equal(image_info, batch.image_info)

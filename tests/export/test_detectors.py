@@ -3,14 +3,18 @@
 import pytest
 import tensorflow as tf
 
+from tests.export.conftest import CARD
 from tests.fakes import picture
 from tfdet import config
 from tfdet.config import register_all
 from tfdet.data.resize import Resize
 from tfdet.detectors import build_detector
 from tfdet.export import verify
+from tfdet.export.formats import FORMATS
+from tfdet.export.run import Compared, Target, export_and_compare
 from tfdet.export.saved_model import DetectionModule, export
 from tfdet.ops import native
+from tfdet.predict.found import Labels
 from tfdet.predict.predictors import CheckpointPredictor
 
 SMALL = [
@@ -77,3 +81,33 @@ def test_export_finds_what_the_detector_finds(family, bindings, rule, monkeypatc
         assert entry.passed(), entry
         assert entry.num_detections >= 10
         assert (entry.mask is not None) == ("mask" in family)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("family", "bindings", "rule"),
+    [
+        ("families/retina_fpn.gin", RETINA, "torchvision"),
+        ("families/faster_fpn.gin", ["MlpBboxHead.channels = 64", "FPN.channels = 32"], "simpledet"),
+        (
+            "mask_r50v1_fpn.gin",
+            ["MlpBboxHead.channels = 64", "FPN.channels = 32", *NARROW_MASKS],
+            "detectron2",
+        ),
+    ],
+)
+def test_other_programs_find_what_the_detector_finds(family, bindings, rule, name, tmp_path):
+    """Weights are random: what is compared has the operators, sizes and order of trained ones."""
+    register_all()
+    detector = config.parse([family], [*SMALL, *bindings]).build(build_detector, num_classes=3)
+    images = [
+        tf.io.encode_png(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
+        tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),
+    ]
+    labels = Labels(["a", "b", "c"], [1, 2, 3], detector.mask_paste)
+    resize = Resize(96, 128, rule)
+    target = Target(str(tmp_path / "out"), name)
+    done = export_and_compare(detector, labels, resize, target, Compared(images, ""), CARD)
+    assert done.passed and done.num_detections >= 10
+    assert (done.differences[0].mask is not None) == ("mask" in family)

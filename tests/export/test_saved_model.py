@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.export.conftest import RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, picture
+from tfdet.data.images import decode_image as decode_by_predict
 from tfdet.data.schema import decode_rgb
 from tfdet.errors import UserError
 from tfdet.export.saved_model import DetectionModule, decode_image, export, serving_outputs
@@ -47,6 +48,7 @@ def test_outputs_follow_model_garden(signatures):
         "detection_scores": ("float32", 2),
         "num_detections": ("int32", 1),
         "image_info": ("float32", 3),
+        "image_status": ("int32", 1),
     }
     assert outputs["num_detections"].numpy().tolist() == [2]
     # Classes count from 1, padding is 0; boxes are edges [ymin, xmin, ymax, xmax].
@@ -68,22 +70,56 @@ def test_images_of_different_sizes_in_one_batch_equal_each_alone(signatures):
 
 @pytest.mark.parametrize("name", ["image_bytes", "tf_example"])
 @pytest.mark.parametrize("damage", [lambda x: x[: len(x) // 2], lambda x: b"", lambda x: b"no image", lambda x: x[1:]])
-def test_a_bad_element_names_its_index(signatures, name, damage):
+def test_a_bad_element_is_empty_and_the_others_are_as_without_it(signatures, name, damage):
+    """Or the call fails, by option, and names it."""
+
     def wrapped(encoded):
         return record(encoded) if name == "tf_example" else encoded
 
     feed = tf.constant([wrapped(png(0)), wrapped(png(1)), wrapped(damage(png(2))), wrapped(damage(png(1)))])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[image 2 of the batch cannot be decoded: give .*\]\n"):
-        signatures[name](feed)
+    found, alone = signatures[name](feed), signatures[name](feed[1:2])
+    assert found["image_status"].numpy().tolist() == [0, 0, 1, 1]
+    assert found["num_detections"].numpy().tolist() == [1, 2, 0, 0]
+    for output, value in found.items():
+        if output != "image_status":
+            assert not value[2:].numpy().any(), output
+            np.testing.assert_array_equal(value[1], alone[output][0], err_msg=output)
     if name == "tf_example":
-        with pytest.raises(tf.errors.InvalidArgumentError, match="image 1 of the batch"):
-            signatures[name](tf.constant([record(png(0)), b"no record"]))
+        broken = signatures[name](tf.constant([b"no record", record(png(1))]))
+        assert broken["image_status"].numpy().tolist() == [1, 0] and broken["num_detections"][1] == 2
 
 
-def test_an_image_that_is_too_large_names_its_index():
-    module = DetectionModule(ColorDetector(), RESIZE, max_pixels=5000)
+def test_by_option_the_call_fails_with_the_number_of_the_bad_image():
+    module = DetectionModule(ColorDetector(), RESIZE, max_pixels=5000, bad_images="all")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[image 1 of the batch cannot be decoded: give .*\]\n"):
+        module.image_bytes(tf.constant([png(0), b"no image", png(0)[1:]]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="image 1 of the batch is an image of 192 x 128 pixels"):
         module.image_bytes(tf.constant([png(0), png(1), png(1)]))
+    assert module.image_bytes(tf.constant([png(0)]))["image_status"].numpy().tolist() == [0]
+
+
+def test_an_image_that_is_too_large_is_not_decoded():
+    module = DetectionModule(ColorDetector(), RESIZE, max_pixels=5000)
+    found = module.image_bytes(tf.constant([png(1), png(0), b"none"]))
+    assert found["image_status"].numpy().tolist() == [2, 0, 1]
+    assert found["num_detections"].numpy().tolist() == [0, 1, 0]
+
+
+def test_photographs_are_turned_upright_and_records_are_not(signatures):
+    """A picture that lies on its side in the file, as `tfdet predict` and as training read it."""
+    lying = np.rot90(picture(*PICTURES[1]))  # turned by a quarter clockwise it is the picture
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(lying).save(buffer, "PNG", exif=exif)
+    upright = signatures["image_bytes"](tf.constant([buffer.getvalue()]))
+    expected = signatures["image_tensor"](tf.constant(decode_by_predict(buffer.getvalue())[None]))
+    stored = signatures["tf_example"](tf.constant([record(buffer.getvalue())]))
+    as_stored = signatures["image_tensor"](tf.constant(lying[None]))
+    for name, value in upright.items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(stored[name], as_stored[name], atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(upright["detection_boxes"][0, 0], [30, 20, 150, 100], atol=2.1)
 
 
 def test_an_empty_batch_has_empty_results(signatures):

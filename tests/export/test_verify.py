@@ -10,11 +10,12 @@ import rich.console
 import tensorflow as tf
 from PIL import Image
 
-from tests.export.conftest import RESIZE
+from tests.export.conftest import CARD, RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
-from tfdet.export.run import Compared, export_and_compare, images_to_compare
+from tfdet.export.request import images_to_compare
+from tfdet.export.run import Compared, Target, export_and_compare
 from tfdet.export.saved_model import export
 from tfdet.export.verify import (
     BOX_TOLERANCE,
@@ -184,7 +185,8 @@ def test_images_that_the_export_will_not_take_are_not_compared(detector, tmp_pat
     with pytest.raises(UserError, match="more than"):
         images_to_compare([np.zeros([300, 300, 3], np.uint8), Image.new("RGB", (300, 300))], None, 2, max_pixels=70_000)
     labels, compared = Labels(CLASSES, CATEGORY_IDS), Compared(chosen, "")
-    assert export_and_compare(detector, labels, RESIZE, tmp_path / "model", compared, max_pixels=70_000).passed
+    target = Target(str(tmp_path / "model"), max_pixels=70_000)
+    assert export_and_compare(detector, labels, RESIZE, target, compared, CARD).passed
 
 
 def test_synthetic_images_are_the_same_each_time():

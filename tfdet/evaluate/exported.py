@@ -1,4 +1,4 @@
-"""Measures an exported model: the data set's images as they are stored, through the signature that clients call."""
+"""Measures an exported model: a SavedModel by the signature that reads records, or whatever detects on an image."""
 
 from __future__ import annotations
 
@@ -14,16 +14,44 @@ from tfdet.data.example import decode_example
 from tfdet.data.ground_truth import coco_ground_truth
 from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
-from tfdet.data.schema import parse_record
+from tfdet.errors import UserError
 from tfdet.evaluate.classes import in_data_classes, match_model
 from tfdet.evaluate.run import EvalResult, measure
 from tfdet.predict.exported import found_by_export
-from tfdet.predict.found import Labels
+from tfdet.predict.found import Found, Labels
 from tfdet.structures import Batch, Detections
 
 
 def evaluate_export(
-    image_bytes: Callable[[tf.Tensor], Mapping[str, Any]],
+    tf_example: Callable[[tf.Tensor], Mapping[str, Any]],
+    labels: Labels,
+    data_dir: str | os.PathLike,
+    **options: Any,
+) -> EvalResult:
+    """Detects with a SavedModel on every image of a data set and computes COCO's figures.
+
+    Args:
+        tf_example: the signature of that name, called with serialised records string [B].
+        labels: of the model; without names its classes are taken to be the data set's.
+        data_dir: the data set's folder.
+        options: as in `evaluate_found`.
+
+    Raises:
+        UserError: as there, or an image is larger than the model takes.
+    """
+
+    def find(serialized: tf.Tensor, image: np.ndarray) -> Found:
+        outputs = tf_example(serialized[None])
+        if "image_status" in outputs and int(outputs["image_status"][0]):
+            size = "x".join(map(str, image.shape[:2]))
+            raise UserError(f"the exported model takes no image of {size} pixels: see --max_pixels of tfdet export")
+        return found_by_export(outputs, image, labels)
+
+    return evaluate_found(find, labels, data_dir, **options)
+
+
+def evaluate_found(
+    find: Callable[[tf.Tensor, np.ndarray], Found],
     labels: Labels,
     data_dir: str | os.PathLike,
     max_images: int | None = None,
@@ -31,10 +59,10 @@ def evaluate_export(
     ground_truth: dict | None = None,
     console: Any = None,
 ) -> EvalResult:
-    """Detects on every image of a data set and computes COCO's figures.
+    """COCO's figures of what is found on every image of a data set, one after the other.
 
     Args:
-        image_bytes: the signature of that name, called with encoded images string [B].
+        find: called with a serialised record, string [], and its image, uint8 [H, W, 3].
         labels: of the model; without names its classes are taken to be the data set's.
         data_dir: the data set's folder.
         max_images, num_samples, ground_truth, console: as in `evaluate.run.evaluate`.
@@ -53,8 +81,7 @@ def evaluate_export(
             for row in range(count):
                 serialized = read_serialized(table, tf.constant(row))
                 stored = decode_example(serialized, table.image_id[row], manifest.category_ids)
-                outputs = image_bytes(parse_record(serialized).encoded[None])
-                objects = found_by_export(outputs, stored.image.numpy(), labels)
+                objects = find(serialized, stored.image.numpy())
                 height, width = objects.image.shape[:2]
                 batch = Batch(
                     images=stored.image[None],

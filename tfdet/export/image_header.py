@@ -45,12 +45,11 @@ def check_sizes(encoded: tf.Tensor, sizes: tf.Tensor, max_pixels: int) -> tf.Ten
         tf.errors.InvalidArgumentError: one has more than `max_pixels` pixels, `MAX_SIDE` along a side, or `MAX_SCANS`
             scans, when the op runs; it names the first such image.
     """
-    has_many_pixels = sizes[:, 0] * sizes[:, 1] > max_pixels
-    has_long_side = tf.reduce_max(sizes[:, :2], axis=1) > MAX_SIDE
-    refused = has_many_pixels | has_long_side | (sizes[:, 2] > MAX_SCANS)
-    count = tf.size(refused)
+    has_many_pixels, has_long_side, has_many_scans = _beyond(sizes, max_pixels)
+    bad = has_many_pixels | has_long_side | has_many_scans
+    count = tf.size(bad)
     # Without images the least of all is no index.
-    first = tf.minimum(tf.reduce_min(tf.where(refused, tf.range(count), count)), count)
+    first = tf.minimum(tf.reduce_min(tf.where(bad, tf.range(count), count)), count)
     size = tf.cast(tf.pad(sizes, [[0, 1], [0, 0]])[first], tf.int64)
     limit = tf.where(
         tf.pad(has_many_pixels, [[0, 1]])[first],
@@ -64,7 +63,21 @@ def check_sizes(encoded: tf.Tensor, sizes: tf.Tensor, max_pixels: int) -> tf.Ten
     message = tf.strings.format(
         "image {} of the batch is an image of {} x {} pixels, height and width", (first, size[0], size[1])
     )
-    return checked(encoded, ~tf.reduce_any(refused), message + limit)
+    return checked(encoded, ~tf.reduce_any(bad), message + limit)
+
+
+def refused(sizes: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Which images of these sizes float64 [B, 3] (`with_size`) are beyond the limits of `check_sizes`, bool [B]."""
+    return tf.reduce_any(tf.stack(_beyond(sizes, max_pixels)), axis=0)
+
+
+def _beyond(sizes: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Whether the pixels, a side and the scans are too many, bool [B] each."""
+    return (
+        sizes[:, 0] * sizes[:, 1] > max_pixels,
+        tf.reduce_max(sizes[:, :2], axis=1) > MAX_SIDE,
+        sizes[:, 2] > MAX_SCANS,
+    )
 
 
 def with_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

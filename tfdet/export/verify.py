@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdet.arguments import MAX_PIXELS
 from tfdet.data.manifest import Manifest
 from tfdet.data.schema import ENCODED
+from tfdet.export.orientation import orientation_of, turn_upright
 from tfdet.export.saved_model import decode_image
 from tfdet.predict.exported import SIGNATURES, found_by_export, load_signatures, read_labels
 from tfdet.predict.found import Found, Labels
@@ -85,7 +86,12 @@ def verify(
     """
     signatures, labels = load_signatures(folder), read_labels(folder) or Labels([], [])
     images = [decode_image(tf.constant(encoded), max_pixels) for encoded in encoded_images]
-    expected = [predictor(image.numpy()) for image in images]
+    upright = [turn_upright(image, encoded) for image, encoded in zip(images, encoded_images)]
+    as_stored = [predictor(image.numpy()) for image in images]
+    turned = [
+        found if int(orientation_of(encoded)) == 1 else predictor(image.numpy())
+        for image, encoded, found in zip(upright, encoded_images, as_stored)
+    ]
     feeds = {
         "image_bytes": [tf.constant([encoded]) for encoded in encoded_images],
         "image_tensor": [image[None] for image in images],
@@ -101,7 +107,8 @@ def verify(
     alone = [batch_of([png])[0] for png in pngs]
     for name in SIGNATURES:
         outputs = [signatures[name](feed) for feed in feeds[name]]
-        found = [found_by_export(output, image.numpy(), labels) for output, image in zip(outputs, images)]
+        expected, seen = (turned, upright) if name == "image_bytes" else (as_stored, images)
+        found = [found_by_export(output, image.numpy(), labels) for output, image in zip(outputs, seen)]
         pairs = [compare(a, b, box_tolerance, score_tolerance) for a, b in zip(expected, found)]
         together = batch_of(pngs, name) if name in _BATCHED and pngs else alone
         shifts = [compare(a, b, BATCH_BOX_TOLERANCE, BATCH_SCORE_TOLERANCE) for a, b in zip(alone, together)]
@@ -168,18 +175,17 @@ def compare(
 
 
 def table(differences: Sequence[Difference], box_tolerance: float, score_tolerance: float):
-    """The differences as a `rich.table.Table`, with the tolerances in its title."""
+    """The differences as a `rich.table.Table`, with the tolerances in its title; infinite ones judge nothing."""
     from rich.table import Table
 
     from tfdet.terminal import shown
 
     # The images are not in a column: the table is narrower than 80 characters.
     count = max((entry.num_images for entry in differences), default=0)
-    result = Table(
-        title=f"checkpoint and export on {count} image(s) (tolerance: boxes {box_tolerance:g} px, scores "
-        f"{score_tolerance:g}, masks {MASK_TOLERANCE:g})",
-        title_justify="left",
-    )
+    judged = bool(np.isfinite(box_tolerance))
+    limits = f"tolerance: boxes {box_tolerance:g} px, scores {score_tolerance:g}, masks {MASK_TOLERANCE:g}"
+    title = f"checkpoint and export on {count} image(s) ({limits if judged else 'AP decides'})"
+    result = Table(title=title, title_justify="left")
     result.add_column("signature", no_wrap=True)
     for name in ("found", "missing", "extra", "box, px", "score", "mask"):
         result.add_column(name, justify="right")
@@ -193,8 +199,10 @@ def table(differences: Sequence[Difference], box_tolerance: float, score_toleran
             f"{entry.box:.2g}",
             f"{entry.score:.2g}",
             "-" if entry.mask is None else f"{entry.mask:.2g}",
-            shown("equal", "green") if passed else shown("DIFFERS", "red"),
+            shown("equal", "green") if passed else shown("DIFFERS", "red") if judged else shown("-"),
         )
+    if not any(entry.signature in _BATCHED for entry in differences):
+        return result
     count = sum(entry.batch_changed for entry in differences)
     worst = (max((getattr(entry, f"batch_{name}") for entry in differences), default=0.0) for name in ("box", "score"))
     result.caption = "alone and in one batch of several sizes: {} come or go, boxes {:.2g} px, scores {:.2g}".format(

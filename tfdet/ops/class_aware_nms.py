@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfdet.ops import native, nms_portable
+from tfdet.ops import native, nms_exchange, nms_portable
 from tfdet.ops.boxes import LEGACY, to_float32
 from tfdet.ops.nms import check_nms, multiclass_nms, strict_threshold
 from tfdet.structures import Detections
@@ -80,6 +80,12 @@ def class_aware_nms(
         listed = _sort(boxes, scores, classes, convention)
         return _best(listed, _native(listed, max_detections, options), max_detections)
     threshold = strict_threshold(iou_threshold, inclusive=False)
+    if native.exchanged():
+        listed = _sort(boxes, scores, classes, convention)
+        usable = tf.where(listed.scores > 0.0, listed.classes, -1.0)  # an infinite class is no int32
+        weigh = nms_exchange.weights(method, threshold, sigma)
+        list_of_one = listed.boxes, listed.scores, tf.cast(usable, tf.int32)
+        return nms_exchange.suppress(*list_of_one, max_detections, convention, weigh)
     with tf.device("CPU:0"):  # as `nms_portable.multiclass_nms`, and for its reason
         listed = _sort(boxes, scores, classes, convention)
         edges = nms_portable.as_edges(listed.boxes, convention)

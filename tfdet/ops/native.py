@@ -75,15 +75,23 @@ def library():
     return found.library
 
 
+def exchanged() -> bool:
+    """Whether what is traced here goes to another program's format, see `implementation`."""
+    return bool(_forced) and _forced[-1] == "exchange"
+
+
 @contextlib.contextmanager
 def implementation(name: str):
     """Inside the block, ops are `"python"` (TensorFlow's own, which any program can load) or `"native"`.
 
+    `"exchange"`: TensorFlow's own as well, and of those the few that ONNX, LiteRT and OpenVINO have too: no lists of
+    tensors of several sizes, no float64. One image at a time.
+
     Raises:
         UserError: for another name, or for `"native"` when the library cannot be used.
     """
-    if name not in ("python", "native"):
-        raise UserError(f'ops: expected "python" or "native". Received: {name!r}')
+    if name not in ("python", "native", "exchange"):
+        raise UserError(f'ops: expected "python", "native" or "exchange". Received: {name!r}')
     if name == "native":
         library()
     _forced.append(name)

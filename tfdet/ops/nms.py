@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
-from tfdet.ops import native, nms_portable
+from tfdet.ops import native, nms_exchange, nms_portable
 from tfdet.ops.boxes import LEGACY, extra_pixel, to_float32
 from tfdet.structures import Detections
 
@@ -71,7 +71,8 @@ def nms(
         )
         return NmsResult(found.indices, found.num_valid)
     threshold = strict_threshold(iou_threshold, inclusive)
-    return NmsResult(*nms_portable.nms(boxes, scores, threshold, max_output_size, convention, lowest))
+    twin = nms_exchange if native.exchanged() else nms_portable
+    return NmsResult(*twin.nms(boxes, scores, threshold, max_output_size, convention, lowest))
 
 
 def multiclass_nms(
@@ -126,9 +127,8 @@ def multiclass_nms(
         )
         return Detections(found.detected_boxes, found.detected_scores, found.detected_classes, found.num_valid)
     threshold = strict_threshold(iou_threshold, False)
-    return nms_portable.multiclass_nms(
-        boxes, scores, score_threshold, threshold, max_detections, convention, method, sigma
-    )
+    twin = nms_exchange if native.exchanged() else nms_portable
+    return twin.multiclass_nms(boxes, scores, score_threshold, threshold, max_detections, convention, method, sigma)
 
 
 def strict_threshold(iou_threshold: float, inclusive: bool) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfdet.ops import nms_portable
+from tfdet.ops import native, nms_exchange, nms_portable
 from tfdet.ops.anchors import grid_anchors
 from tfdet.ops.box_coding import MAX_LOG_RATIO, decode
 from tfdet.ops.boxes import CONTINUOUS, LEGACY, area, clip_to_image, sizes
@@ -67,7 +67,8 @@ def one_level(
     # Suppression goes down the sorted rows, not the scores: a box that fell to -1 after sorting keeps its turn.
     turn = tf.where(usable, -tf.cast(tf.range(top_n), tf.float32), -np.inf)
     lowest = float(np.finfo(np.float32).min)
-    indices, _ = nms_portable.nms(boxes, turn, strict_threshold, post_nms_top_n, convention, lowest)
+    twin = nms_exchange if native.exchanged() else nms_portable
+    indices, _ = twin.nms(boxes, turn, strict_threshold, post_nms_top_n, convention, lowest)
     return _take(boxes, scores, indices, -1.0 if variant == "symbolic" else 0.0)
 
 

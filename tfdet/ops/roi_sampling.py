@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdet.ops import native
+
 MAX_SAMPLING_RATIO = 128  # samples a side of a bin; an adaptive ratio stops here
 _SMALLEST_STEP = 0.01  # of a feature pixel; SimpleDet's loops advance at least by this
 
@@ -53,8 +55,8 @@ def max_samples(begin, end, scale, size, bins: int) -> AxisSamples:
     first = _add(lower, step)
     second = _add(first, advance)
     position = tf.stack([first, second, _add(second, advance)], axis=-1)
-    limit = tf.cast(upper - step, tf.float64) + _SMALLEST_STEP
-    valid = (tf.cast(position, tf.float64) <= limit[..., None]) & (upper > lower)[..., None] & finite
+    limit = tf.cast(upper - step, _precise()) + _SMALLEST_STEP
+    valid = (tf.cast(position, _precise()) <= limit[..., None]) & (upper > lower)[..., None] & finite
 
     position = tf.where(valid, position, 0.0)  # a NaN must not become a pixel index
     border = tf.maximum(size - 1, 0)[..., None, None]
@@ -97,9 +99,9 @@ def average_samples(begin, end, scale, size, bins: int, per_bin: int, aligned: b
         most = tf.maximum(tf.reduce_max(count), 0)  # without RoIs the largest count is the smallest int32
     index, sample = tf.range(bins, dtype=tf.float32)[:, None], tf.range(most)
     bin_start = _add(begin[..., None, None], index * length[..., None, None])
-    divisor = tf.cast(tf.maximum(count, 1), tf.float64)[..., None]
+    divisor = tf.cast(tf.maximum(count, 1), _precise())[..., None]
     offset = (tf.cast(sample, tf.float32) + 0.5) * length[..., None]
-    offset = tf.cast(tf.cast(offset, tf.float64) / divisor, tf.float32)
+    offset = tf.cast(tf.cast(offset, _precise()) / divisor, tf.float32)
     position = _add(bin_start, offset[..., None, :])  # the order of the reference's operations, each rounded
 
     extent = tf.cast(size, tf.float32)[..., None, None]
@@ -117,11 +119,16 @@ def average_samples(begin, end, scale, size, bins: int, per_bin: int, aligned: b
 # compiled step and a check by hand would differ. In float64 those errors are rounded away, and the casts break chains.
 
 
+def _precise() -> tf.DType:
+    """float64, but not in a graph for programs that have no float64."""
+    return tf.float32 if native.exchanged() else tf.float64
+
+
 def _divide(values: tf.Tensor, by: int) -> tf.Tensor:
     """`values / by` in float32, rounded once."""
-    return tf.cast(tf.cast(values, tf.float64) / by, tf.float32)
+    return tf.cast(tf.cast(values, _precise()) / by, tf.float32)
 
 
 def _add(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """`a + b` in float32, rounded once."""
-    return tf.cast(tf.cast(a, tf.float64) + tf.cast(b, tf.float64), tf.float32)
+    return tf.cast(tf.cast(a, _precise()) + tf.cast(b, _precise()), tf.float32)

@@ -94,18 +94,22 @@ class FileWeights:
     def __init__(self, path: str | os.PathLike, data_dir: str | None = None, of_a_row: bool = False):
         from tfdet.data.coco_names import is_unused
         from tfdet.data.manifest import Manifest, is_data_set
-        from tfdet.weights import find_weights, published, read_weights, sources
+        from tfdet.weights import class_names, find_weights, published, read_weights, sources
 
         file, offered = find_weights(Path(path)), published.named(path)
         arrays = read_weights(file)
         known, manifest = sources.classes_of(arrays, unused=True), None
         if offered and offered.classes:
             known = dict(enumerate(offered.classes, 1))
+        own = class_names.in_file(file, len(known) if known else None)  # tfdet's own files keep their names
+        known = own or known
         if data_dir is not None and (not of_a_row or is_data_set(data_dir)):
             manifest = Manifest.load(data_dir)
         used = sorted(name for name in (known or {}).values() if not is_unused(name))
         if of_a_row and manifest is not None and manifest.num_classes != len(used):
             manifest = None
+        if own is not None and manifest is not None and used != sorted(manifest.classes):
+            manifest = None  # the file knows its classes; that the data set has others is said where they meet
         self.named = manifest is not None
         if manifest is not None:
             ids = dict(zip(manifest.classes, (int(number) for number in manifest.category_ids)))
@@ -120,7 +124,7 @@ class FileWeights:
                 raise UserError(f"{file} holds no detector: no class predictor is in it")
             self.classes, self.category_ids = list(known.values()), list(known)
         # COCO's names are certain where its ids are counted, whether or not a data set says so.
-        self.named |= any(map(is_unused, self.classes))
+        self.named |= own is not None or any(map(is_unused, self.classes))
         self.path = os.fspath(path)
         self._file, self._arrays = str(file), arrays
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfdet.errors import UserError
 from tfdet.layers import BN_EPSILON
+from tfdet.weights.class_names import as_metadata, known_classes
 from tfdet.weights.formats import read_weights, write_params
 from tfdet.weights.formats.safetensors import write_safetensors
 from tfdet.weights.load import COUNTERS, LoadReport, find_weights, load_arrays
@@ -36,6 +37,7 @@ class Source(NamedTuple):
     program: str | None  # a key of `sources.PROGRAMS`; None for no known one
     num_classes: int | None  # None for a backbone alone
     seconds: float
+    classes: dict[int, str] | None = None  # names by category id, where anything says them
 
     def summary(self) -> str:
         """What the file is, in one line."""
@@ -77,7 +79,8 @@ def read_source(weights: str | Path) -> Source:
     path, begin = find_weights(weights), time.perf_counter()
     arrays = read_weights(path)
     named = classes_of(arrays)
-    return Source(path, arrays, program_of(arrays), len(named) if named else None, time.perf_counter() - begin)
+    count, seconds = len(named) if named else None, time.perf_counter() - begin
+    return Source(path, arrays, program_of(arrays), count, seconds, known_classes(weights, path, arrays))
 
 
 def convert(detector: keras.Model, source: Source, output: str | Path | None = None) -> Conversion:
@@ -94,32 +97,40 @@ def convert(detector: keras.Model, source: Source, output: str | Path | None = N
     report, name_map = load_arrays(detector, source.arrays, str(source.path))
     if output is None:
         return Conversion(report, None)
-    return Conversion(report, write(output, detector, report.matched, name_map, source.path.name))
+    return Conversion(report, write(output, detector, report.matched, name_map, source.path.name, source.classes))
 
 
-def save(detector: keras.Model, output: str | Path, source: str) -> None:
+def save(detector: keras.Model, output: str | Path, source: str, classes: dict[int, str] | None = None) -> None:
     """Writes all weights of a detector, and reads them again to compare.
 
     Args:
         detector: with the weights.
         output: the file, with one of `ENDINGS`.
         source: where they came from, for whoever reads the file.
+        classes: names by category id, in the order of the classes; only tfdet's own format keeps them.
 
     Raises:
         UserError: SimpleDet has no such detector, or the file does not hold the weights.
     """
     paths = [v.path for v in detector.weights if not v.path.endswith(COUNTERS)]
-    wrong = write(output, detector, paths, own.name_map(detector, {}), source)
+    wrong = write(output, detector, paths, own.name_map(detector, {}), source, classes)
     if wrong:
         raise UserError(f"{output} does not hold {len(wrong)} of the weights, first {wrong[0]}: do not use it")
 
 
-def write(output: str | Path, detector: keras.Model, paths: list[str], name_map: NameMap, source: str) -> list[str]:
+def write(
+    output: str | Path,
+    detector: keras.Model,
+    paths: list[str],
+    name_map: NameMap,
+    source: str,
+    classes: dict[int, str] | None = None,
+) -> list[str]:
     """Writes variables of a detector in the format that the file's ending says, and compares.
 
     Args:
         output: the file, with one of `ENDINGS`.
-        detector, paths, name_map, source: as in `write_own`.
+        detector, paths, name_map, source, classes: as in `write_own`.
 
     Returns:
         What `different` gives.
@@ -128,7 +139,7 @@ def write(output: str | Path, detector: keras.Model, paths: list[str], name_map:
     if str(output).endswith(".params"):
         write_params(output, to_simpledet(detector, paths))
     else:
-        write_own(output, detector, paths, name_map, source)
+        write_own(output, detector, paths, name_map, source, classes)
     return different(output, detector, paths)
 
 
@@ -138,7 +149,14 @@ def check_output(output: str | Path, called: str = "") -> None:
         raise UserError(f"{called}{output}: the name must end in one of {', '.join(ENDINGS)}")
 
 
-def write_own(path: str | Path, detector: keras.Model, paths: list[str], name_map: NameMap, source: str) -> None:
+def write_own(
+    path: str | Path,
+    detector: keras.Model,
+    paths: list[str],
+    name_map: NameMap,
+    source: str,
+    classes: dict[int, str] | None = None,
+) -> None:
     """Writes variables of a detector in tfdet's own format, see `maps.own`.
 
     Args:
@@ -147,13 +165,15 @@ def write_own(path: str | Path, detector: keras.Model, paths: list[str], name_ma
         paths: of the variables to write: all that were loaded.
         name_map: by which they were loaded.
         source: where they came from, for whoever reads the file.
+        classes: names by category id, in the order of the classes, which the header keeps.
 
     Raises:
         UserError: the file cannot be written.
     """
     chosen = set(paths)
     arrays = {v.path: np.ascontiguousarray(v.numpy()) for v in detector.weights if v.path in chosen}
-    write_safetensors(path, arrays | own.facts(detector, name_map), {"format": "tfdet", "source": source})
+    texts = {"format": "tfdet", "source": source, **as_metadata(classes)}
+    write_safetensors(path, arrays | own.facts(detector, name_map), texts)
 
 
 def different(path: str | Path, detector: keras.Model, paths: list[str]) -> list[str]:

@@ -61,6 +61,25 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The texts in the header of a `.safetensors` file by name; none where it has none, or is no such file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            content = json.loads(file.read(length)) if 2 <= length <= _MAX_HEADER else {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError):
+        return {}
+    texts = content.get("__metadata__") if isinstance(content, dict) else None
+    return {name: text for name, text in texts.items() if isinstance(text, str)} if isinstance(texts, dict) else {}
+
+
 def _check_apart(path: str | Path, places: list[tuple[int, int, str]]) -> None:
     """Refuses tensors that share bytes, as the format does: a small file could mean any number of them."""
     places = sorted(place for place in places if place[0] < place[1])
