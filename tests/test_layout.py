@@ -37,6 +37,7 @@ ORDER = [
     ["predict"],
     ["evaluate"],
     ["export"],
+    ["serve"],
     ["bench"],
     ["exported_model", "model", "run"],
     ["commands"],

@@ -39,15 +39,15 @@ def yolo_text(found: Any, scores: bool = False) -> str:
             x1, y1, x2, y2 = np.clip(box.astype(np.float64) / [width, height, width, height], 0, 1)
             values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
         else:
-            polygon = _outline(found, number)
+            polygon = outline_of(found, number)
             values = np.clip(polygon / [width, height], 0, 1).ravel().tolist()
         ending = [f"{float(score):.5f}"] if scores else []
         lines.append(" ".join([str(int(kind)), *(f"{value:.6f}" for value in values), *ending]))
     return "".join(f"{line}\n" for line in lines)
 
 
-def _outline(found: Any, number: int) -> np.ndarray:
-    """float64 [P, 2]: of an object's mask, else of its box."""
+def outline_of(found: Any, number: int) -> np.ndarray:
+    """The outline of an object of a model with masks: float64 [P, 2], pixels; of its box where the mask is empty."""
     assert found.mask_probabilities is not None
     convention, beyond = PASTE_RULES[found.labels.mask_paste]
     box = found.inclusive_corners()[number] + np.array([0, 0, beyond, beyond], np.float32)
