@@ -56,6 +56,8 @@ setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]~=2.20.0"],
         "keras_hub": ["keras-hub>=0.20"],  # KerasHubBackbone
+        "video": ["opencv-python-headless>=4.8"],  # videos and cameras of `tfdet predict`
+        "sahi": ["sahi>=0.12"],  # tfdet.adapters.sahi; brings opencv-python, which is another cv2 than the headless one
         "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
         "test": [
             "pytest>=8",

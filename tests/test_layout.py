@@ -40,6 +40,7 @@ ORDER = [
     ["serve"],
     ["bench"],
     ["exported_model", "model", "run"],
+    ["adapters"],
     ["commands"],
 ]
 # Below a module's first line these are imported where they are used: each costs seconds, or is not needed by all.

@@ -7,8 +7,8 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -237,7 +237,7 @@ class _Work:
         return found
 
     @contextlib.contextmanager
-    def _drawn(self, picture: str, rate: float | None):
+    def _drawn(self, picture: str, rate: float | None) -> Iterator[VideoWriter | None]:
         """A writer of the annotated video, whose file gets its name at the end; None where none is wanted."""
         if not self._output.pictures:
             yield None
@@ -248,7 +248,7 @@ class _Work:
             self._num_videos += 1
 
     @contextlib.contextmanager
-    def _json_lines(self, name: str):
+    def _json_lines(self, name: str) -> Iterator[TextIO]:
         path = os.path.join(self._output.folder, f"{name}.jsonl")
         with replacing(path) as temporary:
             with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:

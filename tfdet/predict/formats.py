@@ -50,8 +50,9 @@ def outline_of(found: Any, number: int) -> np.ndarray:
     """The outline of an object of a model with masks: float64 [P, 2], pixels; of its box where the mask is empty."""
     assert found.mask_probabilities is not None
     convention, beyond = PASTE_RULES[found.labels.mask_paste]
+    height, width = found.image.shape[:2]
     box = found.inclusive_corners()[number] + np.array([0, 0, beyond, beyond], np.float32)
-    part, left, top = paste_mask(found.mask_probabilities[number], box, *found.image.shape[:2], convention)
+    part, left, top = paste_mask(found.mask_probabilities[number], box, height, width, convention)
     points = outline(part, left, top) if part.size else np.zeros([0, 2])
     if len(points):
         return points

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 _TOLERANCE = 0.5  # pixels that a simplified outline may be off
@@ -22,7 +24,7 @@ def outline(mask: np.ndarray, left: int = 0, top: int = 0) -> np.ndarray:
     if not mask.any():
         return np.zeros([0, 2])
     padded = np.pad(mask, 1).astype(np.float32)
-    rings = contourpy.contour_generator(z=padded).lines(0.5)
+    rings: Any = contourpy.contour_generator(z=padded).lines(0.5)
     ring = max(rings, key=lambda points: abs(_signed_area(points)))
     # A pixel's value stands at its centre, one further for the rim.
     points = simplified(ring[:-1]) + [left - 0.5, top - 0.5]

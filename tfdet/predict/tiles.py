@@ -174,13 +174,15 @@ class Pieces:
 
     def __getitem__(self, which: np.ndarray) -> Pieces:
         """Those of some numbers, int [K], or bool [N]."""
-        return Pieces(*(None if part is None else part[which] for part in self._columns()))
+        parts: list[Any] = [None if part is None else part[which] for part in self._columns()]
+        return Pieces(*parts)
 
     @staticmethod
     def concatenated(several: Sequence[Pieces]) -> Pieces:
         """All of several, which have masks or have none."""
         columns = zip(*(one._columns() for one in several), strict=True)
-        return Pieces(*(None if parts[0] is None else np.concatenate(parts) for parts in columns))
+        whole: list[Any] = [None if parts[0] is None else np.concatenate(parts) for parts in columns]
+        return Pieces(*whole)
 
     def _columns(self) -> list[Any]:
         return [getattr(self, column.name) for column in dataclasses.fields(self)]
@@ -213,7 +215,7 @@ def joined(pieces: Pieces) -> Pieces:
             meet = beside & (places[:, axis] <= place[axis + 2]) & (places[:, axis + 2] > place[axis + 2])
             same = (pieces.classes[begins] == pieces.classes[one]) & (shared >= _SAME_SPAN * np.maximum(whole, 1e-9))
             for other in begins[meet & same]:
-                parents[root(other)] = root(one)
+                parents[root(int(other))] = root(int(one))
     roots = np.array([root(index) for index in range(count)], np.int64)
     if count == len(np.unique(roots)):
         return pieces

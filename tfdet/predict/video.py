@@ -78,8 +78,9 @@ class Video:
         self.rate = float(rate) if 0 < rate <= 1000 else _RATE
         self.count = int(count) if 0 < count < 2**31 and not self.is_camera else None
         self.seen = 0
-        size = [int(self._capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
-        if fault := size_fault(*size, max_pixels):
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height = (int(self._capture.get(side)) for side in sides)
+        if fault := size_fault(width, height, max_pixels):
             self.close()
             raise UserError(f"cannot read video {self.name}: its frames: {fault}")
 

@@ -118,9 +118,7 @@ class Servable:
                 outputs = self._signatures[signature](inputs=tf.constant(inputs))
                 return {name: np.asarray(value) for name, value in sorted(outputs.items())}
         except tf.errors.OpError as error:
-            lines = [line for line in error.message.splitlines() if line.strip()] or ["the model fails"]
-            # The graph's own words stand before a list of its operators.
-            raise RequestError(lines[0].partition("assertion failed: ")[2].strip("[]") or lines[0][:300]) from None
+            raise RequestError(_first_words(error.message)) from None
 
 
 def servable_of(model: Any, name: str | None, finding: Mapping[str, Any], max_pixels: int) -> Servable:
@@ -151,6 +149,14 @@ def servable_of(model: Any, name: str | None, finding: Mapping[str, Any], max_pi
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise UserError(f"--name {name!r}: letters, digits, _ . and - can stand in an address")
     return Servable(name, version, find, thresholds, signatures, list(model.classes), model.describe(), max_pixels)
+
+
+def _first_words(message: str) -> str:
+    """What a graph says of its fault, without the operators that it lists around it."""
+    if said := re.search(r"assertion failed: \[(.*?)\]", message):
+        return said[1][:300]
+    lines = [line for line in message.splitlines() if line.strip() and "Graph execution error" not in line]
+    return lines[0][:300] if lines else "the model fails on it"
 
 
 class _Signatures(Mapping[str, Callable]):

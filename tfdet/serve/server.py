@@ -259,7 +259,6 @@ def _page(server: DetectionServer) -> str:
     return render(
         "serve.html",
         name=servable.name,
-        version=servable.version,
         about=servable.about,
         classes=servable.classes,
         threshold=servable.thresholds.default,
