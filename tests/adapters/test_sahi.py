@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import types
 
@@ -11,10 +10,9 @@ import pytest
 
 from tests.fakes import CATEGORY_IDS, CLASSES, picture
 from tests.predict.color_predictor import ColorPredictor
+from tfdet.adapters import sahi
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel
-
-MODULE = "tfdet.adapters.sahi"
 
 
 class Base:
@@ -52,15 +50,15 @@ class Colors(DetectingModel):
 
 @pytest.fixture
 def adapter(monkeypatch):
-    """The module, imported beside the stand-in."""
+    """The module, beside the stand-in."""
     modules = {name: types.ModuleType(name) for name in ("sahi", "sahi.models", "sahi.models.base", "sahi.prediction")}
     modules["sahi.models.base"].DetectionModel = Base
     modules["sahi.prediction"].ObjectPrediction = lambda **fields: types.SimpleNamespace(**fields)
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, MODULE, raising=False)
-    yield importlib.import_module(MODULE)
-    sys.modules.pop(MODULE, None)
+    sahi._model_class.cache_clear()
+    yield sahi
+    sahi._model_class.cache_clear()
 
 
 @pytest.mark.parametrize("masks", [False, True])
@@ -86,7 +84,7 @@ def test_what_it_cannot_take_is_one_line(adapter, monkeypatch):
         adapter.TfdetDetectionModel()
     with pytest.raises(UserError, match="takes a model of tfdet.load"):
         adapter.TfdetDetectionModel(model=object())
-    monkeypatch.delitem(sys.modules, MODULE)
+    adapter._model_class.cache_clear()
     monkeypatch.setitem(sys.modules, "sahi.models.base", None)
     with pytest.raises(UserError, match=r"pip install 'tfdet\[sahi\]'"):
-        importlib.import_module(MODULE)
+        adapter.TfdetDetectionModel  # noqa: B018

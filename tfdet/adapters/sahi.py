@@ -9,6 +9,7 @@ result = get_sliced_prediction("large.jpg", model, slice_height=800, slice_width
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,25 @@ from tfdet.predict.float32 import in_float32
 from tfdet.predict.formats import outline_of
 from tfdet.predict.found import Found
 
-try:
-    from sahi.models.base import DetectionModel
-    from sahi.prediction import ObjectPrediction
-except ImportError as error:
-    raise UserError(f"{error}: pip install 'tfdet[sahi]' installs what tfdet.adapters.sahi needs") from error
+
+def __getattr__(name: str) -> Any:
+    """`TfdetDetectionModel`, whose base class is SAHI's: this module can be imported without it."""
+    if name == "TfdetDetectionModel":
+        return _model_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class TfdetDetectionModel(DetectionModel):
-    """What SAHI calls for each slice.
+@functools.cache
+def _model_class() -> type:
+    try:
+        from sahi.models.base import DetectionModel
+    except ImportError as error:
+        raise UserError(f"{error}: pip install 'tfdet[sahi]' installs what tfdet.adapters.sahi needs") from error
+    return type("TfdetDetectionModel", (SahiMethods, DetectionModel), {"__doc__": SahiMethods.__doc__})
+
+
+class SahiMethods:
+    """What SAHI calls for each slice; `TfdetDetectionModel` is this on SAHI's base class.
 
     Args of SAHI's base class that count: `model_path`, what `tfdet.load` takes (a run, an export, published weights);
     or `model`, a model that it gave; `confidence_threshold`; `category_remapping`. Category ids are those of the
@@ -36,6 +47,10 @@ class TfdetDetectionModel(DetectionModel):
     """
 
     required_packages: list[str] = []
+    model: Any
+    model_path: str | None
+    confidence_threshold: float
+    _original_predictions: Any
 
     def check_dependencies(self, packages: list[str] | None = None) -> None:
         """TensorFlow is here already."""
@@ -94,7 +109,9 @@ class TfdetDetectionModel(DetectionModel):
             for place, found in enumerate(self._original_predictions)
         ]
 
-    def _objects(self, found: Found, shift: list, full_shape: list | None) -> list[ObjectPrediction]:
+    def _objects(self, found: Found, shift: list, full_shape: list | None) -> list:
+        from sahi.prediction import ObjectPrediction
+
         found = found.above(float(self.confidence_threshold))
         masked = found.mask_probabilities is not None
         rows = zip(found.boxes.tolist(), found.category_ids, found.class_names, found.scores.tolist(), strict=True)
