@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypedDict
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 ChosenThresholds: TypeAlias = "Mapping[str, float] | str | os.PathLike | None"
 """Thresholds of classes: by name, in a file, or "report"."""
+
+
+_logger = logging.getLogger("tfdet")
 
 
 class Finding(TypedDict, total=False):
@@ -82,6 +86,12 @@ class DetectingModel:
         from tfdet.predict.tiles import Tiles
 
         chosen = choose_thresholds(score_threshold, thresholds, self.classes, self.run_folder)
+        if chosen.made_for_step not in (None, getattr(self, "step", None)) and self.run_folder is not None:
+            _logger.warning(
+                "thresholds: chosen for step %d, and this is step %d: run tfdet report again",
+                chosen.made_for_step,
+                getattr(self, "step", 0),
+            )
         tiles = None if tile is None else Tiles(tile, tile_overlap, tile_merge, bool(tile_full_image))
         return Finder(self.predictor, chosen, tiles)
 

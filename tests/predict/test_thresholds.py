@@ -30,6 +30,7 @@ def test_they_come_from_a_file_or_the_runs_report(tmp_path):
     for chosen in ("report", str(file), {"red": 0.25, "blue": 1}):
         thresholds = choose_thresholds(0.4, chosen, CLASSES, tmp_path)
         assert [thresholds.of(name) for name in CLASSES] == [0.25, 0.4, 1.0]
+        assert thresholds.made_for_step == (None if isinstance(chosen, dict) else 7)
     with pytest.raises(UserError, match="this model is of none: give the path"):
         choose_thresholds(0.3, "report", CLASSES)
 

@@ -29,10 +29,12 @@ class Thresholds:
     Args:
         default: 0..1, of classes that are not named.
         by_class: 0..1 by the name of the class.
+        made_for_step: of the run's checkpoint that they were chosen for; None: not known.
     """
 
     default: float = 0.3
     by_class: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    made_for_step: int | None = None
 
     def of(self, name: str) -> float:
         """Of a class."""
@@ -86,9 +88,10 @@ def choose_thresholds(
         raise UserError(f"the thresholds {file} are not there: give the file that tfdet report wrote") from None
     try:
         values = field(content, "thresholds", dict)
+        step = field(field(content, "made_for", dict, default={}), "step", (int, type(None)), default=None)
     except ValueError as error:
         raise UserError(f"cannot read the thresholds {file}: {error}; {_ADVICE}") from None
-    return Thresholds(default, _checked(values, classes, file))
+    return Thresholds(default, _checked(values, classes, file), step)
 
 
 def _checked(values: Mapping[Any, Any], classes: Sequence[str], where: str) -> dict[str, float]:
