@@ -59,6 +59,8 @@ setup(
         "keras_hub": ["keras-hub>=0.20"],  # KerasHubBackbone
         "wandb": ["wandb>=0.16"],  # Trainer.sinks
         "mlflow": ["mlflow>=2.14"],
+        "video": ["opencv-python-headless>=4.8"],  # videos and cameras of `tfdet predict`
+        "sahi": ["sahi>=0.12"],  # tfdet.adapters.sahi; brings opencv-python, which is another cv2 than the headless one
         "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
         "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
         "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],

@@ -38,8 +38,10 @@ ORDER = [
     ["predict"],
     ["evaluate"],
     ["export"],
+    ["serve"],
     ["bench"],
     ["exported_model", "model", "run", "run_report"],
+    ["adapters"],
     ["commands"],
 ]
 # Below a module's first line these are imported where they are used: each costs seconds, or is not needed by all.

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import logging
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypedDict
 
 from tfdet import arguments
 from tfdet.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from typing_extensions import Unpack
 
     from tfdet.evaluate.run import EvalResult
+    from tfdet.predict.finder import Finder
     from tfdet.predict.found import Found
     from tfdet.predict.predictors import CheckpointPredictor, SavedModelPredictor
     from tfdet.predict.sources import ImageSource
+    from tfdet.predict.tiles import Merge
+    from tfdet.predict.video import Video
+
+ChosenThresholds: TypeAlias = "Mapping[str, float] | str | os.PathLike | None"
+"""Thresholds of classes: by name, in a file, or "report"."""
+
+
+_logger = logging.getLogger("tfdet")
+
+
+class Finding(TypedDict, total=False):
+    """How objects are looked for and which count; see `DetectingModel.predict`."""
+
+    score_threshold: float
+    thresholds: ChosenThresholds
+    tile: int | None
+    tile_overlap: float
+    tile_merge: Merge
+    tile_full_image: bool
 
 
 class DetectingModel:
@@ -34,46 +58,120 @@ class DetectingModel:
         """Detects on one image: uint8 [H, W, 3], RGB -> `Found`."""
         raise NotImplementedError
 
-    def predict(
+    @property
+    def run_folder(self) -> str | None:
+        """The folder of the training run that the model is of; None: it is of none."""
+        return None
+
+    def finder(
         self,
-        images: ImageSource | Iterable[ImageSource],
         *,
         score_threshold: float = 0.3,
-        max_pixels: int | None = None,
+        thresholds: ChosenThresholds = None,
+        tile: int | None = None,
+        tile_overlap: float = 0.2,
+        tile_merge: Merge = "nms",
+        tile_full_image: bool = False,
+    ) -> Finder:
+        """What `predict` calls for each image: uint8 [H, W, 3], RGB -> `Found`.
+
+        Args:
+            score_threshold, thresholds, tile, tile_overlap, tile_merge, tile_full_image: as in `predict`.
+
+        Raises:
+            UserError: as in `predict`.
+        """
+        from tfdet.predict.finder import Finder
+        from tfdet.predict.thresholds import choose_thresholds
+        from tfdet.predict.tiles import Tiles
+
+        chosen = choose_thresholds(score_threshold, thresholds, self.classes, self.run_folder)
+        if chosen.made_for_step not in (None, getattr(self, "step", None)) and self.run_folder is not None:
+            _logger.warning(
+                "thresholds: chosen for step %d, and this is step %d: run tfdet report again",
+                chosen.made_for_step,
+                getattr(self, "step", 0),
+            )
+        tiles = None if tile is None else Tiles(tile, tile_overlap, tile_merge, bool(tile_full_image))
+        return Finder(self.predictor, chosen, tiles)
+
+    def predict(
+        self, images: ImageSource | Iterable[ImageSource], *, max_pixels: int | None = None, **finding: Unpack[Finding]
     ) -> list[Found]:
         """Finds objects on images.
 
         Args:
-            images: one or several: files, folders of them, patterns such as "in/**/*.jpg", arrays (RGB, uint8
-                [H, W, 3]) or PIL images.
-            score_threshold: 0..1, objects below it are left out.
+            images: one or several: files, folders of them, patterns such as "in/**/*.jpg", addresses (http, https),
+                arrays (RGB, uint8 [H, W, 3]) or PIL images.
             max_pixels: most pixels of a file or a PIL image, height times width; None: 89,478,485.
+            score_threshold: 0..1, objects below it are left out; default 0.3.
+            thresholds: such ones for single classes: a dictionary by name, the path of a `thresholds.json`, or
+                "report" for what `tfdet report` proposed for the run.
+            tile: side in pixels of overlapping tiles, on which larger images are detected on; None: on the whole image.
+            tile_overlap: of tiles, as a part of their side; default 0.2. Objects up to so large are whole in a tile.
+            tile_merge: of what tiles found twice: "nms" (default) keeps the best box, "wbf" takes the weighted mean.
+            tile_full_image: detect on the whole image too, for objects that are larger than a tile.
 
         Returns:
             A `Found` for each image, in their order; none for an empty list.
 
         Raises:
-            UserError: an image cannot be read, is none, or too large.
+            UserError: an image cannot be read, is none, or too large; or an argument is out of its range.
 
         Example:
             >>> (found,) = model.predict("pictures/street.jpg", score_threshold=0.5)
             >>> found.boxes.dtype, found.boxes.shape[1]
             (dtype('float32'), 4)
+            >>> len(model.predict("pictures/street.jpg", tile=48, thresholds={"circle": 0.6}))
+            1
         """
-        from tfdet.predict.float32 import in_float32
         from tfdet.predict.sources import named_images, read_source
 
         limit = arguments.max_pixels(max_pixels)
-        arguments.number("score_threshold", score_threshold, 1)
         if isinstance(images, (list, tuple)) and not images:
+            arguments.number("score_threshold", finding.get("score_threshold", 0), 1)
             return []
-        named, predictor, results = named_images(images), self.predictor, []
+        named, finder, results = named_images(images), self.finder(**finding), []
         for index, source in enumerate(named):
             path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-            image = read_source(source, index, limit)
-            with in_float32():
-                results.append(predictor(image, path).above(score_threshold))
+            results.append(finder(read_source(source, index, limit), path))
         return results
+
+    def predict_video(
+        self,
+        video: str | os.PathLike,
+        *,
+        frame_stride: int = 1,
+        max_frames: int | None = None,
+        max_pixels: int | None = None,
+        **finding: Unpack[Finding],
+    ) -> Iterator[Found]:
+        """Finds objects on the frames of a video or a camera, one after the other; needs `tfdet[video]`.
+
+        Args:
+            video: path of a file, or "camera:0".
+            frame_stride: every so many-th frame is looked at.
+            max_frames: looked at; None: all. A camera has no end.
+            max_pixels: most pixels of a frame, height times width; None: 89,478,485.
+            finding: `score_threshold`, `thresholds`, `tile` and so on, as in `predict`.
+
+        Yields:
+            A `Found` for each frame, with `frame`, its number in the video, and `time`, seconds.
+
+        Raises:
+            UserError: the video cannot be opened, or an argument is out of its range.
+
+        Example:
+            >>> for found in model.predict_video("pictures/street.mp4", frame_stride=5, max_frames=1):
+            ...     print(found.frame, found.image.shape[2])
+            0 3
+        """
+        from tfdet.predict.video import Video
+
+        stride = arguments.whole_number("frame_stride", frame_stride, 1)
+        most = None if max_frames is None else arguments.whole_number("max_frames", max_frames, 1)
+        opened, finder = Video(video, arguments.max_pixels(max_pixels)), self.finder(**finding)
+        return _frames_of(opened, finder, stride, most)
 
     def evaluate(
         self,
@@ -118,6 +216,13 @@ class DetectingModel:
     def _measure(self, eval_data: str | os.PathLike | None, console: Console | None, **options: Any) -> EvalResult:
         """`evaluate`, within float32. Args: options, the others of the function that measures."""
         raise NotImplementedError
+
+
+def _frames_of(video: Video, finder: Finder, stride: int, most: int | None) -> Iterator[Found]:
+    with video:
+        for frame in itertools.islice(video.frames(stride), most):
+            found = finder(frame.image, video.name)
+            yield dataclasses.replace(found, frame=frame.number, time=frame.time)
 
 
 class ExportedModel(DetectingModel):

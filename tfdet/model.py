@@ -234,6 +234,13 @@ class Model(DetectingModel):
         return "random weights" if self.weights is None else self.weights.describe(self.step)
 
     @property
+    def run_folder(self) -> str | None:
+        """The folder of the training run that the model is of; None: it is of none."""
+        from tfdet.predict.restore import RunWeights
+
+        return self.weights.path if isinstance(self.weights, RunWeights) else None
+
+    @property
     def predictor(self) -> CheckpointPredictor:
         """Detects on one image: uint8 [H, W, 3], RGB -> `Found`; by `TestTimeAugmentation` where that is on."""
         with process_state:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -331,3 +332,16 @@ def test_classes_of_the_data_are_compared_by_name(here, trained, tmp_path):
     dataclasses.replace(manifest, classes=["x", "y", "z"]).write(other)
     with pytest.raises(UserError, match=r"different classes: 3 \(circle, square, triangle\) and 3 \(x, y, z\)"):
         trained.evaluate(other, max_images=1)
+
+
+def test_thresholds_of_another_checkpoint_are_said(here, trained, caplog):
+    report = here / "runs/shapes/report/thresholds.json"
+    report.parent.mkdir()
+    every = len(trained.predict(STREET, score_threshold=0)[0])
+    for step, said in ((trained.step, False), (trained.step + 1, True)):
+        report.write_text(json.dumps({"thresholds": dict.fromkeys(CLASSES, 0), "made_for": {"step": step}}))
+        caplog.clear()
+        assert len(trained.predict(STREET, score_threshold=1, thresholds="report")[0]) == every > 0
+        assert ("run tfdet report again" in caplog.text) is said
+    report.unlink()
+    report.parent.rmdir()

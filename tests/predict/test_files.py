@@ -9,10 +9,13 @@ import rich.console
 from PIL import Image
 
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
+from tests.fetch.server import serving
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
-from tfdet.predict.files import picture_names, predict_files
+from tfdet.predict.files import Output, picture_names, predict_files
+from tfdet.predict.finder import Finder
 from tfdet.predict.predictors import CheckpointPredictor
+from tfdet.predict.thresholds import Thresholds
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +35,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(predictor, files, output, threshold=0.3):
-    console = rich.console.Console(file=io.StringIO(), width=200)
-    summary = predict_files(predictor, [str(file) for file in files], str(output), threshold, console)
-    return summary, console.file.getvalue(), json.loads((output / "detections.json").read_text())
+def run(predictor, files, output, threshold=0.3, **options):
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    finder = Finder(predictor, Thresholds(threshold))
+    summary = predict_files(finder, [str(file) for file in files], Output(str(output), **options), console)
+    content = output / "detections.json"
+    return summary, console.file.getvalue(), json.loads(content.read_text()) if content.exists() else None
 
 
 def test_pictures_and_json(predictor, folder):
@@ -45,6 +50,10 @@ def test_pictures_and_json(predictor, folder):
     assert summary.num_images == 2 and summary.num_detections == 4
     assert summary.failed == [str(folder / "broken.jpg"), str(folder / "absent.jpg")]
     assert "broken.jpg" in text and "absent.jpg" in text and text.count("skipped") == 2
+    lines = text.splitlines()
+    assert len(lines) == 4 and "one.png: 1 red, 1 blue" in lines[0] and lines[2].startswith("3/4 ")
+    assert max(len(line) for line in lines if "skipped" not in line) <= 80
+    assert summary.written == ["detections.json", "2 pictures"]
     assert sorted(path.name for path in output.iterdir()) == ["detections.json", "one.png", "turned.jpg"]
 
     assert content["categories"] == [{"id": number, "name": name} for number, name in zip(CATEGORY_IDS, CLASSES)]
@@ -64,13 +73,47 @@ def test_pictures_and_json(predictor, folder):
 
 
 def test_threshold_leaves_out(predictor, folder):
-    summary, _, content = run(predictor, [folder / "one.png"], folder / "out", threshold=0.9)
+    summary, _, content = run(predictor, [folder / "one.png"], folder / "out", threshold=0.9, pictures=False)
     assert summary.num_detections == 1 and len(content["annotations"]) == 1
+    assert "picture" not in content["images"][0] and not (folder / "out/one.png").exists()
 
 
 def test_names_do_not_collide(folder):
     names = picture_names(["a/x.jpg", "b/x.JPEG", "c/x.png", "d/x.webp", "e/X.tif"], "out")
     assert names == ["out/x.jpg", "out/x_2.jpg", "out/x.png", "out/x_3.jpg", "out/X_4.jpg"]
+    names = picture_names(["http://h/a/x.png?y=/z.gif", "https://h", "x.mov", "x.AVI", "camera:0"], "out")
+    assert names == ["out/x.png", "out/image.jpg", "out/x.mp4", "out/x_2.mp4", "out/camera_0.mp4"]
+
+
+def test_every_image_has_a_label_file_of_its_own(predictor, folder):
+    Image.open(folder / "one.png").save(folder / "one.jpg")
+    files = [folder / "one.png", folder / "one.jpg"]
+    summary, _, content = run(predictor, files, folder / "out", formats=["yolo", "voc", "csv"], pictures=False)
+    assert content is None and summary.written == ["labels/", "annotations/", "detections.csv"]
+    written = sorted(str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*.*"))
+    assert written == [
+        "annotations/one.xml", "annotations/one_2.xml", "data.yaml", "detections.csv", "labels/one.txt",
+        "labels/one_2.txt",
+    ]  # fmt: skip
+
+
+def test_an_image_of_the_web(predictor, folder, monkeypatch):
+    with serving() as web:
+        web.files = {"/one.png": (folder / "one.png").read_bytes(), "/page": b"<html>"}
+        names = ("/one.png", "/page", "/absent.png")
+        assert not run(predictor, [web.address("/one.png")], folder / "out")[0].num_images, "TFDET_OFFLINE"
+        monkeypatch.delenv("TFDET_OFFLINE")
+        summary, text, content = run(predictor, map(web.address, names), folder / "out")
+    assert summary.num_images == 1 and len(content["annotations"]) == 2
+    assert "is not an image of a known kind" in text and "the server answers 404" in text
+
+
+def test_an_image_of_the_web_is_not_endless(predictor, folder, monkeypatch):
+    monkeypatch.delenv("TFDET_OFFLINE")
+    monkeypatch.setattr("tfdet.predict.remote.MAX_BYTES", 1000)
+    with serving() as web:
+        _, text, _ = run(predictor, [web.address()], folder / "out")
+    assert "it has more than 0 MB" in text
 
 
 def test_inputs_are_never_replaced(predictor, folder):

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import re
 
 import numpy as np
 import pytest
@@ -57,6 +58,23 @@ def test_no_image_at_all_is_an_error(folder):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match="no image found in .*empty.*xyz"):
         find_images([str(folder / "empty"), str(folder / "*.xyz")])
+
+
+def test_why_a_pattern_names_nothing(folder):
+    (folder / "imgs [1]").mkdir()
+    (folder / "imgs [1]" / "a.PNG").write_bytes(b"")
+    for pattern, why in (
+        ("imgs [2]/*.png", r"there is no folder .*imgs \[2\] \(in a pattern"),
+        ("imgs/*.png", "there is no folder .*imgs$"),
+        ("imgs [1]/*.jpg", r"nothing in .*imgs \[1\] matches \*.jpg; it has 1 .png"),
+        ("d*/*.jpg", r"nothing in the folders .*d\* matches \*.jpg"),
+    ):
+        reasons = []
+        assert names(folder, "imgs [1]/*.PNG") == ["imgs [1]/a.PNG"]
+        find_images([f"{folder}/a.png", f"{folder}/{pattern}"], unmatched=reasons)
+        assert re.search(why, reasons[0].partition(": ")[2]), reasons
+        with pytest.raises(UserError, match=r"no image found in .*\. Give image files, folders"):
+            find_images([f"{folder}/{pattern}"])
 
 
 def rgb(height=5, width=7):

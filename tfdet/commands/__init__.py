@@ -1,8 +1,9 @@
 """The `tfdet` command: one subcommand for every module of this package.
 
 A command is a module with `add_arguments(parser)` and `run(args) -> int`, whose docstring begins with the line that
-`tfdet --help` shows. Heavy imports stand inside `run`, so that `--help` answers at once. Modules whose name begins
-with an underscore, and `flags`, are no commands.
+`tfdet --help` shows; `TAKES_ADDRESSES` names the arguments that may be addresses of the web. Heavy imports stand
+inside `run`, so that `--help` answers at once. Modules whose name begins with an underscore, and `flags`, are no
+commands.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     add_verbose(parser)
     args, usage = parser.parse_args(arguments), parser.format_usage()
     for flag, value in vars(args).items():
-        for text in _texts(value):
+        for text in () if flag in getattr(module, "TAKES_ADDRESSES", ()) else _texts(value):
             check_local(text, f"--{flag}" if f"--{flag}" in usage else "")
     return module.run(args) or EXIT_OK
 

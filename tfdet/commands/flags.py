@@ -13,6 +13,7 @@ from tfdet.config.files import RUN_FILE, did_you_mean, gin_configs_folder
 from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
+from tfdet.exported_model import DetectingModel, ExportedModel, Finding
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
 
@@ -121,6 +122,91 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         "have their own configuration (`tfdet weights` lists them); or a file of SimpleDet, Detectron2 or torchvision, "
         "or a converted one, for the detector of --gin_file",
     )
+
+
+def add_detecting_model(parser: argparse.ArgumentParser) -> None:
+    """Adds what names a model that detects: `--model_dir`, `--saved_model` or `--weights`, and what belongs to them."""
+    add_model_dir(parser, required=False)
+    parser.add_argument("--saved_model", metavar="FOLDER", help="an exported model, in place of --model_dir")
+    add_weights(parser)
+    add_config(parser)
+    add_checkpoint(parser)
+
+
+def check_detecting_model(args: argparse.Namespace) -> None:
+    """UserError where the flags of `add_detecting_model` name no model, or several, or what does not go together."""
+    if sum(map(bool, (args.model_dir, args.saved_model, args.weights))) != 1:
+        raise UserError(
+            "give one of --model_dir (a training run), --saved_model (an exported model) and --weights (a published "
+            "name or a file)"
+        )
+    if args.saved_model and (args.gin_file or args.gin_param or args.checkpoint):
+        raise UserError("--saved_model holds its own configuration: leave out --gin_file, --gin_param and --checkpoint")
+    if args.saved_model and args.raw_weights:
+        raise UserError("--saved_model holds its own weights: leave out --raw_weights")
+
+
+def load_detecting_model(args: argparse.Namespace) -> DetectingModel:
+    """The model that the flags of `add_detecting_model` name, checked; `UserError` where there is none."""
+    return ExportedModel(args.saved_model) if args.saved_model else load(args)
+
+
+def add_finding(parser: argparse.ArgumentParser, score: float = 0.3) -> None:
+    """Adds how objects are looked for and which count: scores and tiles; `finding` reads it.
+
+    Args:
+        parser: of the command.
+        score: the default of `--score_threshold`.
+    """
+    parser.add_argument(
+        "--score_threshold",
+        type=float,
+        default=score,
+        metavar="X",
+        help=f"leave out objects whose score is below it (default {score})",
+    )
+    parser.add_argument(
+        "--thresholds",
+        metavar="PATH",
+        help="thresholds of single classes: a thresholds.json, or the word report for what `tfdet report` wrote for "
+        "the run; --score_threshold is that of the others",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="detect on larger images by overlapping tiles of this side, for objects that are small in a large photo",
+    )
+    parser.add_argument(
+        "--tile_overlap",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="of neighbouring tiles, as a part of their side (default 0.2)",
+    )
+    parser.add_argument(
+        "--tile_merge",
+        choices=["nms", "wbf"],
+        default="nms",
+        help="of what two tiles found: the best box (nms, default) or their weighted mean (wbf)",
+    )
+    parser.add_argument(
+        "--tile_full_image", action="store_true", help="detect on the whole image too, for objects larger than a tile"
+    )
+
+
+def finding(args: argparse.Namespace) -> Finding:
+    """What the flags of `add_finding` say, for `predict` and `finder` of a model; checked there, but for the score."""
+    if not 0 <= args.score_threshold <= 1:
+        raise UserError(f"--score_threshold {args.score_threshold} must be from 0 to 1")
+    return {
+        "score_threshold": args.score_threshold,
+        "thresholds": args.thresholds,
+        "tile": args.tile,
+        "tile_overlap": args.tile_overlap,
+        "tile_merge": args.tile_merge,
+        "tile_full_image": args.tile_full_image,
+    }
 
 
 def add_train_data(parser: argparse.ArgumentParser) -> None:

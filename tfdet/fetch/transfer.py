@@ -106,7 +106,7 @@ def _attempt(address: str, target: Path, bar: Bar, checked: bool) -> int:
             bar.begin(shown(address), start, total)
             _write(response.iter_content(_BLOCK), part, start, bar)
     except requests.RequestException as error:
-        raise FetchError(_why(error, seconds), again=begun or isinstance(error, requests.ReadTimeout)) from error
+        raise FetchError(why_not(error, seconds), again=begun or isinstance(error, requests.ReadTimeout)) from error
     size = part.stat().st_size
     if total is not None and size != total:
         raise FetchError(f"the connection ended after {size} of {total} bytes", again=True)
@@ -214,7 +214,7 @@ def _disk_error(part: Path, error: OSError) -> UserError:
     )
 
 
-def _why(error: requests.RequestException, seconds: float) -> str:
+def why_not(error: requests.RequestException, seconds: float) -> str:
     """An exception of requests in a few words; its own text is a nest of objects."""
     text = str(error)
     for kind, words in (

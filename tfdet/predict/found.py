@@ -55,6 +55,8 @@ class Found:
         corners: float32 [N, 4], inclusive corners `[x1, y1, x2, y2]` as the detector gives them, from which
             evaluation measures; None: of `boxes`.
         path: the file of the image; None where it came otherwise.
+        frame: its number, from 0, in the video `path`; None: it is of none.
+        time: seconds from the video's beginning; None: it is of none.
 
     Example:
         >>> found = model.predict("pictures/street.jpg")[0]
@@ -71,6 +73,8 @@ class Found:
     mask_probabilities: np.ndarray | None = None
     corners: np.ndarray | None = None
     path: str | None = None
+    frame: int | None = None
+    time: float | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -111,7 +115,7 @@ class Found:
         if self.mask_probabilities is None:
             return None
         convention, beyond = PASTE_RULES[self.labels.mask_paste]
-        boxes = self._corners() + np.array([0, 0, beyond, beyond], np.float32)
+        boxes = self.inclusive_corners() + np.array([0, 0, beyond, beyond], np.float32)
         height, width = self.image.shape[:2]
         return paste_masks(self.mask_probabilities, boxes, height, width, convention)
 
@@ -179,13 +183,38 @@ class Found:
         """
         return coco_records(
             image_id,
-            self._corners(),
+            self.inclusive_corners(),
             self.scores,
             self.category_ids,
             self.mask_probabilities,
             (self.image.shape[0], self.image.shape[1]),
             self.labels.mask_paste,
         )
+
+    def to_yolo(self, scores: bool = False) -> str:
+        """YOLO's label file: a line an object, numbers as parts of the image; of a model with masks its outline.
+
+        Args:
+            scores: the score at the end of each line.
+
+        Example:
+            >>> [len(line.split()) for line in found.to_yolo().splitlines()][:1]
+            [5]
+        """
+        from tfdet.predict.formats import yolo_text
+
+        return yolo_text(self, scores)
+
+    def to_voc(self) -> str:
+        """Pascal VOC's annotation, XML with 1-based inclusive corners and `confidence`.
+
+        Example:
+            >>> found.to_voc().splitlines()[0]
+            '<annotation>'
+        """
+        from tfdet.predict.formats import voc_xml
+
+        return voc_xml(self)
 
     def to_supervision(self) -> supervision.Detections:
         """As `supervision.Detections`, names in `data["class_name"]`; needs `pip install 'tfdet[supervision]'`.
@@ -205,5 +234,6 @@ class Found:
             data={"class_name": np.array(self.class_names, str)},
         )
 
-    def _corners(self) -> np.ndarray:
+    def inclusive_corners(self) -> np.ndarray:
+        """The boxes as the detector gave them, float32 [N, 4], from which it is measured and masks are pasted."""
         return self.drawing_boxes() if self.corners is None else self.corners

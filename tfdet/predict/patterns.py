@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import glob
 import os
 from collections.abc import Iterator
+
+from tfdet.data.listing import count_endings, ending
 
 
 def matches(pattern: str) -> list[str]:
@@ -19,6 +22,29 @@ def matches(pattern: str) -> list[str]:
         Paths: files, and whatever else has such a name (a link to nothing, a pipe), which reading will name.
     """
     return sorted(path for path in dict.fromkeys(_expanded(pattern)) if not os.path.isdir(path))
+
+
+def why_nothing_matches(pattern: str) -> str:
+    """The likely reason why a pattern names no file, in words: the folder that is not there, or what is there."""
+    parts = pattern.split(os.sep)
+    place = next((number for number, part in enumerate(parts[:-1]) if part == "**"), len(parts) - 1)
+    folders, below = parts[:place], parts[place:]
+    for number, part in enumerate(folders):
+        folder = os.sep.join(folders[: number + 1]) or os.sep
+        if os.path.isdir(folder) or glob.has_magic(folder) and glob.glob(folder):
+            continue
+        hint = ""
+        if any(mark in part for mark in "*?["):
+            hint = " (in a pattern * ? and [...] stand for other characters; a folder of that very name is not there)"
+        return f"there is no folder {folder}{hint}"
+    folder = os.sep.join(folders) or (os.sep if pattern.startswith(os.sep) else os.curdir)
+    name = os.sep.join(below)
+    if not os.path.isdir(folder):
+        return f"nothing in the folders {folder} matches {name}"
+    files = collections.Counter(ending(entry.name) for entry in os.scandir(folder) if not entry.is_dir())
+    if not files:
+        return f"the folder {folder} has no file"
+    return f"nothing in {folder} matches {name}; it has {count_endings(files)}"
 
 
 def _expanded(pattern: str) -> list[str]:
