@@ -5,6 +5,7 @@
 # make fuzz    random calls of the custom ops' CPU kernels under AddressSanitizer (CALLS=20000 of each)
 # make learn   trains a small detector of every family on drawn shapes and prints what each learnt (an hour or two)
 # make notebook  runs docs/quickstart.ipynb from an empty folder; NOTEBOOK_FLAGS=--write keeps its outputs in the file
+# make docs    the documentation as a site, in build/site
 # make lint    ruff, and mypy on what users call;  make clean removes what these made
 #
 # PYTHON=...       the interpreter of the virtual environment (3.10 to 3.12), looked for when not given
@@ -14,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo install ops try-ops fuzz test test-slow learn notebook lint clean
+.PHONY: demo install ops try-ops fuzz test test-slow learn notebook docs lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -117,6 +118,11 @@ NOTEBOOK_FLAGS ?=
 
 notebook: $(STAMP) try-ops
 	$(BIN)/python tools/run_notebook.py docs/quickstart.ipynb $(NOTEBOOK_FLAGS)
+
+docs: $(STAMP)
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/pip install -q '.[docs]' 2>/dev/null || \
+		{ echo "mkdocs-material could not be installed: pip install mkdocs-material" >&2; exit 1; }
+	@$(BIN)/python -m mkdocs build --quiet && echo "the site: $(CURDIR)/build/site/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -65,6 +65,7 @@ setup(
         "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
         "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],
         "openvino": ["openvino>=2025.1"],
+        "docs": ["mkdocs-material>=9.5"],  # `make docs`
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.2",

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 
 from tests.fakes import CATEGORY_IDS, CLASSES, picture
 from tests.predict.color_predictor import ColorPredictor
+from tfdet.data.formats.voc import read_voc
 from tfdet.data.problems import ProblemReport
-from tfdet.data.voc import read_voc
 from tfdet.errors import UserError
 from tfdet.predict.found import Found, Labels
 from tfdet.predict.polygons import outline, simplified
