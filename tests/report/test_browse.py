@@ -76,7 +76,7 @@ def test_hostile_names_stay_text_and_nothing_is_fetched(splits, tmp_path):
     text = page.read_text()
     assert "<img src=x" not in text and "&lt;img src=x" in text
     assert text.count("</script>") == 2, "of the data and of the script"
-    assert not re.findall(r"(?:src|href)=[\"']?(?!#|data:)[^\s>]", text.replace("&lt;img src=x", ""))
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", text)
     assert "default-src 'none'" in text
 
 
@@ -149,7 +149,7 @@ def test_choice_shows_rare_problems_and_rare_classes_and_others():
     chosen = choose(made_of(problems, classes), 40)
     assert len(chosen) == 40 == len(set(chosen)) and chosen == sorted(chosen)
     assert {500, 501, 502, 900, 901} <= set(chosen)
-    assert sum(number < 500 for number in chosen) <= 32 and sum(number > 502 for number in chosen) >= 8
+    assert sum(number < 500 for number in chosen) <= 30 and sum(number > 502 for number in chosen) >= 8
     assert choose(made_of([[]] * 7), 40) == list(range(7))
 
 
