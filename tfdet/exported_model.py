@@ -162,7 +162,7 @@ class DetectingModel:
             UserError: the video cannot be opened, or an argument is out of its range.
 
         Example:
-            >>> for found in model.predict_video("pictures/street.mp4", frame_stride=5, max_frames=1):
+            >>> for found in model.predict_video("street.mp4", frame_stride=5, max_frames=1):
             ...     print(found.frame, found.image.shape[2])
             0 3
         """

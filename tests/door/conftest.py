@@ -30,7 +30,7 @@ def place(tmp_path_factory):
         Path("data/pictures").rename("pictures")
         first = sorted(Path("pictures").iterdir())[0]
         shutil.copy(first, f"pictures/street{first.suffix}")
-        film = cv2.VideoWriter("pictures/street.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 5, (80, 64))
+        film = cv2.VideoWriter("street.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 5, (80, 64))
         film.write(np.zeros([64, 80, 3], np.uint8))
         film.release()
         model = tfdet.build("tiny.gin", bindings=BINDINGS)
