@@ -23,14 +23,14 @@ def test_a_folder_becomes_splits(tmp_path, capsys):
     out = tmp_path / "data"
     assert run(folder, f"--output={out}", "--val_fraction=0.25", "--test_fraction=0.1") == 0
     manifests = {name: Manifest.load(out / name) for name in ("train", "val", "test")}
-    assert {name: one.num_images for name, one in manifests.items()} == {"train": 13, "val": 5, "test": 2}
+    assert {name: one.num_images for name, one in manifests.items()} == {"train": 14, "val": 5, "test": 1}
     names = [one.name for one in manifests.values()]
     assert names == ["train", "val", "test"] and len({tuple(one.classes) for one in manifests.values()}) == 1
     printed = capsys.readouterr().out
     assert printed.startswith("YOLO txt (21 files), 20 images in ")
     train = manifests["train"]
-    counts = ", ".join(f"{kind} {count}" for kind, count in zip(train.classes, train.boxes_per_class))
-    assert f"train  13 images, {train.num_boxes} objects: {counts}" in printed
+    assert train.boxes_per_class == [9, 8, 8]
+    assert "train  14 images, 25 objects: cat 9, dog 8, zebra fish 8\n" in printed
     with pytest.raises(UserError, match="test holds a data set already"):
         (out / "train").rename(tmp_path / "moved")
         (out / "val").rename(tmp_path / "moved too")
@@ -75,3 +75,17 @@ def test_classes_may_be_given(tmp_path):
     report = json.loads((tmp_path / "out/report.json").read_text())
     fish = sum(kind == "zebra fish" for photo in written.PHOTOS for kind, _ in photo.objects)
     assert report["problems"] == {"unknown category": fish}
+
+
+def test_records_are_recognised_and_their_splits_are_not_mixed(tmp_path, capsys):
+    run(written.cvat(tmp_path / "in"), f"--output={tmp_path / 'set'}")
+    (shard,) = (tmp_path / "set").glob("*.tfrecord")
+    (tmp_path / "records/train").mkdir(parents=True)
+    shard.rename(tmp_path / "records/train/cells.tfrecord")
+    (tmp_path / "records/train/label_map.pbtxt").write_text("item {}")
+    assert run(tmp_path / "records", f"--output={tmp_path / 'out'}") == 0
+    assert Manifest.load(tmp_path / "out").classes == list(written.CLASSES)
+    assert json.loads((tmp_path / "out/report.json").read_text())["problems"] == {}
+    (tmp_path / "records/val.tfrecord").write_bytes(b"")
+    with pytest.raises(UserError, match="holds records of train, val: convert each by itself"):
+        run(tmp_path / "records", f"--output={tmp_path / 'other'}")

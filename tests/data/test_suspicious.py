@@ -95,6 +95,7 @@ def test_a_few_boxes_over_the_border_prove_nothing():
         ({0, 1, 2, 3}, {1, 2, 3}, None),  # the highest is used too: it is another fault
         ({7, 1, 2}, {1, 2, 3}, None),
         ({1, 2}, {1, 2, 3}, None),
+        ({0, 1, 89}, {1, 2, 5, 90}, "add 1"),  # ids with gaps
         ({0}, set(), None),
     ],
 )

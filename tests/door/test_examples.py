@@ -19,7 +19,7 @@ def names(here, trained, exported):
 
 @pytest.mark.parametrize(
     "part",
-    [tfdet.list_models, tfdet.build, tfdet.load, tfdet.train]
+    [tfdet.list_models, tfdet.build, tfdet.load, tfdet.train, tfdet.browse]
     + [tfdet.Found, tfdet.Model, DetectingModel, tfdet.ExportedModel],
     ids=lambda part: part.__name__,
 )
@@ -33,7 +33,7 @@ def test_examples_do_what_they_show(part, names):
 
 
 def test_whatever_is_public_has_an_example():
-    functions = [tfdet.build, tfdet.load, tfdet.list_models, tfdet.train, tfdet.convert_data, tfdet.Found]
+    functions = [tfdet.build, tfdet.load, tfdet.list_models, tfdet.train, tfdet.convert_data, tfdet.browse, tfdet.Found]
     functions += [getattr(tfdet.Found, name) for name in ("above", "of_class", "draw", "to_coco")]
     functions += [getattr(tfdet.Model, name) for name in ("predict", "evaluate", "export", "save")]
     assert [part.__qualname__ for part in functions if ">>>" not in part.__doc__] == []

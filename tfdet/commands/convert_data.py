@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import re
 
 from tfdet.commands import flags
 from tfdet.data.formats import FORMATS
@@ -12,18 +13,20 @@ DESCRIPTION = "Make a data set to train on of photos and their annotations."
 EXAMPLES = """examples:
   # a folder of photos and annotations in any format of docs/data.md; every
   # fifth image for validation: makes data/train and data/val
-  convert_data photos/ --output=data --val_fraction=0.2
+  tfdet convert_data photos/ --output=data --val_fraction=0.2
   # annotations elsewhere than the images
-  convert_data labels.json --images=photos --output=data/train
+  tfdet convert_data labels.json --images=photos --output=data/train
   # frames of one video stay in one split: cam1_00012.jpg, cam1_00013.jpg
-  convert_data photos/ --output=data --val_fraction=0.2 --group_by='^[^_]+'
+  tfdet convert_data photos/ --output=data --val_fraction=0.2 \\
+    --group_by='^[^_]+'
   # is a data set whole?
-  convert_data --check data/train
+  tfdet convert_data --check data/train
   # COCO 2014, the 35k split: two annotation files, one data set
-  convert_data --coco instances_train2014.json train2014 \\
-    --coco instances_valminusminival2014.json val2014 --output=data/coco_trainval35k
+  tfdet convert_data --coco instances_train2014.json train2014 \\
+    --coco instances_valminusminival2014.json val2014 \\
+    --output=data/coco_trainval35k
   # records written by TF Model Garden's create_coco_tf_record
-  convert_data --from_records '/data/coco/train-*.tfrecord' \\
+  tfdet convert_data --from_records '/data/coco/train-*.tfrecord' \\
     --categories instances_train2017.json --output=data/coco
 """
 
@@ -138,10 +141,10 @@ def run(args: argparse.Namespace) -> int:
             report.print_summary(console)
         raise
     report.print_summary(console, used=_what_was_used(list(manifests.values())))
-    return _say_what_was_made(manifests, console)
+    return _say_what_was_made(manifests, args.output, console)
 
 
-def _say_what_was_made(manifests, console) -> int:
+def _say_what_was_made(manifests, output, console) -> int:
     from tfdet.data.conversion import split_lines
     from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK
 
@@ -149,8 +152,9 @@ def _say_what_was_made(manifests, console) -> int:
         print_manifest(*manifests.values(), console)
     else:
         for line in split_lines(manifests):
-            console.print(line, highlight=False, soft_wrap=True)
-        console.print(f"Data sets: {', '.join(str(one.folder) for one in manifests.values())}", soft_wrap=True)
+            console.print(line, highlight=False)
+        folders = ", ".join(str(pathlib.Path(output) / name) for name in manifests)
+        console.print(f"Data sets: {folders}", highlight=False)
     code = EXIT_OK
     for manifest in manifests.values():
         if not manifest.num_boxes:
@@ -191,11 +195,9 @@ def _convert(args, report, console):
         division = Division(args.val_fraction, args.test_fraction, args.group_by, args.seed)
     else:
         found = recognise(args.source, args.format, args.images, args.annotations)
-        console.print(found.words, highlight=False, soft_wrap=True)
+        console.print(found.words, highlight=False)
         if found.format == "records":
-            files = found.source.annotations
-            pattern = str(files[0]) if len(files) == 1 else f"{files[0].parent}/*"
-            return {ALL: _from_records(pattern, args, report, console)}
+            return {ALL: _from_records(_of_one_split(found), args, report, console)}
         if args.split and len(args.split) > 1:
             raise UserError("give --split once: the names of several splits are for several --voc")
         split = args.split[0] if args.split else None
@@ -210,6 +212,21 @@ def _convert(args, report, console):
         num_shards=args.num_shards, num_workers=args.num_workers, strict=args.strict, overwrite=args.overwrite,
         max_pixels=args.max_pixels, console=console,
     )  # fmt: skip
+
+
+def _of_one_split(found):
+    """The files of records, where they are of one split."""
+    from tfdet.data.formats.source import split_of_word
+    from tfdet.errors import UserError
+
+    files, tree = found.source.annotations, found.source.tree
+    splits = sorted({tree.split_of(file) or split_of_word(re.split(r"[-_.]", file.name)[0]) for file in files} - {""})
+    if len(splits) > 1:
+        raise UserError(
+            f"{tree.roots[0]} holds records of {', '.join(splits)}: convert each by itself, as with --from_records "
+            f"'{files[0].parent}/*{files[0].suffix}'"
+        )
+    return files
 
 
 def _from_records(pattern, args, report, console):

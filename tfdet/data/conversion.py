@@ -29,6 +29,7 @@ ALL = "all"
 NO_SPLIT = "image in no split"
 _OWN_CLASSES = ("coco", "lvis", "cvat")
 _SHOWN = 3
+_CLASSES = 20  # that are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,16 +196,19 @@ def write_sets(
 
 
 def split_lines(manifests: Mapping[str, Manifest]) -> list[str]:
-    """One line for each split: its images, and the objects to train on of each class.
+    """One line for each split: its images, and the objects to train on of each class, the most frequent first.
 
     Args:
-        manifests: by the names of the splits.
+        manifests: by the names of the splits; they have the same classes.
     """
     width = max(map(len, manifests))
+    totals = [sum(counts) for counts in zip(*(manifest.boxes_per_class for manifest in manifests.values()))]
+    order = sorted(range(len(totals)), key=lambda kind: -totals[kind])
+    more = f", and {len(order) - _CLASSES} more classes" if len(order) > _CLASSES else ""
     lines = []
-    for name, manifest in manifests.items():
-        counts = ", ".join(f"{kind} {count}" for kind, count in zip(manifest.classes, manifest.boxes_per_class))
-        lines.append(f"{name:{width}}  {manifest.num_images} images, {manifest.num_boxes} objects: {counts}")
+    for name, one in manifests.items():
+        counts = ", ".join(f"{one.classes[kind]} {one.boxes_per_class[kind]}" for kind in order[:_CLASSES])
+        lines.append(f"{name:{width}}  {one.num_images} images, {one.num_boxes} objects: {counts}{more}")
     return lines
 
 
@@ -293,7 +297,7 @@ def convert_data(
     if found.format == "records":
         raise UserError(f"{source} holds TFRecords: convert them with tfdet convert_data --from_records")
     if shown is not None:
-        shown.print(found.words, highlight=False, soft_wrap=True)
+        shown.print(found.words, highlight=False)
     read = read_source(
         found, report, categories=categories, difficult=difficult, coordinates=coordinates, renumber=renumber,
         unlabelled=unlabelled, allow_outside=allow_outside,
@@ -309,7 +313,7 @@ def convert_data(
     if shown is not None:
         report.print_summary(shown, shown_per_kind=2)
         for line in split_lines(manifests):
-            shown.print(line, highlight=False, soft_wrap=True)
+            shown.print(line, highlight=False)
     return {key: manifest.folder for key, manifest in manifests.items()}
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -35,7 +36,7 @@ _IN_RECORDS = {TWICE: "stays in the record: trained on twice, measured once"}
 
 
 def manifest_from_records(
-    pattern: str,
+    pattern: str | Sequence[pathlib.Path],
     folder,
     name: str,
     report: ProblemReport,
@@ -53,7 +54,7 @@ def manifest_from_records(
     PNG images are written anew into the folder, with run lengths in their place.
 
     Args:
-        pattern: glob of the files.
+        pattern: glob of the files, or the files.
         folder: data set folder to make; may be the folder of the records. The manifest refers to the records by their
             path relative to it.
         name: name of the data set.
@@ -74,7 +75,11 @@ def manifest_from_records(
     """
     folder = pathlib.Path(folder).absolute()
     own = {MANIFEST_FILE, INDEX_FILE, REPORT_FILE}
-    named = [pattern] if os.path.lexists(pattern) else glob.glob(literal_beginning(pattern))
+    if not isinstance(pattern, str):
+        named = [str(path) for path in pattern]
+        pattern = named[0] if len(named) == 1 else f"{os.path.commonpath(named)} ({len(named)} files)"
+    else:
+        named = [pattern] if os.path.lexists(pattern) else glob.glob(literal_beginning(pattern))
     files = sorted(path for path in named if os.path.isfile(path) and os.path.basename(path) not in own)
     if not files:
         raise UserError(f"no file matches --from_records {pattern}")

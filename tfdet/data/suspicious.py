@@ -144,14 +144,13 @@ def off_by_one(used: Iterable[int], known: Iterable[int]) -> str | None:
         The likely reason in words; None where it is another one or nothing is wrong.
     """
     used, known = set(used), set(known)
-    unknown = used - known
-    if len(unknown) != 1 or not known:
+    unknown = sorted(used - known)
+    if not unknown or not known:
         return None
-    (other,), low, high = unknown, min(known), max(known)
-    if other == low - 1 and high not in used:
-        return f"ids from {other} are used and {high} is not, the classes are {low} to {high}: add 1 to each id"
-    if other == high + 1 and low not in used:
-        return f"ids up to {other} are used and {low} is not, the classes are {low} to {high}: take 1 from each id"
+    has = f"id {unknown[0]} is none of the classes', which are {min(known)} to {max(known)}"
+    for by, words in ((1, "one less than meant: add 1 to each"), (-1, "one more than meant: take 1 from each")):
+        if all(number + by in known for number in used):
+            return f"{has}, and all ids would be if they were {words}"
     return None
 
 

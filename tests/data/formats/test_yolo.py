@@ -1,8 +1,11 @@
 import pytest
+from PIL import Image
 
+from tests.data.conftest import jpeg
 from tests.data.formats import written
 from tfdet.data.conversion import read_source
 from tfdet.data.formats.recognise import recognise
+from tfdet.data.prepare import prepare_record
 from tfdet.data.problems import ProblemReport
 from tfdet.errors import UserError
 
@@ -110,3 +113,41 @@ def test_splits_of_data_yaml_and_images_without_label(tmp_path):
         assert len(moved.objects) == len(written.PHOTOS[0].objects), "its label file is the only one of its name"
     annotations = read_source(recognise(folder), report, unlabelled="leave_out")
     assert len(annotations.images) == written.COUNT - 1
+
+
+def test_one_label_file_serves_one_image(tmp_path):
+    for split in ("train", "val"):
+        written.pictures(tmp_path / "images" / split, [PHOTO])
+    (tmp_path / "labels/train").mkdir(parents=True)
+    (tmp_path / "labels/train/img_01.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "data.yaml").write_text(NAMES)
+    annotations = read_source(recognise(tmp_path), ProblemReport())
+    assert [(image.split, len(image.objects)) for image in annotations.images] == [("train", 1), ("val", 0)]
+
+
+def test_boxes_are_parts_of_the_upright_picture(yolo):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, 60 wide; shown 40 wide
+    (yolo.folder / "images/img_01.jpg").write_bytes(jpeg(40, 60, exif=exif))
+    (image,) = yolo("0 0.5 0.5 0.5 0.25\n")[0].images
+    assert (image.height, image.width) == (60, 40)
+    assert (image.objects[0].width, image.objects[0].height) == (20, 15)
+    record = prepare_record(image)
+    assert (record.image.height, record.image.width) == (60, 40) and len(record.objects) == 1
+
+
+def test_labelimgs_one_folder_with_its_list_of_classes(tmp_path):
+    """More label files than are looked into, and beside them classes.txt, a list and a readme."""
+    folder = written.yolo(tmp_path / "in", images="one", labels="one")
+    (folder / "data.yaml").unlink()
+    for number in range(5):
+        written.pictures(folder / "one", written.PHOTOS[number : number + 1])
+        (folder / f"one/img_{number:02d}.jpg").rename(folder / f"one/a{number}.jpg")
+        (folder / f"one/a{number}.txt").write_text("0 .5 .5 .1 .1\n")
+        written.pictures(folder / "one", written.PHOTOS[number : number + 1])
+    for name, text in (("classes", "cat\ndog\nzebra fish\n"), ("train", "./a0.jpg\n"), ("readme", "0 boxes\n")):
+        (folder / f"one/{name}.txt").write_text(text)
+    report = ProblemReport()
+    annotations = read_source(recognise(folder), report)
+    assert [category.name for category in annotations.categories] == list(written.CLASSES)
+    assert len(annotations.images) == written.COUNT + 5 and not report.has_problems

@@ -109,22 +109,27 @@ class SetBuilder:
         """A finding: an object that cannot be read."""
         self.report.add(UNREADABLE_BOX, file, None if image is None else image.image_id, reason, "left out")
 
-    def add_unlabelled(self, images: Iterable[Path] | None = None, why: str = "have no annotation") -> None:
+    def add_unlabelled(
+        self, images: Iterable[tuple[Path, str]] | None = None, why: str = "have no annotation"
+    ) -> None:  # fmt: skip
         """Adds the images that no annotation named, or says that they are left out.
 
         Args:
-            images: that may be; None: all below the image folders.
+            images: that may be, each with its split; None: all below the image folders, with the splits of these where
+                other images have some.
             why: for the finding.
         """
         tree = self.source.finder.tree
-        alone = [path for path in (tree.images if images is None else images) if path not in self._used]
-        if not alone:
+        if images is None:
+            has_splits = any(image.split for image in self._images)
+            images = [(path, tree.split_of(path) if has_splits else "") for path in tree.images]
+        left = [(path, split) for path, split in images if path not in self._used]
+        if not left:
             return
         keep = self.source.unlabelled == "keep"
-        splits = {image.split for image in self._images}
-        for path in alone if keep else ():
-            split = tree.split_of(path)
-            self.add_image(path, split=split if split in splits else "")
+        for path, split in left if keep else ():
+            self.add_image(path, split=split)
+        alone = [path for path, _ in left]
         shown = ", ".join(str(tree.relative(path)) for path in alone[:_SHOWN])
         more = f" and {len(alone) - _SHOWN} more" if len(alone) > _SHOWN else ""
         action = "kept as images without objects; --unlabelled=leave_out leaves them out" if keep else "left out"

@@ -128,6 +128,10 @@ class ImageFinder:
         names = ", ".join(str(self.tree.relative(path)) for path in found[:_SHOWN])
         return f"{len(found)} images may be {shown(name)}: {names}; name the folder with --images"
 
+    def of_stem(self, stem: str) -> list[Path]:
+        """The images of a name without its ending, in all folders."""
+        return self._index()[1].get(stem, [])
+
     def shown_name(self, path: Path) -> str:
         """What a set calls an image: its path below the innermost folder that holds all images."""
         if self._root is None:
@@ -156,7 +160,7 @@ class ImageFinder:
         return self._nearest(same or alike, beside, split)
 
     def _of_stem(self, stem: str, beside: Path | None, split: str) -> list[Path]:
-        found = self._nearest(self._index()[1].get(stem, []), beside, split)
+        found = self._nearest(self.of_stem(stem), beside, split)
         if len({path.parent for path in found}) == 1:  # of files that differ in the ending the first by its kind
             found = sorted(found, key=lambda path: IMAGE_ENDINGS.index(ending(path.name)))[:1]
         return found

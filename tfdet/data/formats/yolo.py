@@ -12,6 +12,7 @@ import numpy as np
 from tfdet.data.annotations import AnnotationSet, ImageAnnotation
 from tfdet.data.formats.builder import SetBuilder, box_around, size_of, to_pixels
 from tfdet.data.formats.coco_entries import NO_IMAGE, UNKNOWN_CATEGORY
+from tfdet.data.formats.sniff import YOLO, kind_of
 from tfdet.data.formats.source import Source
 from tfdet.data.formats.yolo_yaml import DataYaml, find_yaml
 from tfdet.data.problems import ProblemReport
@@ -69,7 +70,7 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
         if label not in used:
             reason = source.finder.why_not(label.stem, label.parent, source.tree.split_of(label), any_ending=True)
             report.add(NO_IMAGE, label, None, reason, "left out")
-    builder.add_unlabelled([path for path, _ in unlabelled], "have no label file")
+    builder.add_unlabelled(unlabelled, "have no label file")
     if names is None:
         names = [f"class {number}" for number in range(max(numbers, default=-1) + 1)]
         reason = "there is neither data.yaml nor classes.txt; --categories=FILE names the classes, one a line"
@@ -80,11 +81,17 @@ def read(source: Source, report: ProblemReport) -> AnnotationSet:
 
 
 def _label_files(source: Source) -> list[Path]:
-    """The label files: those that look like it, and those of an image's name, whatever is wrong with them."""
+    """The label files: those of an image's name, whatever is wrong with them, and others that look like it."""
     stems = {image.stem for image in source.finder.tree.images}
-    found = set(source.annotations)
     files = dict.fromkeys([*source.annotations, *source.tree.others])
-    return [path for path in files if path.suffix.lower() == ".txt" and (path in found or path.stem in stems)]
+    texts = [path for path in files if path.suffix.lower() == ".txt"]
+    return [path for path in texts if path.stem in stems or _looks_like_labels(path)]
+
+
+def _looks_like_labels(path: Path) -> bool:
+    """Of a file that no image is called like: lists of images, names of classes and readme.txt do not."""
+    kind = kind_of(path)
+    return kind is not None and kind.format == YOLO
 
 
 def _class_names(source: Source, yaml: DataYaml | None) -> list[str] | None:
@@ -118,14 +125,13 @@ def _label_of(image: Path, by_path, by_stem, source: Source) -> Path | None:
             break
     if (found := by_path.get(str(image.with_suffix(".txt")))) is not None:
         return found
-    alike = by_stem.get(image.stem, [])
-    if len(alike) > 1:
+    # One label file must not serve two images of one name in two folders.
+    alike, images = by_stem.get(image.stem, []), source.finder.of_stem(image.stem)
+    if len(alike) > 1 or len(images) > 1:
         split = source.finder.tree.split_of(image)
-        alike = [path for path in alike if source.tree.split_of(path) == split]
-    # One label file must not serve two images of the same name in two folders.
-    if len(alike) == 1 and source.finder.find(image.name, split=source.finder.tree.split_of(image)) is not None:
-        return alike[0]
-    return None
+        alike = [path for path in alike if split and source.tree.split_of(path) == split]
+        images = [path for path in images if source.finder.tree.split_of(path) == split]
+    return alike[0] if len(alike) == len(images) == 1 else None
 
 
 def _read_labels(

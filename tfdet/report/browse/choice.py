@@ -47,8 +47,9 @@ def choose(collection: Collection, limit: int) -> list[int]:
         for number in _evenly(numbers, _OF_A_CLASS)[: max(0, _OF_A_CLASS - there)]:
             if len(chosen) < limit:
                 chosen[number] = None
-    rest = [number for number in range(len(pictures)) if number not in chosen]
-    chosen.update(dict.fromkeys(_evenly(rest, limit - len(chosen))))
+    for with_problems in (False, True):
+        rest = [n for n, one in enumerate(pictures) if n not in chosen and bool(one.problems) == with_problems]
+        chosen.update(dict.fromkeys(_evenly(rest, limit - len(chosen))))
     return sorted(chosen)
 
 

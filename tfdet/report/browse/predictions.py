@@ -63,7 +63,8 @@ def add_predictions(collection: Collection, splits: Sequence[Split], path: str |
         collection: of `read_data_sets`; its pictures are changed.
         splits: of it.
         path: COCO result records, whose ids are those of the data; or the `detections.json` of `tfdet predict`, whose
-            pictures are found by their names, and classes by theirs.
+            pictures are found by their names, and classes by theirs. Pictures that it does not list were not looked at;
+            those without a record were, and nothing was found.
 
     Returns:
         The number of detections that belong to none of the pictures.
@@ -83,9 +84,8 @@ def add_predictions(collection: Collection, splits: Sequence[Split], path: str |
         names, entries = _category_names(path, content), _entries(path, content)
         class_of = None
     others = 0
-    for picture in collection.pictures:
-        picture.found = Objects.none()
-        picture.found.scores = np.zeros(0)
+    for picture in picture_of.values():
+        picture.found = _objects(path, [], [])
     if entries and not set(entries) & set(picture_of):
         raise UserError(f"no picture of {path} is one of {collection.title}: {_ADVICE} of this data set")
     for image_id, own in entries.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tfdet.errors import UserError
 from tfdet.report.browse.choice import choose
@@ -14,10 +14,6 @@ from tfdet.report.browse.findings import find_problems, problem_counts
 from tfdet.report.browse.page import make_page
 from tfdet.report.browse.predictions import add_predictions, read_predictions
 from tfdet.report.page import write_page
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 DEFAULT_LIMIT = 300
 """Pictures on a page."""
@@ -58,7 +54,7 @@ def browse(
     images: str | os.PathLike | None = None,
     picture_size: int | None = None,
     compare: bool = True,
-    console: Console | None = None,
+    console: Any = None,
 ) -> Browsed:
     """Writes one HTML page of data sets, of predictions, or of both, that needs no other file and no network.
 
@@ -72,7 +68,7 @@ def browse(
         picture_size: the most pixels of a side of a picture; None: 640, and less where more than 300 are shown, so that
             a page stays below some 60 MB.
         compare: look for pictures that are nearly the same.
-        console: for a progress bar; None: none.
+        console: a `rich.console.Console` for a progress bar; None: none.
 
     Returns:
         What was found.
@@ -122,7 +118,7 @@ def browse(
     )
 
 
-def _read(folders: Sequence[str | os.PathLike], compare: bool, console: Console | None):
+def _read(folders: Sequence[str | os.PathLike], compare: bool, console: Any):
     from tfdet.data.manifest import Manifest
 
     total = sum(Manifest.load(folder).num_images for folder in folders)
@@ -130,7 +126,7 @@ def _read(folders: Sequence[str | os.PathLike], compare: bool, console: Console 
         return read_data_sets(folders, compare, advance)
 
 
-def _progress(console: Console | None, total: int, label: str):
+def _progress(console: Any, total: int, label: str):
     from tfdet.data.convert import progress_bar
 
     return progress_bar(console, total, label)
