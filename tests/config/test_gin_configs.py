@@ -6,10 +6,9 @@ import ast
 import re
 
 import gin
-import keras
 import pytest
-import tensorflow as tf
 
+from tests.rows import model_text, zeros_for_random_weights
 from tfdet import config
 from tfdet.config.usage import unread_bindings
 from tfdet.errors import UserError
@@ -44,17 +43,8 @@ tv_retina tv_schedule two_stage
 
 
 _BUILT: set[str] = set()
-_OTHER_PARTS = re.compile(r"^(Row|Trainer|Schedule|TrainInput|EvalInput|WeightsSource)\..*\n", re.MULTILINE)
 
 
-@pytest.fixture
-def zeros_for_random_weights(monkeypatch):
-    """Drawing them is half the time of building a detector."""
-    for kind in (keras.initializers.VarianceScaling, keras.initializers.RandomNormal, keras.initializers.RandomUniform):
-        monkeypatch.setattr(kind, "__call__", lambda self, shape, dtype=None: tf.zeros(shape, dtype or "float32"))
-
-
-@pytest.mark.usefixtures("zeros_for_random_weights")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_parses_and_every_model_binding_is_read(configured, path):
     config.register_all()
@@ -66,11 +56,12 @@ def test_parses_and_every_model_binding_is_read(configured, path):
         needs_50 = re.search(r"ResNetV1\.(branches|dilate_c5|groups|deformable) ", text)
         narrow += [f"DEPTH = {26 if '@ResNetV2' in text else 50 if needs_50 else 18}"]
     configured([str(path)], narrow)
-    model = _OTHER_PARTS.sub("", configured.now.text())
-    if model in _BUILT:  # rows that differ in training, data or depth have one model
+    model = model_text(configured.now)
+    if model in _BUILT:
         return
     _BUILT.add(model)
-    gin.get_configurable("build_detector")(num_classes=3)
+    with zeros_for_random_weights():
+        gin.get_configurable("build_detector")(num_classes=3)
     left = unread_bindings(configured.now, ["tfdet.training", "tfdet.data"])
     assert not left, f"no part of the detector reads {left}"
 

@@ -2,6 +2,7 @@
 
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tests.export.conftest import CARD
 from tests.fakes import picture
@@ -39,6 +40,14 @@ RETINA = [
 NARROW_MASKS = ["MaskHead.channels = 16", "MaskHead.num_convs = 2"]
 
 
+def op_types(folder) -> set[str]:
+    """Every op in a SavedModel: of its graph and of its functions."""
+    model = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    nodes = [node for meta in model.meta_graphs for node in meta.graph_def.node]
+    functions = [function for meta in model.meta_graphs for function in meta.graph_def.library.function]
+    return {node.op for node in nodes} | {node.op for function in functions for node in function.node_def}
+
+
 @pytest.mark.parametrize(
     "family,bindings,rule",
     [
@@ -67,7 +76,10 @@ def test_export_finds_what_the_detector_finds(family, bindings, rule, monkeypatc
     ]
     folder, resize = tmp_path / "model", Resize(96, 128, rule)
     if family == WRITTEN:
-        export(detector, folder, resize, ["a", "b", "c"], [1, 2, 3])
+        with native.implementation("native" if native.state().library else "python"):  # which `export` does not take
+            export(detector, folder, resize, ["a", "b", "c"], [1, 2, 3])
+        ops = op_types(folder)  # any TensorFlow loads them
+        assert "Conv2D" in ops and not [op for op in ops if op.startswith("Tfdet")]
     else:
         with native.implementation("python"):
             module = DetectionModule(detector, resize)

@@ -107,8 +107,8 @@ def test_replicas_draw_different_numbers_and_each_step_draws_again(mirrored):
     assert len(seeds) == len(set(seeds)) == 4
 
 
-@pytest.mark.parametrize("replicas", [2, 8])
-@pytest.mark.parametrize("normalization", ["frozen", "sync", "local"])
+# How many replicas agree does not depend on what the layers keep.
+@pytest.mark.parametrize("normalization,replicas", [("frozen", 2), ("sync", 2), ("local", 2), ("sync", 8)])
 def test_infinity_on_the_last_replica_skips_the_step_everywhere(mirrored, replicas, normalization):
     set_policy("mixed_float16")
     last_image = make_batch(1, IMAGES).image_ids[-1]

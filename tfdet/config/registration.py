@@ -193,7 +193,7 @@ def parameters(selector: str) -> dict[str, inspect.Parameter]:
       stays, under its own name, with kind VAR_KEYWORD.
     """
     record = entry(selector)
-    found = dict(inspect.signature(constructor(selector)).parameters)
+    found = dict(_signature(constructor(selector)).parameters)
     if inspect.isclass(record.wrapped):
         found.pop(next(iter(found), ""), None)
     return {
@@ -203,6 +203,12 @@ def parameters(selector: str) -> dict[str, inspect.Parameter]:
         and not (record.allowlist and name not in record.allowlist)
         and not (record.denylist and name in record.denylist)
     }
+
+
+@functools.cache
+def _signature(function: Callable) -> inspect.Signature:
+    """Parsing asks for it once a binding."""
+    return inspect.signature(function)
 
 
 def configurable_called(name: str) -> Callable:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.rows import model_text, zeros_for_random_weights
 from tfdet import config
 from tfdet.config import gin_configs_folder
 from tfdet.errors import UserError
@@ -32,13 +33,29 @@ THIN = ["WIDTH = 0.125", "DEPTH = 50"] + [
 ]
 
 
-@functools.cache
+_BUILT = {}  # detectors by the text of their model: rows that differ in data or schedule alone share one
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """A hundred detectors are not kept for the tests of other files."""
+    yield
+    _BUILT.clear()
+    names_of.cache_clear()
+    check_round_trip.cache_clear()
+
+
 def built(name, *bindings):
     config.register_all()
-    thin = [*THIN, "MlpBboxHead.channels = 8", *bindings]
-    return config.parse([name], thin).build("build_detector", num_classes=3)
+    configuration = config.parse([name], [*THIN, "MlpBboxHead.channels = 8", *bindings])
+    model = model_text(configuration)
+    if model not in _BUILT:
+        with zeros_for_random_weights():  # names and shapes matter here
+            _BUILT[model] = configuration.build("build_detector", num_classes=3)
+    return _BUILT[model]
 
 
+@functools.cache
 def names_of(detector, program):
     """The file's name of each variable; checks that each has one, its own, and that it leads back."""
     rules = program.name_map(detector, {}).rules
@@ -50,6 +67,7 @@ def names_of(detector, program):
     return found
 
 
+@functools.cache
 def check_round_trip(detector):
     """Through a checkpoint of SimpleDet and back, every bit."""
     rng = np.random.default_rng(0)
