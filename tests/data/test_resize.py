@@ -8,6 +8,7 @@ from PIL import Image
 from tfdet.data.pillow_resize import resize_as_pillow
 from tfdet.data.resize import Resize, pad_to_canvas, resize_image, resized_size, scale_bilinear, view_signature
 from tfdet.errors import UserError
+from tfdet.ops import native
 
 # SimpleDet's sizes for its settings; (333, 500) is 800x1201 where the long side allows it.
 VECTORS = [
@@ -206,3 +207,14 @@ def test_what_a_detector_receives_is_what_the_signature_says(rule):
 def test_sides_that_do_not_fit_are_named():
     with pytest.raises(UserError, match=r"EvalInput.short_side must be at most its long_side. Received: 120, 80"):
         Resize(120, 80).check("EvalInput")
+
+
+@pytest.mark.parametrize("size", [(70, 100, 96, 137), (200, 90, 64, 29), (300, 310, 31, 33), (5, 9, 5, 9)])
+def test_the_dense_form_of_pillows_resize_is_it_but_for_rare_halves(size):
+    """What a graph for other programs holds."""
+    height, width, new_height, new_width = size
+    image = np.random.default_rng(0).integers(0, 256, [height, width, 3]).astype(np.uint8)
+    exact = resize_as_pillow(image, new_height, new_width).numpy().astype(int)
+    with native.implementation("exchange"):
+        dense = resize_as_pillow(image, new_height, new_width).numpy().astype(int)
+    assert np.abs(dense - exact).max() <= 1 and (dense != exact).mean() <= 5e-3

@@ -1,5 +1,7 @@
 """Real detectors through the export: every operator of theirs must live in its graph, and in a SavedModel."""
 
+import re
+
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -117,6 +119,11 @@ def test_other_programs_find_what_the_detector_finds(family, bindings, rule, nam
         tf.io.encode_png(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy(),
         tf.io.encode_png(picture(120, 80, {2: (20, 30, 70, 100)}, noise_seed=2)).numpy(),
     ]
+    if "mask" in family:
+        images = images[:1]
+    for variable in detector.weights:  # or most boxes would be cut at the border, and their scores equal
+        if re.fullmatch(r"rpn_head/box/kernel|bbox_head/predictor/.*/kernel", variable.path):
+            variable.assign(0.02 * variable)
     labels = Labels(["a", "b", "c"], [1, 2, 3], detector.mask_paste)
     resize = Resize(96, 128, rule)
     target = Target(str(tmp_path / "out"), name)

@@ -54,11 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "says so (default), or the call, with the image's number",
     )
     parser.add_argument(
-        "--verify",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compare the export with the checkpoint (default: yes)",
+        "--verify", action="store_true", default=True, help="compare the export with the checkpoint (the default)"
     )
+    parser.add_argument("--no_verify", action="store_false", dest="verify", help="compare nothing")
     parser.add_argument(
         "--images",
         nargs="+",

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdet.ops import native
+
 _WEIGHT_BITS = 22  # after the point: PRECISION_BITS
 
 
@@ -66,6 +68,8 @@ def _along_rows(image: tf.Tensor, width: tf.Tensor, first: tf.Tensor, count: tf.
 def _pass(rows: tf.Tensor, new_size: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Weighs whole rows: uint8 [N, M] -> [count, M]. A sparse product, which adds each row where it counts."""
     size = tf.shape(rows)[0]
+    if native.exchanged():
+        return _dense_pass(rows, _matrix(size, new_size, first, count))
     positions, weights = _taps(size, new_size, first, count)
     places = tf.broadcast_to(tf.range(count)[:, None], tf.shape(positions))
     indices = tf.cast(tf.stack([tf.reshape(places, [-1]), tf.reshape(positions, [-1])], axis=1), tf.int64)
@@ -74,6 +78,28 @@ def _pass(rows: tf.Tensor, new_size: tf.Tensor, first: tf.Tensor, count: tf.Tens
         total = tf.sparse.sparse_dense_matmul(matrix, tf.cast(rows, tf.int32))
     half = 1 << (_WEIGHT_BITS - 1)
     return tf.cast(tf.bitwise.right_shift(total + half, _WEIGHT_BITS), tf.uint8)
+
+
+def _dense_pass(rows: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """As `_pass` by float32 weights [count, N], for programs without a sparse product.
+
+    float32 adds up to 1e-5 of a level otherwise: where a value lies that near to a half, one level.
+    """
+    return tf.cast(tf.floor(tf.matmul(matrix, tf.cast(rows, tf.float32)) + 0.5), tf.uint8)
+
+
+def _matrix(size: tf.Tensor, new_size: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """The weights of `_taps`, of every position of the source, float32 [count, size]."""
+    scale = tf.cast(size, tf.float64) / tf.cast(new_size, tf.float64)
+    support = tf.maximum(scale, 1.0)
+    center = ((tf.cast(first + tf.range(count), tf.float64) + 0.5) * scale)[:, None]
+    place = tf.range(size)[None]
+    begin, end = (tf.cast(center + reach + 0.5, tf.int32) for reach in (-support, support))
+    distance = tf.abs((tf.cast(place, tf.float64) - center + 0.5) * (1.0 / support))
+    weights = tf.where((place >= begin) & (place < end), tf.maximum(1.0 - distance, 0.0), 0.0)
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    whole = tf.floor(weights * (1 << _WEIGHT_BITS) + 0.5)
+    return tf.cast(whole / (1 << _WEIGHT_BITS), tf.float32)
 
 
 def _taps(size: tf.Tensor, new_size: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
