@@ -216,7 +216,7 @@ def test_average_and_raw_weights_differ(here, trained):
         ({"path": "data"}, "data is no run .it has no config.gin. and no exported model"),
         ({"path": "nowhere", "row": "tiny.gin"}, "nowhere: no such file"),
         ({"path": "nowhere", "row": "tiny.gin", "checkpoint": 3}, "nowhere is no run"),
-        ({"path": "runs/shapes", "checkpoint": "last"}, "checkpoint 'last': give the step"),
+        ({"path": "runs/shapes", "checkpoint": "newest"}, "checkpoint 'newest': give best, last or the step"),
         ({"path": "runs/shapes", "bindings": {"RpnHead.chanels": 3}}, "Did you mean 'channels'"),
         ({"path": "serving/shapes", "checkpoint": 3}, "exported model, with its own configuration"),
     ],
