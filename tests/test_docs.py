@@ -20,7 +20,8 @@ from tfdet.config.registration import known_names, matching_selectors, parameter
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Names that are examples of something of the reader's own, or of something that is refused. NAME in a path is any name.
-OWN_GIN_FILES = {"config.gin", "operative_config.gin", "my_row.gin", "my_overlay.gin", "faster_r50_fpn.gin", "anchors.gin"}
+OWN_GIN_FILES = {"config.gin", "operative_config.gin", "my_row.gin", "my_overlay.gin", "faster_r50_fpn.gin"}
+OWN_GIN_FILES |= {"anchors.gin"}
 WRONG_PARAMETERS = {"ResNetV.depth", "ResNetV1.dept", "Name.parameter"}
 REFERENCE_ROW = "mask_r50v1_fpn"  # stands for the configuration of a run
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)

@@ -28,13 +28,13 @@ def run(args: argparse.Namespace) -> int:
 
     configuration = flags.configure(args)
     proposal = propose(args.data, configuration, args.num_scales, args.num_ratios)
-    console = Console(soft_wrap=True)
+    console = Console()
     console.print(table(proposal))
     for line in proposal.advice:
-        console.print(line, highlight=False)
+        console.say(line)
     for line in proposal.lines:
-        console.print(f"  {line}", highlight=False, markup=False)
+        console.print(f"  {line}", soft_wrap=True)  # to be copied
     if args.output:
         write(args.output, proposal, flags.row_name(args))
-        console.print(f"written to {args.output}: give it after the row, --gin_file={args.output}", highlight=False)
+        console.say(f"Written. Give it after the row: --gin_file={args.output}")
     return EXIT_OK
