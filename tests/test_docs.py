@@ -86,9 +86,9 @@ def registered():
 
 def test_the_tests_see_the_pages():
     text = (ROOT / "README.md").read_text()
-    assert any(words[0] == "train" and "--model_dir=runs/cars" in words for words in commands_of(text))
+    assert any(words[0] == "export" and "--model_dir=runs/own_data_cpu" in words for words in commands_of(text))
     assert sum(len(commands_of(page.read_text())) for page in PAGES) > 40
-    assert any(language == "python" for language, _ in code_blocks(text)) and "runs/cars" not in inline_code(text)
+    assert any(language == "python" for language, _ in code_blocks(text)) and "--val_fraction" not in inline_code(text)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=page_id)
