@@ -9,6 +9,7 @@ Deep Neural Networks, CVPR 2017.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -29,6 +30,7 @@ from tfdet.layers import (
     make_norm,
     recomputed,
 )
+from tfdet.layers.group_norm import GROUP
 
 
 def check_recompute(stages: tuple[int, ...], num_stages: int, name: str) -> None:
@@ -102,6 +104,9 @@ class ResNetV1(ConfiguredLayer):
             "dconv_c3-c5" is (0, -1, -1, -1).
         modulated: deformable convolutions of version 2, which weight their samples.
         offset_groups: input channels of a deformable convolution that move together; SimpleDet has 4.
+        frozen_norms: how many of the stem, stage 1, stage 2 and so on have a BN that keeps to its stored statistics in
+            training, whatever `norm` is; 2 with Detectron2's FREEZE_AT = 2. Their weights stay trainable, see
+            `Trainer.frozen`. A group normalisation has no statistics to keep.
 
     Call: float [B, H, W, 3], mean-subtracted RGB -> list [c2, c3, c4(, c5)] of [B, H/s, W/s, C], strides 4, 8, 16 and
     32 or 16, C = 256, 512, 1024, 2048 (times width), all after ReLU. With k branches c4 has k images for one,
@@ -128,6 +133,7 @@ class ResNetV1(ConfiguredLayer):
         deformable: LastUnits = (),
         modulated: bool = False,
         offset_groups: PositiveInt = 1,
+        frozen_norms: Annotated[int, Range(least=0, most=5)] = 0,
         name: str = "backbone",
     ):
         super().__init__(name=name)
@@ -140,9 +146,11 @@ class ResNetV1(ConfiguredLayer):
         self.branches_from, self.dilate_c5 = branches_from, dilate_c5
         self.groups, self.width_per_group = groups, width_per_group
         self.deformable, self.modulated, self.offset_groups = tuple(deformable), modulated, offset_groups
+        self.frozen_norms = frozen_norms
+        norms = ["frozen" if number < frozen_norms and norm != GROUP else norm for number in range(num_stages + 1)]
         self.strides = [4, 8, 16, 16 if dilate_c5 else 32][:num_stages]
         self.conv0 = SymmetricConv2D(stem_channels or round(STEM_CHANNELS * width), 7, 2, name="conv0")
-        self.bn0 = make_norm(norm, name="bn0", bn_epsilon=epsilon)
+        self.bn0 = make_norm(norms[0], name="bn0", bn_epsilon=epsilon)
         residuals = Residuals(
             depth,
             norm,
@@ -158,7 +166,7 @@ class ResNetV1(ConfiguredLayer):
         )
         self.stages = [
             ResNetV1Stage(
-                residuals,
+                dataclasses.replace(residuals, norm=norms[number]),
                 number,
                 1 if number == 1 or (number == 4 and dilate_c5) else 2,
                 dilation=2 if number == 4 and dilate_c5 else 1,

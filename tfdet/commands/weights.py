@@ -72,8 +72,12 @@ def _lines(listed: list[Published], here: list[Published]) -> list[str]:
         for one in own:
             size = cached(one).stat().st_size if one in here else one.size
             figures = (_figure(one.box_ap), _figure(one.mask_ap), f"{size / 1e6:.0f}" if size else "")
+            name = one.name
+            if len(name) > 51:  # the figures below it
+                lines.append(f"  {name}")
+                name = ""
             lines.append(
-                f"  {one.name:<51}{figures[0]:>6} {figures[1]:>5} {figures[2]:>6} {'here' * (one in here)}".rstrip()
+                f"  {name:<51}{figures[0]:>6} {figures[1]:>5} {figures[2]:>6} {'here' * (one in here)}".rstrip()
             )
     return [line for line in lines if line is not None]
 

@@ -54,9 +54,10 @@ class MaskHead(ConfiguredLayer):
         initializer: N(0, sqrt(2 / fan_out)) of every kernel and biases of 0 ("simpledet"); of the planes' convolution
             N(0, .001), so that every pixel begins undecided ("detectron2"); biases of the deconvolution and of the
             planes' convolution from U(+-1 / sqrt(fan_in)) ("torchvision").
+        class_agnostic: one plane for all classes rather than one a class (Detectron2's CLS_AGNOSTIC_MASK); C below is 1.
 
     Call: RoI features [N, P, P, Cin] -> logits, float32: of all planes [N, 2P, 2P, C or 1 + C], or with `classes`,
-    int32 [N], 0..C-1, of the plane of each RoI's class alone [N, 2P, 2P]. The two agree but for rounding; the second
+    int32 [N], of the plane of each RoI's class, 0..num_classes - 1, alone [N, 2P, 2P]. The two agree but for rounding; the second
     does not make 80 planes in vain.
     """
 
@@ -69,12 +70,14 @@ class MaskHead(ConfiguredLayer):
         background_plane: bool = True,
         initializer: Program = "simpledet",
         epsilon: NonNegativeFloat = BN_EPSILON,
+        class_agnostic: bool = False,
         name: str = "mask_head",
     ):
         super().__init__(name=name)
         self.num_classes, self.channels, self.num_convs = num_classes, channels, num_convs
         self.norm, self.background_plane, self.initializer = norm, background_plane, initializer
         self.epsilon, self.takes_batch_statistics = epsilon, takes_batch_statistics(norm)
+        self.class_agnostic = class_agnostic
         # N(0, sqrt(2 / fan_out)).
         init = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
         conv = {"kernel_initializer": init, "use_bias": norm is None}
@@ -84,7 +87,7 @@ class MaskHead(ConfiguredLayer):
         self.up = keras.layers.Conv2DTranspose(channels, 2, strides=2, kernel_initializer=init, name="up")
         # Float32 whatever the policy, as all of the zoo's output layers are.
         self.logit = _PlaneConv2D(
-            num_classes + int(background_plane),
+            (1 if class_agnostic else num_classes) + int(background_plane),
             1,
             use_bias=True,
             kernel_initializer=init,
@@ -104,4 +107,7 @@ class MaskHead(ConfiguredLayer):
             x = conv(x) if self.norms is None else convolve_and_normalize(conv, self.norms[i], x, training)
             x = tf.nn.relu(x)
         x = tf.cast(tf.nn.relu(self.up(x)), tf.float32)
-        return self.logit(x, planes=None if classes is None else classes + int(self.background_plane))
+        if classes is None:
+            return self.logit(x)
+        own = tf.zeros_like(classes) if self.class_agnostic else classes
+        return self.logit(x, planes=own + int(self.background_plane))

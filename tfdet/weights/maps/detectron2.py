@@ -45,6 +45,8 @@ IGNORED = re.compile(r"pixel_(mean|std)|.*\.cell_anchors\.\d+|.*\.num_batches_tr
 
 _MSRA = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
 _RESNEXT = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (58.395, 57.12, 57.375), "stride_in_1x1": False}
+_DETECTRONS = {"pixel_mean": IMAGENET_MEAN, "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": False}
+_UNKNOWN = {"pixel_mean": IMAGENET_MEAN, "pixel_std": None, "stride_in_1x1": None}
 
 _UNIT = (("conv{c}", "conv{c}.norm", "conv{c}", "bn{c}"), ("shortcut", "shortcut.norm", "sc", "sc_bn"))
 """Of a bottleneck unit (modeling/backbone/resnet.py): the file's names and ours of a convolution and its BN."""
@@ -52,14 +54,38 @@ _UNIT = (("conv{c}", "conv{c}.norm", "conv{c}", "bn{c}"), ("shortcut", "shortcut
 _THREE_BY_THREE = re.compile(r"(.*\.)?res\d\.\d+\.conv2\.weight")
 
 
+_DEEPEST = re.compile(r"(.*\.)?res4\.35\.conv2\.weight")
+"""A tensor of depth 152, of which there is the first Detectron's network alone."""
+
+_STEM_SCALE = re.compile(r"(.*\.)?stem\.conv1\.norm\.weight")
+_LATERAL_SCALE = "backbone.fpn_lateral2.norm.weight"
+
+
 def _trained_with(arrays: Arrays | None) -> dict:
-    """Pixels and stride of the networks in a file: MSRA's, or those of ResNeXt, whose 3x3 are grouped."""
+    """Pixels and stride of the networks in a file, as far as its tensors tell.
+
+    MSRA's stride on the 1x1. Those of the first Detectron, with group normalisation or 152 layers deep, and ResNeXt,
+    whose 3x3 are grouped, stride on the 3x3; ResNeXt of Detectron2 divides the pixels. Networks that began with random
+    weights, whose pyramids are normalised, do either; Detectron2's older files repeat what the pixels are divided by.
+    """
     arrays = arrays or {}
+    known = _network_of(arrays)
+    std = arrays.get("pixel_std")  # B, G, R
+    return known if std is None or std.size != 3 else known | {"pixel_std": tuple(map(float, std.reshape(-1)[::-1]))}
+
+
+def _network_of(arrays: Arrays) -> dict:
+    normalised = _LATERAL_SCALE in arrays
+    for name in arrays:
+        if _STEM_SCALE.fullmatch(name) and name.removesuffix("weight") + "running_mean" not in arrays:
+            return _DETECTRONS | ({"pixel_std": None} if normalised else {})
     for name, kernel in arrays.items():
         following = arrays.get(name.replace("conv2", "conv3"))
         if _THREE_BY_THREE.fullmatch(name) and following is not None and kernel.ndim == following.ndim == 4:
-            return _RESNEXT if kernel.shape[1] < following.shape[1] else _MSRA
-    return _MSRA
+            if kernel.shape[1] < following.shape[1]:
+                return _DETECTRONS if any(_DEEPEST.fullmatch(other) for other in arrays) else _RESNEXT
+            break
+    return _UNKNOWN if normalised else _MSRA
 
 
 def _units(source: str, target: str, variance: Step = layouts.same) -> list[Rule]:
@@ -192,7 +218,7 @@ IMAGENET_PARTS: PartRules = {
     ],
     C5BboxHead: lambda head, detector: _units("res5", f"{head.name}/stage4", FROM_TORCH_EPSILON),
 }
-"""The same of R-50.pkl, R-101.pkl and X-101-32x8d.pkl, under Detectron2's or Caffe2's names."""
+"""The same of R-50.pkl, X-101-32x8d.pkl, R-50-GN.pkl and the others, under Detectron2's or Caffe2's names."""
 
 
 def name_map(detector: keras.Model, arrays: Arrays | None = None) -> NameMap:
@@ -208,19 +234,22 @@ def imagenet_map(detector: keras.Model, arrays: Arrays | None = None) -> NameMap
 
 
 _CAFFE2 = [
-    (re.compile(r"(res_)?conv1_bn_(\w+)"), r"stem.conv1.norm.\2"),
+    (re.compile(r"(res_)?conv1_[bg]n_(\w+)"), r"stem.conv1.norm.\2"),
     (re.compile(r"conv1_(\w+)"), r"stem.conv1.\1"),
-    (re.compile(r"res(\d)_(\d+)_branch1_bn_(\w+)"), r"res\1.\2.shortcut.norm.\3"),
+    (re.compile(r"res(\d)_(\d+)_branch1_[bg]n_(\w+)"), r"res\1.\2.shortcut.norm.\3"),
     (re.compile(r"res(\d)_(\d+)_branch1_(\w+)"), r"res\1.\2.shortcut.\3"),
-    (re.compile(r"res(\d)_(\d+)_branch2([abc])_bn_(\w+)"), r"res\1.\2.conv\3.norm.\4"),
+    (re.compile(r"res(\d)_(\d+)_branch2([abc])_[bg]n_(\w+)"), r"res\1.\2.conv\3.norm.\4"),
     (re.compile(r"res(\d)_(\d+)_branch2([abc])_(\w+)"), r"res\1.\2.conv\3.\4"),
     (re.compile(r"(fc1000|pred)_(w|b)"), r"\1.\2"),
 ]
+_GROUP_NORM = re.compile(r".+_gn_[sb]")
 _PARTS = {"w": "weight", "b": "bias", "s": "weight", "rm": "running_mean", "riv": "running_var"}
 
 
 def from_caffe2(arrays: Arrays) -> Arrays:
     """Caffe2's names -> Detectron2's; a BN without statistics is a scale and a shift: mean 0, variance 1 - eps.
+
+    A group normalisation, which Caffe2 calls gn, has none.
 
     A convolution's bias, which one of MSRA's networks has in front of its first BN, goes into the BN's mean.
     """
@@ -233,6 +262,8 @@ def from_caffe2(arrays: Arrays) -> Arrays:
                 name = ".".join([*stem, _PARTS.get(part, part)])
                 break
         renamed[name] = array
+    if any(_GROUP_NORM.fullmatch(name) for name in arrays):
+        return renamed
     for name in [name for name in renamed if name.endswith(".norm.weight")]:
         base, channels = name.removesuffix(".weight"), renamed[name].size
         renamed.setdefault(f"{base}.running_mean", np.zeros(channels, np.float32))

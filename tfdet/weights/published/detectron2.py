@@ -11,6 +11,7 @@ import re
 from tfdet.weights.published.record import COCO_VAL, Published
 
 _HOST = "https://dl.fbaipublicfiles.com/detectron2"
+_DETECTRON = "https://dl.fbaipublicfiles.com/detectron"
 _LICENCE = "CC BY-SA 3.0"
 
 VOC = (
@@ -22,10 +23,15 @@ VOC = (
 CITYSCAPES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 """The classes with instances that Cityscapes measures, in the order of their ids."""
 
+# name -> address, whose network
 _BACKBONES = {
-    "R-50": "ImageNetPretrained/MSRA/R-50.pkl",
-    "R-101": "ImageNetPretrained/MSRA/R-101.pkl",
-    "X-101-32x8d": "ImageNetPretrained/FAIR/X-101-32x8d.pkl",
+    "R-50": (f"{_HOST}/ImageNetPretrained/MSRA/R-50.pkl", "MSRA"),
+    "R-101": (f"{_HOST}/ImageNetPretrained/MSRA/R-101.pkl", "MSRA"),
+    "X-101-32x8d": (f"{_HOST}/ImageNetPretrained/FAIR/X-101-32x8d.pkl", "FAIR"),
+    # In the form of the first Detectron, whose server has them.
+    "R-50-GN": (f"{_DETECTRON}/ImageNetPretrained/47261647/R-50-GN.pkl", "FAIR"),
+    "R-101-GN": (f"{_DETECTRON}/ImageNetPretrained/47592356/R-101-GN.pkl", "FAIR"),
+    "X-152-32x8d-IN5k": (f"{_DETECTRON}/ImageNetPretrained/25093814/X-152-32x8d-IN5k.pkl", "FAIR"),
 }
 
 # folder -> name -> the rest of the address, box AP, mask AP
@@ -70,6 +76,12 @@ _COCO: dict[str, dict[str, tuple[str, float, float | None]]] = {
         "mask_rcnn_R_50_FPN_3x_dconv_c3-c5": ("144998336/model_final_821d0b", 42.7, 38.5),
         "cascade_mask_rcnn_R_50_FPN_1x": ("138602847/model_final_e9d89b", 42.1, 36.4),
         "cascade_mask_rcnn_R_50_FPN_3x": ("144998488/model_final_480dd8", 44.3, 38.5),
+        "mask_rcnn_R_50_FPN_3x_gn": ("138602888/model_final_dc5d9e", 42.6, 38.6),
+        "mask_rcnn_R_50_FPN_3x_syncbn": ("169527823/model_final_3b3c51", 41.9, 37.8),
+        "scratch_mask_rcnn_R_50_FPN_3x_gn": ("138602908/model_final_01ca85", 39.9, 36.6),
+        "scratch_mask_rcnn_R_50_FPN_9x_gn": ("183808979/model_final_da7b4c", 43.7, 39.6),
+        "scratch_mask_rcnn_R_50_FPN_9x_syncbn": ("184226666/model_final_5ce33e", 43.6, 39.3),
+        "cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv": ("18131413/model_0039999_e76410", 50.2, 44.0),
     },
     "TridentNet": {
         "tridentnet_fast_R_50_C4_1x": ("148572687/model_final_756cda", 38.0, None),
@@ -160,11 +172,11 @@ def files() -> list[Published]:
     backbones = [
         Published(
             name=f"detectron2/{name}",
-            addresses=(f"{_HOST}/{path}",),
-            source="MODEL_ZOO.md: ImageNet, from " + ("MSRA" if "MSRA" in path else "FAIR"),
+            addresses=(address,),
+            source=f"MODEL_ZOO.md: {'ImageNet-5k' if 'IN5k' in name else 'ImageNet'}, from {maker}",
             licence=_LICENCE,
         )
-        for name, path in _BACKBONES.items()
+        for name, (address, maker) in _BACKBONES.items()
     ]
     coco = [
         _detector(folder, name, rest, _gin_file(folder, name), _BINDINGS.get(name, ()), None, box_ap, mask_ap)
