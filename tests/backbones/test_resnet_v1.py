@@ -56,3 +56,18 @@ def test_features_are_after_relu_and_depend_on_training_only_through_bn():
 def test_refuses_an_unknown_depth():
     with pytest.raises(ValueError, match="ResNetV1.depth = 34: expected one of 18, 50, 101, 152"):
         ResNetV1(34)
+
+
+@pytest.mark.parametrize(("norm", "moving"), [("torch_local", {"stage2"}), ("group", set())])
+def test_the_norms_of_frozen_stages_keep_to_their_statistics(norm, moving):
+    """Detectron2's FREEZE_AT = 2: the stem and stage 1."""
+    net = built(18, 2, norm=norm, frozen_norms=2, initializer="detectron2")
+    images = tf.constant(np.random.default_rng(0).normal(size=(2, 32, 32, 3)), tf.float32)
+    before = {v.path: v.numpy() for v in net.weights}
+    (tested, _), (trained, _) = net(images), net(images, training=True)
+    np.testing.assert_allclose(tested, trained, atol=1e-5)  # of stage 1, whose norms do the same in both
+    moved = {v.path.split("/")[1] for v in net.weights if (v.numpy() != before[v.path]).any()}
+    assert moved == moving
+    assert {v.path.split("/")[-1] for v in net.weights if "bn0" in v.path} == (
+        {"gamma", "beta"} if norm == "group" else {"gamma", "beta", "moving_mean", "moving_variance"}
+    )

@@ -53,6 +53,15 @@ def test_the_plane_of_a_class_alone(background_plane):
         np.testing.assert_allclose(own[i], every[i, ..., classes[i] + background_plane], atol=1e-5)
 
 
+@pytest.mark.parametrize("background_plane", [True, False])
+def test_one_plane_for_all_classes(background_plane):
+    head = head_with_biases(background_plane=background_plane, class_agnostic=True)
+    every = head(FEATURES).numpy()
+    assert every.shape[-1] == 1 + background_plane
+    own = head(FEATURES, classes=tf.constant([3, 0, 1, 2, 3]))
+    np.testing.assert_allclose(own, every[..., -1], atol=1e-5)
+
+
 def test_initial_standard_deviations():
     """N(0, sqrt(2 / fan_out)), fan_out of all output channels and cells."""
     head = MaskHead(80, channels=64)

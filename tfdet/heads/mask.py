@@ -54,11 +54,11 @@ class MaskHead(ConfiguredLayer):
         initializer: N(0, sqrt(2 / fan_out)) of every kernel and biases of 0 ("simpledet"); of the planes' convolution
             N(0, .001), so that every pixel begins undecided ("detectron2"); biases of the deconvolution and of the
             planes' convolution from U(+-1 / sqrt(fan_in)) ("torchvision").
-        class_agnostic: one plane for all classes rather than one a class (Detectron2's CLS_AGNOSTIC_MASK); C below is 1.
+        class_agnostic: one plane for all classes rather than one a class (Detectron2's CLS_AGNOSTIC_MASK): C is 1.
 
     Call: RoI features [N, P, P, Cin] -> logits, float32: of all planes [N, 2P, 2P, C or 1 + C], or with `classes`,
-    int32 [N], of the plane of each RoI's class, 0..num_classes - 1, alone [N, 2P, 2P]. The two agree but for rounding; the second
-    does not make 80 planes in vain.
+    int32 [N], of the plane of each RoI's class, 0..num_classes - 1, alone [N, 2P, 2P]. The two agree but for rounding;
+    the second does not make 80 planes in vain.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.rows import model_text, zeros_for_random_weights
+from tests.weights import detectron2_layout
 from tfdet import config
 from tfdet.config import gin_configs_folder
 from tfdet.errors import UserError
@@ -101,6 +102,25 @@ def test_every_variable_of_the_example_on_kerass_backbone_has_a_name_there():
 def test_every_variable_of_a_file_of_detectron2_has_a_name(name):
     found = names_of(built(name), detectron2)
     assert found["backbone/conv0/kernel"].endswith("stem.conv1.weight")
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("mask_rcnn_r50_fpn_3x_gn", lambda: detectron2_layout.normed("GN")),
+        ("mask_rcnn_r50_fpn_3x_syncbn", lambda: detectron2_layout.normed("BN")),
+        ("mask_rcnn_r50_fpn_1x_cls_agnostic", detectron2_layout.class_agnostic),
+        ("cascade_mask_rcnn_x152_32x8d_fpn_in5k_gn_dconv", detectron2_layout.resnext),
+    ],
+)
+def test_a_file_of_detectron2s_layout_fills_the_detector_and_nothing_of_it_is_left(name, layout):
+    arrays, detector = layout(), built(f"detectron2/{name}.gin")
+    # At depth 50, a ResNeXt is Detectron2's own, whose pixels are divided; the layout is the same.
+    report, values = compare(detector, arrays, detectron2.name_map(detector, arrays), name)
+    assert not report.mismatched and not report.unused
+    assert [path for path in report.missing if not path.endswith(COUNTERS)] == []
+    plane = arrays["roi_heads.mask_head.predictor.weight"][:, :, 0, 0].T
+    np.testing.assert_array_equal(values["mask_head/logit/kernel"][0, 0], plane)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.weights import detectron2_layout
 from tfdet import config
 from tfdet.weights.maps import coco_ids, detectron2, layouts, torchvision
 from tfdet.weights.maps.rules import source_of
@@ -110,6 +111,48 @@ def test_every_variable_of_a_family_has_a_name_of_its_own(file, program, expecte
     assert set(v.path for v in detector.weights) - set(names) <= {"detector/moving_foreground"}
     assert len(set(names.values())) == len(names)
     assert {path: names[path] for path in expected} == expected
+
+
+DIVIDED = (58.395, 57.12, 57.375)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "pixel_std", "stride_in_1x1"),
+    [
+        (detectron2_layout.class_agnostic(), (1.0, 1.0, 1.0), True),
+        (detectron2_layout.resnext(), DIVIDED, False),
+        (detectron2_layout.resnext(depth=152), (1.0, 1.0, 1.0), False),
+        # Begun from ImageNet or from random weights, with pixels divided or not: only an older file says.
+        (detectron2_layout.normed("GN"), None, False),
+        (detectron2_layout.normed("BN"), None, None),
+        (detectron2_layout.normed("GN") | {"pixel_std": np.float32(DIVIDED[::-1]).reshape(3, 1, 1)}, DIVIDED, False),
+    ],
+    ids=["msra", "resnext-50", "resnext-152", "gn", "bn", "gn with its pixels"],
+)
+def test_pixels_and_stride_of_a_file_of_detectron2s(arrays, pixel_std, stride_in_1x1):
+    known = detectron2._trained_with(arrays)
+    assert known["pixel_mean"] == (123.675, 116.28, 103.53) and known["stride_in_1x1"] is stride_in_1x1
+    assert known["pixel_std"] == (None if pixel_std is None else pytest.approx(pixel_std))
+
+
+def test_caffe2s_group_normalisation_has_no_statistics():
+    arrays = {
+        "conv1_gn_s": np.ones(8),
+        "conv1_gn_b": np.zeros(8),
+        "res2_0_branch1_gn_s": np.ones(8),
+        "res3_1_branch2b_gn_b": np.ones(8),
+        "res3_1_branch2b_w": np.ones((8, 8, 3, 3)),
+    }
+    renamed = detectron2.from_caffe2(arrays)
+    assert set(renamed) == {
+        "stem.conv1.norm.weight",
+        "stem.conv1.norm.bias",
+        "res2.0.shortcut.norm.weight",
+        "res3.1.conv2.norm.bias",
+        "res3.1.conv2.weight",
+    }
+    known = detectron2._trained_with(renamed)
+    assert known["pixel_std"] == (1.0, 1.0, 1.0) and known["stride_in_1x1"] is False
 
 
 def test_layout_steps_by_hand():
