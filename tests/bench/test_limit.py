@@ -49,7 +49,7 @@ def test_the_products_alone_are_computed_every_one():
 
 
 def test_both_sides_are_measured():
-    limit = measure_limit(a_step, repeats=1)
+    limit = measure_limit(a_step, tf.function(a_step), repeats=1)
     assert limit.products == 9 and sorted(limit.by_kind) == [
         "Conv2D",
         "Conv2DBackpropFilter",

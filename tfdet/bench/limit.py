@@ -53,7 +53,7 @@ class StepLimit(NamedTuple):
 
     Attributes:
         products: in a step.
-        step_cpu, step_wall: the losses and gradients of a step, without the update.
+        step_cpu, step_wall: a step as training takes it, the update included.
         limit_cpu, limit_wall: its products alone.
         by_kind: CPU seconds of the products of each kind of op.
     """
@@ -140,18 +140,22 @@ def _result(product: Product, values: dict[tuple[Any, ...], tf.Tensor]) -> tf.Te
 
 
 def measure_limit(
-    gradients: Callable[[], object], repeats: int, progress: Callable[[str], None] = lambda _: None
+    gradients: Callable[[], object],
+    step: Callable[[], object],
+    repeats: int,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> StepLimit:
     """Takes a step and its products alone, in turn.
 
     Args:
-        gradients: computes the gradients of a step; is compiled here.
+        gradients: computes the gradients of the step, as `products_of` has it.
+        step: takes the step and returns tensors.
         repeats: of each side, after one that traces.
         progress: is told what is being measured.
     """
     progress("the products of a step")
     products = products_of(gradients)
-    sides = {"step": tf.function(gradients, autograph=False), "limit": compute(products)}
+    sides = {"step": step, "limit": compute(products)}
     kinds = {kind: compute(_of_kind(products, kind)) for kind in dict.fromkeys(product.kind for product in products)}
     measured: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
     for number in range(repeats + 1):

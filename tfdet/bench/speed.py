@@ -95,28 +95,36 @@ def benchmark_limit(
         progress: is told what is being measured.
 
     Raises:
-        UserError: the step is that of another precision than float32, or of several replicas.
+        UserError: the step is one of several replicas, or of several batches.
     """
     import tensorflow as tf
 
     from tfdet.bench.limit import measure_limit
     from tfdet.bench.training import gradients_of, tame_random_weights
+    from tfdet.training.schedule import Schedule
     from tfdet.training.trainer import Trainer
-    from tfdet.training.update import make_parts
+    from tfdet.training.update import make_parts, make_step
 
-    trainer = configuration.build(Trainer)
+    trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
     strategy = trainer.prepare()
-    if strategy.num_replicas_in_sync > 1:
-        raise UserError("benchmark limit measures one replica: give --gin_param='Trainer.num_replicas = 1'")
+    if strategy.num_replicas_in_sync * trainer.accumulate > 1:
+        raise UserError(
+            "benchmark limit measures a step of one batch: give --gin_param='Trainer.num_replicas = 1' and "
+            "--gin_param='Trainer.accumulate = 1'"
+        )
     images = configuration.value("TrainInput.images_per_replica")
     short_side, long_side = sides(configuration, "TrainInput")
     with strategy.scope():
         detector = configuration.build(build_detector, num_classes=num_classes)
     tame_random_weights(detector)
-    optimizer = make_parts(strategy, detector, trainer).optimizer
-    (batch,) = synthetic_batches(images, short_side, long_side, num_classes).take(1)
-    gradient = gradients_of(detector, optimizer, tf.constant([0, 0]))
-    limit = measure_limit(lambda: gradient(batch), repeats, progress)
+    parts = make_parts(strategy, detector, trainer)
+    gradient = gradients_of(detector, parts.optimizer, tf.constant([0, 0]))
+    dataset = synthetic_batches(images, short_side, long_side, num_classes)
+    (batch,) = dataset.take(1)
+    step = make_step(strategy, detector, parts, schedule.for_batch(images, repeats + 1), trainer)
+    iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
+    train = step.compile(iterator.element_spec)
+    limit = measure_limit(lambda: gradient(batch), lambda: train(next(iterator)), repeats, progress)
     return {
         "images": images,
         "image": f"{short_side}x{long_side}",
