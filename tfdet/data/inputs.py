@@ -18,7 +18,8 @@ from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeInt, PositiveInt, Side
 from tfdet.data.augmentation.augmentation import Augmentation
 from tfdet.data.doctor import explain_pipeline_error
-from tfdet.data.epochs import epoch_batches, epoch_seed, num_batches
+from tfdet.data.draws import epoch_draws, filled
+from tfdet.data.epochs import EpochOrder
 from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.jitter import LargeScaleJitter
@@ -113,10 +114,8 @@ class TrainInput:
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
-        usable = self._index.is_trainable
-        self._landscape = (usable & ~self._index.is_portrait).nonzero()[0]
-        self._portrait = (usable & self._index.is_portrait).nonzero()[0]
-        if not usable.any():
+        self._order = EpochOrder(self._index, flip, order == "mixed")
+        if not any(self._order.images):
             raise UserError(f"data set {data_dir} has no image with a box to train on")
 
     def steps_per_epoch(self, num_replicas: int) -> int:
@@ -129,7 +128,7 @@ class TrainInput:
             UserError: neither orientation fills a global batch.
         """
         global_batch = num_replicas * self.images_per_replica
-        landscape, portrait = self._epoch_sizes()
+        landscape, portrait = self._order.sizes
         if max(landscape, portrait) < global_batch:
             raise UserError(
                 f"data set {self.manifest.folder} gives {landscape} landscape and {portrait} portrait images an epoch"
@@ -137,7 +136,7 @@ class TrainInput:
                 f"({num_replicas} replicas x {self.images_per_replica} images); use fewer replicas, a smaller "
                 "TrainInput.images_per_replica or more images"
             )
-        return num_batches(landscape, global_batch) + num_batches(portrait, global_batch)
+        return self._order.steps(global_batch)
 
     def warnings(self, num_replicas: int) -> list[str]:
         """What a person should know of these data before training: an orientation that does not fill a batch.
@@ -148,18 +147,7 @@ class TrainInput:
         Returns:
             One line each.
         """
-        global_batch = num_replicas * self.images_per_replica
-        lines = []
-        for name, rows, entries in zip(
-            ("landscape", "portrait"), (self._landscape, self._portrait), self._epoch_sizes()
-        ):
-            if 0 < entries < global_batch:
-                copies = f" ({entries} with their mirrored copies)" if self.flip else ""
-                lines.append(
-                    f"{len(rows)} {name} image{'s' * (len(rows) > 1)}{copies} make no batch of {global_batch}, and "
-                    "orientations do not share one: they are repeated to fill one batch an epoch"
-                )
-        return lines
+        return self._order.warnings(num_replicas * self.images_per_replica)
 
     def dataset(
         self,
@@ -197,24 +185,30 @@ class TrainInput:
 
         @tf.autograph.experimental.do_not_convert
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            entries, portrait = epoch_batches(
-                (self._landscape, self._portrait), self.flip, self.order == "mixed", number, seed, global_batch
-            )
-            first = tf.where(number == start_step // steps, start_step % steps, 0)
+            entries, portrait = self._order.batches(number, seed, global_batch)
+            first = tf.where(number == start_step // steps, tf.constant(start_step % steps, tf.int64), 0)
             own = slice(pipeline * share, (pipeline + 1) * share)
-            done = tf.cast(number * steps + tf.range(steps, dtype=tf.int64), tf.float64) / (total_steps or float("inf"))
-            drawn = self._draws(number, seed, tf.shape(entries))
-            parts = [tf.reshape(part[first:, own], [-1, *part.shape[2:]]) for part in (entries, *drawn)]
-            return tf.data.Dataset.from_tensor_slices(
-                (*parts, *(tf.repeat(part[first:], share) for part in (portrait, done)))
+            parts = {"entry": entries, **self._draws(number, seed, tf.shape(entries))}
+            parts = {name: part[first:, own] for name, part in parts.items()}
+            counted = tf.data.Dataset.range(number * steps + first, (number + 1) * steps)
+            return tf.data.Dataset.zip(
+                counted, tf.data.Dataset.from_tensor_slices(parts | {"portrait": portrait[first:]})
             )
+
+        @tf.autograph.experimental.do_not_convert
+        def images(step: tf.Tensor, parts: dict[str, tf.Tensor]) -> tf.data.Dataset:
+            done = tf.cast(step, tf.float64) / (total_steps or float("inf"))
+            alike = (tf.repeat(part, share) for part in (parts["portrait"], done))
+            entries = tf.cast(parts["entry"], tf.int64)
+            return tf.data.Dataset.from_tensor_slices((entries, *filled(parts, share), *alike))
 
         @tf.autograph.experimental.do_not_convert
         def item(*drawn: tf.Tensor) -> Batch:
             return load(*drawn)[0]
 
         epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)
-        dataset = epochs.flat_map(epoch).map(item, num_parallel_calls=self.num_parallel_calls, deterministic=True)
+        dataset = epochs.flat_map(epoch).flat_map(images)
+        dataset = dataset.map(item, num_parallel_calls=self.num_parallel_calls, deterministic=True)
         dataset = batch_items(dataset, self.images_per_replica, drop_remainder=True)
         return dataset.prefetch(self.prefetch * (num_replicas // pipelines)).with_options(_options())
 
@@ -235,8 +229,8 @@ class TrainInput:
         entries = 2 * rows + np.arange(len(rows)) % 2 if self.flip else rows
         with tf.device("/cpu:0"):
             drawn = self._draws(tf.constant(0, tf.int64), seed, tf.constant([len(image_ids), count]))
-            parts = [tf.reshape(part, [-1, *part.shape[2:]]) for part in drawn]
-            parts = (entries, *parts, portrait, np.zeros(len(rows)))
+            drawn = {name: tf.reshape(part, [-1, *part.shape[2:]]) for name, part in drawn.items()}
+            parts = (entries, *filled(drawn, len(rows)), portrait, np.zeros(len(rows)))
             load = tf.autograph.experimental.do_not_convert(self._loader())
             dataset = tf.data.Dataset.from_tensor_slices(parts).map(load, num_parallel_calls=self.num_parallel_calls)
         for item, words in dataset.with_options(_options()).as_numpy_iterator():
@@ -245,8 +239,9 @@ class TrainInput:
     def _loader(self) -> Callable:
         """From an entry of an epoch, its draws, its orientation and the part of the run that is done, to the item."""
         table = record_table(self.manifest, self._index)
-        with tf.device("/cpu:0"):  # wherever the caller's default device is
-            usable = tf.constant(np.flatnonzero(self._index.is_trainable))
+        if self.augmentation is not None:
+            with tf.device("/cpu:0"):  # wherever the caller's default device is
+                usable = tf.constant(np.flatnonzero(self._index.is_trainable))
 
         def read(row: tf.Tensor) -> Example:
             serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
@@ -281,31 +276,10 @@ class TrainInput:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
         return explain_pipeline_error(error, self.manifest.folder)
 
-    def _epoch_sizes(self) -> tuple[int, int]:
-        """Entries of an epoch: landscape and portrait images with their mirrored copies."""
-        copies = 2 if self.flip else 1
-        return copies * len(self._landscape), copies * len(self._portrait)
-
-    def _draws(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of each image of an epoch `_draw`, and the seed of its augmentation: int64 [steps, global_batch, 2]."""
-        seeds = tf.zeros([shape[0], shape[1], 2], tf.int64)
-        if self.augmentation is not None:
-            seeds = tf.random.stateless_uniform(
-                [shape[0], shape[1], 2], epoch_seed(seed, epoch, 5), minval=None, maxval=None, dtype=tf.int64
-            )
-        return self._draw(epoch, seed, shape), tf.ensure_shape(seeds, [None, None, 2])
-
-    def _draw(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tf.Tensor:
-        """Which of the short sides each image of an epoch has: int32 [steps, global_batch]; or the jitter's draws,
-        float64 [steps, global_batch, 2]."""
-        if self.jitter is not None:
-            draws = tf.random.stateless_uniform([shape[0], shape[1], 2], epoch_seed(seed, epoch, 4), dtype=tf.float64)
-            return tf.ensure_shape(draws, [None, None, 2])
-        if len(self.short_sides) == 1:
-            return tf.zeros(shape, tf.int32)
-        return tf.random.stateless_uniform(
-            shape, epoch_seed(seed, epoch, 3), maxval=len(self.short_sides), dtype=tf.int32
-        )
+    def _draws(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The draws of an epoch; see `draws.epoch_draws`."""
+        augmented = self.augmentation is not None
+        return epoch_draws(epoch, seed, shape, len(self.short_sides), self.jitter is not None, augmented)
 
 
 @configurable
