@@ -15,17 +15,19 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeInt, PositiveInt, Side
+from tfdet.config.ranges import NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt, Side
 from tfdet.data.augmentation.augmentation import Augmentation
 from tfdet.data.doctor import explain_pipeline_error
 from tfdet.data.draws import epoch_draws, filled
 from tfdet.data.epochs import EpochOrder
-from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
+from tfdet.data.example import Profile, batch_items, canvas_size, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
-from tfdet.data.records import read_serialized, record_table
+from tfdet.data.mixing import DataDirs, open_data
+from tfdet.data.records import read_example, record_table
 from tfdet.data.resize import Resize, Rule
+from tfdet.data.sampling import sampling_factors
 from tfdet.data.selection import select_classes
 from tfdet.errors import UserError
 from tfdet.structures import Batch, Example
@@ -44,7 +46,7 @@ class TrainInput:
     images until it is full. SimpleDet drops them, so that they are never trained on.
 
     Args:
-        data_dir: data set folder with a manifest.
+        data_dir: data set folder with a manifest, or several, whose classes have the same names.
         short_side, long_side: as in `resize.resized_size`; also the two canvases, short x long and long x short. Of
             several short sides each image of each step draws one; the canvases are those of the largest.
         images_per_replica: images in the batch of one replica, > 0.
@@ -61,6 +63,12 @@ class TrainInput:
             image of each step its own draw of the scale.
         augmentation: what images go through before they are resized, each image of each step by its own draws.
         classes: the classes to train on, in this order; objects of others count as background. None: all.
+        data_weights: of several data sets, the share of an epoch's images that each has, whatever its size: (2, 1). An
+            epoch has as many images as without. None: every image of each set once.
+        repeat_threshold: classes that fewer than this share of the images have are seen more often, by LVIS's repeat
+            factors (which takes 0.001); see `sampling.repeat_factors`. None: every image once.
+        shards_at_once: an epoch goes through the record files in random order, so many at a time, and mixes the images
+            of those alone; for data sets larger than the disk. None: all.
 
     Raises:
         UserError: the data set is missing, changed, has no image with a box or, with `masks` or an augmentation that
@@ -69,7 +77,7 @@ class TrainInput:
 
     def __init__(
         self,
-        data_dir: str | Path,
+        data_dir: DataDirs,
         short_side: Side | tuple[Side, ...] = 800,
         long_side: Side = 1200,
         images_per_replica: PositiveInt = 2,
@@ -83,17 +91,20 @@ class TrainInput:
         jitter: LargeScaleJitter | None = None,
         augmentation: Augmentation | None = None,
         classes: tuple[str, ...] | None = None,
+        data_weights: tuple[PositiveFloat, ...] | None = None,
+        repeat_threshold: PositiveFraction | None = None,
+        shards_at_once: PositiveInt | None = None,
     ):
         self.short_sides = tuple(short_side) if isinstance(short_side, (tuple, list)) else (short_side,)
         if not self.short_sides:
             raise UserError("TrainInput.short_side must name one side at least. Received: ()")
         for side in self.short_sides:
             Resize(side, long_side, resize).check("TrainInput")
-        self.manifest = select_classes(Manifest.load(data_dir), classes, "TrainInput.classes")
-        self.selects_classes = classes is not None
+        self.manifest = open_data(data_dir, classes, "TrainInput.data_dir")
+        self.selects_classes = classes is not None or bool(self.manifest.parts)
         if masks and not self.manifest.has_masks:
             raise UserError(
-                f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO "
+                f"TrainInput.masks is True, but data set {self.manifest.place} has no masks: convert it anew from COCO "
                 "annotations with segmentations (tfdet convert_data --coco), or train a detector without masks"
             )
         if jitter is not None and jitter.refit and not masks:
@@ -104,8 +115,8 @@ class TrainInput:
         reads_masks = masks or augmentation is not None and augmentation.needs_masks
         if reads_masks and not self.manifest.has_masks:
             raise UserError(
-                f"Augmentation.copy_paste cuts objects out along their masks, but data set {data_dir} has no masks: "
-                "convert it anew from annotations with segmentations, or leave it out"
+                f"Augmentation.copy_paste cuts objects out along their masks, but data set {self.manifest.place} has "
+                "no masks: convert it anew from annotations with segmentations, or leave it out"
             )
         self.masks, self.jitter, self.augmentation, self._reads_masks = masks, jitter, augmentation, reads_masks
         self.short_side, self.long_side, self.resize = max(self.short_sides), long_side, resize
@@ -114,9 +125,10 @@ class TrainInput:
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
-        self._order = EpochOrder(self._index, flip, order == "mixed")
+        factors = sampling_factors(self.manifest, self._index, data_weights, repeat_threshold)
+        self._order = EpochOrder(self._index, flip, order == "mixed", factors, shards_at_once)
         if not any(self._order.images):
-            raise UserError(f"data set {data_dir} has no image with a box to train on")
+            raise UserError(f"data set {self.manifest.place} has no image with a box to train on")
 
     def steps_per_epoch(self, num_replicas: int) -> int:
         """Steps in one epoch: whole global batches of each orientation, and one of an orientation that fills none.
@@ -131,7 +143,7 @@ class TrainInput:
         landscape, portrait = self._order.sizes
         if max(landscape, portrait) < global_batch:
             raise UserError(
-                f"data set {self.manifest.folder} gives {landscape} landscape and {portrait} portrait images an epoch"
+                f"data set {self.manifest.place} gives {landscape} landscape and {portrait} portrait images an epoch"
                 f"{' with their mirrored copies' if self.flip else ''}, fewer than one global batch of {global_batch} "
                 f"({num_replicas} replicas x {self.images_per_replica} images); use fewer replicas, a smaller "
                 "TrainInput.images_per_replica or more images"
@@ -244,9 +256,7 @@ class TrainInput:
                 usable = tf.constant(np.flatnonzero(self._index.is_trainable))
 
         def read(row: tf.Tensor) -> Example:
-            serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
-            own = self.manifest
-            return decode_example(serialized, image_id, own.category_ids, self._reads_masks, own.left_out)
+            return read_example(self.manifest, table, row, self._reads_masks)
 
         @tf.function(autograph=False)  # traced once for all images of a mosaic
         def read_any(number: tf.Tensor) -> Example:
@@ -274,7 +284,7 @@ class TrainInput:
 
     def explain(self, error: Exception) -> UserError:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
-        return explain_pipeline_error(error, self.manifest.folder)
+        return explain_pipeline_error(error, *self.manifest.folders)
 
     def _draws(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> dict[str, tf.Tensor]:
         """The draws of an epoch; see `draws.epoch_draws`."""
@@ -334,10 +344,7 @@ class EvalInput:
 
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
-            serialized = read_serialized(table, row)
-            own, image_id = self.manifest, tf.gather(table.image_id, row)
-            example = decode_example(serialized, image_id, own.category_ids, left_out=own.left_out)
-            return fit_example(example, resize, tf.constant(False))
+            return fit_example(read_example(self.manifest, table, row), resize, tf.constant(False))
 
         dataset = tf.data.Dataset.range(self.manifest.num_images)
         dataset = dataset.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
@@ -350,7 +357,7 @@ class EvalInput:
 
     def explain(self, error: Exception) -> UserError:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
-        return explain_pipeline_error(error, self.manifest.folder)
+        return explain_pipeline_error(error, *self.manifest.folders)
 
     def image_sizes(self) -> dict[int, tuple[int, int]]:
         """Height and width in pixels of every image, as it is stored, by id."""

@@ -96,6 +96,18 @@ class Manifest:
 
     left_out: ClassVar[tuple[int, ...]] = ()
     """Category ids of classes that a selection (`data.selection`) leaves out; none of a data set as it is."""
+    parts: ClassVar[tuple[Manifest, ...]] = ()
+    """The manifests of the data sets that this one is of, where it is of several (`data.mixing`)."""
+
+    @property
+    def folders(self) -> list[pathlib.Path]:
+        """The folder, or those of the data sets that it is of."""
+        return [part.folder for part in self.parts] or [self.folder]
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return " + ".join(map(str, self.folders))
 
     @property
     def num_classes(self) -> int:

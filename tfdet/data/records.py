@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdet.data.example import decode_example
 from tfdet.data.index import FRAME_BYTES, RecordIndex
 from tfdet.data.manifest import Manifest
+from tfdet.structures import Example
 
 
 class RecordTable(NamedTuple):
@@ -53,3 +55,26 @@ def read_serialized(table: RecordTable, row: tf.Tensor) -> tf.Tensor:
     )
     dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
     return dataset.take(1).get_single_element()
+
+
+def read_example(manifest: Manifest, table: RecordTable, row: tf.Tensor, masks: bool = False) -> Example:
+    """Reads and decodes one record.
+
+    Args:
+        manifest: of the data set, or of several: a record's category ids are those of its own.
+        table: made of this manifest.
+        row: int [], row of the index.
+        masks: read the masks too.
+
+    Raises:
+        tf.errors.OpError: as `read_serialized` and `decode_example`, when the op runs.
+    """
+    serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
+    if not manifest.parts:
+        return decode_example(serialized, image_id, manifest.category_ids, masks, manifest.left_out)
+    lengths = [len(part.shards) for part in manifest.parts]
+    owner = tf.constant([number for number, length in enumerate(lengths) for _ in range(length)])
+    own = tf.gather(owner, tf.gather(table.shard, row))
+    ids = tf.constant([part.category_ids for part in manifest.parts], tf.int64)
+    left_out = tf.ragged.constant([part.left_out for part in manifest.parts], tf.int64, ragged_rank=1)
+    return decode_example(serialized, image_id, tf.gather(ids, own), masks, left_out[own])
