@@ -67,6 +67,8 @@ def explain_pipeline_error(error: Exception, *data_dirs: str | os.PathLike) -> U
         The error to raise. Finding the record reads the data sets once.
     """
     message = getattr(error, "message", str(error))
+    if said := re.search(r"UserError: ([^\n]+)", message):  # of `staging`, in Python
+        return UserError(said[1])
     data_dir = " + ".join(map(str, data_dirs))
     # Of several sets the ids may be others than in the records.
     for known in (UNKNOWN_CATEGORY, WRONG_SIZE) if len(data_dirs) == 1 else ():
@@ -88,9 +90,12 @@ def explain_pipeline_error(error: Exception, *data_dirs: str | os.PathLike) -> U
 
 def _check_files(manifest: Manifest, checksums: bool) -> list[Problem]:
     problems = []
+    is_remote = manifest.remote_shards() is not None
     for shard in manifest.shards:
         path = manifest.folder / shard.file
         if not os.path.isfile(path):
+            if is_remote:
+                continue  # it was not needed yet
             problems.append(Problem("missing shard", str(path), None, "does not exist", _RESTORE))
         elif path.stat().st_size != shard.bytes:
             reason = f"has {path.stat().st_size} bytes, the manifest says {shard.bytes}"

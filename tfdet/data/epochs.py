@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +16,7 @@ from tfdet.data.index import RecordIndex
 _LANDSCAPE, _PORTRAIT, _STEPS = 0, 1, 2
 _SAMPLING, _OFFSET = (6, 7), (8, 9)
 _SHARDS = 10
+_CHUNK = 1024
 
 
 def num_batches(entries: int, global_batch: int) -> int:
@@ -119,6 +123,35 @@ class EpochOrder:
             if self.shards_at_once is not None:
                 entries, portrait = tf.gather(entries, order), tf.gather(portrait, order)
         return entries, portrait
+
+    def shards(self, start_step: int, seed: int, global_batch: int, own: slice, endless: bool) -> Iterator[int]:
+        """The shards in the order in which training needs them, each again where others came between.
+
+        Args:
+            start_step: of the run, where it begins.
+            seed: of the run.
+            global_batch: images of a batch, over all replicas.
+            own: those of a batch that are read here.
+            endless: of all epochs; else of the first, each shard once.
+        """
+        steps, recent = self.steps(global_batch), collections.OrderedDict[int, None]()
+        most = 2 * self.shards_at_once if endless and self.shards_at_once else len(self._shard)
+        for epoch in itertools.count(start_step // steps):
+            with tf.device("/cpu:0"):
+                entries = self.batches(tf.constant(epoch, tf.int64), seed, global_batch)[0].numpy()
+            first = start_step % steps if epoch == start_step // steps else 0
+            shards = self._shard[entries[first:, own].ravel() // (2 if self.flip else 1)]
+            for begin in range(0, len(shards), _CHUNK):  # NumPy finds those of a chunk, a loop their order
+                found, places = np.unique(shards[begin : begin + _CHUNK], return_index=True)
+                for number in found[np.argsort(places)].tolist():
+                    if number not in recent:
+                        yield number
+                    recent[number] = None
+                    recent.move_to_end(number)
+                    if len(recent) > most:
+                        recent.popitem(last=False)
+            if not endless:
+                return
 
     def _drawn(self, orientation: int, epoch: tf.Tensor, seed: int) -> tf.Tensor:
         """The rows of an orientation that an epoch has, int64 [images], each as often as it has it."""

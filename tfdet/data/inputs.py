@@ -25,7 +25,7 @@ from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
 from tfdet.data.mixing import DataDirs, open_data
-from tfdet.data.records import read_example, record_table
+from tfdet.data.records import RecordTable, read_example, read_in_order, record_table
 from tfdet.data.resize import Resize, Rule
 from tfdet.data.sampling import sampling_factors
 from tfdet.data.selection import select_classes
@@ -193,13 +193,19 @@ class TrainInput:
         steps, start_step = self.steps_per_epoch(num_replicas), int(start_step)
         global_batch = num_replicas * self.images_per_replica
         share = global_batch // pipelines
-        load = self._loader()
+        own = slice(pipeline * share, (pipeline + 1) * share)
+        table = record_table(self.manifest, self._index)
+        if table.staging is not None:
+            at_once, mixes = self._order.shards_at_once, self.augmentation is not None and self.augmentation.mixes
+            table.staging.check_room(at_once, mixes)
+            plan = self._order.shards(start_step, seed, global_batch, own, endless=not table.staging.fits())
+            table.staging.begin(plan, at_once or 1)
+        load = self._loader(table)
 
         @tf.autograph.experimental.do_not_convert
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             entries, portrait = self._order.batches(number, seed, global_batch)
             first = tf.where(number == start_step // steps, tf.constant(start_step % steps, tf.int64), 0)
-            own = slice(pipeline * share, (pipeline + 1) * share)
             parts = {"entry": entries, **self._draws(number, seed, tf.shape(entries))}
             parts = {name: part[first:, own] for name, part in parts.items()}
             counted = tf.data.Dataset.range(number * steps + first, (number + 1) * steps)
@@ -243,14 +249,13 @@ class TrainInput:
             drawn = self._draws(tf.constant(0, tf.int64), seed, tf.constant([len(image_ids), count]))
             drawn = {name: tf.reshape(part, [-1, *part.shape[2:]]) for name, part in drawn.items()}
             parts = (entries, *filled(drawn, len(rows)), portrait, np.zeros(len(rows)))
-            load = tf.autograph.experimental.do_not_convert(self._loader())
+            load = tf.autograph.experimental.do_not_convert(self._loader(record_table(self.manifest, self._index)))
             dataset = tf.data.Dataset.from_tensor_slices(parts).map(load, num_parallel_calls=self.num_parallel_calls)
         for item, words in dataset.with_options(_options()).as_numpy_iterator():
             yield item, words.decode()
 
-    def _loader(self) -> Callable:
+    def _loader(self, table: RecordTable) -> Callable:
         """From an entry of an epoch, its draws, its orientation and the part of the run that is done, to the item."""
-        table = record_table(self.manifest, self._index)
         if self.augmentation is not None:
             with tf.device("/cpu:0"):  # wherever the caller's default device is
                 usable = tf.constant(np.flatnonzero(self._index.is_trainable))
@@ -340,6 +345,7 @@ class EvalInput:
             A dataset of `Batch`; boxes and classes are the ones training would use (no crowds).
         """
         table = record_table(self.manifest, self._index)
+        read_in_order(table)
         resize = resize or self.resize
 
         @tf.autograph.experimental.do_not_convert

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfdet.data.index import RecordIndex
 from tfdet.data.manifest import Manifest
+from tfdet.data.remote import RemoteShard
 from tfdet.data.selection import select_classes
 from tfdet.errors import UserError
 
@@ -40,6 +41,13 @@ class MixedManifest(Manifest):
         if len(np.unique(columns["image_id"])) < len(columns["image_id"]):
             columns["image_id"] = np.arange(len(columns["image_id"]))
         return RecordIndex(**columns)
+
+    def remote_shards(self) -> list[RemoteShard | None] | None:
+        """Of the shards of all sets; None where all are here."""
+        found = [part.remote_shards() for part in self.parts]
+        if not any(found):
+            return None
+        return [shard for part, own in zip(self.parts, found) for shard in own or [None] * len(part.shards)]
 
     def shard_paths(self) -> list[str]:
         """Paths of the shards of all sets."""

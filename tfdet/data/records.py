@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdet.data.example import decode_example
 from tfdet.data.index import FRAME_BYTES, RecordIndex
 from tfdet.data.manifest import Manifest
+from tfdet.data.staging import Staging
 from tfdet.structures import Example
 
 
@@ -21,18 +22,27 @@ class RecordTable(NamedTuple):
     offset: tf.Tensor  # int64 [N]
     length: tf.Tensor  # int64 [N]
     image_id: tf.Tensor  # int64 [N]
+    staging: Staging | None = None  # where there are remote shards
 
 
 def record_table(manifest: Manifest, index: RecordIndex) -> RecordTable:
     """Makes the table; on the CPU, wherever the caller's default device is."""
+    remote, paths = manifest.remote_shards(), manifest.shard_paths()
     with tf.device("/cpu:0"):
         return RecordTable(
-            paths=tf.constant([os.fsencode(path) for path in manifest.shard_paths()]),  # a name may be no UTF-8
+            paths=tf.constant([os.fsencode(path) for path in paths]),  # a name may be no UTF-8
             shard=tf.constant(index.shard),
             offset=tf.constant(index.offset),
             length=tf.constant(index.length),
             image_id=tf.constant(index.image_id),
+            staging=None if remote is None else Staging(remote, paths),
         )
+
+
+def read_in_order(table: RecordTable) -> None:
+    """Says that records will be read in the order of the index: remote shards are fetched ahead."""
+    if table.staging is not None:
+        table.staging.begin(range(len(table.paths)))
 
 
 def read_serialized(table: RecordTable, row: tf.Tensor) -> tf.Tensor:
@@ -45,10 +55,22 @@ def read_serialized(table: RecordTable, row: tf.Tensor) -> tf.Tensor:
     Returns:
         string [], the serialized example. Corruption is a tf.errors.DataLossError when the op runs.
     """
+    number = tf.gather(table.shard, row)
+    if table.staging is None:
+        return _read(table, row, tf.gather(table.paths, number))
+    path, token = tf.numpy_function(table.staging.acquire, [number], [tf.string, tf.int64])
+    serialized = _read(table, row, tf.ensure_shape(path, []))
+    with tf.control_dependencies([serialized]):
+        released = tf.numpy_function(table.staging.release, [token], tf.int64)
+    with tf.control_dependencies([released]):
+        return tf.identity(serialized)
+
+
+def _read(table: RecordTable, row: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
     length = tf.gather(table.length, row)
     # The raw op is TFRecordDataset with the byte to begin at, which the class does not offer.
     variant = tf.raw_ops.TFRecordDatasetV2(
-        filenames=tf.gather(table.paths, tf.gather(table.shard, row))[None],
+        filenames=path[None],
         compression_type="",
         buffer_size=length + FRAME_BYTES,
         byte_offsets=tf.gather(table.offset, row)[None],

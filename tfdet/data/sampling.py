@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfdet.data.doctor import explain_pipeline_error
 from tfdet.data.index import RecordIndex
 from tfdet.data.manifest import Manifest
-from tfdet.data.records import read_serialized, record_table
+from tfdet.data.records import read_in_order, read_serialized, record_table
 from tfdet.data.schema import parse_record, training_boxes
 from tfdet.errors import UserError
 from tfdet.fetch import cache_folder
@@ -127,6 +127,7 @@ def _keep(path: Path, rows: np.ndarray, classes: np.ndarray) -> None:
 
 def _read(manifest: Manifest, index: RecordIndex) -> tuple[np.ndarray, np.ndarray]:
     table = record_table(manifest, index)
+    read_in_order(table)
     ids = tf.constant(manifest.category_ids, tf.int64)
 
     @tf.autograph.experimental.do_not_convert
