@@ -80,7 +80,6 @@ def test_register_all_makes_the_parts_of_every_package_known():
     "argv",
     [
         ["train", "--gin_file=x.gin", "--model_dir=gs://bucket/run"],
-        ["train", "--gin_file=x.gin", "--train_data=s3://bucket/data"],
         ["evaluate", "--model_dir=runs/a", "--annotations=http://host/a.json"],
         ["predict", "--saved_model=gs://b/m", "a.jpg"],
         ["predict", "--model_dir=runs/a", "gs://b/a.jpg"],

@@ -28,7 +28,7 @@ from tfdet.strict_json import field, parse_json, read_json
 from tfdet.text import printable
 
 REMOTE_FILE = "remote.json"
-OTHER_SUFFIXES = (".json", ".npz", ".lock")
+OTHER_SUFFIXES = (".json", ".npz", ".lock", ".part")
 """Of files in such a folder that are no shards."""
 
 
@@ -100,7 +100,7 @@ def remote_shards(address: str, folder: Path, shards: Sequence) -> list[RemoteSh
     for shard in shards:
         path = PurePosixPath(shard.file)
         hidden = any(part.startswith(".") for part in path.parts)
-        if path.is_absolute() or "\\" in shard.file or hidden or path.suffix in (*OTHER_SUFFIXES, ".part"):
+        if path.is_absolute() or "\\" in shard.file or hidden or path.suffix in OTHER_SUFFIXES:
             raise UserError(
                 f"{shown(address)}: the shard {printable(shard.file)} lies outside of the data set's folder, or has no "
                 "name of a record file: such a set is not read from an address"

@@ -26,6 +26,8 @@ from tfdet.files import is_in_place
 
 _THREADS = 4  # that fetch at once
 _TRIES = 3  # of a shard that arrives damaged
+_ROOM = ".room"
+_LOOK = 0.02  # seconds
 _STEP = 1.0  # seconds between two looks for room
 _REST = 10.0  # seconds after a shard could not be fetched ahead
 _TOUCH = 60.0  # seconds: a use is noted no more often
@@ -151,9 +153,12 @@ class Staging:
         if shard is None or (number in self._checked and os.path.isfile(shard.path)):
             return True
         with self._locks[number]:
-            if not os.path.isfile(shard.path) and not self._make_room(shard, wait):
-                return False
-            _download(shard)
+            with contextlib.ExitStack() as stack:
+                if self._limit is not None and not os.path.isfile(shard.path):
+                    kept = set() if wait else self._needed_sooner()
+                    if not self._make_room(shard, self._limit, kept, wait, stack):
+                        return False
+                _download(shard)
             self._checked.add(number)
         return True
 
@@ -170,32 +175,34 @@ class Staging:
                 self._position += ahead.index(number)
                 self._progress.notify_all()
 
-    def _make_room(self, shard: RemoteShard, wait: bool) -> bool:
-        """Removes shards that were not used for longest; not those that are read or, but for `wait`, planned next."""
-        if self._limit is None:
-            return True
-        if shard.bytes > self._limit:
+    def _make_room(
+        self, shard: RemoteShard, limit: int, kept: set[Path], wait: bool, stack: contextlib.ExitStack
+    ) -> bool:
+        """Removes shards that were not used for longest; not those that are read, or `kept`.
+
+        The room is taken until `stack` ends, by a file of that size without content, for other threads and processes.
+        """
+        if shard.bytes > limit:
             raise UserError(
                 f"{shown(shard.address)} has {megabytes(shard.bytes)}, more than TFDET_CACHE_LIMIT allows in all: "
-                f"{megabytes(self._limit)}"
+                f"{megabytes(limit)}"
             )
-        self._folder.mkdir(parents=True, exist_ok=True)
+        shard.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             with filelock.FileLock(self._folder / ".room.lock"):
                 held = self._held()
-                over = sum(size for _, size, _ in held) + shard.bytes - self._limit
-                kept = set() if wait else self._needed_sooner()
+                over = sum(size for _, size, _ in held) + shard.bytes - limit
                 for path, size, _ in sorted(held, key=lambda one: one[2]):
                     if over <= 0:
                         break
-                    begun = path.suffix == ".part"
-                    if not begun and path not in kept and path != shard.path and _take_away(path):
+                    if path.suffix != _ROOM and path not in kept and _take_away(path):
                         over -= size
                 if over <= 0:
+                    stack.enter_context(_taking_room(shard))
                     return True
             if not wait:
                 return False
-            time.sleep(0.02)  # all are being read
+            time.sleep(_LOOK)  # all are being read or fetched
 
     def _needed_sooner(self) -> set[Path]:
         with self._progress:
@@ -203,12 +210,14 @@ class Staging:
         return {shard.path for number in numbers if (shard := self._shards[number]) is not None}
 
     def _held(self) -> list[tuple[Path, int, int]]:
-        """Path, bytes and time of the last use of all shards in the cache, of any data set, and of their beginnings."""
+        """Path, bytes and time of the last use of all shards in the cache, of any data set, and of those under way."""
         found = []
         for mark in self._folder.glob(f"*/{REMOTE_FILE}"):
             for path in mark.parent.rglob("*"):
                 with contextlib.suppress(OSError):
-                    if path.suffix not in OTHER_SUFFIXES and path.is_file():
+                    if path.suffix in OTHER_SUFFIXES or not path.is_file():
+                        continue
+                    if path.suffix != _ROOM or not _take_away(path):  # a process that was killed left it
                         status = path.stat()
                         found.append((path, status.st_size, status.st_atime_ns))
         return found
@@ -272,6 +281,21 @@ def _stage(reference: weakref.ref, plan: Iterator[int], lock: threading.Lock, pl
             with progress:
                 progress.wait(pause)
             staging = reference()
+
+
+@contextlib.contextmanager
+def _taking_room(shard: RemoteShard) -> Iterator[None]:
+    """While entered, a file of the size of a shard stands for it; other processes know by its lock that it counts."""
+    path = shard.path.with_name(f".{shard.path.name}{_ROOM}")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.ftruncate(descriptor, shard.bytes)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(descriptor)
 
 
 def _take_away(path: Path) -> bool:
