@@ -7,6 +7,7 @@ import hashlib
 import io
 import pathlib
 import zipfile
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -47,9 +48,8 @@ class RecordIndex:
     num_boxes: np.ndarray
 
     @classmethod
-    def from_rows(cls, rows) -> RecordIndex:
-        """Builds the index from tuples in the order of the fields."""
-        columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
+    def from_columns(cls, columns: Sequence[Sequence[int] | np.ndarray]) -> RecordIndex:
+        """Builds the index from its columns in the order of the fields."""
         return cls(*(np.array(column, kind) for column, kind in zip(columns, _COLUMNS.values(), strict=True)))
 
     def __len__(self) -> int:
