@@ -122,7 +122,9 @@ notebook: $(STAMP) try-ops
 docs: $(STAMP)
 	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/pip install -q '.[docs]' 2>/dev/null || \
 		{ echo "mkdocs-material could not be installed: pip install mkdocs-material" >&2; exit 1; }
-	@$(BIN)/python -m mkdocs build --quiet && echo "the site: $(CURDIR)/build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "the site: $(CURDIR)/build/site/index.html"
+	@echo "its search needs a server: $(BIN)/python -m http.server --directory build/site"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

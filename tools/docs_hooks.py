@@ -14,6 +14,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 from tfdet.commands import command_names
+from tfdet.commands._help import HelpFormatter
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
@@ -81,7 +82,7 @@ def command_help() -> str:
         parser = argparse.ArgumentParser(
             prog=f"tfdet {name}",
             description=module.__doc__,
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80),
+            formatter_class=lambda prog: HelpFormatter(prog, width=80),
             allow_abbrev=False,
         )
         module.add_arguments(parser)

@@ -13,6 +13,7 @@ import gin
 import pytest
 
 from tfdet import commands, config
+from tfdet.commands._help import filled
 from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
 
 ROOT = Path(commands.__file__).resolve().parent.parent.parent
@@ -221,3 +222,24 @@ def test_import_tfdet_is_quick():
     result, seconds = _run("-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tfdet, tfdet.commands")
     assert result.returncode == 0, result.stderr
     assert seconds < 2 and time.process_time() >= start
+
+
+@pytest.mark.parametrize("name", ["", *commands.command_names()])
+def test_help_fits_80_columns(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        commands.main([*name.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) > 5 and not [line for line in shown.splitlines() if len(line) > 80]
+
+
+def test_a_comment_of_a_command_moves_above_it_where_both_are_too_wide():
+    assert filled("  tfdet data fetch bccd    # three data sets", 30) == [
+        "  # three data sets",
+        "  tfdet data fetch bccd",
+    ]
+    assert filled("  zoo  of two words", 12) == [
+        "  zoo  of",
+        "  two words",
+    ]
+    assert filled("  zoo  of two words", 14) == ["  zoo  of two", "       words"]

@@ -126,9 +126,9 @@ def test_evaluate_errors_are_one_line(run_folder, arguments, message, capsys):
 def test_export_verifies_and_predict_takes_both(run_folder, data, tmp_path, capsys):
     saved = tmp_path / "served" / "1"
     assert main(["export", f"--model_dir={run_folder}", f"--output={saved}"]) == EXIT_OK
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert text.count("equal") == 3 and "tolerance" in text and "short side 90" in text
-    assert f"images of {data / 'set'}" in text.replace("\n", "")
+    assert f"images of {data / 'set'}" in text
     assert main(["export", f"--model_dir={run_folder}", f"--output={saved}"]) == EXIT_USER_ERROR
     assert "not empty" in capsys.readouterr().err
 
@@ -180,7 +180,7 @@ def test_predict_counts_what_failed(run_folder, data, tmp_path, capsys):
     arguments = [str(data / "0.png"), str(bad), f"--model_dir={run_folder}", f"--output={tmp_path / 'out'}"]
     assert main(["predict", *arguments]) == EXIT_CHECK_FAILED
     text = capsys.readouterr().out.replace("\n", "")
-    assert "skipped: " in text and "bad.jpg" in text and "1 of 2 images could not be read" in text
+    assert "bad.jpg" in text and "1 of 2 could not be read (named above)" in text
     assert (tmp_path / "out" / "0.png").is_file()
 
 

@@ -75,14 +75,14 @@ def test_the_end_says_how_good_where_and_what_next(tmp_path, monkeypatch):
         "finished: 1200 steps in 12m 40s",
         "best box AP 45.1, at step 400: runs/cars/best/ckpt-400",
         "next:",
-        "  tfdet evaluate --model_dir=runs/cars",
+        "  tfdet report runs/cars",
         "  tfdet predict --model_dir=runs/cars PHOTO.jpg",
         "  tfdet export --model_dir=runs/cars --output=cars_exported",
     ]
     early = closing_lines(Ending("runs/cars", 600, "2 evaluations since gave no better AP", None, 9.0))
     assert early[1] == "finished: 600 steps in 9s, early: 2 evaluations since gave no better AP"
     assert early[2] == "checkpoints: runs/cars/checkpoints"
-    assert early[4] == "  tfdet evaluate --model_dir=runs/cars --eval_data=FOLDER"
+    assert early[4] == "  tfdet report runs/cars --data=FOLDER"
 
 
 def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path):
@@ -90,9 +90,9 @@ def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path):
     lines = closing_lines(Ending(folder, 1, None, None, 1.0))
     commands = "\n".join(lines[lines.index("next:") + 1 :])
     shown = [shlex.split(command) for command in commands.replace("\\\n", " ").splitlines()]
-    assert [words[1] for words in shown] == ["evaluate", "predict", "export"]
-    assert all(words[2] == f"--model_dir={folder}" for words in shown)
-    assert all(len(line) <= 80 or "--model_dir" in line for line in lines if "checkpoints" not in line)
+    assert [words[1] for words in shown] == ["report", "predict", "export"]
+    assert [words[2] for words in shown] == [folder, f"--model_dir={folder}", f"--model_dir={folder}"]
+    assert all(len(line) <= 80 or "deep deep" in line for line in lines if "checkpoints" not in line)
 
 
 @pytest.mark.parametrize(

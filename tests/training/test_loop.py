@@ -1,5 +1,6 @@
 """The loop on one replica: resuming, stopping, diverging, evaluating, reporting."""
 
+import json
 import os
 import signal
 
@@ -15,6 +16,8 @@ from tfdet.training.checkpoint import latest_step, restore_detector
 from tfdet.training.trainer import Trainer
 from tfdet.weights import LoadReport
 
+RECORD = "record/.ATTRIBUTES/py_state"
+
 
 def test_ten_steps_equal_five_and_five_bit_for_bit(tmp_path):
     _, _, whole = run(tmp_path / "whole", 10)
@@ -25,6 +28,8 @@ def test_ten_steps_equal_five_and_five_bit_for_bit(tmp_path):
     assert sorted(second.losses()) == [6, 7, 8, 9, 10]
     whole_tensors, part_tensors = all_tensors(tmp_path / "whole"), all_tensors(tmp_path / "parts")
     assert whole_tensors.keys() == part_tensors.keys() and len(whole_tensors) > 15
+    lengths = [json.loads(tensors.pop(RECORD))["lengths"] for tensors in (whole_tensors, part_tensors)]
+    assert lengths == [[[0, 10]], [[0, 5], [5, 10]]]  # who was asked for what; all else is the same
     for name, value in whole_tensors.items():
         np.testing.assert_array_equal(value, part_tensors[name], err_msg=name)
     assert second.named("started")[0][0]["start"] == "checkpoint of step 5"

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from tfdet import __version__
+from tfdet.commands._help import HelpFormatter
 from tfdet.commands.flags import DATA_FLAGS, VERBOSE, add_verbose
 from tfdet.config import explain, original_exception
 from tfdet.config.files import did_you_mean
@@ -150,7 +151,7 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     parser = _Parser(
         prog=prog,
         description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
@@ -186,7 +187,7 @@ def _top_parser(names: list[str]) -> argparse.ArgumentParser:
         usage="tfdet COMMAND [--help] [...]",
         description="Object detection on TensorFlow and Keras.",
         epilog=f"commands:\n{lines}\n\n`tfdet COMMAND --help` shows the flags of one.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tfdet {__version__}")
     return parser

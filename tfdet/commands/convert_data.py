@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     kind = parser.add_argument_group("what to convert")
     kind.add_argument("source", nargs="?", help="folder of photos and annotations, or an annotation file")
     kind.add_argument("--images", metavar="FOLDER", help="the images, where they are not below SOURCE")

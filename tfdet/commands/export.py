@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.num_images < 1:
         raise UserError(f"--num_images {args.num_images} must be at least 1")
     canvas = None if args.canvas is None else parse_canvas(args.canvas)
-    console, model, failed = Console(soft_wrap=True), flags.load(args), False
+    console, model, failed = Console(), flags.load(args), False
     try:
         done = model.export(
             args.output,
@@ -115,28 +115,26 @@ def run(args: argparse.Namespace) -> int:
         )
     except ExportDiffersError as error:
         done, failed = error.export, True
-    console.print(f"{model.describe()} written to {done.folder}: {done.describe()}", highlight=False)
+    console.say(f"{model.describe()} written to {done.folder}: {done.describe()}")
     if done.differences:
         console.print(done.table())
     if done.measured is not None:
-        console.print(done.measured.line(), highlight=False)
+        console.say(done.measured.line())
     if failed:
-        console.print(
-            f"the export in {done.folder} does NOT find what the checkpoint finds: do not use it", style="red"
-        )
+        console.say(f"the export in {done.folder} does NOT find what the checkpoint finds: do not use it", "red")
         return EXIT_CHECK_FAILED
     if args.verify and not done.num_detections:
-        console.print(
+        console.say(
             f"warning: nothing was compared, for there is no detection on {done.origin}: give images with objects by "
             "--images",
-            style="yellow",
+            "yellow",
         )
     elif args.verify and not done.judged and done.measured is None:
-        console.print(
+        console.say(
             f"{args.precision} differs from the checkpoint as the table says: --eval_data measures what AP that costs",
-            style="yellow",
+            "yellow",
         )
     elif args.verify:
-        console.print(f"the export finds what the checkpoint finds on {done.origin}")
-    console.print(f"its card: {os.path.join(done.folder, CARD)}", highlight=False)
+        console.say(f"the export finds what the checkpoint finds on {done.origin}")
+    console.say(f"its card: {os.path.join(done.folder, CARD)}")
     return EXIT_OK

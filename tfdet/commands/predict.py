@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     flags.check_detecting_model(args)
     formats = check_formats([name.strip() for name in args.format.split(",")])
+    finding = flags.finding(args)
     stride = whole_number("--frame_stride", args.frame_stride, 1)
     most = None if args.max_frames is None else whole_number("--max_frames", args.max_frames, 1)
     passed_over: collections.Counter[str] = collections.Counter()
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if passed_over:
         line = f"passed over: {count_endings(passed_over)} (a file that is named itself is read)"
         console.print(line, highlight=False, soft_wrap=True)
-    finder = flags.load_detecting_model(args).finder(**flags.finding(args))
+    finder = flags.load_detecting_model(args).finder(**finding)
     output = Output(args.output, formats, not args.no_pictures, args.yolo_scores, stride, most, args.max_pixels)
     summary = predict_files(finder, files, output, console)
     objects = f"{summary.num_detections} object{'' if summary.num_detections == 1 else 's'}"

@@ -43,13 +43,14 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--max_upload {args.max_upload:g} must be above 0 and up to 1000 MB")
     if not 0 <= args.port < 1 << 16:
         raise UserError(f"--port {args.port} must be from 0 to 65535")
+    finding = flags.finding(args)
     console = Console()
 
     def say(line: str) -> None:
         console.print(shown(line), soft_wrap=True, highlight=False)
 
     model = flags.load_detecting_model(args)
-    servable = servable_of(model, args.name, flags.finding(args), args.max_pixels)
+    servable = servable_of(model, args.name, finding, args.max_pixels)
     server = DetectionServer(servable, args.host, args.port, round(args.max_upload * 1e6), say)
     try:
         servable.warm_up()

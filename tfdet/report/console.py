@@ -158,7 +158,7 @@ def closing_lines(ending: Ending, width: int = LOG_WIDTH) -> list[str]:
     name = Path(os.path.abspath(ending.model_dir)).name
     commands = (
         # Without an evaluation there is no data set that the command would take by itself.
-        ["tfdet", "evaluate", f"--model_dir={folder}", *([] if ending.best else ["--eval_data=FOLDER"])],
+        ["tfdet", "report", folder, *([] if ending.best else ["--data=FOLDER"])],
         ["tfdet", "predict", f"--model_dir={folder}", "PHOTO.jpg"],
         ["tfdet", "export", f"--model_dir={folder}", f"--output={name}_exported"],
     )
