@@ -55,7 +55,8 @@ class EpochOrder:
         usable, portrait = index.is_trainable, index.is_portrait
         if factors is not None:
             usable = usable & (factors > 0)
-        self.rows = tuple((usable & which).nonzero()[0] for which in (~portrait, portrait))
+        kind = np.int32 if len(index) < 2**30 else np.int64  # of an entry, which is up to twice the row
+        self.rows = tuple((usable & which).nonzero()[0].astype(kind) for which in (~portrait, portrait))
         self._factors = None if factors is None else tuple(factors[rows] for rows in self.rows)
         self._shard = index.shard
 
@@ -182,19 +183,18 @@ class EpochOrder:
 
     @functools.cached_property
     def _tensors(self) -> list[tf.Tensor]:
-        kind = tf.int32 if len(self._shard) < 2**30 else tf.int64
-        return [_eager(rows, kind) for rows in self.rows]
+        return [_eager(rows) for rows in self.rows]
 
     @functools.cached_property
     def _factor_tensors(self) -> list[tf.Tensor]:
         assert self._factors is not None
-        return [_eager(factors, tf.float64) for factors in self._factors]
+        return [_eager(factors) for factors in self._factors]
 
     @functools.cached_property
     def _shard_tensor(self) -> tf.Tensor:
-        return _eager(self._shard, tf.int32)
+        return _eager(self._shard)
 
 
-def _eager(values: np.ndarray, kind: tf.DType) -> tf.Tensor:
+def _eager(values: np.ndarray) -> tf.Tensor:
     with tf.init_scope(), tf.device("/cpu:0"):  # wherever the caller's graph and default device are
-        return tf.constant(values, kind)
+        return tf.constant(values)

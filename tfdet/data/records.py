@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfdet.data.example import decode_example
@@ -19,7 +20,7 @@ class RecordTable(NamedTuple):
 
     paths: tf.Tensor  # string [S], the shards
     shard: tf.Tensor  # int32 [N]
-    offset: tf.Tensor  # int64 [N]
+    offset: tf.Tensor  # int64 [N], or int32 where all are below 2^31; so is length
     length: tf.Tensor  # int64 [N]
     image_id: tf.Tensor  # int64 [N]
     staging: Staging | None = None  # where there are remote shards
@@ -32,11 +33,17 @@ def record_table(manifest: Manifest, index: RecordIndex) -> RecordTable:
         return RecordTable(
             paths=tf.constant([os.fsencode(path) for path in paths]),  # a name may be no UTF-8
             shard=tf.constant(index.shard),
-            offset=tf.constant(index.offset),
-            length=tf.constant(index.length),
+            offset=tf.constant(_narrow(index.offset)),
+            length=tf.constant(_narrow(index.length)),
             image_id=tf.constant(index.image_id),
             staging=None if remote is None else Staging(remote, paths),
         )
+
+
+def _narrow(column: np.ndarray) -> np.ndarray:
+    """Half as large where it can be: of millions of images these are what an input holds."""
+    fits = not len(column) or (column.min() >= 0 and column.max() < 2**31)
+    return column.astype(np.int32) if fits else column
 
 
 def read_in_order(table: RecordTable) -> None:
@@ -67,13 +74,13 @@ def read_serialized(table: RecordTable, row: tf.Tensor) -> tf.Tensor:
 
 
 def _read(table: RecordTable, row: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
-    length = tf.gather(table.length, row)
+    offset, length = (tf.cast(tf.gather(column, row), tf.int64) for column in (table.offset, table.length))
     # The raw op is TFRecordDataset with the byte to begin at, which the class does not offer.
     variant = tf.raw_ops.TFRecordDatasetV2(
         filenames=path[None],
         compression_type="",
         buffer_size=length + FRAME_BYTES,
-        byte_offsets=tf.gather(table.offset, row)[None],
+        byte_offsets=offset[None],
     )
     dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
     return dataset.take(1).get_single_element()

@@ -82,7 +82,7 @@ class Staging:
         room = f"{megabytes(self.total_bytes)} of shards, and the cache {self._folder} has room for"
         room = f"{room} {megabytes(self.room())}"
         if shards_at_once is None or reads_others:
-            why = "mosaic, mixup and copy-paste take images of the whole set" if reads_others else "an epoch mixes all"
+            why = "mosaic and copy-paste take images of the whole set" if reads_others else "an epoch mixes all"
             instead = "leave them out" if reads_others else "set TrainInput.shards_at_once"
             raise UserError(f"{why}, {room}: raise TFDET_CACHE_LIMIT, free some space, or {instead}")
         sizes = sorted((shard.bytes for shard in self._shards if shard is not None), reverse=True)
@@ -169,10 +169,12 @@ class Staging:
             # By it the shards that were not used for longest are known; the time of change has to stay.
             with contextlib.suppress(OSError):
                 os.utime(descriptor, ns=(time.time_ns(), os.fstat(descriptor).st_mtime_ns))
+        if self._limit is None:
+            return
         with self._progress:
             ahead = self._planned[self._position :]
-            if number in ahead:
-                self._position += ahead.index(number)
+            if number in ahead[1:]:
+                self._position += ahead.index(number, 1)
                 self._progress.notify_all()
 
     def _make_room(
