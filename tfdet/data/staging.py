@@ -155,8 +155,7 @@ class Staging:
         with self._locks[number]:
             with contextlib.ExitStack() as stack:
                 if self._limit is not None and not os.path.isfile(shard.path):
-                    kept = set() if wait else self._needed_sooner()
-                    if not self._make_room(shard, self._limit, kept, wait, stack):
+                    if not self._make_room(shard, self._limit, wait, stack):
                         return False
                 _download(shard)
             self._checked.add(number)
@@ -172,15 +171,15 @@ class Staging:
         if self._limit is None:
             return
         with self._progress:
-            ahead = self._planned[self._position :]
-            if number in ahead[1:]:
-                self._position += ahead.index(number, 1)
+            first = self._position + 1
+            ahead, recent = self._planned[first:], self._planned[max(self._position - self._window, 0) : first]
+            if number in ahead and number not in recent:  # and not its turn in the next epoch
+                self._position = first + ahead.index(number)
                 self._progress.notify_all()
 
-    def _make_room(
-        self, shard: RemoteShard, limit: int, kept: set[Path], wait: bool, stack: contextlib.ExitStack
-    ) -> bool:
-        """Removes shards that were not used for longest; not those that are read, or `kept`.
+    def _make_room(self, shard: RemoteShard, limit: int, wait: bool, stack: contextlib.ExitStack) -> bool:
+        """Removes shards that were not used for longest; not those that are read. Those that are planned go last, and
+        only for what is waited for.
 
         The room is taken until `stack` ends, by a file of that size without content, for other threads and processes.
         """
@@ -194,10 +193,11 @@ class Staging:
             with filelock.FileLock(self._folder / ".room.lock"):
                 held = self._held()
                 over = sum(size for _, size, _ in held) + shard.bytes - limit
-                for path, size, _ in sorted(held, key=lambda one: one[2]):
-                    if over <= 0:
+                planned = self._needed_sooner()
+                for path, size, _ in sorted(held, key=lambda one: (planned.get(one[0], 0), one[2])):
+                    if over <= 0 or path in planned and not wait:
                         break
-                    if path.suffix != _ROOM and path not in kept and _take_away(path):
+                    if path.suffix != _ROOM and _take_away(path):
                         over -= size
                 if over <= 0:
                     stack.enter_context(_taking_room(shard))
@@ -206,20 +206,25 @@ class Staging:
                 return False
             time.sleep(_LOOK)  # all are being read or fetched
 
-    def _needed_sooner(self) -> set[Path]:
+    def _needed_sooner(self) -> dict[Path, int]:
+        """The planned shards, each with a number above 0: the larger, the sooner it is needed."""
         with self._progress:
             numbers = self._planned[max(self._position - self._window, 0) :]
-        return {shard.path for number in numbers if (shard := self._shards[number]) is not None}
+        shards = [self._shards[number] for number in reversed(numbers)]
+        return {shard.path: place for place, shard in enumerate(shards, 1) if shard is not None}
 
     def _held(self) -> list[tuple[Path, int, int]]:
         """Path, bytes and time of the last use of all shards in the cache, of any data set, and of those under way."""
         found = []
         for mark in self._folder.glob(f"*/{REMOTE_FILE}"):
-            for path in mark.parent.rglob("*"):
+            paths = {path for path in mark.parent.rglob("*") if path.suffix not in OTHER_SUFFIXES}
+            # Where a process that was killed left such a file, nobody locks it.
+            under_way = {path for path in paths if path.suffix == _ROOM and not _take_away(path)}
+            # A shard that has just come counts once, and stays until whoever fetched it has noted it.
+            arriving = {path.with_name(path.name[1 : -len(_ROOM)]) for path in under_way}
+            for path in under_way | {path for path in paths - arriving if path.suffix != _ROOM}:
                 with contextlib.suppress(OSError):
-                    if path.suffix in OTHER_SUFFIXES or not path.is_file():
-                        continue
-                    if path.suffix != _ROOM or not _take_away(path):  # a process that was killed left it
+                    if path.is_file():
                         status = path.stat()
                         found.append((path, status.st_size, status.st_atime_ns))
         return found
