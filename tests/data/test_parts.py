@@ -5,9 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdet
 from tfdet.commands import main
+from tfdet.data.manifest import Manifest
 from tfdet.data.parts import Part
 from tfdet.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_USER_ERROR, UserError
 
@@ -103,6 +105,18 @@ def test_the_commands(source, tmp_path, capsys):
     assert "--part is for photos and annotations" in capsys.readouterr().err
     assert main(["convert_data", str(source), f"--output={tmp_path / 'b'}", "--part=1/9", *many]) == EXIT_USER_ERROR
     assert "there are 3 shards to share out" in capsys.readouterr().err
+
+
+def test_records_of_two_processes_are_alike(source, tmp_path):
+    """Features are a map, whose order in a message is another one in each process unless they are sorted."""
+    folder = tfdet.convert_data(source, tmp_path / "set", num_shards=1, **QUIET)["all"]
+    manifest = Manifest.load(folder)
+    length, content = int(manifest.load_index().length[0]), (folder / manifest.shards[0].file).read_bytes()
+    record = content[12 : 12 + length]
+    keys = sorted(tf.train.Example.FromString(record).features.feature)
+    assert len(keys) > 12
+    places = [record.index(bytes([10, len(key)]) + key.encode()) for key in keys]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/2/3", "a/b", "-1/2"])
