@@ -116,7 +116,13 @@ def test_sets_are_mixed_by_weight_and_go_on_at_any_step(folders, tmp_path, monke
     weighted = TrainInput(both, flip=False, **weights)
     few = [int((rows_of(weighted._order, epoch, batch=2) >= 12).sum()) for epoch in range(5)]
     assert weighted.steps_per_epoch(1) == 8 and few == [12] * 5
-    weighted = TrainInput(both, repeat_threshold=0.5, **weights)
+    weighted = TrainInput(both, repeat_threshold=0.5, shards_at_once=1, order="mixed", **weights)
+    whole = list(itertools.islice(weighted.dataset(2, seed=5).as_numpy_iterator(), 12))
+    for worker in range(2):
+        context = tf.distribute.InputContext(num_input_pipelines=2, input_pipeline_id=worker, num_replicas_in_sync=2)
+        own = itertools.islice(weighted.dataset(2, seed=5, input_context=context).as_numpy_iterator(), 6)
+        for one, other in zip(own, whole[worker::2], strict=True):
+            np.testing.assert_array_equal(one.images, other.images)
     steps = weighted.steps_per_epoch(1)
     run = list(itertools.islice(weighted.dataset(1, seed=5).as_numpy_iterator(), 2 * steps))
     rest = list(itertools.islice(weighted.dataset(1, start_step=5, seed=5).as_numpy_iterator(), 2 * steps - 5))
