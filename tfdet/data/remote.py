@@ -64,7 +64,8 @@ def local_copy(address: str, manifest_file: str) -> Path:
         text = _fetch_text(file_address(address, manifest_file), root, f"the manifest of {shown(address)}")
     except UserError as error:
         if (kept := _kept(pointer, root, manifest_file)) is None:
-            raise UserError(f"{shown(address)} gives no data set: {error}") from error
+            reason = str(error).partition(". By hand:")[0]
+            raise UserError(f"{shown(address)} gives no data set: {reason}") from error
         say(f"{shown(address)} does not answer: taken as it was when it was fetched last")
         return kept
     folder = root / f"{_name(address)}-{_digest(address, text)}"
