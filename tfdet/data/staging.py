@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import threading
 import time
 import weakref
@@ -221,12 +222,16 @@ class Staging:
             # Where a process that was killed left such a file, nobody locks it.
             under_way = {path for path in paths if path.suffix == _ROOM and not _take_away(path)}
             # A shard that has just come counts once, and stays until whoever fetched it has noted it.
-            arriving = {path.with_name(path.name[1 : -len(_ROOM)]) for path in under_way}
-            for path in under_way | {path for path in paths - arriving if path.suffix != _ROOM}:
-                with contextlib.suppress(OSError):
-                    if path.is_file():
-                        status = path.stat()
-                        found.append((path, status.st_size, status.st_atime_ns))
+            arriving = {path: path.with_name(path.name[1 : -len(_ROOM)]) for path in under_way}
+            shards = {path for path in paths if path.suffix != _ROOM}.difference(arriving.values())
+            # The file that stood for it may be gone since the folder was read: then the shard is there.
+            for path, other in (*arriving.items(), *((path, path) for path in shards)):
+                for one in dict.fromkeys((path, other)):
+                    with contextlib.suppress(OSError):
+                        status = one.stat()
+                        if stat.S_ISREG(status.st_mode):
+                            found.append((one, status.st_size, status.st_atime_ns))
+                            break
         return found
 
     def _say_how_much(self) -> None:
