@@ -83,6 +83,55 @@ def benchmark_training(
     }
 
 
+def benchmark_limit(
+    configuration: Configuration, num_classes: int, repeats: int, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """The figures of a training step beside those of its convolutions and matrix products alone, on one random batch.
+
+    Args:
+        configuration: of the row.
+        num_classes: C, without background.
+        repeats: measured steps, in turn with the products.
+        progress: is told what is being measured.
+
+    Raises:
+        UserError: the step is that of another precision than float32, or of several replicas.
+    """
+    import tensorflow as tf
+
+    from tfdet.bench.limit import measure_limit
+    from tfdet.bench.training import gradients_of, tame_random_weights
+    from tfdet.training.trainer import Trainer
+    from tfdet.training.update import make_parts
+
+    trainer = configuration.build(Trainer)
+    strategy = trainer.prepare()
+    if strategy.num_replicas_in_sync > 1:
+        raise UserError("benchmark limit measures one replica: give --gin_param='Trainer.num_replicas = 1'")
+    images = configuration.value("TrainInput.images_per_replica")
+    short_side, long_side = sides(configuration, "TrainInput")
+    with strategy.scope():
+        detector = configuration.build(build_detector, num_classes=num_classes)
+    tame_random_weights(detector)
+    optimizer = make_parts(strategy, detector, trainer).optimizer
+    (batch,) = synthetic_batches(images, short_side, long_side, num_classes).take(1)
+    gradient = gradients_of(detector, optimizer, tf.constant([0, 0]))
+    limit = measure_limit(lambda: gradient(batch), repeats, progress)
+    return {
+        "images": images,
+        "image": f"{short_side}x{long_side}",
+        "precision": trainer.precision,
+        "products": limit.products,
+        "step_cpu_seconds": round(limit.step_cpu, 3),
+        "limit_cpu_seconds": round(limit.limit_cpu, 3),
+        "step_of_limit": round(limit.step_cpu / limit.limit_cpu, 3),
+        "step_seconds": round(limit.step_wall, 3),
+        "limit_seconds": round(limit.limit_wall, 3),
+        **{f"limit_of_{kind}_cpu_seconds": round(seconds, 3) for kind, seconds in limit.by_kind.items()},
+        "repeats": repeats,
+    }
+
+
 def benchmark_inference(
     configuration: Configuration,
     model_dir: str | None,
