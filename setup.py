@@ -59,6 +59,9 @@ setup(
         "keras_hub": ["keras-hub>=0.20"],  # KerasHubBackbone
         "wandb": ["wandb>=0.16"],  # Trainer.sinks
         "mlflow": ["mlflow>=2.14"],
+        "remote": ["fsspec>=2024.2"],  # data sets at addresses; https:// needs nothing
+        "gs": ["fsspec>=2024.2", "gcsfs>=2024.2"],
+        "s3": ["fsspec>=2024.2", "s3fs>=2024.2"],
         "video": ["opencv-python-headless>=4.8"],  # videos and cameras of `tfdet predict`
         "sahi": ["sahi>=0.12"],  # tfdet.adapters.sahi; brings opencv-python, which is another cv2 than the headless one
         "supervision": ["supervision>=0.31"],  # early ones bring opencv-python, which opencv-python-headless is not
@@ -75,6 +78,7 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "supervision>=0.31",
+            "fsspec>=2024.2",
             "pandas>=2",  # reads metrics.csv as a person does
             "nbclient>=0.10",  # runs docs/quickstart.ipynb
             "ipykernel>=6.29",

@@ -36,7 +36,7 @@ def test_a_folder_that_is_a_file(tmp_path):
 
 @pytest.mark.parametrize("path", ["gs://bucket/a.json", "s3://b", "http://host/x", "hdfs://x", Path("gs://bucket/a")])
 def test_an_address_is_no_path(path):
-    with pytest.raises(UserError, match="^--output .* is an address, and tfdet reads and writes local folders alone"):
+    with pytest.raises(UserError, match="^--output .* is an address, and tfdet reads data sets alone from there"):
         check_local(path, "--output")
     with pytest.raises(UserError, match="is an address"), replacing(path):
         pass

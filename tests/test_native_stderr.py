@@ -35,8 +35,18 @@ NOISE = [
     b"with status: OUT_OF_RANGE: End of sequence",
     b"2026-12-01 04:48:02.090347: W tensorflow/core/framework/dataset.cc:993] Input of GeneratorDatasetOp::Dataset "
     b"will not be optimized because the dataset does not implement the AsGraphDefInternal() method",
+    b"2026-12-01 10:31:12.320684: E tensorflow/core/util/util.cc:131] oneDNN supports DT_UINT8 only on platforms with "
+    b"AVX-512. Falling back to the default Eigen-based implementation if present.",
+    b"I0000 00:00:1796122388.159610   18447 devices.cc:67] Number of eligible GPUs (core count >= 8, compute "
+    b"capability >= 0.0): 0",
+    b"I0000 00:00:1796122388.165903   18447 single_machine.cc:376] Starting new session",
+    b"W0000 00:00:1796122406.175571   18447 tf_tfl_flatbuffer_helpers.cc:364] Ignored output_format.",
+    b"\x1b[0;93m2026-12-01 10:47:42.000637246 [W:onnxruntime:Default, upsamplebase.h:252 UpsampleBase] "
+    b"`tf_half_pixel_for_nn` is deprecated since opset 13, yet this opset 18 model uses the deprecated attribute\x1b[m",
+    b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
 ]
 REAL = [
+    b"\x1b[0;93m2026-12-01 10:47:42.000637246 [W:onnxruntime:Default, upsamplebase.h:252 UpsampleBase] out of memory",
     b"2026-12-01 05:00:00.000001: W external/local_xla/xla/tsl/framework/cpu_allocator_impl.cc:83] Allocation of "
     b"8294400000 exceeds 10% of free system memory.",
     b"2026-12-01 05:00:00.000001: E tensorflow/core/framework/node_def_util.cc:676] NodeDef mentions attribute x",

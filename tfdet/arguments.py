@@ -53,6 +53,11 @@ def number(name: str, value: Any, most: float = math.inf) -> float:
     return float(value)
 
 
+def folders(value: Any) -> list[str]:
+    """The data sets that a value of `TrainInput.data_dir` or `EvalInput.data_dir` names: one, or several."""
+    return [os.fspath(one) for one in ((value,) if isinstance(value, (str, os.PathLike)) else value)]
+
+
 def path(name: str, value: Any) -> str:
     """A path as text; `UserError` where `value` is none, or no file system takes it."""
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None

@@ -83,8 +83,13 @@ def read_regular(path: str | os.PathLike) -> bytes:
         return file.read()
 
 
+def is_address(path: Any) -> bool:
+    """Whether a path is an address such as gs://bucket/coco or https://host/coco, which data sets may have."""
+    return isinstance(path, str) and bool(_SCHEME.match(path)) and not path.startswith("file:")
+
+
 def check_local(path: str | os.PathLike, name: str = "") -> None:
-    """`UserError` for an address such as gs://bucket/run: files are read and written on disks of this machine alone.
+    """`UserError` for an address such as gs://bucket/run: but for data sets, files are on disks of this machine.
 
     Args:
         path: what a person gave for a path.
@@ -97,8 +102,8 @@ def check_local(path: str | os.PathLike, name: str = "") -> None:
         if text.startswith("file:"):
             raise UserError(f"{shown} is an address: give the path alone, without file://")
         raise UserError(
-            f"{shown} is an address, and tfdet reads and writes local folders alone: copy it here, or mount it and "
-            "give the path"
+            f"{shown} is an address, and tfdet reads data sets alone from there (--train_data, --eval_data): copy "
+            "it, or mount it and give the path"
         )
 
 

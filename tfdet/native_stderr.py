@@ -26,13 +26,17 @@ _NOISE = (
     rb"Unable to register cu(?:DNN|FFT|BLAS) factory",
     rb"computation placer already registered",
     rb"oneDNN custom operations are on",
-    rb"oneDNN supports DT_INT32 only on platforms with AVX-512",
+    rb"oneDNN supports DT_\w+ only on platforms with AVX-512",
     rb"This TensorFlow binary is optimized to use available CPU instructions",
     rb"Local rendezvous is aborting with status: OUT_OF_RANGE: End of sequence",
     # tf.data of `distribute_datasets_from_function`: it is not optimised as a graph, which costs nothing here.
     rb"Input of GeneratorDatasetOp::Dataset will not be optimized",
     rb"Could not find TensorRT",
     rb"MLIR V1 optimization pass is not enabled",
+    # Of a conversion to ONNX, LiteRT or OpenVINO: TensorFlow's grappler, and options that its converter has no use for.
+    rb"devices\.cc:\d+\] Number of eligible GPUs",
+    rb"single_machine\.cc:\d+\] Starting new session",
+    rb"tf_tfl_flatbuffer_helpers\.cc:\d+\] Ignored (?:output_format|drop_control_dependency)",
 )
 # On a machine with an NVIDIA driver that is not hidden these say why the GPU is not used.
 _NOISE_WITHOUT_GPU = (
@@ -47,6 +51,11 @@ _CONTINUED = (  # lines without a prefix of their own
     rb"^To enable the following instructions: .*rebuild TensorFlow with the appropriate compiler flags\.\s*$",
     rb"^Skipping registering GPU devices\.\.\.\s*$",
 )
+_OF_OTHERS = (  # not TensorFlow's
+    # ONNX Runtime, of the resize that TensorFlow's nearest neighbour needs; it is coloured.
+    rb"\[W:onnxruntime:.*`tf_half_pixel_for_nn` is deprecated",
+    rb"^INFO: Created TensorFlow Lite XNNPACK delegate for CPU\.",
+)
 _DRIVER_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")
 _PATIENCE = 0.2  # seconds that a line without an end is waited for
 _LAST_WORDS = 2.0  # seconds for the filter to pass on what is left, at the end
@@ -60,7 +69,7 @@ def is_noise(line: bytes, has_gpu: bool) -> bool:
         has_gpu: the machine has an NVIDIA driver that this process may use: what is said of GPUs then counts.
     """
     known = _NOISE if has_gpu else (*_NOISE, *_NOISE_WITHOUT_GPU)
-    if re.search(_PREFIX + rb"(?:" + rb"|".join(known) + rb")", line):
+    if re.search(_PREFIX + rb"(?:" + rb"|".join(known) + rb")", line) or re.search(rb"|".join(_OF_OTHERS), line):
         return True
     return any(re.search(pattern, line) for pattern in _CONTINUED[: 2 if has_gpu else 3])
 

@@ -32,7 +32,7 @@ _FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the
 
 def train(
     model: DetectingModel | None = None,
-    train_data: str | os.PathLike | None = None,
+    train_data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     eval_data: str | os.PathLike | None = None,
     model_dir: str | os.PathLike | None = None,
     *,
@@ -64,8 +64,9 @@ def train(
 
     Args:
         model: of `build` or `load`; None with `resume`.
-        train_data: folder of the data set to train on; None: what the configuration names.
-        eval_data: folder of the one to evaluate on; None: what the configuration names, if anything.
+        train_data: folder or address (gs://bucket/coco) of the data set to train on, or several to mix; None: what the
+            configuration names.
+        eval_data: folder or address of the one to evaluate on; None: what the configuration names, if anything.
         model_dir: folder of the run; None: runs/NAME for a model that was built of the row NAME.
         resume: folder of a run that goes on, in place of `model` and `model_dir`: its configuration and its data are
             known. `train_data` and `eval_data` say where these lie now, if elsewhere.
@@ -109,6 +110,8 @@ def train(
     from tfdet.training.everyday import Everyday, ignored_epochs
     from tfdet.training.run_paths import check_still_there, with_whole_paths
 
+    if isinstance(train_data, Sequence) and not isinstance(train_data, str):
+        train_data = tuple(train_data)
     if isinstance(batch, str) and batch != arguments.AUTO:
         raise UserError(f"batch must be a whole number, or {arguments.AUTO!r}. Received: {batch!r}")
     given = None if isinstance(batch, str) else batch
@@ -288,7 +291,8 @@ def _fetch_missing(configuration: Configuration, evaluate: bool, begins: bool, c
     from tfdet.data.published.missing import plan_missing
 
     names = [_TRAIN_DATA, _EVAL_DATA] if evaluate else [_TRAIN_DATA]
-    plans = plan_missing([configuration.value(name) for name in names if configuration.is_bound(name)])
+    bound = [configuration.value(name) for name in names if configuration.is_bound(name)]
+    plans = plan_missing([folder for value in bound for folder in arguments.folders(value)])
     init_weights = configuration.value("Trainer.init_weights")
     if begins and init_weights:
         _find_weights(init_weights)  # the smaller thing first
@@ -318,7 +322,7 @@ def _automatic_batch(configuration: Configuration, own_run: str | None, tell: Ca
     from tfdet.data.manifest import Manifest
     from tfdet.training.distribution import count_replicas
 
-    classes = Manifest.load(configuration.value(_TRAIN_DATA)).num_classes
+    classes = Manifest.load(arguments.folders(configuration.value(_TRAIN_DATA))[0]).num_classes  # all have the same
     replicas, on_gpu = (
         count_replicas(configuration.value("Trainer.replicas")),
         bool(tf.config.list_physical_devices("GPU")),

@@ -363,8 +363,7 @@ def _training_side(run: Any, measured: _Measured) -> DataSide | None:
         return None
     areas = np.zeros(0)
     try:
-        folder = measured.configuration.value("TrainInput.data_dir")
-        there = Manifest.load(folder)
+        there = Manifest.load(arguments.folders(measured.configuration.value("TrainInput.data_dir"))[0])
         if there.index_sha256 == manifest.index_sha256:
             index = there.load_index()
             chosen = np.unique(np.linspace(0, len(index) - 1, min(len(index), _SAMPLE)).astype(int))

@@ -83,6 +83,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("KERAS_HOME", str(folder))
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda fname, *_, **__: str(folder / "models" / fname))
     return folder
 

@@ -50,6 +50,27 @@ def test_data_flags_set_the_inputs_whatever_the_folder_is_called(tmp_path, input
     assert chosen.value("TrainInput.data_dir") == chosen.value("EvalInput.data_dir") == str(folder)
 
 
+def test_several_data_sets_and_addresses(tmp_path, inputs, monkeypatch):
+    """What is kept of a run are whole paths; addresses stay as they are."""
+    import tfdet.training.trainer  # noqa: F401
+    from tfdet.training.run_paths import check_still_there, with_whole_paths
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    given = ("--train_data=a", "--train_data=gs://bucket/b", "--eval_data=https://host/c")
+    chosen = flags.configure(parsed("--gin_param=Car.doors = 2", *given))
+    assert chosen.value("TrainInput.data_dir") == ("a", "gs://bucket/b")
+    whole = with_whole_paths(chosen)
+    assert whole.value("TrainInput.data_dir") == (str(tmp_path / "a"), "gs://bucket/b")
+    assert whole.value("EvalInput.data_dir") == "https://host/c"
+    check_still_there(whole, evaluate=True)
+    (tmp_path / "a").rmdir()
+    with pytest.raises(UserError, match="the run's data .*/a are not there: say with --train_data"):
+        check_still_there(whole, evaluate=True)
+    with pytest.raises(UserError, match="--train_data: b is not a folder"):
+        flags.configure(parsed("--gin_param=Car.doors = 2", "--train_data=gs://bucket/b", "--train_data=b"))
+
+
 def test_data_folder_that_is_none(tmp_path, inputs):
     with pytest.raises(UserError, match="--eval_data: .*nothing is not a folder"):
         flags.configure(parsed("--gin_param=Car.doors = 2", f"--eval_data={tmp_path}/nothing"))
@@ -80,7 +101,6 @@ def test_register_all_makes_the_parts_of_every_package_known():
     "argv",
     [
         ["train", "--gin_file=x.gin", "--model_dir=gs://bucket/run"],
-        ["train", "--gin_file=x.gin", "--train_data=s3://bucket/data"],
         ["evaluate", "--model_dir=runs/a", "--annotations=http://host/a.json"],
         ["predict", "--saved_model=gs://b/m", "a.jpg"],
         ["predict", "--model_dir=runs/a", "gs://b/a.jpg"],

@@ -67,6 +67,18 @@ def test_a_file_is_fetched_once(web, target, capsys):
     assert not record.part_file(target).exists() and not record.part_record(target).exists()
 
 
+def test_an_object_store_needs_another_package(target, monkeypatch):
+    def missing(address):
+        raise ImportError("Install gcsfs")
+
+    monkeypatch.delenv("TFDET_OFFLINE", raising=False)
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(UserError, match=r"^gs:// needs a package more: pip install 'tfdet\[gs\]'$"):
+        fetch.download(["gs://bucket/a"], target)
+    with pytest.raises(UserError, match="^odd:// needs a package more: pip install what fsspec needs for it$"):
+        fetch.download(["odd://bucket/a"], target)
+
+
 def test_a_cut_connection_is_continued(web, target):
     web.cuts = [70_000, 30_000]
     fetch.download([web.address()], target)

@@ -83,6 +83,63 @@ def benchmark_training(
     }
 
 
+def benchmark_limit(
+    configuration: Configuration, num_classes: int, repeats: int, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """The figures of a training step beside those of its convolutions and matrix products alone, on one random batch.
+
+    Args:
+        configuration: of the row.
+        num_classes: C, without background.
+        repeats: measured steps, in turn with the products.
+        progress: is told what is being measured.
+
+    Raises:
+        UserError: the step is one of several replicas, or of several batches.
+    """
+    import tensorflow as tf
+
+    from tfdet.bench.limit import measure_limit
+    from tfdet.bench.training import gradients_of, tame_random_weights
+    from tfdet.training.schedule import Schedule
+    from tfdet.training.trainer import Trainer
+    from tfdet.training.update import make_parts, make_step
+
+    trainer, schedule = configuration.build(Trainer), configuration.build(Schedule)
+    strategy = trainer.prepare()
+    if strategy.num_replicas_in_sync * trainer.accumulate > 1:
+        raise UserError(
+            "benchmark limit measures a step of one batch: give --gin_param='Trainer.num_replicas = 1' and "
+            "--gin_param='Trainer.accumulate = 1'"
+        )
+    images = configuration.value("TrainInput.images_per_replica")
+    short_side, long_side = sides(configuration, "TrainInput")
+    with strategy.scope():
+        detector = configuration.build(build_detector, num_classes=num_classes)
+    tame_random_weights(detector)
+    parts = make_parts(strategy, detector, trainer)
+    gradient = gradients_of(detector, parts.optimizer, tf.constant([0, 0]))
+    dataset = synthetic_batches(images, short_side, long_side, num_classes)
+    (batch,) = dataset.take(1)
+    step = make_step(strategy, detector, parts, schedule.for_batch(images, repeats + 1), trainer)
+    iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
+    train = step.compile(iterator.element_spec)
+    limit = measure_limit(lambda: gradient(batch), lambda: train(next(iterator)), repeats, progress)
+    return {
+        "images": images,
+        "image": f"{short_side}x{long_side}",
+        "precision": trainer.precision,
+        "products": limit.products,
+        "step_cpu_seconds": round(limit.step_cpu, 3),
+        "limit_cpu_seconds": round(limit.limit_cpu, 3),
+        "step_of_limit": round(limit.step_cpu / limit.limit_cpu, 3),
+        "step_seconds": round(limit.step_wall, 3),
+        "limit_seconds": round(limit.limit_wall, 3),
+        **{f"limit_of_{kind}_cpu_seconds": round(seconds, 3) for kind, seconds in limit.by_kind.items()},
+        "repeats": repeats,
+    }
+
+
 def benchmark_inference(
     configuration: Configuration,
     model_dir: str | None,

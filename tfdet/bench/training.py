@@ -15,6 +15,7 @@ from tfdet.bench.measure import process_peak
 from tfdet.detectors import Detector
 from tfdet.structures import Batch
 from tfdet.training import distribution
+from tfdet.training.optimizer import Optimizer
 from tfdet.training.schedule import Schedule
 from tfdet.training.trainer import Trainer
 from tfdet.training.update import make_parts, make_step
@@ -143,16 +144,10 @@ def _run_steps(train, iterator: Iterator, parts: int, warm_up: int, steps: int):
 def _measure_parts(detector, strategy, optimizer, batch: Batch, repeats: int, progress) -> dict[str, float]:
     """Seconds of the parts of a step; the backward pass is what a gradient takes beyond the forward pass."""
     seed = tf.constant([0, 0])
-    trained = [variable.value for variable in optimizer.variables_to_train]
+    gradient = gradients_of(detector, optimizer, seed)
 
     def forward(batch):
-        return tf.add_n(list(detector.losses(batch, seed).values()))
-
-    def gradient(batch):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(trained)
-            loss = forward(batch) * optimizer.loss_scale.scale
-        return tape.gradient(loss, trained)
+        return _loss(detector, batch, seed)
 
     def zeros():
         return [tf.zeros(variable.shape) for variable in optimizer.variables_to_train]
@@ -178,6 +173,23 @@ def _measure_parts(detector, strategy, optimizer, batch: Batch, repeats: int, pr
         took[name] = _median(tf.function(functools.partial(strategy.run, function), autograph=False), repeats)
     backward = max(0.0, took.pop("gradient") - took["forward"])
     return {"forward": took["forward"], "backward": backward} | {k: v for k, v in took.items() if k != "forward"}
+
+
+def _loss(detector: Detector, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
+    return tf.add_n(list(detector.losses(batch, seed).values()))
+
+
+def gradients_of(detector: Detector, optimizer: Optimizer, seed: tf.Tensor) -> Callable[[Batch], list[tf.Tensor]]:
+    """What gives the gradients of a batch's losses by the weights that are trained, times the loss scale."""
+    trained = [variable.value for variable in optimizer.variables_to_train]
+
+    def gradient(batch: Batch) -> list[tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            loss = _loss(detector, batch, seed) * optimizer.loss_scale.scale
+        return tape.gradient(loss, trained)
+
+    return gradient
 
 
 def assign_targets(detector: Detector, batch: Batch, seed: tf.Tensor):

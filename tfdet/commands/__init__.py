@@ -158,7 +158,7 @@ def _run(module: ModuleType, prog: str, arguments: list[str]) -> int:
     add_verbose(parser)
     args, usage = parser.parse_args(arguments), parser.format_usage()
     for flag, value in vars(args).items():
-        for text in () if flag in getattr(module, "TAKES_ADDRESSES", ()) else _texts(value):
+        for text in () if flag in (*DATA_FLAGS, *getattr(module, "TAKES_ADDRESSES", ())) else _texts(value):
             check_local(text, f"--{flag}" if f"--{flag}" in usage else "")
     return module.run(args) or EXIT_OK
 

@@ -2,6 +2,8 @@
 
 `train` takes steps as training would, on random pictures or on a data set, and then measures the parts of a step;
 `inference` detects on random pictures or on a data set. Both take the configuration of a gin file, or of a run.
+`limit` takes steps on random pictures, in turn with their convolutions and matrix products alone, the least that a step
+can take.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--num_classes", type=int, default=80, metavar="C", help="without a data set (default 80)")
     train.add_argument("--no_parts", action="store_true", help="do not measure the parts of a step")
     _add_measuring(train, "steps")
+    limit = what.add_parser("limit", help="a step beside its convolutions and products alone", allow_abbrev=False)
+    flags.add_config(limit)
+    limit.add_argument("--num_classes", type=int, default=80, metavar="C", help="classes (default 80)")
+    _add_measuring(limit, "steps")
     inference = what.add_parser("inference", help="detection: img/s, latency, memory", allow_abbrev=False)
     flags.add_config(inference)
     flags.add_model_dir(inference, required=False)
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("repeats", "batch", "num_classes"):
         if getattr(args, flag, 1) < 1:
             raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
-    return {"train": _train, "inference": _inference}[args.what](args)
+    return {"train": _train, "limit": _limit, "inference": _inference}[args.what](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -62,6 +68,18 @@ def _train(args: argparse.Namespace) -> int:
         not args.no_parts,
     )
     return _show(console, "train speed", flags.row_name(args), figures, args.results)
+
+
+def _limit(args: argparse.Namespace) -> int:
+    configuration = flags.configure(args)
+    from tfdet.bench import speed
+    from tfdet.terminal import Console
+
+    console = Console(soft_wrap=True)
+    figures = speed.benchmark_limit(
+        configuration, args.num_classes, args.repeats, lambda name: console.say(f"measuring {name}")
+    )
+    return _show(console, "step and limit", flags.row_name(args), figures, args.results)
 
 
 def _inference(args: argparse.Namespace) -> int:

@@ -19,6 +19,9 @@ EXAMPLES = """examples:
   # frames of one video stay in one split: cam1_00012.jpg, cam1_00013.jpg
   tfdet convert_data photos/ --output=data --val_fraction=0.2 \\
     --group_by='^[^_]+'
+  # on four machines, then on one: the very data set of one run
+  tfdet convert_data photos/ --output=data/train --part=1/4
+  tfdet convert_data --merge --output=data/train
   # is a data set whole?
   tfdet convert_data --check data/train
   # COCO 2014, the 35k split: two annotation files, one data set
@@ -77,6 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a source with splits of its own: train, val or test alone, or all in one set (default: each its own); "
         "with --voc a name in ImageSets/Main or the path of a list, once for each --voc",
     )  # fmt: skip
+    machines = parser.add_argument_group("on several machines")
+    machines.add_argument(
+        "--part", metavar="K/N",
+        help="convert the Kth of N parts alone, each by the same command, perhaps elsewhere: makes OUTPUT.parts",
+    )  # fmt: skip
+    machines.add_argument(
+        "--merge", action="store_true", help="make the data sets of all parts in OUTPUT.parts, as one run makes them"
+    )
     others = parser.add_argument_group("several sources in one set, records, checks")
     others.add_argument(
         "--coco", nargs=2, action="append", metavar=("JSON", "IMAGES"),
@@ -114,10 +125,11 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console()
     positional = args.source or args.annotations
-    given = [flag for flag in ("coco", "voc", "from_records", "check") if getattr(args, flag)]
+    given = [flag for flag in ("coco", "voc", "from_records", "check", "merge") if getattr(args, flag)]
     if len(given) + bool(positional) != 1:
         raise UserError(
-            "give exactly one of the folder of your photos and annotations, --coco, --voc, --from_records, --check"
+            "give exactly one of the folder of your photos and annotations, --coco, --voc, --from_records, --check, "
+            "--merge"
         )
     if args.check:
         return _check(args.check, console)
@@ -139,8 +151,22 @@ def run(args: argparse.Namespace) -> int:
         if report.problems:
             report.print_summary(console)
         raise
+    if args.part:
+        return _say_what_part(args, manifests, report, console)
     report.print_summary(console, used=_what_was_used(list(manifests.values())))
     return _say_what_was_made(manifests, args.output, console)
+
+
+def _say_what_part(args, folders, report, console) -> int:
+    from tfdet.errors import EXIT_OK
+
+    report.print_summary(console)
+    places = ", ".join(map(str, folders.values()))
+    console.print(f"Part {args.part} is in {places}", highlight=False, soft_wrap=True)
+    console.print(
+        f"When all parts are there: tfdet convert_data --merge --output={args.output}", highlight=False, soft_wrap=True
+    )
+    return EXIT_OK
 
 
 def _say_what_was_made(manifests, output, console) -> int:
@@ -180,13 +206,19 @@ def _what_was_used(manifests) -> str:
 
 
 def _convert(args, report, console):
-    """The manifests of the sets that were made, by the names of the splits."""
+    """The manifests of the sets that were made, by the names of the splits; of a part its folders."""
+    from tfdet.data import parts
     from tfdet.data.conversion import ALL, Division, read_source, source_words, splits_of, write_sets
     from tfdet.data.formats.recognise import recognise
     from tfdet.errors import UserError
 
     if args.renumber and (args.voc or args.from_records):
         raise UserError("--renumber is for COCO files")
+    if args.merge:
+        if args.part:
+            raise UserError("--merge is for when all parts are there: leave --part out")
+        return parts.merge(args.output, report, args.strict, args.overwrite, console)
+    part = parts.Part.parse(args.part) if args.part else None
     if args.from_records:
         return {ALL: _from_records(args.from_records, args, report, console)}
     if args.coco or args.voc:
@@ -209,7 +241,7 @@ def _convert(args, report, console):
     return write_sets(
         splits_of(annotations, division, report), args.output, source, report, name=args.name,
         num_shards=args.num_shards, num_workers=args.num_workers, strict=args.strict, overwrite=args.overwrite,
-        max_pixels=args.max_pixels, console=console,
+        max_pixels=args.max_pixels, console=console, part=part,
     )  # fmt: skip
 
 
@@ -233,6 +265,8 @@ def _from_records(pattern, args, report, console):
     from tfdet.data.scan import manifest_from_records
     from tfdet.errors import UserError
 
+    if args.part:
+        raise UserError("records stay as they are: --part is for photos and annotations")
     if args.val_fraction or args.test_fraction:
         raise UserError("records stay as they are: --val_fraction and --test_fraction are for photos and annotations")
     categories = read_categories(args.categories) if args.categories else None

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tfdet import config, model
-from tfdet.arguments import AUTO, MAX_PIXELS, max_pixels
+from tfdet.arguments import AUTO, MAX_PIXELS, folders, max_pixels
 from tfdet.config.files import RUN_FILE, did_you_mean, gin_configs_folder
 from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel, Finding
+from tfdet.files import is_address
 
 DATA_FLAGS = {"train_data": "TrainInput.data_dir", "eval_data": "EvalInput.data_dir"}  # flag -> what it sets
 
@@ -210,13 +211,20 @@ def finding(args: argparse.Namespace) -> Finding:
 
 
 def add_train_data(parser: argparse.ArgumentParser) -> None:
-    """Adds `--train_data`: sets TrainInput.data_dir (`args.train_data`, str or None)."""
-    parser.add_argument("--train_data", metavar="FOLDER", help="data set to train on: sets TrainInput.data_dir")
+    """Adds `--train_data`, repeatable: sets TrainInput.data_dir (`args.train_data`, list of str or None)."""
+    parser.add_argument(
+        "--train_data",
+        action="append",
+        metavar="FOLDER",
+        help="data set to train on, a folder or an address such as gs://bucket/coco: sets TrainInput.data_dir; given "
+        "several times the sets are mixed (docs/data.md)",
+    )
 
 
 def add_eval_data(parser: argparse.ArgumentParser) -> None:
     """Adds `--eval_data`: sets EvalInput.data_dir (`args.eval_data`, str or None)."""
-    parser.add_argument("--eval_data", metavar="FOLDER", help="data set to evaluate on: sets EvalInput.data_dir")
+    words = "data set to evaluate on, a folder or an address: sets EvalInput.data_dir"
+    parser.add_argument("--eval_data", metavar="FOLDER", help=words)
 
 
 EVERYDAY = ("steps", "epochs", "batch", "lr", "image_size", "classes", "seed", "patience", "sinks")
@@ -318,11 +326,13 @@ def lines_of(args: argparse.Namespace) -> list[str]:
     """The bindings of `--gin_param`, then those of the data flags; `UserError` where a folder is none."""
     lines = list(args.gin_param)
     for flag, parameter in DATA_FLAGS.items():
-        folder = getattr(args, flag, None)
-        if folder:
-            if not os.path.isdir(folder) and maker_of(folder) is None:
-                raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
-            lines.append(Line.setting(parameter, folder, f"--{flag}"))
+        given = getattr(args, flag, None)
+        if given:
+            names = folders(given)
+            for folder in names:
+                if not is_address(folder) and not os.path.isdir(folder) and maker_of(folder) is None:
+                    raise UserError(f"--{flag}: {folder} is not a folder. `tfdet convert_data` writes one.")
+            lines.append(Line.setting(parameter, tuple(names) if len(names) > 1 else names[0], f"--{flag}"))
     return lines
 
 

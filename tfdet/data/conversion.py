@@ -16,16 +16,15 @@ from tfdet.data.formats.coco import read_categories
 from tfdet.data.formats.recognise import Recognised, recognise
 from tfdet.data.outside import leave_out_outside
 from tfdet.data.problems import ProblemReport
-from tfdet.data.splitting import divide, own_splits
+from tfdet.data.splitting import ALL, divide, own_splits
 from tfdet.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tfdet.data.manifest import Manifest
+    from tfdet.data.parts import Part
 
-ALL = "all"
-"""What `convert_data` calls a set that is not divided; as `split`, all splits of the source in one set."""
 NO_SPLIT = "image in no split"
 _OWN_CLASSES = ("coco", "lvis", "cvat")
 _SHOWN = 3
@@ -165,8 +164,9 @@ def write_sets(
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
     console: Console | None = None,
-) -> dict[str, Manifest]:
-    """Writes sets as data set folders: all of them, or none.
+    part: Part | None = None,
+) -> dict[str, Manifest] | dict[str, Path]:
+    """Writes sets as data set folders: all of them, or none. Or one part of each.
 
     Args:
         sets: by name; one called "all" becomes `output` itself, others folders in it.
@@ -175,24 +175,28 @@ def write_sets(
         report: receives the findings.
         name: of the data set; None: that of its folder.
         num_shards, num_workers, strict, overwrite, max_pixels, console: see `convert.convert`.
+        part: which one, see `parts.convert_part`; None: all.
 
     Returns:
-        The manifests by the names of the sets.
+        The manifests by the names of the sets; of a part its folders.
 
     Raises:
         StrictError, UserError: as `convert.convert`.
     """
     from tfdet.data.convert import Target, convert_all
+    from tfdet.data.parts import convert_part
 
     folder = Path(output)
-    targets = []
-    for key, part in sets.items():
+    targets = {}
+    for key, whole in sets.items():
         place = folder if key == ALL else folder / key
         own = place.absolute().name if name is None else name if key == ALL else f"{name}_{key}"
         words = source if key == ALL else f"{source}, {key}"
-        targets.append(Target(part, place, own, words))
-    manifests = convert_all(targets, report, num_shards, num_workers, strict, overwrite, console, max_pixels)
-    return dict(zip(sets, manifests, strict=True))
+        targets[key] = Target(whole, place, own, words)
+    options = (report, num_shards, num_workers, strict, overwrite, console, max_pixels)
+    if part is not None:
+        return convert_part(targets, output, part, *options)
+    return dict(zip(sets, convert_all(list(targets.values()), *options), strict=True))
 
 
 def split_lines(manifests: Mapping[str, Manifest]) -> list[str]:
@@ -236,6 +240,8 @@ def convert_data(
     num_shards: int | None = None,
     num_workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    part: str | None = None,
+    merge: bool = False,
     console: Console | None = None,
     quiet: bool = False,
 ) -> dict[str, Path]:
@@ -263,11 +269,14 @@ def convert_data(
         num_shards: record files of each set; None: one for every 512 images.
         num_workers: processes; None: the CPUs, 0: none.
         max_pixels: most pixels of an image.
+        part: "2/4" converts the second of four parts, each perhaps on another machine, below `output` + ".parts".
+        merge: makes the data sets of the parts in there; of the others `strict`, `overwrite`, `console` and `quiet`
+            count.
         console: where to show what is done; None: standard output.
         quiet: shows nothing.
 
     Returns:
-        The folders by split: "train", "val", "test", or "all" for one that is not divided.
+        The folders by split: "train", "val", "test", or "all" for one that is not divided; of a part its own.
 
     Raises:
         UserError: nothing is recognised, or the data cannot be used; the message is one line.
@@ -278,6 +287,7 @@ def convert_data(
         >>> sorted(folders)
         ['train', 'val']
     """
+    from tfdet.data import parts
     from tfdet.data.convert import StrictError
     from tfdet.terminal import Console as OurConsole
 
@@ -292,7 +302,15 @@ def convert_data(
             raise UserError(f"{what} is {given!r}, and must be one of {', '.join(allowed)}")
     shown = None if quiet else console or OurConsole()
     report = ProblemReport()
+    if merge:
+        if source is not None or annotations is not None or part is not None:
+            raise UserError("merge makes data sets of parts: leave source, annotations and part out")
+        try:
+            return _finished(parts.merge(output, report, strict, overwrite, shown), report, shown)
+        except StrictError:
+            raise UserError(f"strict: nothing was written. {'; '.join(report.lines())}") from None
     division = Division(val_fraction, test_fraction, group_by, seed, split)
+    own_part = None if part is None else parts.Part.parse(part)
     found = recognise(source, format, images, annotations)
     if found.format == "records":
         raise UserError(f"{source} holds TFRecords: convert them with tfdet convert_data --from_records")
@@ -304,17 +322,23 @@ def convert_data(
     )  # fmt: skip
     sets = splits_of(read, division, report)
     try:
-        manifests = write_sets(
+        written = write_sets(
             sets, output, source_words(found), report, name=name, num_shards=num_shards, num_workers=num_workers,
-            strict=strict, overwrite=overwrite, max_pixels=max_pixels, console=shown,
+            strict=strict, overwrite=overwrite, max_pixels=max_pixels, console=shown, part=own_part,
         )  # fmt: skip
     except StrictError:
         raise UserError(f"strict: nothing was written. {'; '.join(report.lines())}") from None
+    return _finished(written, report, shown)
+
+
+def _finished(written: Mapping[str, Manifest | Path], report: ProblemReport, shown: Console | None) -> dict[str, Path]:
+    """The folders of what was written, after it was said."""
+    manifests = {key: one for key, one in written.items() if not isinstance(one, Path)}
     if shown is not None:
         report.print_summary(shown, shown_per_kind=2)
-        for line in split_lines(manifests):
+        for line in split_lines(manifests) if manifests else ():
             shown.print(line, highlight=False)
-    return {key: manifest.folder for key, manifest in manifests.items()}
+    return {key: one if isinstance(one, Path) else one.folder for key, one in written.items()}
 
 
 def source_words(found: Recognised) -> str:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import sys
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from tfdet.arguments import MAX_PIXELS
 from tfdet.data.annotations import AnnotationSet, ImageAnnotation
@@ -108,15 +108,7 @@ def convert_all(
     Raises:
         StrictError, UserError: as for `convert`.
     """
-    if num_workers is not None and num_workers < 0:
-        raise UserError(f"--num_workers {num_workers} must not be negative")
-    for target in targets:
-        count = len(target.annotations.images)
-        if not count:
-            raise UserError("the annotations list no image that could be used")
-        if num_shards is not None and not 0 < num_shards <= count:
-            raise UserError(f"--num_shards {num_shards} must lie between 1 and the number of images, {count}")
-    num_workers = _cpu_count() if num_workers is None else num_workers
+    num_workers = check_arguments(targets, num_shards, num_workers)
     before = list(report.problems)
     reports = []
     with contextlib.ExitStack() as stack:
@@ -129,21 +121,12 @@ def convert_all(
         for target, writer in zip(targets, writers, strict=True):
             own = ProblemReport()
             own.extend(before)
-            census = BoxCensus()
             images = target.annotations.images
-            shards = num_shards or math.ceil(len(images) / _IMAGES_PER_SHARD)
-            shard_starts = {round(number * len(images) / shards) for number in range(shards)}
-            for position, record in enumerate(_prepared(images, num_workers, max_pixels)):
-                if position in shard_starts:
-                    writer.start_shard()
-                own.extend(record.problems)
-                report.extend(record.problems)
-                if record.image is not None:
-                    writer.add(record)
-                    census.add(
-                        record.annotated, record.image.height, record.image.width, TURNED in record.image.changes
-                    )
-                advance()
+            starts = shard_starts(len(images), num_shards)
+            try:
+                census = write_images(writer, images, set(starts), own, num_workers, max_pixels, advance)
+            finally:
+                report.extend(own.problems[len(before) :])
             if not len(writer):
                 raise UserError("no image could be used, so no data set was written; the findings above say why")
             suspicious = list(suspicious_problems(census, target.name, own.counts()))
@@ -153,6 +136,61 @@ def convert_all(
         if strict and report.has_problems:
             raise StrictError
         return [writer.commit(own) for writer, own in zip(writers, reports, strict=True)]
+
+
+def check_arguments(targets: Sequence[Target], num_shards: int | None, num_workers: int | None) -> int:
+    """The worker processes to take; `UserError` where there is nothing to write, or a number is out of range."""
+    if num_workers is not None and num_workers < 0:
+        raise UserError(f"--num_workers {num_workers} must not be negative")
+    for target in targets:
+        count = len(target.annotations.images)
+        if not count:
+            raise UserError("the annotations list no image that could be used")
+        if num_shards is not None and not 0 < num_shards <= count:
+            raise UserError(f"--num_shards {num_shards} must lie between 1 and the number of images, {count}")
+    return _cpu_count() if num_workers is None else num_workers
+
+
+def shard_starts(num_images: int, num_shards: int | None) -> list[int]:
+    """The number of the first image of each shard; `num_shards` None: one for every 512 images."""
+    shards = num_shards or math.ceil(num_images / _IMAGES_PER_SHARD)
+    return [round(number * num_images / shards) for number in range(shards)]
+
+
+def write_images(
+    writer: DatasetWriter,
+    images: Sequence[ImageAnnotation],
+    starts: Container[int],
+    report: ProblemReport,
+    num_workers: int,
+    max_pixels: int,
+    advance: Callable[[], None],
+) -> BoxCensus:
+    """Prepares images in other processes and writes those that can be used, in their order.
+
+    Args:
+        writer: receives them.
+        images: to write.
+        starts: places in `images` at which a shard begins.
+        report: receives the findings.
+        num_workers: worker processes; 0: none.
+        max_pixels: most pixels of an image.
+        advance: called after each image.
+
+    Returns:
+        The boxes of all images that were written.
+    """
+    census = BoxCensus()
+    for position, record in enumerate(_prepared(images, num_workers, max_pixels)):
+        if position in starts:
+            writer.start_shard()
+        report.extend(record.problems)
+        if record.image is not None:
+            writer.add(record)
+            turned = TURNED in record.image.changes
+            census.add(record.annotated, record.image.height, record.image.width, turned)
+        advance()
+    return census
 
 
 def _cpu_count() -> int:

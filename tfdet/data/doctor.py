@@ -56,23 +56,27 @@ def diagnose(data_dir, checksums: bool = False, console=None) -> list[Problem]:
     return problems
 
 
-def explain_pipeline_error(error: Exception, data_dir) -> UserError:
+def explain_pipeline_error(error: Exception, *data_dirs: str | os.PathLike) -> UserError:
     """Turns an error that a pipeline raised into one that names the shard, the record and the image.
 
     Args:
         error: tf.errors.OpError from iterating over a dataset of `inputs.py`.
-        data_dir: the data set folder of that pipeline.
+        data_dirs: the data set folders of that pipeline.
 
     Returns:
-        The error to raise. Finding the record reads the data set once.
+        The error to raise. Finding the record reads the data sets once.
     """
     message = getattr(error, "message", str(error))
-    for known in (UNKNOWN_CATEGORY, WRONG_SIZE):
+    if said := re.search(r"UserError: ([^\n]+)", message):  # of `staging`, in Python
+        return UserError(said[1])
+    data_dir = " + ".join(map(str, data_dirs))
+    # Of several sets the ids may be others than in the records.
+    for known in (UNKNOWN_CATEGORY, WRONG_SIZE) if len(data_dirs) == 1 else ():
         match = re.search(r"image id -?\d+ " + re.escape(known) + r": [^'\"\n]*", message)
         if match:
             return UserError(f"data set {data_dir}: {match.group(0).strip()}; convert the data set again")
     try:
-        problems = diagnose(data_dir)
+        problems = next((found for folder in data_dirs if (found := diagnose(folder))), [])
     except UserError as broken:
         return broken
     if not problems:
@@ -86,9 +90,12 @@ def explain_pipeline_error(error: Exception, data_dir) -> UserError:
 
 def _check_files(manifest: Manifest, checksums: bool) -> list[Problem]:
     problems = []
+    is_remote = manifest.remote_shards() is not None
     for shard in manifest.shards:
         path = manifest.folder / shard.file
         if not os.path.isfile(path):
+            if is_remote:
+                continue  # it was not needed yet
             problems.append(Problem("missing shard", str(path), None, "does not exist", _RESTORE))
         elif path.stat().st_size != shard.bytes:
             reason = f"has {path.stat().st_size} bytes, the manifest says {shard.bytes}"

@@ -22,16 +22,16 @@ WRONG_SIZE = "decodes to a size that does not fit its canvas"
 def decode_example(
     serialized: tf.Tensor,
     image_id: tf.Tensor,
-    category_ids: list[int],
+    category_ids: Sequence[int] | tf.Tensor,
     masks: bool = False,
-    left_out: Sequence[int] = (),
+    left_out: Sequence[int] | tf.Tensor = (),
 ) -> Example:
     """Decodes one record.
 
     Args:
         serialized: string [], a tf.train.Example of the detection schema.
         image_id: int64 [], from the record index.
-        category_ids: original category ids; class k of the result is category_ids[k].
+        category_ids: original category ids, int64 [C]; class k of the result is category_ids[k].
         masks: read the masks too; without, E = 0.
         left_out: category ids of objects that are passed over.
 
@@ -45,11 +45,11 @@ def decode_example(
     record = parse_record(serialized)
     image = decode_rgb(record.encoded)
     shape = tf.shape(image)
-    if left_out:
-        others = tf.reduce_any(record.labels[:, None] == tf.constant(left_out, tf.int64), axis=1)
+    if isinstance(left_out, tf.Tensor) or left_out:
+        others = tf.reduce_any(record.labels[:, None] == tf.convert_to_tensor(left_out, tf.int64), axis=1)
         record = record._replace(is_crowd=record.is_crowd | others)  # neither is trained on
     boxes, labels, keep = training_boxes(record, shape[0], shape[1])
-    same = labels[:, None] == tf.constant(category_ids, tf.int64)[None, :]
+    same = labels[:, None] == tf.convert_to_tensor(category_ids, tf.int64)[None, :]
     known = tf.reduce_any(same, axis=1)
     message = tf.strings.format(
         "image id {} " + UNKNOWN_CATEGORY + ": {}", (image_id, tf.boolean_mask(labels, ~known)), summarize=5

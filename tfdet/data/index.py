@@ -7,6 +7,8 @@ import hashlib
 import io
 import pathlib
 import zipfile
+from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,9 +48,8 @@ class RecordIndex:
     num_boxes: np.ndarray
 
     @classmethod
-    def from_rows(cls, rows) -> RecordIndex:
-        """Builds the index from tuples in the order of the fields."""
-        columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
+    def from_columns(cls, columns: Sequence[Sequence[int] | np.ndarray]) -> RecordIndex:
+        """Builds the index from its columns in the order of the fields."""
         return cls(*(np.array(column, kind) for column, kind in zip(columns, _COLUMNS.values(), strict=True)))
 
     def __len__(self) -> int:
@@ -97,24 +98,15 @@ class RecordIndex:
             UserError: the file is missing, changed, or not an index of so many records.
         """
         try:
-            content = path.read_bytes()
+            with open(path, "rb") as file:
+                if sha256 and _sha256(file) != sha256:
+                    raise UserError(
+                        f"the record index {path} was changed after it was written (its SHA-256 differs); {_ADVICE}"
+                    )
+                file.seek(0)  # of the very file that was checked; its bytes are not kept beside the arrays
+                columns = _columns(file, path, num_records)
         except OSError as error:
             raise UserError(f"cannot read the record index {path}: {error.strerror}; {_ADVICE}") from None
-        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-            raise UserError(
-                f"the record index {path} was changed after it was written (its SHA-256 differs); {_ADVICE}"
-            )
-        try:
-            # A few bytes can declare an array of any size: nothing is unpacked that this many records do not need.
-            sizes = {entry.filename: entry.file_size for entry in zipfile.ZipFile(io.BytesIO(content)).infolist()}
-            for name in _COLUMNS:
-                if sizes[f"{name}.npy"] > 8 * num_records + _HEADER_BYTES:
-                    raise ValueError(f"column {name} has {sizes[f'{name}.npy']} bytes for {num_records} records")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                columns = [_column(name, arrays[name], kind, num_records) for name, kind in _COLUMNS.items()]
-        except Exception as error:  # zipfile and numpy raise nearly anything on damaged files
-            reason = str(error).split("\n")[0] or type(error).__name__
-            raise UserError(f"the record index {path} is damaged ({reason}); {_ADVICE}") from None
         return cls(*columns)
 
     def fault(self, shard_sizes: list[int], shard_records: list[int]) -> str | None:
@@ -144,18 +136,48 @@ class RecordIndex:
         if beyond.any():
             row = int(beyond.argmax())
             return f"row {row}: {self.length[row]} bytes from byte {self.offset[row]} go beyond the end of the shard"
-        order = np.lexsort((self.offset, self.shard))
-        shard, start, end = self.shard[order], self.offset[order], (self.offset + self.length)[order] + FRAME_BYTES
-        overlap = (shard[1:] == shard[:-1]) & (start[1:] < end[:-1])
-        if overlap.any():
-            row = int(order[1:][overlap.argmax()])
-            return f"row {row}: its record lies over another"
+        if (row := self._overlapping(slice(None))) is not None:  # as a rule they stand in this order
+            order = np.lexsort((self.offset, self.shard))
+            if (row := self._overlapping(order)) is not None:
+                return f"row {int(order[row])}: its record lies over another"
         if not np.array_equal(np.bincount(self.shard, minlength=len(shard_records)), shard_records):
             return "the shards have not as many records as the manifest says"
-        ids, counts = np.unique(self.image_id, return_counts=True)
-        if (counts > 1).any():
-            return f"image id {ids[counts.argmax()]} is there {counts.max()} times"
+        if not (self.image_id[1:] > self.image_id[:-1]).all():
+            ids, counts = np.unique(self.image_id, return_counts=True)
+            if (counts > 1).any():
+                return f"image id {ids[counts.argmax()]} is there {counts.max()} times"
         return None
+
+    def _overlapping(self, order: np.ndarray | slice) -> int | None:
+        """The first row in this order whose record begins before the one before it ends, in the same shard or an
+        earlier one; its place in the order."""
+        shard, start = self.shard[order], self.offset[order]
+        wrong = (start[:-1] + self.length[order][:-1] + FRAME_BYTES > start[1:]) & (shard[1:] == shard[:-1])
+        wrong |= shard[1:] < shard[:-1]
+        return int(wrong.argmax()) + 1 if wrong.any() else None
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _columns(file: BinaryIO, path: pathlib.Path, num_records: int) -> list[np.ndarray]:
+    """The columns in the file of an index; `UserError` where it is damaged."""
+    try:
+        # A few bytes can declare an array of any size: nothing is unpacked that this many records do not need.
+        sizes = {entry.filename: entry.file_size for entry in zipfile.ZipFile(file).infolist()}
+        for name in _COLUMNS:
+            if sizes[f"{name}.npy"] > 8 * num_records + _HEADER_BYTES:
+                raise ValueError(f"column {name} has {sizes[f'{name}.npy']} bytes for {num_records} records")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return [_column(name, arrays[name], kind, num_records) for name, kind in _COLUMNS.items()]
+    except Exception as error:  # zipfile and numpy raise nearly anything on damaged files
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(f"the record index {path} is damaged ({reason}); {_ADVICE}") from None
 
 
 def _column(name: str, values: np.ndarray, kind: str, num_records: int) -> np.ndarray:

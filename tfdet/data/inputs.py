@@ -15,16 +15,19 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.config import configurable
-from tfdet.config.ranges import NonNegativeInt, PositiveInt, Side
+from tfdet.config.ranges import NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt, Side
 from tfdet.data.augmentation.augmentation import Augmentation
 from tfdet.data.doctor import explain_pipeline_error
-from tfdet.data.epochs import epoch_batches, epoch_seed, num_batches
-from tfdet.data.example import Profile, batch_items, canvas_size, decode_example, fit_example, put_on_canvas
+from tfdet.data.draws import epoch_draws, filled
+from tfdet.data.epochs import EpochOrder
+from tfdet.data.example import Profile, batch_items, canvas_size, fit_example, put_on_canvas
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
-from tfdet.data.records import read_serialized, record_table
+from tfdet.data.mixing import DataDirs, open_data
+from tfdet.data.records import RecordTable, read_example, read_in_order, record_table
 from tfdet.data.resize import Resize, Rule
+from tfdet.data.sampling import sampling_factors
 from tfdet.data.selection import select_classes
 from tfdet.errors import UserError
 from tfdet.structures import Batch, Example
@@ -43,7 +46,7 @@ class TrainInput:
     images until it is full. SimpleDet drops them, so that they are never trained on.
 
     Args:
-        data_dir: data set folder with a manifest.
+        data_dir: data set folder with a manifest, or several, whose classes have the same names.
         short_side, long_side: as in `resize.resized_size`; also the two canvases, short x long and long x short. Of
             several short sides each image of each step draws one; the canvases are those of the largest.
         images_per_replica: images in the batch of one replica, > 0.
@@ -60,6 +63,12 @@ class TrainInput:
             image of each step its own draw of the scale.
         augmentation: what images go through before they are resized, each image of each step by its own draws.
         classes: the classes to train on, in this order; objects of others count as background. None: all.
+        data_weights: of several data sets, the share of an epoch's images that each has, whatever its size: (2, 1). An
+            epoch has as many images as without. None: every image of each set once.
+        repeat_threshold: classes that fewer than this share of the images have are seen more often, by LVIS's repeat
+            factors (which takes 0.001); see `sampling.repeat_factors`. None: every image once.
+        shards_at_once: an epoch goes through the record files in random order, so many at a time, and mixes the images
+            of those alone; for data sets larger than the disk. None: all.
 
     Raises:
         UserError: the data set is missing, changed, has no image with a box or, with `masks` or an augmentation that
@@ -68,7 +77,7 @@ class TrainInput:
 
     def __init__(
         self,
-        data_dir: str | Path,
+        data_dir: DataDirs,
         short_side: Side | tuple[Side, ...] = 800,
         long_side: Side = 1200,
         images_per_replica: PositiveInt = 2,
@@ -82,17 +91,20 @@ class TrainInput:
         jitter: LargeScaleJitter | None = None,
         augmentation: Augmentation | None = None,
         classes: tuple[str, ...] | None = None,
+        data_weights: tuple[PositiveFloat, ...] | None = None,
+        repeat_threshold: PositiveFraction | None = None,
+        shards_at_once: PositiveInt | None = None,
     ):
         self.short_sides = tuple(short_side) if isinstance(short_side, (tuple, list)) else (short_side,)
         if not self.short_sides:
             raise UserError("TrainInput.short_side must name one side at least. Received: ()")
         for side in self.short_sides:
             Resize(side, long_side, resize).check("TrainInput")
-        self.manifest = select_classes(Manifest.load(data_dir), classes, "TrainInput.classes")
-        self.selects_classes = classes is not None
+        self.manifest = open_data(data_dir, classes, "TrainInput.data_dir")
+        self.selects_classes = classes is not None or bool(self.manifest.parts)
         if masks and not self.manifest.has_masks:
             raise UserError(
-                f"TrainInput.masks is True, but data set {data_dir} has no masks: convert it anew from COCO "
+                f"TrainInput.masks is True, but data set {self.manifest.place} has no masks: convert it anew from COCO "
                 "annotations with segmentations (tfdet convert_data --coco), or train a detector without masks"
             )
         if jitter is not None and jitter.refit and not masks:
@@ -103,8 +115,8 @@ class TrainInput:
         reads_masks = masks or augmentation is not None and augmentation.needs_masks
         if reads_masks and not self.manifest.has_masks:
             raise UserError(
-                f"Augmentation.copy_paste cuts objects out along their masks, but data set {data_dir} has no masks: "
-                "convert it anew from annotations with segmentations, or leave it out"
+                f"Augmentation.copy_paste cuts objects out along their masks, but data set {self.manifest.place} has "
+                "no masks: convert it anew from annotations with segmentations, or leave it out"
             )
         self.masks, self.jitter, self.augmentation, self._reads_masks = masks, jitter, augmentation, reads_masks
         self.short_side, self.long_side, self.resize = max(self.short_sides), long_side, resize
@@ -113,11 +125,10 @@ class TrainInput:
         self.num_parallel_calls = num_parallel_calls or tf.data.AUTOTUNE
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
-        usable = self._index.is_trainable
-        self._landscape = (usable & ~self._index.is_portrait).nonzero()[0]
-        self._portrait = (usable & self._index.is_portrait).nonzero()[0]
-        if not usable.any():
-            raise UserError(f"data set {data_dir} has no image with a box to train on")
+        factors = sampling_factors(self.manifest, self._index, data_weights, repeat_threshold)
+        self._order = EpochOrder(self._index, flip, order == "mixed", factors, shards_at_once)
+        if not any(self._order.images):
+            raise UserError(f"data set {self.manifest.place} has no image with a box to train on")
 
     def steps_per_epoch(self, num_replicas: int) -> int:
         """Steps in one epoch: whole global batches of each orientation, and one of an orientation that fills none.
@@ -129,15 +140,15 @@ class TrainInput:
             UserError: neither orientation fills a global batch.
         """
         global_batch = num_replicas * self.images_per_replica
-        landscape, portrait = self._epoch_sizes()
+        landscape, portrait = self._order.sizes
         if max(landscape, portrait) < global_batch:
             raise UserError(
-                f"data set {self.manifest.folder} gives {landscape} landscape and {portrait} portrait images an epoch"
+                f"data set {self.manifest.place} gives {landscape} landscape and {portrait} portrait images an epoch"
                 f"{' with their mirrored copies' if self.flip else ''}, fewer than one global batch of {global_batch} "
                 f"({num_replicas} replicas x {self.images_per_replica} images); use fewer replicas, a smaller "
                 "TrainInput.images_per_replica or more images"
             )
-        return num_batches(landscape, global_batch) + num_batches(portrait, global_batch)
+        return self._order.steps(global_batch)
 
     def warnings(self, num_replicas: int) -> list[str]:
         """What a person should know of these data before training: an orientation that does not fill a batch.
@@ -148,18 +159,7 @@ class TrainInput:
         Returns:
             One line each.
         """
-        global_batch = num_replicas * self.images_per_replica
-        lines = []
-        for name, rows, entries in zip(
-            ("landscape", "portrait"), (self._landscape, self._portrait), self._epoch_sizes()
-        ):
-            if 0 < entries < global_batch:
-                copies = f" ({entries} with their mirrored copies)" if self.flip else ""
-                lines.append(
-                    f"{len(rows)} {name} image{'s' * (len(rows) > 1)}{copies} make no batch of {global_batch}, and "
-                    "orientations do not share one: they are repeated to fill one batch an epoch"
-                )
-        return lines
+        return self._order.warnings(num_replicas * self.images_per_replica)
 
     def dataset(
         self,
@@ -193,28 +193,40 @@ class TrainInput:
         steps, start_step = self.steps_per_epoch(num_replicas), int(start_step)
         global_batch = num_replicas * self.images_per_replica
         share = global_batch // pipelines
-        load = self._loader()
+        own = slice(pipeline * share, (pipeline + 1) * share)
+        table = record_table(self.manifest, self._index)
+        if table.staging is not None:
+            at_once, mixes = self._order.shards_at_once, self.augmentation is not None and self.augmentation.mixes
+            table.staging.check_room(at_once, mixes)
+            plan = self._order.shards(start_step, seed, global_batch, own, endless=not table.staging.fits())
+            table.staging.begin(plan, at_once or 1)
+        load = self._loader(table)
 
         @tf.autograph.experimental.do_not_convert
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            entries, portrait = epoch_batches(
-                (self._landscape, self._portrait), self.flip, self.order == "mixed", number, seed, global_batch
+            entries, portrait = self._order.batches(number, seed, global_batch)
+            first = tf.where(number == start_step // steps, tf.constant(start_step % steps, tf.int64), 0)
+            parts = {"entry": entries, **self._draws(number, seed, tf.shape(entries))}
+            parts = {name: part[first:, own] for name, part in parts.items()}
+            counted = tf.data.Dataset.range(number * steps + first, (number + 1) * steps)
+            return tf.data.Dataset.zip(
+                counted, tf.data.Dataset.from_tensor_slices(parts | {"portrait": portrait[first:]})
             )
-            first = tf.where(number == start_step // steps, start_step % steps, 0)
-            own = slice(pipeline * share, (pipeline + 1) * share)
-            done = tf.cast(number * steps + tf.range(steps, dtype=tf.int64), tf.float64) / (total_steps or float("inf"))
-            drawn = self._draws(number, seed, tf.shape(entries))
-            parts = [tf.reshape(part[first:, own], [-1, *part.shape[2:]]) for part in (entries, *drawn)]
-            return tf.data.Dataset.from_tensor_slices(
-                (*parts, *(tf.repeat(part[first:], share) for part in (portrait, done)))
-            )
+
+        @tf.autograph.experimental.do_not_convert
+        def images(step: tf.Tensor, parts: dict[str, tf.Tensor]) -> tf.data.Dataset:
+            done = tf.cast(step, tf.float64) / (total_steps or float("inf"))
+            alike = (tf.repeat(part, share) for part in (parts["portrait"], done))
+            entries = tf.cast(parts["entry"], tf.int64)
+            return tf.data.Dataset.from_tensor_slices((entries, *filled(parts, share), *alike))
 
         @tf.autograph.experimental.do_not_convert
         def item(*drawn: tf.Tensor) -> Batch:
             return load(*drawn)[0]
 
         epochs = tf.data.Dataset.range(start_step // steps, _LAST_STEP)
-        dataset = epochs.flat_map(epoch).map(item, num_parallel_calls=self.num_parallel_calls, deterministic=True)
+        dataset = epochs.flat_map(epoch).flat_map(images)
+        dataset = dataset.map(item, num_parallel_calls=self.num_parallel_calls, deterministic=True)
         dataset = batch_items(dataset, self.images_per_replica, drop_remainder=True)
         return dataset.prefetch(self.prefetch * (num_replicas // pipelines)).with_options(_options())
 
@@ -235,23 +247,21 @@ class TrainInput:
         entries = 2 * rows + np.arange(len(rows)) % 2 if self.flip else rows
         with tf.device("/cpu:0"):
             drawn = self._draws(tf.constant(0, tf.int64), seed, tf.constant([len(image_ids), count]))
-            parts = [tf.reshape(part, [-1, *part.shape[2:]]) for part in drawn]
-            parts = (entries, *parts, portrait, np.zeros(len(rows)))
-            load = tf.autograph.experimental.do_not_convert(self._loader())
+            drawn = {name: tf.reshape(part, [-1, *part.shape[2:]]) for name, part in drawn.items()}
+            parts = (entries, *filled(drawn, len(rows)), portrait, np.zeros(len(rows)))
+            load = tf.autograph.experimental.do_not_convert(self._loader(record_table(self.manifest, self._index)))
             dataset = tf.data.Dataset.from_tensor_slices(parts).map(load, num_parallel_calls=self.num_parallel_calls)
         for item, words in dataset.with_options(_options()).as_numpy_iterator():
             yield item, words.decode()
 
-    def _loader(self) -> Callable:
+    def _loader(self, table: RecordTable) -> Callable:
         """From an entry of an epoch, its draws, its orientation and the part of the run that is done, to the item."""
-        table = record_table(self.manifest, self._index)
-        with tf.device("/cpu:0"):  # wherever the caller's default device is
-            usable = tf.constant(np.flatnonzero(self._index.is_trainable))
+        if self.augmentation is not None:
+            with tf.device("/cpu:0"):  # wherever the caller's default device is
+                usable = tf.constant(np.flatnonzero(self._index.is_trainable))
 
         def read(row: tf.Tensor) -> Example:
-            serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
-            own = self.manifest
-            return decode_example(serialized, image_id, own.category_ids, self._reads_masks, own.left_out)
+            return read_example(self.manifest, table, row, self._reads_masks)
 
         @tf.function(autograph=False)  # traced once for all images of a mosaic
         def read_any(number: tf.Tensor) -> Example:
@@ -279,33 +289,12 @@ class TrainInput:
 
     def explain(self, error: Exception) -> UserError:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
-        return explain_pipeline_error(error, self.manifest.folder)
+        return explain_pipeline_error(error, *self.manifest.folders)
 
-    def _epoch_sizes(self) -> tuple[int, int]:
-        """Entries of an epoch: landscape and portrait images with their mirrored copies."""
-        copies = 2 if self.flip else 1
-        return copies * len(self._landscape), copies * len(self._portrait)
-
-    def _draws(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of each image of an epoch `_draw`, and the seed of its augmentation: int64 [steps, global_batch, 2]."""
-        seeds = tf.zeros([shape[0], shape[1], 2], tf.int64)
-        if self.augmentation is not None:
-            seeds = tf.random.stateless_uniform(
-                [shape[0], shape[1], 2], epoch_seed(seed, epoch, 5), minval=None, maxval=None, dtype=tf.int64
-            )
-        return self._draw(epoch, seed, shape), tf.ensure_shape(seeds, [None, None, 2])
-
-    def _draw(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> tf.Tensor:
-        """Which of the short sides each image of an epoch has: int32 [steps, global_batch]; or the jitter's draws,
-        float64 [steps, global_batch, 2]."""
-        if self.jitter is not None:
-            draws = tf.random.stateless_uniform([shape[0], shape[1], 2], epoch_seed(seed, epoch, 4), dtype=tf.float64)
-            return tf.ensure_shape(draws, [None, None, 2])
-        if len(self.short_sides) == 1:
-            return tf.zeros(shape, tf.int32)
-        return tf.random.stateless_uniform(
-            shape, epoch_seed(seed, epoch, 3), maxval=len(self.short_sides), dtype=tf.int32
-        )
+    def _draws(self, epoch: tf.Tensor, seed: int, shape: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The draws of an epoch; see `draws.epoch_draws`."""
+        augmented = self.augmentation is not None
+        return epoch_draws(epoch, seed, shape, len(self.short_sides), self.jitter is not None, augmented)
 
 
 @configurable
@@ -356,14 +345,12 @@ class EvalInput:
             A dataset of `Batch`; boxes and classes are the ones training would use (no crowds).
         """
         table = record_table(self.manifest, self._index)
+        read_in_order(table)
         resize = resize or self.resize
 
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
-            serialized = read_serialized(table, row)
-            own, image_id = self.manifest, tf.gather(table.image_id, row)
-            example = decode_example(serialized, image_id, own.category_ids, left_out=own.left_out)
-            return fit_example(example, resize, tf.constant(False))
+            return fit_example(read_example(self.manifest, table, row), resize, tf.constant(False))
 
         dataset = tf.data.Dataset.range(self.manifest.num_images)
         dataset = dataset.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
@@ -376,7 +363,7 @@ class EvalInput:
 
     def explain(self, error: Exception) -> UserError:
         """Names the record behind an error of the pipeline; see `doctor.explain_pipeline_error`."""
-        return explain_pipeline_error(error, self.manifest.folder)
+        return explain_pipeline_error(error, *self.manifest.folders)
 
     def image_sizes(self) -> dict[int, tuple[int, int]]:
         """Height and width in pixels of every image, as it is stored, by id."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from tfdet.data.example import batch_items, decode_example, fit_example
+from tfdet.data.example import batch_items, fit_example
 from tfdet.data.index import RecordIndex
 from tfdet.data.inputs import EvalInput, TrainInput
-from tfdet.data.records import read_serialized, record_table
+from tfdet.data.records import read_example, record_table
 from tfdet.structures import Batch
 
 
@@ -57,10 +57,7 @@ class LossInput:
 
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
-            serialized, image_id = read_serialized(table, row), tf.gather(table.image_id, row)
-            example = decode_example(
-                serialized, image_id, self._manifest.category_ids, self.has_masks, self._manifest.left_out
-            )
+            example = read_example(self._manifest, table, row, self.has_masks)
             return fit_example(example, self._input.resize, tf.constant(False), self._profile)
 
         dataset = tf.data.Dataset.from_tensor_slices(np.array(rows, np.int64))

@@ -24,8 +24,9 @@ from typing import Any, ClassVar
 
 from tfdet.data.index import INDEX_FILE, RecordIndex
 from tfdet.data.published.table import how_to_make
+from tfdet.data.remote import RemoteShard, address_of, local_copy, remote_shards
 from tfdet.errors import UserError
-from tfdet.files import at_home, check_local, read_regular, write_json
+from tfdet.files import at_home, check_local, is_address, read_regular, write_json
 from tfdet.strict_json import parse_json
 
 MANIFEST_FILE = "manifest.json"
@@ -96,6 +97,18 @@ class Manifest:
 
     left_out: ClassVar[tuple[int, ...]] = ()
     """Category ids of classes that a selection (`data.selection`) leaves out; none of a data set as it is."""
+    parts: ClassVar[tuple[Manifest, ...]] = ()
+    """The manifests of the data sets that this one is of, where it is of several (`data.mixing`)."""
+
+    @property
+    def folders(self) -> list[pathlib.Path]:
+        """The folder, or those of the data sets that it is of."""
+        return [part.folder for part in self.parts] or [self.folder]
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return " + ".join(address_of(folder) or str(folder) for folder in self.folders)
 
     @property
     def num_classes(self) -> int:
@@ -112,12 +125,16 @@ class Manifest:
         """Reads the manifest of a data set folder.
 
         Args:
-            folder: the data set folder.
-            check_shards: also check that every shard is there and has the size noted.
+            folder: the data set folder, or the address of one: `gs://bucket/coco`, `https://host/coco`. Manifest and
+                index of that are fetched into the cache folder, which is the manifest's folder then (`data.remote`).
+            check_shards: also check that every shard is there and has the size noted; those of an address are fetched
+                and checked when they are used.
 
         Raises:
             UserError: the folder or manifest is missing or damaged, or a shard is missing or was changed.
         """
+        if is_address(folder):
+            folder = local_copy(str(folder), MANIFEST_FILE)
         check_local(folder, "data set folder")
         folder = at_home(folder)
         path = folder / MANIFEST_FILE
@@ -141,7 +158,7 @@ class Manifest:
         # A set with either digest has both: that one was taken out is a change like any other.
         if ("digest" in content or manifest.index_sha256) and content.get("digest") != digest(content):
             raise UserError(f"{path} was changed after it was written (its digest does not fit); {_ADVICE}")
-        if check_shards:
+        if manifest.remote_shards() is None and check_shards:
             manifest.check_shards()
         return manifest
 
@@ -157,6 +174,11 @@ class Manifest:
                     f"shard {path} has {size} bytes but the manifest says {shard.bytes}: "
                     "it was changed or cut off; restore it or convert the data set again"
                 )
+
+    def remote_shards(self) -> list[RemoteShard | None] | None:
+        """Of each shard where it is fetched from; None for those that are here, or for all of them at once."""
+        address = address_of(self.folder)
+        return None if address is None else [*remote_shards(address, self.folder, self.shards)]
 
     def shard_paths(self) -> list[str]:
         """Paths of the shards, in the order that the index refers to."""
@@ -219,8 +241,8 @@ class Manifest:
 
 
 def is_data_set(folder: str | os.PathLike) -> bool:
-    """Whether a folder is a data set, by the name of its manifest."""
-    return os.path.isfile(at_home(folder) / MANIFEST_FILE)
+    """Whether a folder is a data set, by the name of its manifest; addresses are taken for ones."""
+    return is_address(folder) or os.path.isfile(at_home(folder) / MANIFEST_FILE)
 
 
 def digest(content: dict[str, Any]) -> str:

@@ -86,7 +86,8 @@ def serialize_example(
         AREA: _floats([item.area for item in objects]),
         **mask_features(masks),
     }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    # Features are a map, whose order differs from process to process unless it is sorted.
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
 def parse_record(serialized: tf.Tensor) -> Record:

@@ -12,7 +12,7 @@ from tfdet.config.files import did_you_mean
 from tfdet.data.index import RecordIndex
 from tfdet.data.manifest import Manifest
 from tfdet.data.mask_schema import parse_segmentations
-from tfdet.data.records import read_serialized, record_table
+from tfdet.data.records import read_in_order, read_serialized, record_table
 from tfdet.data.schema import parse_record, training_boxes
 from tfdet.errors import UserError
 
@@ -88,6 +88,7 @@ def select_classes(manifest: Manifest, classes: Sequence[str] | None, parameter:
 def _counts(manifest: Manifest, index: RecordIndex, ids: Sequence[int]) -> np.ndarray:
     """Of every record, int32 [N, 4]: boxes to train on, those of them with a mask, crowds, crowds with a mask."""
     table = record_table(manifest, index)
+    read_in_order(table)
     wanted = tf.constant(ids, tf.int64)
 
     @tf.autograph.experimental.do_not_convert

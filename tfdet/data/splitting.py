@@ -15,6 +15,8 @@ from tfdet.data.annotations import AnnotationSet, ImageAnnotation
 from tfdet.errors import UserError
 
 TRAIN, VAL, TEST = "train", "val", "test"
+ALL = "all"
+"""What a set is called that is not divided; as `split` of `convert_data`, all splits of the source in one set."""
 
 
 def own_splits(annotations: AnnotationSet) -> dict[str, AnnotationSet]:

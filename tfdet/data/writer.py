@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +24,8 @@ from tfdet.errors import UserError
 from tfdet.files import check_local
 from tfdet.interrupts import whole
 
+_COUNTS = ("num_crowd", "num_masks", "num_crowd_masks")
+
 
 class ManifestBuilder:
     """Counts records into a `Manifest` and a `RecordIndex`."""
@@ -28,8 +35,8 @@ class ManifestBuilder:
         self.categories = categories
         self.source = source
         self._class_of = {category.id: index for index, category in enumerate(categories)}
-        self._rows: list[tuple] = []
-        self._num_crowd = self._num_masks = self._num_crowd_masks = 0
+        self._columns = [array.array("q") for _ in dataclasses.fields(RecordIndex)]
+        self._counts = dict.fromkeys(_COUNTS, 0)
         self._boxes_per_class = np.zeros(len(categories), np.int64)
 
     def add(self, shard, offset, length, image_id, height, width, corners, labels, is_crowd, area, has_mask) -> int:
@@ -52,16 +59,35 @@ class ManifestBuilder:
         _, valid = inclusive_boxes(*corners, height, width, area)
         is_crowd, has_mask = np.asarray(is_crowd, bool), np.asarray(has_mask, bool)
         valid &= ~is_crowd
-        self._num_crowd += int(np.sum(is_crowd))
-        self._num_masks += int(np.sum(valid & has_mask))
-        self._num_crowd_masks += int(np.sum(is_crowd & has_mask))
+        self._counts["num_crowd"] += int(np.sum(is_crowd))
+        self._counts["num_masks"] += int(np.sum(valid & has_mask))
+        self._counts["num_crowd_masks"] += int(np.sum(is_crowd & has_mask))
         for label in np.asarray(labels)[valid]:
             self._boxes_per_class[self._class_of[int(label)]] += 1
-        self._rows.append((shard, offset, length, image_id, height, width, int(valid.sum())))
+        row = (shard, offset, length, image_id, height, width, int(valid.sum()))
+        for column, value in zip(self._columns, row, strict=True):
+            column.append(value)
         return offset + length + FRAME_BYTES
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._columns[0])
+
+    def index(self) -> RecordIndex:
+        """The records so far."""
+        return RecordIndex.from_columns(self._columns)
+
+    def counted(self) -> dict[str, Any]:
+        """What was counted so far, for `extend`."""
+        return {**self._counts, "boxes_per_class": self._boxes_per_class.tolist()}
+
+    def extend(self, index: RecordIndex, counted: Mapping[str, Any], first_shard: int) -> None:
+        """Adds all records of another builder, whose shards follow: its `index` and what it `counted`."""
+        for column, field in zip(self._columns, dataclasses.fields(RecordIndex), strict=True):
+            values = getattr(index, field.name).astype(np.int64)
+            column.frombytes((values + first_shard if field.name == "shard" else values).tobytes())
+        for name in _COUNTS:
+            self._counts[name] += counted[name]
+        self._boxes_per_class += np.array(counted["boxes_per_class"], np.int64)
 
     def finish(self, folder: pathlib.Path, shard_files: list[str], report: ProblemReport) -> None:
         """Writes index, report and manifest; reads every shard once for its checksum.
@@ -71,7 +97,7 @@ class ManifestBuilder:
             shard_files: the shards in order.
             report: what was found.
         """
-        index = RecordIndex.from_rows(self._rows)
+        index = self.index()
         frequencies = [category.frequency for category in self.categories]
         trainable, portrait = index.is_trainable, index.is_portrait
         shards = [
@@ -84,16 +110,14 @@ class ManifestBuilder:
             classes=[category.name for category in self.categories],
             category_ids=[category.id for category in self.categories],
             boxes_per_class=self._boxes_per_class.tolist(),
-            num_images=len(self._rows),
+            num_images=len(self),
             num_boxes=int(index.num_boxes.sum()),
-            num_crowd=self._num_crowd,
             num_images_without_boxes=int(np.sum(~trainable)),
             num_trainable_landscape=int(np.sum(trainable & ~portrait)),
             num_trainable_portrait=int(np.sum(trainable & portrait)),
             shards=shards,
             source=self.source,
-            num_masks=self._num_masks,
-            num_crowd_masks=self._num_crowd_masks,
+            **self._counts,
             index_sha256=index.sha256(),
             frequencies=frequencies if any(frequencies) else [],
         )
@@ -113,21 +137,24 @@ class DatasetWriter:
         categories: the classes, in order.
         source: where the data comes from, in words.
         overwrite: replace a data set that is there already.
+        marker: the file by which it is known that a folder may be replaced.
 
     Raises:
         UserError: the folder exists, or cannot be written.
     """
 
-    def __init__(self, folder, name: str, categories: list[Category], source: str, overwrite=False):
+    def __init__(
+        self, folder, name: str, categories: list[Category], source: str, overwrite=False, marker: str = MANIFEST_FILE
+    ):
         check_local(folder, "--output")
         self.folder = pathlib.Path(folder).absolute()
-        self.overwrite = overwrite
+        self.overwrite, self._marker = overwrite, marker
         self._builder = ManifestBuilder(name, categories, source)
         self._class_names = {category.id: category.name for category in categories}
         self._writer = None
         self._shard_files: list[str] = []
         self._offset = 0
-        check_target(self.folder, overwrite)
+        check_target(self.folder, overwrite, marker)
 
     def __enter__(self) -> DatasetWriter:
         made = None
@@ -196,17 +223,50 @@ class DatasetWriter:
         """
         if not len(self):
             raise UserError("no image could be used, so no data set was written; the findings above say why")
-        try:
-            self._close_shard()
+        with self._finishing():
             count = len(self._shard_files)
             final = [f"{self._builder.name}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
             for old, new in zip(self._shard_files, final, strict=True):
                 os.replace(self._temporary / old, self._temporary / new)
             self._builder.finish(self._temporary, final, report)
-            move_into_place(self._temporary, self.folder, self.overwrite)
+        return Manifest.load(self.folder)
+
+    def commit_part(self, write: Callable[[pathlib.Path, ManifestBuilder, list[str]], None]) -> None:
+        """Finishes the shards and moves the folder to its place: a part of a data set, without index and manifest.
+
+        Args:
+            write: writes what else a part has; is given the folder, the records and the names of the shards.
+        """
+        with self._finishing():
+            write(self._temporary, self._builder, self._shard_files)
+
+    def take_part(self, folder: pathlib.Path, files: Sequence[str], index: RecordIndex, counted: Mapping) -> None:
+        """Adds the shards of a part, which stay where they are: linked where the disk can, else copied.
+
+        Args:
+            folder, files: the shards.
+            index, counted: see `ManifestBuilder.extend`.
+        """
+        self._builder.extend(index, counted, len(self._shard_files))
+        try:
+            for file in files:
+                name = f"{self._builder.name}-{len(self._shard_files):05d}.tfrecord"
+                self._shard_files.append(name)
+                try:
+                    os.link(folder / file, self._temporary / name)
+                except OSError:
+                    shutil.copyfile(folder / file, self._temporary / name)
+        except OSError as error:
+            raise UserError(f"cannot write into {self._temporary}: {first_line(error)}") from None
+
+    @contextlib.contextmanager
+    def _finishing(self) -> Iterator[None]:
+        try:
+            self._close_shard()
+            yield
+            move_into_place(self._temporary, self.folder, self.overwrite, self._marker)
         except (tf.errors.OpError, OSError) as error:
             raise UserError(f"cannot write {self.folder}: {first_line(error)}") from None
-        return Manifest.load(self.folder)
 
     def _close_shard(self) -> None:
         if self._writer is not None:
@@ -214,19 +274,22 @@ class DatasetWriter:
             writer.close()
 
 
-def check_target(folder: pathlib.Path, overwrite: bool) -> None:
-    """Raises UserError unless `folder` is free, empty, or a data set that may be replaced."""
+def check_target(folder: pathlib.Path, overwrite: bool, marker: str = MANIFEST_FILE) -> None:
+    """Raises UserError unless `folder` is free, empty, or holds the file `marker` of a data set and may be replaced."""
     if not os.path.exists(folder) or (os.path.isdir(folder) and not any(folder.iterdir())):
         return
-    if not os.path.isdir(folder) or not os.path.isfile(folder / MANIFEST_FILE):
+    if not os.path.isdir(folder) or not os.path.isfile(folder / marker):
         raise UserError(f"{folder} exists and is not a data set; choose another --output")
     if not overwrite:
-        raise UserError(f"{folder} holds a data set already; give --overwrite to replace it, or another --output")
+        what = "a data set" if marker == MANIFEST_FILE else "this part"
+        raise UserError(f"{folder} holds {what} already; give --overwrite to replace it, or another --output")
 
 
-def move_into_place(temporary: pathlib.Path, folder: pathlib.Path, overwrite: bool) -> None:
+def move_into_place(
+    temporary: pathlib.Path, folder: pathlib.Path, overwrite: bool, marker: str = MANIFEST_FILE
+) -> None:
     """Renames the finished folder to its place; a data set that was there is removed after the rename."""
-    check_target(folder, overwrite)
+    check_target(folder, overwrite, marker)
     old = None
     with whole():
         if os.path.exists(folder):

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet import arguments
-from tfdet.arguments import MAX_PIXELS, whole_number
+from tfdet.arguments import MAX_PIXELS, folders, whole_number
 from tfdet.config import Configuration
 from tfdet.data.images import ImageError, image_size
 from tfdet.data.manifest import is_data_set
@@ -126,7 +126,7 @@ def calibration_images(configuration: Configuration, request: Request) -> list[b
     if request.images is not None:
         return images_to_compare(request.images, None, CALIBRATION_IMAGES, max_pixels=request.max_pixels)[0]
     train = configuration.value("TrainInput.data_dir") if configuration.is_bound("TrainInput.data_dir") else None
-    for data in (train, evaluation_folder(configuration)):
+    for data in (*(() if train is None else folders(train)), evaluation_folder(configuration)):
         if data is not None and is_data_set(data):
             return _within(request.max_pixels, verify.images_of_records(data, CALIBRATION_IMAGES))
     raise UserError("--precision int8 is calibrated on images: give --eval_data or --images")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,7 +10,8 @@ import tensorflow as tf
 
 from tfdet.arguments import MAX_PIXELS
 from tfdet.data.manifest import Manifest
-from tfdet.data.schema import ENCODED
+from tfdet.data.records import read_serialized, record_table
+from tfdet.data.schema import ENCODED, parse_record
 from tfdet.export.orientation import orientation_of, turn_upright
 from tfdet.export.saved_model import decode_image
 from tfdet.predict.exported import SIGNATURES, found_by_export, load_signatures, read_labels
@@ -264,10 +264,10 @@ def images_of_records(folder: str, count: int) -> list[bytes]:
     Raises:
       UserError: the folder is no data set.
     """
-    records = tf.data.TFRecordDataset([os.fsencode(path) for path in Manifest.load(folder).shard_paths()]).take(count)
-    return [
-        tf.train.Example.FromString(record.numpy()).features.feature[ENCODED].bytes_list.value[0] for record in records
-    ]
+    manifest = Manifest.load(folder)
+    index = manifest.load_index()
+    table = record_table(manifest, index)
+    return [parse_record(read_serialized(table, row)).encoded.numpy() for row in range(min(count, len(index)))]
 
 
 def _record(encoded: bytes) -> bytes:

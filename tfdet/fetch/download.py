@@ -20,7 +20,12 @@ from tfdet.fetch.transfer import FetchError, transfer
 
 
 def download(
-    addresses: Sequence[str], target: str | os.PathLike, *, checksum: str | None = None, label: str | None = None
+    addresses: Sequence[str],
+    target: str | os.PathLike,
+    *,
+    checksum: str | None = None,
+    label: str | None = None,
+    quiet: bool = False,
 ) -> Path:
     """The file at `target`; fetched where it is not there.
 
@@ -28,11 +33,12 @@ def download(
     checksum is right. What a cut connection or a killed process left is continued by the next call.
 
     Args:
-        addresses: where it is published, the best first; http or https.
+        addresses: where it is published, the best first; http, https, or of an object store.
         target: where it is kept; the folder is made.
         checksum: as published, such as "sha256:258fb6c6" or "md5:f10217"; the first digits alone will do. None: the
             first download is noted, and later ones are compared with it.
         label: what to call it in messages; None: the name of the file.
+        quiet: shows nothing of how far it is.
 
     Returns:
         `target`.
@@ -49,9 +55,9 @@ def download(
     label = label or target.name
     if not os.path.isfile(target):
         by_hand = f"put the file of {shown(addresses[0])} as {target}"
-        with _locked(target, label, by_hand):
+        with _locked(target, label, by_hand, quiet):
             if not os.path.isfile(target):  # another process may have fetched it meanwhile
-                _fetch(addresses, target, checksum, label, by_hand)
+                _fetch(addresses, target, checksum, label, by_hand, quiet)
                 return target
     check_kept(target, checksum)
     return target
@@ -75,10 +81,10 @@ def remote_size(addresses: Sequence[str]) -> int | None:
     return None
 
 
-def _fetch(addresses: Sequence[str], target: Path, checksum: str | None, label: str, by_hand: str) -> None:
+def _fetch(addresses: Sequence[str], target: Path, checksum: str | None, label: str, by_hand: str, quiet: bool) -> None:
     """The first address that gives the right file."""
     failed = []
-    with Bar(label) as bar:
+    with Bar(label, quiet) as bar:
         for address in candidates(addresses):
             if offline() and urlsplit(address).scheme != "file":
                 if address in addresses:
@@ -117,7 +123,7 @@ def _give_up(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(target: Path, label: str, by_hand: str) -> Iterator[None]:
+def _locked(target: Path, label: str, by_hand: str, quiet: bool) -> Iterator[None]:
     """While entered, no other process fetches this file."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +131,8 @@ def _locked(target: Path, label: str, by_hand: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            say(f"waiting for another process that fetches {label}")
+            if not quiet:
+                say(f"waiting for another process that fetches {label}")
             lock.acquire()
     except OSError as error:
         raise UserError(

@@ -26,9 +26,10 @@ class Bar:
 
     Args:
         label: what is fetched.
+        quiet: shows nothing.
     """
 
-    def __init__(self, label: str):
+    def __init__(self, label: str, quiet: bool = False):
         self._console = Console(file=sys.stderr)
         columns = (
             TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
@@ -36,10 +37,10 @@ class Bar:
         )  # fmt: skip
         self._label = label
         self._progress = Progress(
-            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+            *columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal
         )
         self._task = self._progress.add_task(label, total=None)
-        self._said = False
+        self._said = quiet
 
     def __enter__(self) -> Bar:
         self._progress.start()

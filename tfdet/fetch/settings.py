@@ -1,6 +1,7 @@
 """What the environment says about fetching.
 
 - `TFDET_CACHE`: the folder that files are kept in; by default the user's cache folder, such as ~/.cache/tfdet.
+- `TFDET_CACHE_LIMIT`: the most that shards of remote data sets take in it, such as 200GB; by default what the disk has.
 - `TFDET_MIRROR`: one or more addresses or folders, with blanks between, that are asked before the published ones.
 - `TFDET_OFFLINE=1`: no network; mirrors that are folders are read still.
 - `TFDET_CHECKSUMS=first`: published checksums are passed over, for mirrors that hold files of one's own under published
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -32,6 +34,21 @@ def cache_folder() -> Path:
     """The folder of everything that was fetched, which need not exist yet."""
     chosen = os.environ.get("TFDET_CACHE")
     return at_home(chosen) if chosen else Path(platformdirs.user_cache_dir("tfdet"))
+
+
+def cache_limit() -> int | None:
+    """Bytes that shards of remote data sets may take; None: no limit but the disk.
+
+    Raises:
+        UserError: `TFDET_CACHE_LIMIT` is no size.
+    """
+    text = os.environ.get("TFDET_CACHE_LIMIT", "").strip()
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", text.upper())
+    if not found or not float(found[1]):
+        raise UserError(f"TFDET_CACHE_LIMIT={text}: give a size above 0, such as 200GB or 1.5TB")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2] or " "))
 
 
 def offline() -> bool:

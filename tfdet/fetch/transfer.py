@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 import requests
 
 from tfdet.errors import UserError
+from tfdet.fetch.object_stores import in_object_store, reading
 from tfdet.fetch.progress import Bar, megabytes
 from tfdet.fetch.record import part_file, part_record, read_part
 from tfdet.fetch.settings import shown, silence
@@ -49,7 +50,7 @@ def transfer(address: str, target: Path, bar: Bar, checked: bool) -> bool:
     strong ETag or else a date.
 
     Args:
-        address: http, https or file.
+        address: http, https, file, or one of an object store.
         target: what the file will be called.
         bar: told how far it is.
         checked: a checksum will tell whether the file is right, so that a rest is asked for without such a name too.
@@ -79,6 +80,8 @@ def _attempt(address: str, target: Path, bar: Bar, checked: bool) -> int:
     """One request; the number of pieces that the file is of by now, 1 or 2."""
     if urlsplit(address).scheme == "file":
         return _copy(address, target, bar)
+    if in_object_store(address):
+        return _from_store(address, target, bar, checked)
     part, seconds = part_file(target), silence()
     known = read_part(target)
     have = part.stat().st_size if part.is_file() and known.get("address") == address else 0
@@ -111,6 +114,28 @@ def _attempt(address: str, target: Path, bar: Bar, checked: bool) -> int:
     if total is not None and size != total:
         raise FetchError(f"the connection ended after {size} of {total} bytes", again=True)
     return 2 if start else 1
+
+
+def _from_store(address: str, target: Path, bar: Bar, checked: bool) -> int:
+    """What `_attempt` does, of an object store; the store's library has tries and limits of time of its own."""
+    part, known = part_file(target), read_part(target)
+    have = part.stat().st_size if checked and part.is_file() and known.get("address") == address else 0
+    try:
+        with reading(address, have) as (total, blocks):
+            _check_space(target, have, total)
+            write_json(
+                {"address": address, "validator": "", "total": -1 if total is None else total}, part_record(target)
+            )
+            bar.begin(shown(address), have, total)
+            _write(blocks, part, have, bar)
+    except FileNotFoundError as error:
+        raise FetchError(str(error)) from error
+    except OSError as error:
+        raise FetchError(str(error), again=True) from error
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise FetchError(f"the store gave {size} of {total} bytes", again=size < total)
+    return 2 if have else 1
 
 
 def _copy(address: str, target: Path, bar: Bar) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from tfdet import config
+from tfdet.arguments import folders
 from tfdet.config import Configuration
 from tfdet.config.lines import Line
 from tfdet.data.published.table import maker_of
 from tfdet.errors import UserError
-from tfdet.files import at_home
+from tfdet.files import at_home, is_address
 
 _TRAIN_DATA, _EVAL_DATA = "TrainInput.data_dir", "EvalInput.data_dir"
 
@@ -23,10 +25,10 @@ def check_still_there(configuration: Configuration, evaluate: bool) -> None:
     """
     flags = {_TRAIN_DATA: "--train_data"} | ({_EVAL_DATA: "--eval_data"} if evaluate else {})
     for name, flag in flags.items():
-        data = configuration.value(name) if configuration.is_bound(name) else None
-        if data is not None and not os.path.exists(at_home(data)) and maker_of(data) is None:
-            leave = ", or leave the evaluation out with --no_eval" if name == _EVAL_DATA else ""
-            raise UserError(f"the run's data {data} are not there: say with {flag} where they are now{leave}")
+        for data in folders(configuration.value(name)) if configuration.is_bound(name) else ():
+            if not is_address(data) and not os.path.exists(at_home(data)) and maker_of(data) is None:
+                leave = ", or leave the evaluation out with --no_eval" if name == _EVAL_DATA else ""
+                raise UserError(f"the run's data {data} are not there: say with {flag} where they are now{leave}")
 
 
 def with_whole_paths(configuration: Configuration) -> Configuration:
@@ -34,6 +36,16 @@ def with_whole_paths(configuration: Configuration) -> Configuration:
     lines = []
     for name in (_TRAIN_DATA, _EVAL_DATA, "Trainer.init_weights"):
         value = configuration.value(name) if configuration.is_bound(name) else None
-        if isinstance(value, str) and not os.path.isabs(value) and os.path.exists(at_home(value)):
-            lines.append(Line.setting(name, os.path.abspath(at_home(value)), configuration.whole_place(name)))
+        several = isinstance(value, (tuple, list))
+        whole = [_whole(one) for one in value] if several else _whole(value)
+        if whole != (list(value) if several else value):
+            place = configuration.whole_place(name)
+            lines.append(Line.setting(name, tuple(whole) if several else whole, place))
     return config.extended(configuration, lines) if lines else configuration
+
+
+def _whole(path: Any) -> Any:
+    """The absolute path of what is there; anything else as it is."""
+    if not isinstance(path, str) or os.path.isabs(path) or is_address(path) or not os.path.exists(at_home(path)):
+        return path
+    return os.path.abspath(at_home(path))

@@ -47,6 +47,11 @@ class Augmentation:
         """Whether the masks of the images have to be read, even for a detector without masks."""
         return self.copy_paste is not None
 
+    @property
+    def mixes(self) -> bool:
+        """Whether other images of the set are read for an image."""
+        return self.mosaic is not None or self.copy_paste is not None
+
     def names(self) -> list[str]:
         """What is done, with the arguments that are not self-evident, for people."""
         parts = {"mosaic": self.mosaic, "copy-paste": self.copy_paste, "crop": self.crop, "colour": self.color}

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tfdet.data.published.plan import Plan, confirm, plan_fetch
 from tfdet.data.published.table import Part, Published, maker_of
-from tfdet.files import at_home
+from tfdet.files import at_home, is_address
 
 
 def plan_missing(folders: Iterable[str | os.PathLike]) -> list[Plan]:
     """What has to be fetched so that folders are data sets, agreed with a person where it is much.
 
     Args:
-        folders: of data sets. What is there, and names that no published data set makes, take no part.
+        folders: of data sets. What is there, addresses, and names that no published data set makes, take no part.
 
     Returns:
         One plan for each data set and place, for `fetch`.
@@ -25,7 +25,7 @@ def plan_missing(folders: Iterable[str | os.PathLike]) -> list[Plan]:
             command.
     """
     wanted: dict[tuple[str, Path], tuple[Published, list[Part]]] = {}
-    for folder in dict.fromkeys(map(Path, folders)):
+    for folder in dict.fromkeys(Path(folder) for folder in folders if not is_address(folder)):
         made = maker_of(folder)
         if made is None or os.path.exists(at_home(folder)):
             continue
