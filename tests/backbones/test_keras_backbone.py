@@ -198,12 +198,19 @@ def test_the_detector_normalises_as_the_network_was_trained():
     assert own.pixel_mean == (1.0, 2.0, 3.0) and own.pixel_std == (4.0, 5.0, 6.0)
 
 
-def test_half_precision_keeps_statistics_in_single():
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_half_precision_keeps_statistics_in_single_and_gradients_finite(half):
+    keras.mixed_precision.set_global_policy(f"mixed_{half}")
     backbone = KerasBackbone("MobileNetV3Small", norm="local")
-    features = backbone(tf.zeros([1, 64, 64, 3]), training=True)
-    assert {x.dtype for x in features} == {tf.bfloat16}
+    images = tf.constant(np.random.default_rng(0).normal(size=(2, 64, 64, 3)), tf.float32)
+    backbone(images)
+    with tf.GradientTape() as tape:
+        features = backbone(images, training=True)
+        scaled = 128.0 * tf.add_n([tf.reduce_mean(tf.square(tf.cast(x, tf.float32))) for x in features])
+    gradients = tape.gradient(scaled, [variable.value for variable in backbone.trainable_variables])
+    assert {x.dtype.name for x in features} == {half}
     assert {weight.dtype for weight in backbone.weights} == {"float32"}
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_a_pyramid_is_made_of_its_maps():
