@@ -49,6 +49,7 @@ setup(
         "Pillow>=10",
         "PyYAML>=6",  # data.yaml of YOLO
         "pycocotools>=2.0.7",
+        "faster-coco-eval>=1.7",  # pycocotools' figures in an eighth of the time
         "rich>=13",
         "requests>=2.32",
         "filelock>=3.13",

@@ -1,5 +1,6 @@
 """A conversion with workers that is stopped from outside, in processes of its own."""
 
+import functools
 import json
 import os
 import signal
@@ -71,6 +72,8 @@ def test_neither_workers_nor_hidden_folders_are_left(coco, tmp_path, number, to_
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A shell that starts the tests in the background has SIGINT ignored, which would be inherited.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + SECONDS
     while not list(tmp_path.glob(".set.*/*.tfrecord")) and time.monotonic() < end:

@@ -109,7 +109,7 @@ def benchmark_limit(
     strategy = trainer.prepare()
     if strategy.num_replicas_in_sync * trainer.accumulate > 1:
         raise UserError(
-            "benchmark limit measures a step of one batch: give --gin_param='Trainer.num_replicas = 1' and "
+            "benchmark limit measures a step of one batch: give --gin_param='Trainer.replicas = 1' and "
             "--gin_param='Trainer.accumulate = 1'"
         )
     images = configuration.value("TrainInput.images_per_replica")
