@@ -113,7 +113,8 @@ class ExportDiffersError(UserError):
     """An export does not find what the model finds; `export` has the differences."""
 
     def __init__(self, export: Export):
-        super().__init__(f"the export in {export.folder} does not find what the model finds: do not use it")
+        worst = "; ".join(difference.describe() for difference in export.differences)
+        super().__init__(f"the export in {export.folder} does not find what the model finds: do not use it ({worst})")
         self.export = export
 
 

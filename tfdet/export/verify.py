@@ -52,6 +52,15 @@ class Difference:
         near = self.batch_box <= BATCH_BOX_TOLERANCE and self.batch_score <= BATCH_SCORE_TOLERANCE
         return self.batch_changed == 0 and near
 
+    def describe(self) -> str:
+        """The differences as a part of a sentence."""
+        mask = "" if self.mask is None else f", masks {self.mask:.2g}"
+        batch = "" if self.same_in_batch else ", in a batch not what it finds alone"
+        pairs = f"boxes {self.box:.2g} px, scores {self.score:.2g}{mask}"
+        return (
+            f"{self.signature}: {self.missing} missing and {self.extra} extra of {self.num_detections}, {pairs}{batch}"
+        )
+
     def passed(self, box_tolerance: float = BOX_TOLERANCE, score_tolerance: float = SCORE_TOLERANCE) -> bool:
         """Whether all detections have a partner within the tolerances."""
         near = self.box <= box_tolerance and self.score <= score_tolerance and (self.mask or 0.0) <= MASK_TOLERANCE

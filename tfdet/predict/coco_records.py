@@ -46,8 +46,8 @@ def coco_records(
       A list of `{"image_id", "category_id", "bbox", "score"}` in the order given; of detections with masks also
       `"segmentation"`, COCO's compressed run lengths.
     """
-    # 1/1000 of a pixel is far finer than any threshold sees and halves the file. Of coordinates that were float32 all at
-    # once gives what Python's `round` gives, for their thousandfold is exact.
+    # 1/1000 of a pixel is far finer than any threshold sees and halves the file. What was float32 has an exact
+    # thousandfold: so this is what Python's `round` gives, one by one.
     boxes = np.round(to_coco_boxes(corners), 3).tolist()
     image_id = int(image_id)
     records = [
