@@ -25,6 +25,7 @@ ORDER = [
         "interrupts",
         "other_python",
         "native_stderr",
+        "cluster",
         "fetch",
         "ops",
     ],

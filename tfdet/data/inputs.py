@@ -177,7 +177,8 @@ class TrainInput:
             start_step: step to begin at; the stream goes on exactly as if all steps before had been taken.
             seed: decides the order of every epoch, and the short side, the jitter and the augmentation of every image.
             input_context: tf.distribute.InputContext; with several input pipelines each worker gets its own replicas'
-                part of the same global batches.
+                part of the same global batches. Where `num_replicas` is a multiple of its replicas in sync, each of
+                these has so many micro-batches.
             total_steps: steps of the whole run, at whose end images are not mixed any more (`Mosaic.off_for_last`);
                 None: it has no end.
 
@@ -193,7 +194,8 @@ class TrainInput:
         steps, start_step = self.steps_per_epoch(num_replicas), int(start_step)
         global_batch = num_replicas * self.images_per_replica
         share = global_batch // pipelines
-        own = slice(pipeline * share, (pipeline + 1) * share)
+        in_sync = num_replicas if pipelines == 1 else input_context.num_replicas_in_sync
+        own = _own_images(num_replicas, in_sync, pipelines, pipeline, self.images_per_replica)
         table = record_table(self.manifest, self._index)
         if table.staging is not None:
             at_once, mixes = self._order.shards_at_once, self.augmentation is not None and self.augmentation.mixes
@@ -207,7 +209,7 @@ class TrainInput:
             entries, portrait = self._order.batches(number, seed, global_batch)
             first = tf.where(number == start_step // steps, tf.constant(start_step % steps, tf.int64), 0)
             parts = {"entry": entries, **self._draws(number, seed, tf.shape(entries))}
-            parts = {name: part[first:, own] for name, part in parts.items()}
+            parts = {name: tf.gather(part[first:], own, axis=1) for name, part in parts.items()}
             counted = tf.data.Dataset.range(number * steps + first, (number + 1) * steps)
             return tf.data.Dataset.zip(
                 counted, tf.data.Dataset.from_tensor_slices(parts | {"portrait": portrait[first:]})
@@ -372,6 +374,22 @@ class EvalInput:
     def image_files(self) -> dict[int, str]:
         """Original file name of every image id."""
         return image_files(self.manifest, self._index)
+
+
+def _own_images(num_replicas: int, in_sync: int, pipelines: int, pipeline: int, each: int) -> np.ndarray:
+    """Which images of a global batch one worker reads, int64 [N].
+
+    Of R replicas in sync with k micro-batches each, replica r takes parts r, R + r, ... of the k * R of the batch.
+
+    Args:
+        num_replicas: k * R.
+        in_sync: R.
+        pipelines, pipeline: how many workers there are, and which one.
+        each: images of a part.
+    """
+    replicas = in_sync // pipelines
+    parts = np.arange(num_replicas).reshape(-1, in_sync)[:, pipeline * replicas : (pipeline + 1) * replicas].ravel()
+    return (parts[:, None] * each + np.arange(each)).ravel()
 
 
 def _options() -> tf.data.Options:

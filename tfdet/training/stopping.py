@@ -49,6 +49,17 @@ class StopSignals:
         if self.requested:
             raise Stopped(self.requested)
 
+    def start_at(self, step: int) -> None:
+        """Args: step, which is done when the run begins or goes on."""
+
+    def may_begin(self, step: int) -> bool:
+        """Whether a step may begin. Args: step, the number that it will have."""
+        return self.requested is None
+
+    def preparing(self) -> contextlib.AbstractContextManager[None]:
+        """The same as `interruptible`, for work before the first step."""
+        return self.interruptible()
+
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """For work that changes no state, such as an evaluation: a signal ends it at once, by `Stopped`."""
