@@ -21,3 +21,7 @@ class ParameterError(UserError, ValueError):
 
 class DivergedError(UserError):
     """The loss is no longer finite. Commands exit with `EXIT_DIVERGED`."""
+
+
+class WorkerLostError(UserError):
+    """Another worker ended or does not answer. Commands exit with `EXIT_WORKER_LOST`; the same commands continue."""

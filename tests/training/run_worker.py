@@ -3,31 +3,32 @@
 import json
 import os
 import sys
+import time
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 
-from fakes import FakeDetector, FakeEvaluation, FakeInput  # noqa: E402
 from fake_run import SCHEDULE, Recorder, make_record  # noqa: E402
+from fakes import FakeDetector, FakeEvaluation, FakeInput  # noqa: E402
 
-from tfdet.cluster import Team, find_cluster  # noqa: E402
-from tfdet.cluster.workers import WorkerLostError  # noqa: E402
-from tfdet.errors import EXIT_INTERRUPTED, EXIT_WORKER_LOST, UserError  # noqa: E402
+from tfdet.errors import EXIT_INTERRUPTED, EXIT_WORKER_LOST, UserError, WorkerLostError  # noqa: E402
 from tfdet.report.console import ConsoleReport  # noqa: E402
 from tfdet.training.loop import train  # noqa: E402
+from tfdet.training.teamwork import taking_part  # noqa: E402
 from tfdet.training.trainer import Trainer  # noqa: E402
 
 
 def main(folder, steps, delay=0.0, poison=None, timeout=10.0, evaluate=0.0, norm="sync", **options):
-    cluster = find_cluster()
-    team = None
-    if cluster is not None:
-        team = Team(cluster, lambda text: print(text, flush=True), timeout=60.0)
-        team.worker_timeout = timeout
+    with taking_part() as workers:
+        return work(workers, folder, steps, delay, poison, timeout, evaluate, norm, **options)
+
+
+def work(workers, folder, steps, delay, poison, timeout, evaluate, norm, **options):
+    workers.worker_timeout = timeout
     kept = {"log_every": 1, "checkpoint_every": 4}
     trainer = Trainer(steps=steps, **kept | options)
-    strategy = trainer.prepare(cluster)
+    strategy = trainer.prepare(workers.cluster)
     with strategy.scope():
         detector = FakeDetector(poison=poison, normalization=norm)
     observer = Recorder()
@@ -35,8 +36,6 @@ def main(folder, steps, delay=0.0, poison=None, timeout=10.0, evaluate=0.0, norm
     if evaluate:
 
         def measure(step):
-            import time
-
             time.sleep(evaluate)
             return {"AP": 0.1 + step / 100, "AP50": 0.2}
 
@@ -50,11 +49,9 @@ def main(folder, steps, delay=0.0, poison=None, timeout=10.0, evaluate=0.0, norm
         SCHEDULE,
         observers=[observer, ConsoleReport()],
         record=make_record(),
-        workers=team,
+        workers=workers,
         evaluate=evaluation,
     )
-    if team is not None:
-        team.close()
     print(json.dumps({"step": run.step, "losses": observer.losses(), "metrics": dict(run.metrics)}), flush=True)
     return EXIT_INTERRUPTED if run.stopped_by else 0
 

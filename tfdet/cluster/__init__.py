@@ -5,6 +5,7 @@ wire           messages on a socket
 workers        `Workers`: what one process alone needs of the others, which is nothing
 team           `Team`: the same for several processes
 gate           at which step all of them stop
+local          `launch`: the workers of one machine
 code           which code a process runs
 """
 

@@ -17,9 +17,7 @@ _HELLO_SECONDS = 20.0  # whoever connects says within these who it is
 _TOLD_EVERY = 30.0
 
 
-def meet(
-    cluster: Cluster, facts: Mapping[str, str], timeout: float, say: Callable[[str], None]
-) -> dict[int, Wire]:
+def meet(cluster: Cluster, facts: Mapping[str, str], timeout: float, say: Callable[[str], None]) -> dict[int, Wire]:
     """Waits until all workers are there and agree.
 
     Args:
@@ -55,8 +53,8 @@ class _Host:
                 while len(self._wires) < self._cluster.count - 1:
                     if time.monotonic() > end:
                         raise UserError(
-                            f"waited {timeout:.0f} s for {self._missing()}: start tfdet on every machine of the cluster, "
-                            f"and let them reach port {self._cluster.control_port} of worker 0"
+                            f"waited {timeout:.0f} s for {self._missing()}: start tfdet on every machine of the "
+                            f"cluster, and let them reach port {self._cluster.control_port} of worker 0"
                         )
                     if time.monotonic() > told + _TOLD_EVERY:
                         told = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 import threading
@@ -16,8 +17,8 @@ from tfdet.cluster.environment import Cluster
 from tfdet.cluster.gate import Gate
 from tfdet.cluster.meeting import meet
 from tfdet.cluster.wire import Message, Wire
-from tfdet.cluster.workers import WorkerLostError, Workers, differences
-from tfdet.errors import EXIT_WORKER_LOST, UserError
+from tfdet.cluster.workers import Workers, differences
+from tfdet.errors import EXIT_WORKER_LOST, UserError, WorkerLostError
 
 START_TIMEOUT = "TFDET_START_TIMEOUT"
 """The variable with the seconds for which workers wait for each other at the start."""
@@ -47,8 +48,6 @@ class Team(Workers):
         timeout: seconds to wait for the others to come; None: `TFDET_START_TIMEOUT`, or half an hour.
 
     Attributes:
-        cluster: of the run.
-        worker_timeout: seconds without a word after which a worker counts as lost.
         gate: at which step all stop.
         on_lost: called, in another thread, once a worker is lost; None.
         on_stop: called, in another thread, once all have agreed on where to stop; None.
@@ -72,7 +71,7 @@ class Team(Workers):
         self._asked: str | None = None  # by a signal to this process, whose handler does no more than that
         self._asked_already = False
         self._held: dict[int, int] | None = None  # on the chief: steps that each has begun, while all hold
-        self._inbox: dict[tuple[int, str], Message] = {}
+        self._inbox: dict[tuple[int, str], collections.deque[Message]] = collections.defaultdict(collections.deque)
         self._wires = meet(cluster, code_facts(), _start_seconds() if timeout is None else timeout, say)
         for number, wire in self._wires.items():
             threading.Thread(target=self._listen, args=(number, wire), daemon=True).start()
@@ -163,12 +162,12 @@ class Team(Workers):
 
     def _wait_for(self, number: int, key: str) -> Message:
         with self._changed:
-            while (number, key) not in self._inbox:
+            while not self._inbox[number, key]:
                 self.check()
                 if number in self._left:
                     raise WorkerLostError(f"{self.cluster.name(number)} has ended, and this worker has not")
                 self._changed.wait(1.0)
-            return self._inbox.pop((number, key))
+            return self._inbox[number, key].popleft()
 
     def _listen(self, number: int, wire: Wire) -> None:
         """What one other worker says, in a thread of its own."""
@@ -177,11 +176,13 @@ class Team(Workers):
                 message = wire.receive()
             except (OSError, ValueError):
                 if number not in self._left and not self._closing:
-                    self._lose(f"{self.cluster.name(number)} ended without a word: killed, or its machine is gone", wire)
+                    self._lose(
+                        f"{self.cluster.name(number)} ended without a word: killed, or its machine is gone", wire
+                    )
                 return
             if message.kind == "value":
                 with self._changed:
-                    self._inbox[number, message.key] = message
+                    self._inbox[number, message.key].append(message)
                     self._changed.notify_all()
             elif message.kind == "stop":
                 self._hold_all(str(message.value))

@@ -7,11 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdet.errors import UserError
-
-
-class WorkerLostError(UserError):
-    """Another worker ended or does not answer. Commands exit with `EXIT_WORKER_LOST`; the same commands continue."""
+from tfdet.cluster.environment import Cluster
 
 
 class Workers:
@@ -22,10 +18,14 @@ class Workers:
     Attributes:
         number: of this worker, from 0; worker 0 is the chief, which alone writes the run's folder and speaks.
         count: of the workers.
+        cluster: of several.
+        worker_timeout: seconds without a word after which a worker counts as lost.
     """
 
     number = 0
     count = 1
+    cluster: Cluster | None = None
+    worker_timeout = 0.0
 
     @property
     def is_chief(self) -> bool:
@@ -41,7 +41,7 @@ class Workers:
         """What the chief makes, for all workers; its `UserError` too.
 
         Args:
-            key: names this call; no two of a run have the same.
+            key: names this call.
             make: called by the chief alone; gives what JSON has.
         """
         return make()

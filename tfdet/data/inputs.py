@@ -25,6 +25,7 @@ from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
 from tfdet.data.mixing import DataDirs, open_data
+from tfdet.data.parts import own_batches, own_images
 from tfdet.data.records import RecordTable, read_example, read_in_order, record_table
 from tfdet.data.resize import Resize, Rule
 from tfdet.data.sampling import sampling_factors
@@ -195,7 +196,7 @@ class TrainInput:
         global_batch = num_replicas * self.images_per_replica
         share = global_batch // pipelines
         in_sync = num_replicas if pipelines == 1 else input_context.num_replicas_in_sync
-        own = _own_images(num_replicas, in_sync, pipelines, pipeline, self.images_per_replica)
+        own = own_images(num_replicas, in_sync, pipelines, pipeline, self.images_per_replica)
         table = record_table(self.manifest, self._index)
         if table.staging is not None:
             at_once, mixes = self._order.shards_at_once, self.augmentation is not None and self.augmentation.mixes
@@ -337,11 +338,12 @@ class EvalInput:
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
 
-    def dataset(self, resize: Resize | None = None) -> tf.data.Dataset:
+    def dataset(self, resize: Resize | None = None, part: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """The finite stream of batches; the last one may be smaller.
 
         Args:
             resize: in place of the input's own.
+            part: (k, n) for the batches k, n + k, ... of all.
 
         Returns:
             A dataset of `Batch`; boxes and classes are the ones training would use (no crowds).
@@ -354,8 +356,11 @@ class EvalInput:
         def load(row: tf.Tensor) -> Batch:
             return fit_example(read_example(self.manifest, table, row), resize, tf.constant(False))
 
-        dataset = tf.data.Dataset.range(self.manifest.num_images)
-        dataset = dataset.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
+        rows = tf.data.Dataset.range(self.manifest.num_images)
+        if part != (0, 1):
+            own = own_batches(self.manifest.num_images, self.images_per_batch, *part)
+            rows = tf.data.Dataset.from_tensor_slices(own)
+        dataset = rows.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
         dataset = batch_items(dataset, self.images_per_batch, drop_remainder=False)
         return dataset.prefetch(self.prefetch).with_options(_options())
 
@@ -374,22 +379,6 @@ class EvalInput:
     def image_files(self) -> dict[int, str]:
         """Original file name of every image id."""
         return image_files(self.manifest, self._index)
-
-
-def _own_images(num_replicas: int, in_sync: int, pipelines: int, pipeline: int, each: int) -> np.ndarray:
-    """Which images of a global batch one worker reads, int64 [N].
-
-    Of R replicas in sync with k micro-batches each, replica r takes parts r, R + r, ... of the k * R of the batch.
-
-    Args:
-        num_replicas: k * R.
-        in_sync: R.
-        pipelines, pipeline: how many workers there are, and which one.
-        each: images of a part.
-    """
-    replicas = in_sync // pipelines
-    parts = np.arange(num_replicas).reshape(-1, in_sync)[:, pipeline * replicas : (pipeline + 1) * replicas].ravel()
-    return (parts[:, None] * each + np.arange(each)).ravel()
 
 
 def _options() -> tf.data.Options:

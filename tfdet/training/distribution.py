@@ -16,7 +16,8 @@ Communication = Literal["auto", "nccl", "ring"]
 def make_strategy(
     num_replicas: int | None = None, cluster: Cluster | None = None, communication: Communication = "auto"
 ) -> tf.distribute.Strategy:
-    """MirroredStrategy over all GPUs or, where there is none, over CPU devices; MultiWorkerMirroredStrategy in a cluster.
+    """MirroredStrategy over all GPUs or, where there is none, over CPU devices; in a cluster
+    MultiWorkerMirroredStrategy.
 
     Without GPUs, `num_replicas` above 1 splits the CPU into so many virtual devices: slower than one, yet
     the way to run an 8-replica recipe, its normalisers and its batch, on any machine. Call it before
@@ -98,7 +99,8 @@ def _over_workers(
         )
     if not gpus and num_replicas is not None and num_replicas > 1:
         raise UserError(
-            f"Trainer.replicas = {num_replicas}, but a worker of a cluster has one replica on its CPU: start more workers"
+            f"Trainer.replicas = {num_replicas}, but a worker of a cluster has one replica on its CPU: "
+            "start more workers"
         )
     if not gpus and communication == "nccl":
         raise UserError("Trainer.communication = 'nccl', but this machine has no GPU: use 'ring', or 'auto'")
@@ -134,7 +136,8 @@ def abort_collectives(reason: str) -> None:
     """Ends the collectives that wait for a lost worker, and all later ones, with an error; from any thread."""
     from tensorflow.python.eager import context
 
-    context.context().abort_collective_ops(tf.errors.UNAVAILABLE, reason)
+    if context.context()._context_handle is not None:  # else TensorFlow has not begun to run
+        context.context().abort_collective_ops(tf.errors.UNAVAILABLE, reason)
 
 
 def _leave_the_watch_to_the_team() -> None:

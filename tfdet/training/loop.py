@@ -24,12 +24,11 @@ from tfdet.training.overfitting import overfitting
 from tfdet.training.patience import EarlyStop, out_of_patience
 from tfdet.training.plan import RunPlan
 from tfdet.training.progress import ProgressReport, check_finite
-from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_record import RunRecord
 from tfdet.training.schedule import Schedule
 from tfdet.training.start_table import start_table
 from tfdet.training.stopping import Stopped
-from tfdet.training.teamwork import agree, ending_together, folder_of, share_state, stop_signals
+from tfdet.training.teamwork import agree, files_of, share_state, stop_signals
 from tfdet.training.trainer import Trainer
 from tfdet.training.update import make_parts, make_step
 from tfdet.weights import LoadReport
@@ -76,8 +75,8 @@ def train(
         start_time: `time.perf_counter()` when the program began, for the time to the first step; default now.
         record: what the run is, kept in its checkpoints and its folder, and compared with those of a run that goes on;
             None: that of the data alone.
-        workers: a `cluster.Team` where several processes train together: each of them calls this, and worker 0 alone
-            writes the folder and tells the observers. `evaluate` is called by all, and worker 0's figures count.
+        workers: of `teamwork.taking_part`, where several processes train together: each of them calls this, and worker
+            0 alone writes the folder and tells the observers. `evaluate` is called by all, and its figures count there.
 
     Returns:
         How it ended. After a signal the state is saved, and the same call continues.
@@ -88,32 +87,10 @@ def train(
             folder, or it is that of another run.
         WorkerLostError: another worker ended or does not answer; the same calls continue from the last checkpoint.
     """
-    workers = workers or Workers()
-    with ending_together(workers), folder_of(workers, model_dir) as folder:
-        given = detector, train_input, strategy, trainer or Trainer(), schedule or Schedule()
-        run = _train(
-            *given, workers, model_dir, folder, load_weights, evaluate, observers if workers.is_chief else (), start_time, record
-        )
-    return run
-
-
-def _train(
-    detector,
-    train_input,
-    strategy,
-    trainer,
-    schedule,
-    workers,
-    model_dir,
-    folder,
-    load_weights,
-    evaluate,
-    observers,
-    start_time,
-    record,
-) -> Run:
-    """As `train`; `folder` is where this worker writes what the run's folder `model_dir` gets from worker 0."""
     start = time.perf_counter() if start_time is None else start_time
+    trainer, schedule, workers = trainer or Trainer(), schedule or Schedule(), workers or Workers()
+    observers = observers if workers.is_chief else ()
+
     def tell(event: str, *args) -> None:
         for observer in observers:
             getattr(observer, event)(*args)
@@ -122,7 +99,7 @@ def _train(
         tell("warned", text)
 
     # What does not go together is refused before there is a directory.
-    files = RunDirectory(folder)
+    files = files_of(workers, model_dir)
     checks.check_boxes(detector, train_input)
     warnings = checks.check_best_metric(trainer, evaluate)
     record = record or RunRecord.of(train_input.manifest)
@@ -198,13 +175,19 @@ def _train(
 
                 def restore() -> dict:
                     done, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
-                    return {"step": done, "origin": origin, "left": left, "lengths": store.lengths, "is": store.saved_step}
+                    return {
+                        "step": done,
+                        "origin": origin,
+                        "left": left,
+                        "lengths": store.lengths,
+                        "is": store.saved_step,
+                    }
 
                 # Restore. Not to be interrupted: half restored is worse than not saved.
                 restored = workers.of_chief("restored", restore)
                 share_state(workers, strategy, store.variables)
             first_step, origin, left = restored["step"], restored["origin"], restored["left"]
-            store.lengths, store.saved_step = restored["lengths"], restored["is"]
+            store.lengths, store.saved_step = restored["lengths"], first_step or None
             stop.start_at(first_step)
             plan = plan.continued(first_step, store.lengths)
             store.note_lengths(plan.lengths)

@@ -1,9 +1,11 @@
-"""What a run does otherwise where several workers train it: they agree at the start, have one state, and end together."""
+"""What a run does otherwise where several workers train it: they agree, have one state, and end together."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,14 +13,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdet.cluster import Team, Workers
-from tfdet.cluster.workers import WorkerLostError
-from tfdet.errors import UserError
+from tfdet.cluster import Team, Workers, find_cluster
+from tfdet.errors import UserError, WorkerLostError
 from tfdet.ops import native
 from tfdet.training.checkpoint import latest_step
 from tfdet.training.distribution import abort_collectives, device_names
 from tfdet.training.evaluation import Evaluation
 from tfdet.training.plan import RunPlan
+from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_record import RunRecord
 from tfdet.training.stopping import Stopped, StopSignals
 
@@ -28,18 +30,28 @@ _OWN = tuple(
 ) + ("Trainer.init_weights",)
 
 
-@contextlib.contextmanager
-def folder_of(workers: Workers, model_dir: str) -> Iterator[str]:
-    """The folder into which this worker writes its run: that of the run on worker 0, elsewhere one for the meantime."""
-    if workers.is_chief:
-        yield model_dir
-    else:
-        with tempfile.TemporaryDirectory(prefix="tfdet-worker-") as folder:
-            yield folder
+def files_of(workers: Workers, model_dir: str) -> RunDirectory:
+    """Where this worker writes its run: into the run's folder on worker 0, elsewhere into one for the meantime."""
+    return RunDirectory(model_dir) if workers.is_chief else _Meantime()
+
+
+class _Meantime(RunDirectory):
+    """The folder of a run that nobody needs: it goes when the lock does."""
+
+    def __init__(self) -> None:
+        super().__init__(tempfile.mkdtemp(prefix="tfdet-worker-"))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        try:
+            with super().locked():
+                yield
+        finally:
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def ending_together(workers: Workers) -> Iterator[None]:
+def _ending_together(workers: Workers) -> Iterator[None]:
     """While entered, the end of this worker by an error ends the others, and theirs ends this one.
 
     Raises:
@@ -60,6 +72,24 @@ def ending_together(workers: Workers) -> Iterator[None]:
                 raise WorkerLostError(lost) from (None if isinstance(error, (tf.errors.OpError, UserError)) else error)
         workers.fail(str(error).partition("\n")[0] or type(error).__name__)
         raise
+
+
+@contextlib.contextmanager
+def taking_part() -> Iterator[Workers]:
+    """The workers of the cluster that the environment names, met and watched while entered; or this process alone.
+
+    Raises:
+        UserError: the environment's cluster is none, or a worker of it did not come.
+        WorkerLostError: another worker ended or does not answer.
+    """
+    cluster = find_cluster()
+    if cluster is None:
+        yield Workers()
+        return
+    team = Team(cluster, lambda text: print(f"tfdet: {text}", file=sys.stderr, flush=True))
+    with _ending_together(team):
+        yield team
+    team.close()
 
 
 def agree(
@@ -97,9 +127,9 @@ def agree(
         for number, step in enumerate(steps):
             if step > steps[0]:
                 raise UserError(
-                    f"{model_dir} of worker {number} has a checkpoint of step {step}, and that of worker 0, from which all "
-                    f"go on, {f'one of step {steps[0]}' if steps[0] else 'none'}: start the machines in the order of "
-                    "before, or give a folder that all of them see"
+                    f"{model_dir} of worker {number} has a checkpoint of step {step}, and that of worker 0, from which "
+                    f"all go on, {f'one of step {steps[0]}' if steps[0] else 'none'}: start the machines in the order "
+                    "of before, or give a folder that all of them see"
                 )
 
     workers.of_chief("newest checkpoint", compare)
@@ -144,36 +174,32 @@ class TeamStop(StopSignals):
     def __init__(self, team: Team):
         super().__init__()
         self._team = team
+        self._abort = team.on_lost
 
-    @property  # type: ignore[override]
+    @property
     def requested(self) -> str | None:
+        """Name of the signal and the worker that received it, once all have agreed on where to stop; or None."""
         return self._team.gate.reason
-
-    @requested.setter
-    def requested(self, value: str | None) -> None:
-        if value is not None:
-            raise AttributeError("the workers agree on it")
 
     def __enter__(self) -> TeamStop:
         super().__enter__()
         if self._previous:
             main = threading.main_thread().ident
-            abort = self._team.on_lost
 
             def wake() -> None:
                 # The handler below finds out what happened; signals reach the main thread wherever it waits.
                 signal.pthread_kill(main, signal.SIGTERM)
 
             def lost() -> None:
-                if abort is not None:
-                    abort()
+                if self._abort is not None:
+                    self._abort()
                 wake()
 
             self._team.on_lost, self._team.on_stop = lost, wake
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._team.on_lost = self._team.on_stop = None
+        self._team.on_lost, self._team.on_stop = self._abort, None
         super().__exit__(*exception)
 
     def check(self) -> None:
@@ -211,5 +237,5 @@ class TeamStop(StopSignals):
 
     def _raise(self) -> None:
         self._team.check()
-        if self._team.gate.last is not None:
-            raise Stopped(self._team.gate.reason)
+        if self.requested is not None:
+            raise Stopped(self.requested)
