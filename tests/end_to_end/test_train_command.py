@@ -96,7 +96,7 @@ def test_a_run_says_what_a_person_wants_to_know_and_nothing_else(straight):
     )
     end = done.stdout[done.stdout.index("finished: 6 steps in ") :]
     assert "at step 6:" in end and f"{run}/best/ckpt-6" in end
-    for name in ("evaluate", "predict", "export"):
+    for name in ("report", "predict", "export"):
         assert f"  tfdet {name} " in end
     table = pd.read_csv(run / "metrics.csv")
     assert table["step"].tolist() == [1, 2, 3, 4, 5, 6] and table["coco/AP"].notna().tolist() == [False] * 5 + [True]

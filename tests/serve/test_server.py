@@ -195,7 +195,10 @@ def test_strangers_of_http_do_no_harm(serving):
     with contextlib.closing(socket.create_connection(serving.server_address)) as client:
         client.sendall(b"POST /detect HTTP/1.1\r\nContent-Length: 100\r\n\r\nshort")
     assert requests.get(serving.address + "healthz", timeout=20).json() == {"status": "ok"}
-    assert any(line.startswith("127.0.0.1 GET /healthz 200 ") for line in serving.lines)
+    end = time.monotonic() + 5  # the line is written after the answer
+    while not any(line.startswith("127.0.0.1 GET /healthz 200 ") for line in serving.lines):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_more_than_its_places_are_told_to_come_again(serving, monkeypatch):
