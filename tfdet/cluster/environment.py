@@ -21,6 +21,7 @@ CONTROL_OFFSET = 1000
 
 _JOBS = ("chief", "worker")
 _LAST_PORT = 65535
+_NODES = r"(?:[\w.-]|\[[\d,-]+\])+"
 # Slurm names no ports: a block for each job, whose first port is for control.
 _SLURM_FIRST, _SLURM_BLOCKS, _SLURM_BLOCK = 20000, 500, 64
 
@@ -191,15 +192,17 @@ def _of_slurm(variables: Mapping[str, str]) -> Cluster | None:
 
 def expand_nodes(text: str) -> list[str]:
     """The hosts of Slurm's `node[1-3,07],gpu5`, in its order; `ValueError` for anything else."""
-    hosts = []
-    for part in re.findall(r"(?:[^,\[\]]|\[[^\[\]]*\])+", text):
+    hosts: list[str] = []
+    if not re.fullmatch(rf"{_NODES}(,{_NODES})*", text):
+        raise ValueError(f"{text!r} is no list of nodes")
+    for part in re.findall(_NODES, text):
         pieces = re.split(r"\[([^\[\]]*)\]", part)  # texts and, between them, ranges
         found = [pieces[0]]
         for ranges, rest in zip(pieces[1::2], pieces[2::2]):
             found = [f"{host}{number}{rest}" for host in found for number in _numbers(ranges)]
         hosts += found
-    if not hosts or len(set(hosts)) < len(hosts):
-        raise ValueError(f"{text!r} is no list of nodes")
+    if len(set(hosts)) < len(hosts):
+        raise ValueError(f"{text!r} names a node twice")
     return hosts
 
 

@@ -15,6 +15,7 @@ from tfdet.errors import UserError
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HELLO_SECONDS = 20.0  # whoever connects says within these who it is
 _TOLD_EVERY = 30.0
+_LOOKS_EVERY = 0.2
 
 
 def meet(cluster: Cluster, facts: Mapping[str, str], timeout: float, say: Callable[[str], None]) -> dict[int, Wire]:
@@ -49,7 +50,7 @@ class _Host:
         end, told = time.monotonic() + timeout, time.monotonic()
         try:
             with self._listen() as server:
-                server.settimeout(1.0)
+                server.settimeout(_LOOKS_EVERY)
                 while len(self._wires) < self._cluster.count - 1:
                     if time.monotonic() > end:
                         raise UserError(
@@ -131,7 +132,7 @@ def _join(cluster: Cluster, facts: Mapping[str, str], timeout: float, say: Calla
         if time.monotonic() > told + _TOLD_EVERY:
             told = time.monotonic()
             say(f"waiting for worker 0 at {host}:{port} ({reason})")
-        time.sleep(min(0.2, max(0.0, left)))
+        time.sleep(min(_LOOKS_EVERY, max(0.0, left)))
     wire = Wire(connection)
     connection.settimeout(max(1.0, end - time.monotonic()))
     try:

@@ -140,15 +140,17 @@ class Team(Workers):
         return self.gate.begin(step, self.check)
 
     def fail(self, text: str) -> None:
-        if self._lost is None and not self._closing:
-            self._closing = True
-            self._tell(Message("failed", value=text), strict=False)
+        self._end(Message("failed", value=text))
 
     def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            if self._lost is None:
-                self._tell(Message("bye"), strict=False)
+        self._end(Message("bye"))
+
+    def _end(self, message: Message) -> None:
+        """This worker ends by itself: it is watched no longer, and the others learn why."""
+        with self._changed:
+            told, self._closing = self._closing or self._lost is not None, True
+        if not told:
+            self._tell(message, strict=False)
 
     def _tell(self, message: Message, strict: bool = True) -> None:
         """Sends to worker 0, or from there to all. Who is gone is found by the thread that listens to it."""

@@ -62,6 +62,7 @@ def _ending_together(workers: Workers) -> Iterator[None]:
     try:
         yield
     except WorkerLostError:
+        workers.close()
         raise
     except BaseException as error:
         if isinstance(workers, Team):
@@ -69,6 +70,7 @@ def _ending_together(workers: Workers) -> Iterator[None]:
             failed = isinstance(error, tf.errors.OpError) and not isinstance(error, tf.errors.ResourceExhaustedError)
             lost = workers.verdict() if failed else workers.lost
             if lost is not None:
+                workers.close()
                 raise WorkerLostError(lost) from (None if isinstance(error, (tf.errors.OpError, UserError)) else error)
         workers.fail(str(error).partition("\n")[0] or type(error).__name__)
         raise
