@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdet.cluster import Team, Workers, find_cluster
-from tfdet.errors import UserError, WorkerLostError
+from tfdet.errors import DivergedError, UserError, WorkerLostError
 from tfdet.ops import native
 from tfdet.training.checkpoint import latest_step
 from tfdet.training.distribution import abort_collectives, device_names
@@ -61,8 +61,9 @@ def _ending_together(workers: Workers) -> Iterator[None]:
         workers.on_lost = lambda: abort_collectives(workers.lost or "")
     try:
         yield
-    except WorkerLostError:
-        workers.close()
+    except (WorkerLostError, DivergedError) as error:
+        # All find the same loss; who is first must not hide it from the others.
+        workers.fail(str(error))
         raise
     except BaseException as error:
         if isinstance(workers, Team):
