@@ -25,6 +25,7 @@ ORDER = [
         "interrupts",
         "other_python",
         "native_stderr",
+        "cluster",
         "fetch",
         "ops",
     ],
@@ -40,7 +41,7 @@ ORDER = [
     ["export"],
     ["serve"],
     ["bench"],
-    ["exported_model", "model", "run", "run_report"],
+    ["exported_model", "model", "run_start", "run", "run_report"],
     ["adapters"],
     ["commands"],
 ]
@@ -55,6 +56,7 @@ FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
 TYPES_OF_RICH = {
     "tfdet/model.py",
     "tfdet/run.py",
+    "tfdet/run_start.py",
     "tfdet/run_report.py",
     "tfdet/exported_model.py",
     "tfdet/data/conversion.py",

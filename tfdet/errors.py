@@ -4,6 +4,7 @@ EXIT_OK = 0
 EXIT_CHECK_FAILED = 1  # a verification ran and found a difference (golden check, export check, --strict)
 EXIT_USER_ERROR = 2  # a UserError: bad path, bad configuration, bad data
 EXIT_DIVERGED = 3  # training met a loss that is not finite; the last good checkpoint is kept
+EXIT_WORKER_LOST = 69  # another worker of the run ended or does not answer; the same commands continue (EX_UNAVAILABLE)
 EXIT_INTERRUPTED = 75  # SIGTERM or SIGINT: the state was saved, the same command continues (EX_TEMPFAIL)
 
 
@@ -20,3 +21,7 @@ class ParameterError(UserError, ValueError):
 
 class DivergedError(UserError):
     """The loss is no longer finite. Commands exit with `EXIT_DIVERGED`."""
+
+
+class WorkerLostError(UserError):
+    """Another worker ended or does not answer. Commands exit with `EXIT_WORKER_LOST`; the same commands continue."""

@@ -33,6 +33,9 @@ _NOISE = (
     rb"Input of GeneratorDatasetOp::Dataset will not be optimized",
     rb"Could not find TensorRT",
     rb"MLIR V1 optimization pass is not enabled",
+    # Of several workers: that one began to serve, and, once one is lost, what tfdet says in a line of its own.
+    rb"grpc_server_lib\.cc:\d+\] Started server with target",
+    rb"base_collective_executor\.cc:\d+\] BaseCollectiveExecutor::StartAbort",
     # Of a conversion to ONNX, LiteRT or OpenVINO: TensorFlow's grappler, and options that its converter has no use for.
     rb"devices\.cc:\d+\] Number of eligible GPUs",
     rb"single_machine\.cc:\d+\] Starting new session",

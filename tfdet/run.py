@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,19 +16,18 @@ from tfdet.config.files import RUN_FILE
 from tfdet.config.lines import Line, Settings, gin_lines
 from tfdet.errors import UserError
 from tfdet.exported_model import DetectingModel, ExportedModel
-from tfdet.files import at_home
+from tfdet.files import at_home, read_regular
 from tfdet.model import Model, build
+from tfdet.run_start import EVAL_DATA, TRAIN_DATA, automatic_batch_of, fetch_missing, find_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tfdet.cluster import Workers
     from tfdet.config import Configuration
     from tfdet.training.loop import Run
     from tfdet.training.observer import Observer
     from tfdet.weights import LoadReport
-
-_TRAIN_DATA, _EVAL_DATA = "TrainInput.data_dir", "EvalInput.data_dir"
-_FROM_SCRATCH = "give --gin_file=gin_configs/overlays/from_scratch.gin after the row's"
 
 
 def train(
@@ -109,6 +109,7 @@ def train(
     start_time = time.perf_counter() if start_time is None else start_time
     from tfdet.training.everyday import Everyday, ignored_epochs
     from tfdet.training.run_paths import check_still_there, with_whole_paths
+    from tfdet.training.teamwork import taking_part
 
     if isinstance(train_data, Sequence) and not isinstance(train_data, str):
         train_data = tuple(train_data)
@@ -116,65 +117,77 @@ def train(
         raise UserError(f"batch must be a whole number, or {arguments.AUTO!r}. Received: {batch!r}")
     given = None if isinstance(batch, str) else batch
     everyday = Everyday(steps, epochs, given, lr, image_size, classes, seed, patience, sinks)
-    if resume is not None:
-        if not (model is None and model_dir is None and init_weights is None):
+    with taking_part() as workers:
+        if resume is not None:
+            if not (model is None and model_dir is None and init_weights is None):
+                raise UserError(
+                    "a run that is resumed has its model, folder and weights: leave model, model_dir and init_weights "
+                    "out"
+                )
+            model, model_dir = _of_run(resume, allow_imports, workers), resume
+        if not isinstance(model, (Model, ExportedModel)):
+            raise UserError(f"train takes a model that tfdet.build or tfdet.load gave. Received: {model!r}")
+        if not isinstance(model, Model):
+            raise UserError("an exported model cannot be trained: load the run or the weights that it is of")
+        if model.weights is not None and init_weights is not None:
             raise UserError(
-                "a run that is resumed has its model, folder and weights: leave model, model_dir and init_weights out"
+                f"the model has the weights of {model.weights.path}: leave init_weights out, or build its row"
             )
-        model, model_dir = _of_run(resume, allow_imports), resume
-    if not isinstance(model, (Model, ExportedModel)):
-        raise UserError(f"train takes a model that tfdet.build or tfdet.load gave. Received: {model!r}")
-    if not isinstance(model, Model):
-        raise UserError("an exported model cannot be trained: load the run or the weights that it is of")
-    if model.weights is not None and init_weights is not None:
-        raise UserError(f"the model has the weights of {model.weights.path}: leave init_weights out, or build its row")
-    if model.weights is not None and model_dir is None:
-        raise UserError("model_dir is missing: a new folder, or that of the run itself, which is then continued")
-    folder = arguments.path("model_dir", model_dir) if model_dir is not None else str(Path("runs") / model.name)
-    starts_from = model.weights is not None and not _is_run(folder)
-    if starts_from and model.weights is not None:
-        init_weights = model.weights.path
-    settings = (
-        ("train_data", _TRAIN_DATA, train_data),
-        ("eval_data", _EVAL_DATA, eval_data),
-        ("init_weights", "Trainer.init_weights", init_weights),
-    )
-    named = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
-    configuration = model.configured([*gin_lines(bindings), *named])
-    goes_on = _is_run(folder)
-    lines, notes = everyday.settle(configuration, continues=resume is not None or goes_on and model.weights is not None)
-    configuration = config.extended(configuration, lines) if lines else configuration
-    from tfdet.predict.restore import RunWeights
-    from tfdet.report.console import ConsoleReport
-    from tfdet.training.run_dir import RunDirectory
+        if model.weights is not None and model_dir is None:
+            raise UserError("model_dir is missing: a new folder, or that of the run itself, which is then continued")
+        folder = arguments.path("model_dir", model_dir) if model_dir is not None else str(Path("runs") / model.name)
+        goes_on = workers.of_chief("is a run", lambda: _is_run(folder))
+        starts_from = model.weights is not None and not goes_on
+        if starts_from and model.weights is not None:
+            init_weights = model.weights.path
+        settings = (
+            ("train_data", TRAIN_DATA, train_data),
+            ("eval_data", EVAL_DATA, eval_data),
+            ("init_weights", "Trainer.init_weights", init_weights),
+        )
+        named = [Line.setting(name, value, f"--{flag}") for flag, name, value in settings if value is not None]
+        configuration = model.configured([*gin_lines(bindings), *named])
+        lines, notes = everyday.settle(
+            configuration, continues=resume is not None or goes_on and model.weights is not None
+        )
+        configuration = config.extended(configuration, lines) if lines else configuration
+        from tfdet.predict.restore import RunWeights
+        from tfdet.report.console import ConsoleReport
+        from tfdet.training.run_dir import RunDirectory
 
-    RunDirectory(folder).check()
-    report = None if quiet else ConsoleReport(console)
-    if report is not None:
-        for note in notes:
-            report.noted(note)
-        for warning in ignored_epochs(configuration):
-            report.warned(warning)
-    if resume is not None:
-        check_still_there(configuration, evaluate)
-    if report is not None and model_dir is None:
-        what = "goes on with the run in" if goes_on else "a new run, in"
-        report.noted(f"{what} {folder}, by the name of the row; --model_dir names another folder")
-    begins = not starts_from and not goes_on
-    _fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
-    configuration = with_whole_paths(configuration)
-    if batch == arguments.AUTO:
-        said: Callable[[str], None] = (lambda _: None) if report is None else report.noted
-        images = _automatic_batch(configuration, folder if goes_on else None, said)
-        lines, notes = Everyday(batch=images, lr=lr).settle(configuration, continues=goes_on)
-        configuration = config.extended(configuration, lines)
-        for note in notes:
-            said(note)
-    with configuration.active(), _globals_as_before():
-        run = _train(model, configuration, folder, evaluate, starts_from, change, report, observers, start_time)
-    if _is_run(folder):
-        model.trained(configuration, RunWeights(folder))
-    return run
+        workers.of_chief("folder", RunDirectory(folder).check)
+        report = None if quiet or not workers.is_chief else ConsoleReport(console)
+        if report is not None:
+            for note in notes:
+                report.noted(note)
+            for warning in ignored_epochs(configuration):
+                report.warned(warning)
+        if resume is not None:
+            check_still_there(configuration, evaluate)
+        if report is not None and model_dir is None:
+            what = "goes on with the run in" if goes_on else "a new run, in"
+            report.noted(f"{what} {folder}, by the name of the row; --model_dir names another folder")
+        begins = workers.is_chief and not starts_from and not goes_on
+        fetch_missing(configuration, evaluate, begins, None if report is None else report.console)
+        configuration = with_whole_paths(configuration)
+        if batch == arguments.AUTO and workers.count > 1:
+            raise UserError(
+                f"--batch {arguments.AUTO} tries out the batch of one machine: give a number to several workers"
+            )
+        if batch == arguments.AUTO:
+            said: Callable[[str], None] = (lambda _: None) if report is None else report.noted
+            images = automatic_batch_of(configuration, folder if goes_on else None, said)
+            lines, notes = Everyday(batch=images, lr=lr).settle(configuration, continues=goes_on)
+            configuration = config.extended(configuration, lines)
+            for note in notes:
+                said(note)
+        with configuration.active(), _globals_as_before():
+            run = _train(
+                model, configuration, folder, evaluate, starts_from, change, report, observers, start_time, workers
+            )
+        if _is_run(folder):
+            model.trained(configuration, RunWeights(folder))
+        return run
 
 
 def _train(
@@ -187,6 +200,7 @@ def _train(
     report: Any,
     observers: Sequence[Observer],
     start_time: float,
+    workers: Workers,
 ) -> Run:
     """A run by the active configuration; `starts_from`: from the model's weights; the rest as in `train`."""
     import keras
@@ -211,13 +225,14 @@ def _train(
     files = RunDirectory(folder)
     warn = warnings.warn if report is None else report.warned
     note = (lambda text: None) if report is None else report.noted
-    sinks = make_sinks(trainer.sinks, files, warn, note)
-    strategy = trainer.prepare()
-    if not configuration.is_bound(_TRAIN_DATA):
+    sinks = make_sinks(trainer.sinks, files, warn, note) if workers.is_chief else []
+    strategy = trainer.prepare(workers.cluster)
+    workers.worker_timeout = trainer.worker_timeout
+    if not configuration.is_bound(TRAIN_DATA):
         raise UserError("no data set to train on: give train_data, or --train_data on the command line")
     train_input = configuration.build(TrainInput)
     _check_classes(model, train_input.manifest)
-    evaluates = may_evaluate and configuration.is_bound(_EVAL_DATA)
+    evaluates = may_evaluate and configuration.is_bound(EVAL_DATA)
     eval_input = configuration.build(EvalInput) if evaluates else None
     validation = configuration.build(Validation) if evaluates else None
     classes = list(train_input.manifest.classes)
@@ -247,7 +262,7 @@ def _train(
                     report.warned(f"{path} is of {_named(known[0])}; these data are of {_named(classes)}")
             loaded, _ = load_arrays(detector, chosen.read().weights(chosen.raw), path)
         else:
-            loaded = weights.load(detector, _find_weights(path))
+            loaded = weights.load(detector, find_weights(path))
         if report is not None:
             report.console.print(load_table(loaded))
         return loaded
@@ -255,12 +270,15 @@ def _train(
     evaluation = None
     if eval_input is not None and validation is not None:
         pictures = None
-        if "tensorboard" in trainer.sinks:
+        if "tensorboard" in trainer.sinks and workers.is_chief:
             pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
         console = None if report is None else report.console
-        parts = validation.of(detector, train_input, eval_input, trainer.seed)
+        measured, trained = detector, None
+        if workers.count > 1:  # a copy of this worker's own, which no strategy holds
+            measured, trained = configuration.build(build_detector, num_classes=len(classes)), detector
+        parts = validation.of(measured, train_input, eval_input, trainer.seed)
         evaluation = EvaluationDuringTraining(
-            detector, eval_input, pictures, console, classes=classes, validation=parts
+            measured, eval_input, pictures, console, classes=classes, validation=parts, trained=trained, workers=workers
         )
     shown = [] if report is None else [report]
     return train_detector(
@@ -275,68 +293,28 @@ def _train(
         observers=[*shown, *sinks, *observers],
         start_time=start_time,
         record=RunRecord.of(train_input.manifest, configuration, change),
+        workers=workers,
     )
 
 
-def _fetch_missing(configuration: Configuration, evaluate: bool, begins: bool, console: Console | None) -> None:
-    """What a run needs and is not here, before anything long begins: data sets that are published, and start weights.
-
-    Args:
-        configuration: of the run.
-        evaluate: whether evaluation data are needed.
-        begins: whether the run starts from weights that the configuration names.
-        console: where to say it; None: nowhere.
-    """
-    from tfdet.data.published.fetch import fetch
-    from tfdet.data.published.missing import plan_missing
-
-    names = [_TRAIN_DATA, _EVAL_DATA] if evaluate else [_TRAIN_DATA]
-    bound = [configuration.value(name) for name in names if configuration.is_bound(name)]
-    plans = plan_missing([folder for value in bound for folder in arguments.folders(value)])
-    init_weights = configuration.value("Trainer.init_weights")
-    if begins and init_weights:
-        _find_weights(init_weights)  # the smaller thing first
-    for plan in plans:
-        if console is not None:
-            console.print(plan.describe(), highlight=False, soft_wrap=True)
-        fetch(plan, console)
-
-
-def _find_weights(path: str) -> str | Path:
-    """The file to start from, fetched where it is published and not here; Keras fetches its own by itself."""
-    from tfdet import weights
-
-    if path == weights.IMAGENET:
-        return path
-    try:
-        return weights.find_weights(path)
-    except UserError as error:
-        raise UserError(f"{error}; or train from random weights: {_FROM_SCRATCH}") from error
-
-
-def _automatic_batch(configuration: Configuration, own_run: str | None, tell: Callable[[str], None]) -> int:
-    """Images of an update that the GPUs have memory for; see `bench.batch_size.automatic_batch`."""
-    import tensorflow as tf
-
-    from tfdet.bench.batch_size import automatic_batch
-    from tfdet.data.manifest import Manifest
-    from tfdet.training.distribution import count_replicas
-
-    classes = Manifest.load(arguments.folders(configuration.value(_TRAIN_DATA))[0]).num_classes  # all have the same
-    replicas, on_gpu = (
-        count_replicas(configuration.value("Trainer.replicas")),
-        bool(tf.config.list_physical_devices("GPU")),
-    )
-    return automatic_batch(configuration, classes, own_run, replicas, on_gpu, tell)
-
-
-def _of_run(resume: str | os.PathLike, allow_imports: bool) -> Model:
-    """The model of the configuration that a run left in its folder."""
+def _of_run(resume: str | os.PathLike, allow_imports: bool, workers: Workers) -> Model:
+    """The model of the configuration that a run left in its folder: of several workers, in that of worker 0."""
     folder = at_home(arguments.path("resume", resume))
-    written = folder / RUN_FILE
-    if not os.path.isfile(written):
-        raise UserError(f"{folder} is no training run that could go on: it has no {RUN_FILE}")
-    model = build(written, allow_imports=allow_imports)
+
+    def read() -> str:
+        written = folder / RUN_FILE
+        if not os.path.isfile(written):
+            raise UserError(f"{folder} is no training run that could go on: it has no {RUN_FILE}")
+        return "" if workers.count == 1 else read_regular(written).decode(errors="replace")
+
+    text = workers.of_chief("configuration of the run", read)
+    if workers.is_chief:
+        model = build(folder / RUN_FILE, allow_imports=allow_imports)
+    else:
+        with tempfile.TemporaryDirectory(prefix="tfdet-worker-") as own:
+            copy = Path(own, RUN_FILE)
+            copy.write_text(text, encoding="utf-8")
+            model = build(copy, allow_imports=allow_imports)
     model.name = folder.name
     return model
 

@@ -129,6 +129,8 @@ class FakeInput:
         options = tf.data.Options()
         options.autotune.enabled = False  # its thread keeps the end of an iterator waiting for seconds
         elements = tf.data.Dataset.range(start_step * num_replicas, last)
+        if input_context is not None:  # workers of one replica each
+            elements = elements.shard(input_context.num_input_pipelines, input_context.input_pipeline_id)
         return elements.map(element).with_options(options)
 
 

@@ -27,7 +27,15 @@ from tfdet.commands._help import HelpFormatter
 from tfdet.commands.flags import DATA_FLAGS, VERBOSE, add_verbose
 from tfdet.config import explain, original_exception
 from tfdet.config.files import did_you_mean
-from tfdet.errors import EXIT_DIVERGED, EXIT_OK, EXIT_USER_ERROR, DivergedError, UserError
+from tfdet.errors import (
+    EXIT_DIVERGED,
+    EXIT_OK,
+    EXIT_USER_ERROR,
+    EXIT_WORKER_LOST,
+    DivergedError,
+    UserError,
+    WorkerLostError,
+)
 from tfdet.files import check_local
 from tfdet.interrupts import Terminated, terminated_by_exception
 from tfdet.native_stderr import quiet_tensorflow
@@ -94,7 +102,14 @@ def _guarded(run: Callable[[], int], arguments: Sequence[str]) -> int:
         if line is None:
             raise
         print(f"tfdet: error: {printable(line)}", file=sys.stderr)
-        return EXIT_DIVERGED if isinstance(error, DivergedError) else EXIT_USER_ERROR
+        return exit_code(error)
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of a command that an exception ended, which has a line for people."""
+    if isinstance(error, WorkerLostError):
+        return EXIT_WORKER_LOST
+    return EXIT_DIVERGED if isinstance(error, DivergedError) else EXIT_USER_ERROR
 
 
 def one_line(error: Exception) -> str | None:

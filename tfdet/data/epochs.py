@@ -125,7 +125,7 @@ class EpochOrder:
                 entries, portrait = tf.gather(entries, order), tf.gather(portrait, order)
         return entries, portrait
 
-    def shards(self, start_step: int, seed: int, global_batch: int, own: slice, endless: bool) -> Iterator[int]:
+    def shards(self, start_step: int, seed: int, global_batch: int, own: np.ndarray, endless: bool) -> Iterator[int]:
         """The shards in the order in which training needs them, each again where others came between.
 
         Args:

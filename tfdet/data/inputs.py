@@ -29,6 +29,7 @@ from tfdet.data.records import RecordTable, read_example, read_in_order, record_
 from tfdet.data.resize import Resize, Rule
 from tfdet.data.sampling import sampling_factors
 from tfdet.data.selection import select_classes
+from tfdet.data.shares import own_batches, own_images
 from tfdet.errors import UserError
 from tfdet.structures import Batch, Example
 
@@ -177,7 +178,8 @@ class TrainInput:
             start_step: step to begin at; the stream goes on exactly as if all steps before had been taken.
             seed: decides the order of every epoch, and the short side, the jitter and the augmentation of every image.
             input_context: tf.distribute.InputContext; with several input pipelines each worker gets its own replicas'
-                part of the same global batches.
+                part of the same global batches. Where `num_replicas` is a multiple of its replicas in sync, each of
+                these has so many micro-batches.
             total_steps: steps of the whole run, at whose end images are not mixed any more (`Mosaic.off_for_last`);
                 None: it has no end.
 
@@ -193,7 +195,8 @@ class TrainInput:
         steps, start_step = self.steps_per_epoch(num_replicas), int(start_step)
         global_batch = num_replicas * self.images_per_replica
         share = global_batch // pipelines
-        own = slice(pipeline * share, (pipeline + 1) * share)
+        in_sync = num_replicas if pipelines == 1 else input_context.num_replicas_in_sync
+        own = own_images(num_replicas, in_sync, pipelines, pipeline, self.images_per_replica)
         table = record_table(self.manifest, self._index)
         if table.staging is not None:
             at_once, mixes = self._order.shards_at_once, self.augmentation is not None and self.augmentation.mixes
@@ -207,7 +210,7 @@ class TrainInput:
             entries, portrait = self._order.batches(number, seed, global_batch)
             first = tf.where(number == start_step // steps, tf.constant(start_step % steps, tf.int64), 0)
             parts = {"entry": entries, **self._draws(number, seed, tf.shape(entries))}
-            parts = {name: part[first:, own] for name, part in parts.items()}
+            parts = {name: tf.gather(part[first:], own, axis=1) for name, part in parts.items()}
             counted = tf.data.Dataset.range(number * steps + first, (number + 1) * steps)
             return tf.data.Dataset.zip(
                 counted, tf.data.Dataset.from_tensor_slices(parts | {"portrait": portrait[first:]})
@@ -335,11 +338,12 @@ class EvalInput:
         self.prefetch = prefetch
         self._index = self.manifest.load_index()
 
-    def dataset(self, resize: Resize | None = None) -> tf.data.Dataset:
+    def dataset(self, resize: Resize | None = None, part: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """The finite stream of batches; the last one may be smaller.
 
         Args:
             resize: in place of the input's own.
+            part: (k, n) for the batches k, n + k, ... of all.
 
         Returns:
             A dataset of `Batch`; boxes and classes are the ones training would use (no crowds).
@@ -352,8 +356,11 @@ class EvalInput:
         def load(row: tf.Tensor) -> Batch:
             return fit_example(read_example(self.manifest, table, row), resize, tf.constant(False))
 
-        dataset = tf.data.Dataset.range(self.manifest.num_images)
-        dataset = dataset.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
+        rows = tf.data.Dataset.range(self.manifest.num_images)
+        if part != (0, 1):
+            own = own_batches(self.manifest.num_images, self.images_per_batch, *part)
+            rows = tf.data.Dataset.from_tensor_slices(own)
+        dataset = rows.map(load, num_parallel_calls=self.num_parallel_calls, deterministic=True)
         dataset = batch_items(dataset, self.images_per_batch, drop_remainder=False)
         return dataset.prefetch(self.prefetch).with_options(_options())
 

@@ -210,6 +210,11 @@ class CocoEvaluator:
         return self._records
 
     @property
+    def images(self) -> list[int]:
+        """Ids of the images added so far."""
+        return list(self._seen)
+
+    @property
     def num_images(self) -> int:
         """The number of images added so far."""
         return len(self._seen)

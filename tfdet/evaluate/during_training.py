@@ -7,6 +7,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from tfdet.cluster import Workers
 from tfdet.evaluate.classes import match_model
 from tfdet.evaluate.coco import METRIC_NAMES
 from tfdet.evaluate.run import EvalResult, evaluate
@@ -34,6 +37,9 @@ class EvaluationDuringTraining(Evaluation):
       num_pictures: images whose detections are kept for `report`.
       classes: the detector's names by class, as in `evaluate`.
       validation: what is measured besides, of `Validation.of`.
+      trained: the detector that is trained, where `detector` is a copy of it: each evaluation begins with its weights.
+        Several workers need one, on their first device: reading what is trained can be a collective of them all.
+      workers: that train together, of which each detects on its part of the images.
 
     Attributes:
       metric_names: COCO's twelve figures; the same of masks, with `mask_` in front, where detector and data have them;
@@ -54,10 +60,13 @@ class EvaluationDuringTraining(Evaluation):
         num_pictures: int = _NUM_PICTURES,
         classes: Sequence[str] | None = None,
         validation: ValidationParts | None = None,
+        trained: Any = None,
+        workers: Workers | None = None,
     ):
         match_model(detector.num_classes, classes, eval_input.manifest)
         self._classes = classes
-        self._detector, self._input = detector, eval_input
+        self._detector, self._input, self._trained = detector, eval_input, trained
+        self._workers = workers or Workers()
         self._report, self._console, self._num_pictures = report, console, num_pictures
         self._detect = detect_function(detector, eval_input.resize.rule)
         self._validation = validation or ValidationParts()
@@ -82,11 +91,17 @@ class EvaluationDuringTraining(Evaluation):
             self._validation.loss.prepare()
 
     def __call__(self, step: int) -> dict[str, float]:
-        """The scalars of an `EvalResult`, and those of the validation: figures that exist, by name."""
+        """The scalars of an `EvalResult`, and those of the validation: figures that exist, by name.
+
+        Of several workers those of worker 0 count.
+        """
+        if self._trained is not None:
+            for own, variable in zip(self._detector.variables, self._trained.variables, strict=True):
+                own.assign(np.asarray(variable.value))
         truth = self._input.ground_truth()
         result = self._evaluate(self._input, self._num_pictures if self._report else 0, truth)
         figures = result.scalars()
-        if self._validation.loss is not None:
+        if self._validation.loss is not None and self._workers.is_chief:
             figures |= self._validation.loss()
         if self._validation.sample is not None:
             figures |= beside(figures, self._evaluate(self._validation.sample, 0, None).scalars())
@@ -103,6 +118,7 @@ class EvaluationDuringTraining(Evaluation):
             detect=self._detect,
             console=self._console,
             classes=self._classes,
+            workers=self._workers,
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet.arguments import whole_number
+from tfdet.cluster import Workers
 from tfdet.data.problems import ProblemReport
 from tfdet.data.resize import Resize
 from tfdet.detectors.one_size import View
@@ -100,6 +101,7 @@ def evaluate(
     console: Any = None,
     augmentation: TestTimeAugmentation | None = None,
     classes: Sequence[str] | None = None,
+    workers: Workers | None = None,
 ) -> EvalResult:
     """Detects on every image of the input and computes COCO's figures.
 
@@ -117,6 +119,8 @@ def evaluate(
       augmentation: of the images; where it is on, `detect` is not used.
       classes: the detector's names by class, which the data set may list in another order; None: they are not known,
         and taken to be the data set's.
+      workers: of which each detects on its part of the images; all of them call this. Worker 0 has the figures of all,
+        the others those of their own part, and samples are of its part too.
 
     Returns:
       An `EvalResult`.
@@ -134,8 +138,10 @@ def evaluate(
     else:
         detect = detect or detect_function(detector, eval_input.resize.rule)
 
+    workers = workers or Workers()
+
     def detections(count: int) -> Iterator[tuple[Batch, Detections]]:
-        for batch, views in _batches(eval_input, resizes):
+        for batch, views in _batches(eval_input, resizes, workers):
             batch = _first_images(batch, count)
             if resizes is None:
                 found = detect(batch.images, batch.image_info)
@@ -147,9 +153,8 @@ def evaluate(
                 return
 
     truth = ground_truth or eval_input.ground_truth()
-    return measure(
-        detections, manifest, truth, detector.mask_paste, max_images, num_samples, console, eval_input.image_sizes()
-    )
+    sizes = eval_input.image_sizes()
+    return measure(detections, manifest, truth, detector.mask_paste, max_images, num_samples, console, sizes, workers)
 
 
 def measure(
@@ -161,6 +166,7 @@ def measure(
     num_samples: int,
     console: Any,
     sizes: Mapping[int, tuple[int, int]],
+    workers: Workers | None = None,
 ) -> EvalResult:
     """COCO's figures of what was found.
 
@@ -171,6 +177,7 @@ def measure(
       ground_truth, max_images, num_samples, console: as in `evaluate`.
       mask_paste: as in `CocoEvaluator`.
       sizes: height and width of the data set's images by id.
+      workers: as in `evaluate`; `found` gives this worker's part.
 
     Raises:
       UserError: `ground_truth` is of other images or classes.
@@ -181,7 +188,9 @@ def measure(
     evaluator = CocoEvaluator(ground_truth, manifest, mask_paste)
     evaluator.check_sizes(sizes)
     told = _tell(evaluator.report, console)
+    workers = workers or Workers()
     total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
+    total = -(-total // workers.count)  # of this worker, or a few more than it has
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()
     samples: list[Sample] = []
     warm_images, start = 0, time.perf_counter()
@@ -196,8 +205,9 @@ def measure(
             if position == 0:
                 warm_images, start = evaluator.num_images, time.perf_counter()
             advance(evaluator.num_images)
+    told = _gather(evaluator, workers, told)
     seconds = time.perf_counter() - start
-    timed = evaluator.num_images - warm_images
+    timed = max(0, evaluator.num_images - warm_images * workers.count)
     result = evaluator.result()
     _tell(evaluator.report, console, told)
     return EvalResult(
@@ -226,11 +236,27 @@ def _tell(report: ProblemReport, console: Any, told: int = 0) -> int:
     return len(report.problems)
 
 
-def _batches(eval_input, resizes: list[Resize] | None) -> Iterator[tuple[Batch, list[View]]]:
-    """The batches of an `EvalInput`, each with its views at these sizes; its errors name the record."""
-    others = [eval_input.dataset(resize) for resize in resizes or ()]
+def _gather(evaluator: CocoEvaluator, workers: Workers, told: int) -> int:
+    """Gives the evaluator of worker 0 what the others found. Args and returns: told, as `_tell` returns it."""
+    problems = [dataclasses.asdict(problem) for problem in evaluator.report.problems[told:]]
+    own = {"images": evaluator.images, "records": evaluator.detections, "problems": problems}
+    for part in workers.gather("detections", own if workers.count > 1 else None)[1:]:
+        records: dict[int, list[dict]] = {number: [] for number in part["images"]}
+        for record in part["records"]:
+            records[record["image_id"]].append(record)
+        for number, found in records.items():
+            evaluator.add_records(number, found)
+        for problem in part["problems"]:
+            evaluator.report.add(**problem)
+    return told
+
+
+def _batches(eval_input, resizes: list[Resize] | None, workers: Workers) -> Iterator[tuple[Batch, list[View]]]:
+    """A worker's batches of an `EvalInput`, each with its views at these sizes; its errors name the record."""
+    part = {"part": (workers.number, workers.count)} if workers.count > 1 else {}
+    others = [eval_input.dataset(resize, **part) for resize in resizes or ()]
     try:
-        for batch, *views in zip(eval_input.dataset(), *others):
+        for batch, *views in zip(eval_input.dataset(**part), *others):
             yield batch, [(view.images, view.image_info) for view in views]
     except tf.errors.OpError as error:
         raise eval_input.explain(error) from error

@@ -24,6 +24,7 @@ accumulate     the same over several micro-batches
 optimizer      the update of SimpleDet: mean, finite check, clip, weight decay, momentum
 average        the moving average of the weights
 variables      which variables are trained, and which move without
+teamwork       several workers: agreement at the start, one state, one end
 distribution   which devices hold a replica
 precision      the Keras dtype policy and the loss scale
 

@@ -11,11 +11,13 @@ import contextlib
 import dataclasses
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
+from tfdet.cluster import Workers
 from tfdet.errors import UserError
 from tfdet.files import literal, replacing
 from tfdet.training.average import WeightAverage
@@ -28,6 +30,7 @@ from tfdet.training.run_record import RunRecord, lines_of
 from tfdet.training.step import StepState
 
 _logger = logging.getLogger("tfdet")
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 _AVERAGES = "averages"
 _BATCH = "images of an update"
 
@@ -50,6 +53,7 @@ class CheckpointStore:
         keep: how many of the newest checkpoints stay.
         warn: receives one line about each thing that does not fit but is no error.
         average: of the weights, where the run keeps one.
+        workers: that train together: all of them take part in a save, for some variables are read by all.
 
     Attributes:
         saved_step: of the newest checkpoint that this object wrote or restored; None before.
@@ -70,11 +74,13 @@ class CheckpointStore:
         keep: int = 5,
         warn: Callable[[str], None] = _logger.warning,
         average: WeightAverage | None = None,
+        workers: Workers | None = None,
     ):
         def constant(value: int) -> tf.Variable:
             return tf.Variable(value, dtype=tf.int64, trainable=False)
 
         self._run = run
+        self._workers = workers or Workers()
         self._warn = warn
         self._keep = keep
         self._facts = {"seed": seed, "total_batch": total_batch, "num_classes": detector.num_classes}
@@ -102,6 +108,14 @@ class CheckpointStore:
         self.lengths: list[tuple[int, int]] = []
         self.free_changes: list[str] = []
 
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """Everything that a checkpoint holds and a run changes, by names of their own."""
+        groups = {"detector": _variables_by_path(self._detector), "progress": self._progress, **self._slots}
+        if self._average is not None:
+            groups[_AVERAGES] = self._average.values
+        return {f"{group}/{name}": variable for group, known in groups.items() for name, variable in known.items()}
+
     def note_lengths(self, lengths: Sequence[tuple[int, int]]) -> None:
         """What the checkpoints from now on keep as `RunRecord.lengths`."""
         self._text.text = dataclasses.replace(self._record, lengths=list(lengths)).json()
@@ -118,6 +132,8 @@ class CheckpointStore:
                 self._warn(f"{self._run.path} was removed while the run went on: it is made again at step {step}")
             self._write(self._run.checkpoints, step)
             self.saved_step = step
+            if not self._workers.is_chief:
+                return
             # Those of later steps are none of this run's: it went on from before them, for they are damaged.
             kept = [old for old in saved_steps(self._run.checkpoints) if old <= step]
             self._tidy(self._run.checkpoints, kept[-self._keep :], kept[: -self._keep])
@@ -138,30 +154,51 @@ class CheckpointStore:
         Returns:
             Whether it is.
         """
+        if not self._workers.of_chief(f"best at {step}", lambda: self._is_best(metric, value, data)):
+            return False
+        self._write(self._run.best, step)
+        if self._workers.is_chief:
+            self._run.note_best(step, metric.key, float(value), data, raw)
+            self._tidy(self._run.best, [step], [other for other in saved_steps(self._run.best) if other != step])
+        return True
+
+    def _is_best(self, metric: BestMetric, value: float, data: str) -> bool:
         best = self._run.read_best()
         if best and best["data"] in (data, "") and best["step"] in saved_steps(self._run.best):
             known = best["value"]
             if best["metric"] != metric.key:  # of a run that goes on with another one
                 known = (self._run.read_evaluations() or {}).get(best["step"], {}).get(metric.key)
-            if known is not None and not metric.is_better(value, known):
-                return False
-        self._write(self._run.best, step)
-        self._run.note_best(step, metric.key, float(value), data, raw)
-        self._tidy(self._run.best, [step], [other for other in saved_steps(self._run.best) if other != step])
+            return known is None or metric.is_better(value, known)
         return True
 
     def _write(self, folder: Path, step: int) -> None:
+        """On worker 0 into the folder, on the others into one that goes at once; all learn of a full disk."""
+        failed = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with literal(folder) as name:
-                self._checkpoint.write(f"{name}/{PREFIX}-{step}")
+            if self._workers.is_chief:
+                folder.mkdir(parents=True, exist_ok=True)
+                with literal(folder) as name:
+                    self._checkpoint.write(f"{name}/{PREFIX}-{step}")
+            else:
+                with tempfile.TemporaryDirectory(prefix="tfdet-worker-") as name:
+                    self._checkpoint.write(f"{name}/{PREFIX}-{step}")
         except (tf.errors.OpError, OSError) as error:
+            if isinstance(error, _LOST):  # a collective's, for a worker is lost
+                raise
             self._run.remove_leftovers()
             reason = str(getattr(error, "message", error)).splitlines()[0]
-            raise UserError(
+            failed = UserError(
                 f"Cannot write the checkpoint of step {step} to {folder} ({reason}): free space "
                 "or choose another --model_dir; the same command continues from the last checkpoint"
-            ) from None
+            )
+
+        def tell() -> None:
+            if failed is not None:
+                raise failed
+
+        if failed is not None and not self._workers.is_chief:
+            raise failed
+        self._workers.of_chief(f"{folder.name} of {step}", tell)
 
     def _tidy(self, folder: Path, kept: list[int], dropped: list[int]) -> None:
         """Removes the checkpoints that are dropped, and notes those that are kept for `tf.train.latest_checkpoint`."""

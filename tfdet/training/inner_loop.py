@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.training.step import TrainStep
-from tfdet.training.stopping import StopSignals
+from tfdet.training.stopping import Stopped, StopSignals
 
 _FIRST_REPORT_SECONDS = 30.0  # after the step that is traced
 
@@ -31,7 +31,9 @@ class InnerLoop(orbit.AbstractTrainer):
     Args:
         step: the training step.
         iterator: endless distributed iterator of per-replica batches.
-        stop: asked after every step.
+        first_step: done before the first call.
+        stop: asked before every step.
+        looks_in: reports early where steps are slow; of several workers none may, for it goes by the clock.
         warn: told when the step is traced again.
         on_first_step: called once the first step is done.
         explain: turns an error of the input into one that names the record.
@@ -41,16 +43,20 @@ class InnerLoop(orbit.AbstractTrainer):
         self,
         step: TrainStep,
         iterator: Iterator,
+        first_step: int,
         stop: StopSignals,
         warn: Callable[[str], None],
         on_first_step: Callable[[], None],
         explain: Callable[[Exception], UserError],
+        looks_in: bool = True,
     ):
         super().__init__(name="inner_loop")
         self._step = step
         self._run_step = step.compile(iterator.element_spec)
         self._iterator = iterator
+        self._begun = first_step
         self._stop = stop
+        self._looks_in = looks_in
         self._warn = warn
         self._on_first_step = on_first_step
         self._explain = explain
@@ -70,11 +76,15 @@ class InnerLoop(orbit.AbstractTrainer):
         """Runs `num_steps` steps, or fewer where a signal came; `metrics` and the times hold their figures.
 
         Raises:
+            Stopped: not a single one may begin.
             UserError: the input ended or failed, or the device's memory is full.
         """
         outputs, waited, start = [], 0.0, time.perf_counter()
         traced = self._first
         for _ in range(int(num_steps)):
+            if not self._stop.may_begin(self._begun + 1):
+                break
+            self._begun += 1
             for _ in range(self._step.parts):
                 before = time.perf_counter()
                 batch = self._next_batch()
@@ -85,9 +95,11 @@ class InnerLoop(orbit.AbstractTrainer):
                 self._first = False
                 outputs[-1]["finite"].numpy()  # wait for the device
                 self._on_first_step()
-            if self._stop.requested or (self._report_by is not None and time.perf_counter() > self._report_by):
+            if self._report_by is not None and time.perf_counter() > self._report_by:
                 break
-        self._report_by = time.perf_counter() + _FIRST_REPORT_SECONDS if traced else None
+        if not outputs:
+            raise Stopped(self._stop.requested)
+        self._report_by = time.perf_counter() + _FIRST_REPORT_SECONDS if traced and self._looks_in else None
         self.metrics = {name: np.stack([output[name].numpy() for output in outputs]) for name in outputs[0]}
         self.seconds = time.perf_counter() - start
         self.wait_seconds = waited

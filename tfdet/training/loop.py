@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from tfdet.cluster import Workers
 from tfdet.errors import UserError
 from tfdet.training import checks, variables
 from tfdet.training.average import WeightAverage
@@ -23,11 +24,11 @@ from tfdet.training.overfitting import overfitting
 from tfdet.training.patience import EarlyStop, out_of_patience
 from tfdet.training.plan import RunPlan
 from tfdet.training.progress import ProgressReport, check_finite
-from tfdet.training.run_dir import RunDirectory
 from tfdet.training.run_record import RunRecord
 from tfdet.training.schedule import Schedule
 from tfdet.training.start_table import start_table
-from tfdet.training.stopping import Stopped, StopSignals
+from tfdet.training.stopping import Stopped
+from tfdet.training.teamwork import agree, files_of, share_state, stop_signals
 from tfdet.training.trainer import Trainer
 from tfdet.training.update import make_parts, make_step
 from tfdet.weights import LoadReport
@@ -58,6 +59,7 @@ def train(
     observers: Sequence[Observer] = (),
     start_time: float | None = None,
     record: RunRecord | None = None,
+    workers: Workers | None = None,
 ) -> Run:
     """Trains to the last step, from the newest checkpoint in `model_dir` where there is one.
 
@@ -73,6 +75,8 @@ def train(
         start_time: `time.perf_counter()` when the program began, for the time to the first step; default now.
         record: what the run is, kept in its checkpoints and its folder, and compared with those of a run that goes on;
             None: that of the data alone.
+        workers: of `teamwork.taking_part`, where several processes train together: each of them calls this, and worker
+            0 alone writes the folder and tells the observers. `evaluate` is called by all, and its figures count there.
 
     Returns:
         How it ended. After a signal the state is saved, and the same call continues.
@@ -81,9 +85,11 @@ def train(
         DivergedError: a loss or a gradient is not finite. The weights of the last checkpoint are good.
         UserError: something a person can put right: data, disk, memory, configuration; another process trains in the
             folder, or it is that of another run.
+        WorkerLostError: another worker ended or does not answer; the same calls continue from the last checkpoint.
     """
     start = time.perf_counter() if start_time is None else start_time
-    trainer, schedule = trainer or Trainer(), schedule or Schedule()
+    trainer, schedule, workers = trainer or Trainer(), schedule or Schedule(), workers or Workers()
+    observers = observers if workers.is_chief else ()
 
     def tell(event: str, *args) -> None:
         for observer in observers:
@@ -93,11 +99,12 @@ def train(
         tell("warned", text)
 
     # What does not go together is refused before there is a directory.
-    files = RunDirectory(model_dir)
+    files = files_of(workers, model_dir)
     checks.check_boxes(detector, train_input)
     warnings = checks.check_best_metric(trainer, evaluate)
     record = record or RunRecord.of(train_input.manifest)
     plan = RunPlan.make(train_input, strategy, trainer, schedule)
+    agree(workers, model_dir, strategy, record, plan, evaluate)
     parts = make_parts(strategy, detector, trainer)
     state = parts.state
     progress, metric = ProgressReport(plan, strategy, state), BestMetric.of(trainer.best_metric)
@@ -107,8 +114,14 @@ def train(
     def measure(step: int) -> None:
         nonlocal metrics
         averaged, before = parts.average is not None and not trainer.evaluate_raw, time.perf_counter()
-        with parts.average.in_place() if averaged else contextlib.nullcontext(), stop.interruptible():
-            metrics = evaluate(step)
+        figures: dict[str, float] | None = None  # of an evaluation that a signal ended
+        with parts.average.in_place() if averaged else contextlib.nullcontext():
+            with contextlib.suppress(Stopped), stop.interruptible():
+                figures = dict(evaluate(step))
+        figures = workers.of_chief(f"figures of {step}", lambda: figures)
+        if figures is None:
+            raise Stopped(stop.requested)
+        metrics = figures
         progress.evaluated(time.perf_counter() - before)
         value = metric.of_figures(metrics)
         try:
@@ -126,7 +139,7 @@ def train(
             warn(text)
 
     def stop_if_no_better(step: int) -> None:
-        reason = out_of_patience(trainer, files, step)
+        reason = workers.of_chief(f"patience at {step}", lambda: out_of_patience(trainer, files, step))
         if reason is not None and step < plan.total_steps:
             raise EarlyStop(reason)
 
@@ -140,9 +153,10 @@ def train(
 
     def end(step: int, early: str | None, seconds: float | None) -> Run:
         tell("ended", Ending(str(files.path), step, early, best(), seconds))
-        return Run(model_dir, step, stop.requested, metrics, early is not None)
+        stopped_by = workers.of_chief("ended", lambda: stop.requested)
+        return Run(model_dir, step, stopped_by, metrics, early is not None)
 
-    with StopSignals() as stop, files.locked():
+    with stop_signals(workers) as stop, files.locked():
         try:
             with strategy.scope():
                 store = CheckpointStore(
@@ -156,9 +170,25 @@ def train(
                     trainer.keep_checkpoints,
                     warn=warn,
                     average=parts.average,
+                    workers=workers,
                 )
+
+                def restore() -> dict:
+                    done, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
+                    return {
+                        "step": done,
+                        "origin": origin,
+                        "left": left,
+                        "lengths": store.lengths,
+                        "is": store.saved_step,
+                    }
+
                 # Restore. Not to be interrupted: half restored is worse than not saved.
-                first_step, origin, left = _restore(store, detector, trainer, parts.average, load_weights)
+                restored = workers.of_chief("restored", restore)
+                share_state(workers, strategy, store.variables)
+            first_step, origin, left = restored["step"], restored["origin"], restored["left"]
+            store.lengths, store.saved_step = restored["lengths"], first_step or None
+            stop.start_at(first_step)
             plan = plan.continued(first_step, store.lengths)
             store.note_lengths(plan.lengths)
             run = detector, train_input, strategy, files.path, trainer, schedule
@@ -177,6 +207,7 @@ def train(
             made_up = evaluate is not None and plan.evaluates(first_step) and files.lacks_evaluation(first_step)
             is_short = evaluate is not None and not made_up and first_step < plan.total_steps
             early = out_of_patience(trainer, files, first_step) if is_short else None
+            made_up, early = workers.of_chief("how it goes on", lambda: (made_up, early))
             if early is not None:
                 tell("noted", f"finished early, at step {first_step}: {early}")
                 tell("noted", f"for more: --resume {files.path} --patience N, N larger than {trainer.patience}")
@@ -193,7 +224,7 @@ def train(
                 if trainer.graph:
                     tell("traced", inner.graph)
 
-            with stop.interruptible():
+            with stop.preparing():
                 if evaluate is not None:
                     evaluate.prepare()
                 rate = schedule.for_batch(plan.total_batch, plan.total_steps, plan.lengths)
@@ -206,7 +237,16 @@ def train(
                         plan.virtual_replicas, first_step, trainer.seed, context, plan.total_steps
                     )
                 )
-                inner = InnerLoop(step, iter(dataset), stop, warn, after_first_step, train_input.explain)
+                inner = InnerLoop(
+                    step,
+                    iter(dataset),
+                    first_step,
+                    stop,
+                    warn,
+                    after_first_step,
+                    train_input.explain,
+                    looks_in=workers.count == 1,
+                )
 
             # All fits: from here on the directory is that of this run.
             manifest = train_input.manifest
@@ -264,7 +304,8 @@ def train(
             tell("noted", f"stopped by {stop.requested} at step {state.step}: {saved}, the same command continues")
         except InputError:
             # The steps since the last checkpoint are good, unless their loss was not finite.
-            if state.step > 0 and int(state.consecutive_skips.numpy()) == 0:
+            # Of several workers the others are in a step that this one cannot take.
+            if workers.count == 1 and state.step > 0 and int(state.consecutive_skips.numpy()) == 0:
                 store.save(state.step)
                 tell("noted", f"saved the checkpoint of step {state.step}; with whole data the same command continues")
             raise

@@ -51,8 +51,10 @@ def start_table(
         steps += f" = {trainer.epochs:g} epochs x {plan.steps_per_epoch}"
         if schedule.length_factor != 1:
             steps += f" x {schedule.length_factor:g}"
+    own = distribution.device_names(strategy)
+    workers = strategy.num_replicas_in_sync // len(own)
     return {
-        "devices": ", ".join(distribution.device_names(strategy)),
+        "devices": ", ".join(own) + (f" on each of {workers} workers" if workers > 1 else ""),
         "batch": f"{batch} images = {plan.replicas} replica(s) x {train_input.images_per_replica}{accumulated}",
         "precision": precision,
         "ops": native.describe(),

@@ -21,16 +21,18 @@ class StopSignals:
     Further ones of the others change nothing: who ends a job sends several, milliseconds apart, and the state is still
     to be saved. Outside the main thread Python allows no handlers, and `requested` then stays None. A SIGHUP that is
     ignored (nohup) stays so.
-
-    Attributes:
-        requested: name of the signal received, or None.
     """
 
     def __init__(self):
-        self.requested: str | None = None
+        self._requested: str | None = None
         self._interruptible = False
         self._interrupts = 0
         self._previous = {}
+
+    @property
+    def requested(self) -> str | None:
+        """Name of the signal received, or None."""
+        return self._requested
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -49,6 +51,17 @@ class StopSignals:
         if self.requested:
             raise Stopped(self.requested)
 
+    def start_at(self, step: int) -> None:
+        """Args: step, which is done when the run begins or goes on."""
+
+    def may_begin(self, step: int) -> bool:
+        """Whether a step may begin. Args: step, the number that it will have."""
+        return self.requested is None
+
+    def preparing(self) -> contextlib.AbstractContextManager[None]:
+        """The same as `interruptible`, for work before the first step."""
+        return self.interruptible()
+
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """For work that changes no state, such as an evaluation: a signal ends it at once, by `Stopped`."""
@@ -65,6 +78,6 @@ class StopSignals:
             raise KeyboardInterrupt
         if self.requested:
             return
-        self.requested = signal.Signals(number).name
+        self._requested = signal.Signals(number).name
         if self._interruptible:
             raise Stopped(self.requested)

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import keras
 import tensorflow as tf
 
+from tfdet.cluster import Cluster
+from tfdet.cluster.team import WORKER_TIMEOUT
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
@@ -26,7 +28,10 @@ class Trainer:
         epochs: passes over the training set, each image plain and flipped as the input has it; unless
             `steps` is set.
         steps: updates in all, or None.
-        replicas: replicas of the detector; None for every GPU, or one CPU. See `distribution.make_strategy`.
+        replicas: replicas of the detector on this machine; None for every GPU, or one CPU. See
+            `distribution.make_strategy`.
+        communication: between the machines of a cluster (docs/clusters.md): "nccl", "ring", or "auto".
+        worker_timeout: seconds without a word after which a worker of a cluster counts as lost.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         tensor_float_32: lets GPUs from Ampere on round the factors of float32 products; see `ops.tensor_float_32`.
         loss_scale: with mixed_float16 "dynamic", or a number (SimpleDet's float16 rows: 128); else not used.
@@ -67,6 +72,8 @@ class Trainer:
     epochs: PositiveFloat = 6.0
     steps: PositiveInt | None = None
     replicas: PositiveInt | None = None
+    communication: distribution.Communication = "auto"
+    worker_timeout: PositiveFloat = WORKER_TIMEOUT
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     tensor_float_32: bool = False
     loss_scale: Literal["dynamic"] | PositiveFloat = "dynamic"
@@ -96,15 +103,18 @@ class Trainer:
     graph: bool = False
     sinks: tuple[Literal["tensorboard", "csv", "wandb", "mlflow"], ...] = ("tensorboard", "csv")
 
-    def prepare(self) -> tf.distribute.MirroredStrategy:
+    def prepare(self, cluster: Cluster | None = None) -> tf.distribute.Strategy:
         """Sets seeds, determinism, precision, chooses the devices; call it before building a detector.
+
+        Args:
+            cluster: the workers that train together; None: this process trains alone.
 
         Returns:
             The strategy under whose scope the detector is built.
         """
         precision.set_policy(self.precision)
         allow_tensor_float_32(self.tensor_float_32)
-        strategy = distribution.make_strategy(self.replicas)
+        strategy = distribution.make_strategy(self.replicas, cluster, self.communication)
         keras.utils.set_random_seed(self.seed)
         if self.deterministic:
             tf.config.experimental.enable_op_determinism()
