@@ -22,6 +22,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 # Names that are examples of something of the reader's own, or of something that is refused. NAME in a path is any name.
 OWN_GIN_FILES = {"config.gin", "operative_config.gin", "my_row.gin", "my_overlay.gin", "faster_r50_fpn.gin"}
 OWN_GIN_FILES |= {"anchors.gin"}
+# Flags of other programs: Bazel, gpu_check/run.py, srun.
+OTHERS = {"--config", "--cpu", "--gpus", "--ntasks", "--signal"}
 WRONG_PARAMETERS = {"ResNetV.depth", "ResNetV1.dept", "Name.parameter"}
 REFERENCE_ROW = "mask_r50v1_fpn"  # stands for the configuration of a run
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
@@ -168,7 +170,7 @@ def test_flags_in_sentences_exist(page):
             missing += flags - flags_of(parser_of(command[1])) - {"--help"}
         elif span.startswith("--"):
             missing += flags - everywhere
-    assert not [flag for flag in missing if flag not in {"--config", "--cpu"}]  # Bazel's; of gpu_check/run.py
+    assert not [flag for flag in missing if flag not in OTHERS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
