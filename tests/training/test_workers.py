@@ -9,13 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_run import all_tensors, run
 
-from tfdet.errors import EXIT_INTERRUPTED, EXIT_WORKER_LOST
+from tfdet.cluster import Cluster, Team
+from tfdet.errors import EXIT_INTERRUPTED, EXIT_WORKER_LOST, UserError
+from tfdet.training import teamwork
 
 PROGRAM = Path(__file__).with_name("run_worker.py")
 TIMEOUT = 200
@@ -162,6 +165,28 @@ def test_who_would_train_otherwise_is_named(tmp_path):
     assert workers.codes() == [2, 2]
     for number in range(2):
         assert re.search(r"error: worker 1 \(.*\) cannot take part: steps: 7 there and 6 on", workers.text(number))
+
+
+def test_an_error_of_all_is_no_loss_of_whoever_ended_first(monkeypatch):
+    monkeypatch.setattr(teamwork, "abort_collectives", lambda text: None)
+    addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(2))
+    (control,) = free_ports(1)
+
+    def refuse():
+        raise UserError("worker 1 cannot take part")
+
+    def work(number):
+        team = Team(Cluster({"worker": addresses}, "worker", number, control), lambda text: None, 20.0)
+        with teamwork.ending_together(team):
+            end = time.monotonic() + 20
+            while number and team.lost is None:  # the other has already ended
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            team.of_chief("configuration", refuse)
+
+    with ThreadPoolExecutor(2) as pool:
+        errors = [future.exception() for future in [pool.submit(work, number) for number in range(2)]]
+    assert [(type(error), str(error)) for error in errors] == [(UserError, "worker 1 cannot take part")] * 2
 
 
 @pytest.mark.slow

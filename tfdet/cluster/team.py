@@ -51,6 +51,7 @@ class Team(Workers):
         gate: at which step all stop.
         on_lost: called, in another thread, once a worker is lost; None.
         on_stop: called, in another thread, once all have agreed on where to stop; None.
+        shared_error: that of worker 0 which `of_chief` raised on all of them; None.
 
     Raises:
         UserError: a worker did not come or is another one than it should be.
@@ -62,6 +63,7 @@ class Team(Workers):
         self.worker_timeout = WORKER_TIMEOUT
         self.on_lost: Callable[[], None] | None = None
         self.on_stop: Callable[[], None] | None = None
+        self.shared_error: UserError | None = None
         self._changed = threading.Condition()
         self.gate = Gate(self._changed)
         self._lost: str | None = None
@@ -85,12 +87,14 @@ class Team(Workers):
         if not self.is_chief:
             answer = self._wait_for(0, key).value
             if "error" in answer:
-                raise UserError(answer["error"])
+                self.shared_error = UserError(answer["error"])
+                raise self.shared_error
             return answer["value"]
         self.check()
         try:
             value = make()
         except UserError as error:
+            self.shared_error = error
             self._tell(Message("value", key, {"error": str(error)}))
             raise
         self._tell(Message("value", key, {"value": value}))

@@ -51,7 +51,7 @@ class _Meantime(RunDirectory):
 
 
 @contextlib.contextmanager
-def _ending_together(workers: Workers) -> Iterator[None]:
+def ending_together(workers: Workers) -> Iterator[None]:
     """While entered, the end of this worker by an error ends the others, and theirs ends this one.
 
     Raises:
@@ -66,7 +66,8 @@ def _ending_together(workers: Workers) -> Iterator[None]:
         workers.fail(str(error))
         raise
     except BaseException as error:
-        if isinstance(workers, Team):
+        # An error of all is their own, even where another has already ended by it.
+        if isinstance(workers, Team) and error is not workers.shared_error:
             # A collective fails before worker 0 has told who is the cause.
             failed = isinstance(error, tf.errors.OpError) and not isinstance(error, tf.errors.ResourceExhaustedError)
             lost = workers.verdict() if failed else workers.lost
@@ -90,7 +91,7 @@ def taking_part() -> Iterator[Workers]:
         yield Workers()
         return
     team = Team(cluster, lambda text: print(f"tfdet: {text}", file=sys.stderr, flush=True))
-    with _ending_together(team):
+    with ending_together(team):
         yield team
     team.close()
 
