@@ -1,14 +1,18 @@
 """Means over replicas and their gradients, by hand, and that making them does not look at the network behind."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from tfdet.ops.replica_mean import replica_mean
+from tfdet.ops.replica_mean import replica_mean, sum_in_order
 
 
-def test_means_and_gradients(mirrored):
+@pytest.mark.parametrize("in_order", [False, True])
+def test_means_and_gradients(mirrored, in_order):
     """Replica r has r + 1 and weighs the mean by 10 (r + 1): the gradient is the mean of the weights."""
     strategy = mirrored(2)
+    if in_order:
+        sum_in_order(strategy)
 
     def one():
         own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group + 1, tf.float32)
@@ -28,6 +32,29 @@ def test_means_and_gradients(mirrored):
         np.testing.assert_allclose(single, [1.5])
         np.testing.assert_allclose(d_pair, [15.0, 15.0])
         np.testing.assert_allclose(d_single, [75.0])
+
+
+def test_in_order_the_first_replicas_value_comes_first(mirrored):
+    """Float32 numbers whose sum has other bits in other orders; types are exchanged apart."""
+    strategy = mirrored(4)
+    sum_in_order(strategy)
+    own = np.random.default_rng(0).normal(size=[4, 3, 50]).astype(np.float32) * np.float32(10) ** np.arange(-3, 1)[
+        :, None, None
+    ].astype(np.float32)
+
+    def one():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        x = tf.gather(own, replica)
+        return replica_mean(x, tf.cast(x[0], tf.float64), x[1])
+
+    results = tf.function(lambda: strategy.run(one), autograph=False)()
+    first, second, third = (strategy.experimental_local_results(result) for result in results)
+    expected = (((own[0] + own[1]) + own[2]) + own[3]) / np.float32(4)
+    assert not np.array_equal(expected, (((own[3] + own[2]) + own[1]) + own[0]) / np.float32(4))
+    for replica in range(4):
+        np.testing.assert_array_equal(first[replica], expected)
+        np.testing.assert_array_equal(third[replica], expected[1])
+        np.testing.assert_allclose(second[replica], own[:, 0].astype(np.float64).mean(axis=0), rtol=1e-15)
 
 
 def test_one_replica_keeps_its_values():

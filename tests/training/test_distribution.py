@@ -37,7 +37,7 @@ def test_replicas_of_all_workers_count(monkeypatch):
 
 def test_what_a_worker_of_a_cluster_cannot_have():
     cluster = Cluster({"worker": ("a:1", "b:1")}, "worker", 1, 2)
-    with pytest.raises(UserError, match="one replica on its CPU: start more workers"):
+    with pytest.raises(UserError, match="one replica on its CPU: set it to None, and start more workers"):
         make_strategy(2, cluster)
     with pytest.raises(UserError, match="has no GPU"):
         make_strategy(None, cluster, "nccl")

@@ -101,10 +101,12 @@ def test_accumulation_local_statistics_and_four_processes(tmp_path):
     assert alone.codes() == [0] and alone.losses() == workers.losses()
     check_equal(tmp_path / "two", all_tensors(tmp_path / "one"))
 
-    workers = Processes(tmp_path, 4, {"folder": str(tmp_path / "four"), "steps": 20})
-    assert workers.codes() == [0] * 4, workers.text(0)
-    run(str(tmp_path / "replicas"), 20, replicas=4, checkpoint_every=4)
-    check_equal(tmp_path / "four", all_tensors(tmp_path / "replicas"), tolerance=1e-6)
+    for ordered, tolerance in ((False, 1e-6), (True, 0.0)):
+        four, replicas = tmp_path / f"four{ordered}", tmp_path / f"replicas{ordered}"
+        workers = Processes(tmp_path, 4, {"folder": str(four), "steps": 20, "ordered_sums": ordered})
+        assert workers.codes() == [0] * 4, workers.text(0)
+        run(str(replicas), 20, replicas=4, checkpoint_every=4, ordered_sums=ordered)
+        check_equal(four, all_tensors(replicas), tolerance)
 
 
 @pytest.mark.slow

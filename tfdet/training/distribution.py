@@ -100,7 +100,7 @@ def _over_workers(
     if not gpus and num_replicas is not None and num_replicas > 1:
         raise UserError(
             f"Trainer.replicas = {num_replicas}, but a worker of a cluster has one replica on its CPU: "
-            "start more workers"
+            "set it to None, and start more workers"
         )
     if not gpus and communication == "nccl":
         raise UserError("Trainer.communication = 'nccl', but this machine has no GPU: use 'ring', or 'auto'")

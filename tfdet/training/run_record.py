@@ -26,7 +26,7 @@ FREE = frozenset(
         for name in (
             "steps", "epochs", "log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every", "best_metric",
             "patience", "evaluate_raw", "graph", "sinks", "deterministic", "init_weights", "replicas", "accumulate",
-            "communication", "worker_timeout",
+            "communication", "ordered_sums", "worker_timeout",
         )
     ]
 )  # fmt: skip

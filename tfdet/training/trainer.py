@@ -12,6 +12,7 @@ from tfdet.cluster import Cluster
 from tfdet.cluster.team import WORKER_TIMEOUT
 from tfdet.config import configurable
 from tfdet.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
+from tfdet.ops.replica_mean import sum_in_order
 from tfdet.ops.tensor_float_32 import allow_tensor_float_32
 from tfdet.training import distribution, precision
 from tfdet.training.optimizer import UpdateRule
@@ -31,6 +32,9 @@ class Trainer:
         replicas: replicas of the detector on this machine; None for every GPU, or one CPU. See
             `distribution.make_strategy`.
         communication: between the machines of a cluster (docs/clusters.md): "nccl", "ring", or "auto".
+        ordered_sums: gradients, statistics of BN over replicas and losses are summed in the order of the replicas, so
+            that a run's numbers do not depend on how many machines and processes they are on. Slower; see
+            `ops.replica_mean.sum_in_order`.
         worker_timeout: seconds without a word after which a worker of a cluster counts as lost.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         tensor_float_32: lets GPUs from Ampere on round the factors of float32 products; see `ops.tensor_float_32`.
@@ -73,6 +77,7 @@ class Trainer:
     steps: PositiveInt | None = None
     replicas: PositiveInt | None = None
     communication: distribution.Communication = "auto"
+    ordered_sums: bool = False
     worker_timeout: PositiveFloat = WORKER_TIMEOUT
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     tensor_float_32: bool = False
@@ -115,6 +120,8 @@ class Trainer:
         precision.set_policy(self.precision)
         allow_tensor_float_32(self.tensor_float_32)
         strategy = distribution.make_strategy(self.replicas, cluster, self.communication)
+        if self.ordered_sums:
+            sum_in_order(strategy)
         keras.utils.set_random_seed(self.seed)
         if self.deterministic:
             tf.config.experimental.enable_op_determinism()
