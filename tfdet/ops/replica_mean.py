@@ -13,9 +13,9 @@ _in_order: weakref.WeakSet[tf.distribute.Strategy] = weakref.WeakSet()
 def sum_in_order(strategy: tf.distribute.Strategy) -> None:
     """From now on `replica_mean` adds the values of this strategy's replicas in the order of their numbers.
 
-    How NCCL and TensorFlow's ring add depends on how many machines, processes and devices hold the replicas, and of more
-    than two the last bits depend on the order. In this way every replica gets the values of all and adds them itself:
-    slower, with n times the memory of what is reduced, and the same numbers wherever the n replicas are.
+    How NCCL and TensorFlow's ring add depends on how many machines, processes and devices hold the replicas, and of
+    more than two the last bits depend on the order. In this way every replica gets the values of all and adds them
+    itself: slower, with n times the memory of what is reduced, and the same numbers wherever the n replicas are.
     """
     _in_order.add(strategy)
 
