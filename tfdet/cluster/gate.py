@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 
 class Gate:
@@ -46,7 +47,7 @@ class Gate:
             self._last, self.reason = step, reason
             self._condition.notify_all()
 
-    def begin(self, step: int, given_up) -> bool:
+    def begin(self, step: int, given_up: Callable[[], None]) -> bool:
         """Whether a step may begin; waits where that is being decided.
 
         Args:

@@ -57,6 +57,8 @@ class Team(Workers):
         UserError: a worker did not come or is another one than it should be.
     """
 
+    cluster: Cluster
+
     def __init__(self, cluster: Cluster, say: Callable[[str], None], timeout: float | None = None):
         self.cluster = cluster
         self.number, self.count = cluster.number, cluster.count

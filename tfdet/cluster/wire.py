@@ -99,13 +99,15 @@ class Wire:
         self._socket.close()
 
     def _send(self, message: Message) -> None:
-        arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in message.arrays.items()}
+        arrays: dict[str, np.ndarray] = {
+            name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in message.arrays.items()
+        }
         described = [(name, array.dtype.str, list(array.shape)) for name, array in arrays.items()]
         text = json.dumps({**message._asdict(), "arrays": described}).encode()
         self._socket.sendall(_LENGTH.pack(len(text)) + text)
         for array in arrays.values():
             if array.size:
-                self._socket.sendall(memoryview(array.reshape(-1)).cast("B"))
+                self._socket.sendall(array.reshape(-1).data.cast("B"))
 
     def _length(self, most: int) -> int:
         (length,) = _LENGTH.unpack(self._bytes(_LENGTH.size))
