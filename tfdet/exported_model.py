@@ -180,11 +180,13 @@ class DetectingModel:
         annotations: str | os.PathLike | None = None,
         max_images: int | None = None,
         num_samples: int = 0,
+        max_detections: int | None = None,
         console: Console | None = None,
     ) -> EvalResult:
-        """Measures the model on a data set with COCO's figures, on one device.
+        """Measures the model on a data set with COCO's figures, on all GPUs, or the CPU.
 
-        An exported model is measured by its signature `tf_example` on the data set's stored images.
+        An exported model is measured by its signature `tf_example` on the data set's stored images,
+        on one device.
 
         Args:
             eval_data: folder of the data set; None: the one that the configuration evaluates on.
@@ -192,6 +194,8 @@ class DetectingModel:
                 categories have its names; None: its own boxes.
             max_images: measures the first so many alone.
             num_samples: images to keep for `EvalResult.save_pictures`.
+            max_detections: detections of each class in an image that count, from 10; None: 100, COCO's. As many have to
+                be found: `PostProcess.max_detections` limits them too.
             console: is told what is measured; None warns alone.
 
         Returns:
@@ -206,12 +210,19 @@ class DetectingModel:
             >>> sorted(result.metrics)[:3], result.num_images
             (['AP', 'AP50', 'AP75'], 2)
         """
-        from tfdet.evaluate.coco import load_annotations
+        from tfdet.evaluate.coco import MAX_DETECTIONS, load_annotations
         from tfdet.predict.float32 import in_float32
 
         truth = None if annotations is None else load_annotations(arguments.path("annotations", annotations))
         with in_float32():
-            return self._measure(eval_data, console, max_images=max_images, num_samples=num_samples, ground_truth=truth)
+            return self._measure(
+                eval_data,
+                console,
+                max_images=max_images,
+                num_samples=num_samples,
+                ground_truth=truth,
+                max_detections=MAX_DETECTIONS if max_detections is None else max_detections,
+            )
 
     def _measure(self, eval_data: str | os.PathLike | None, console: Console | None, **options: Any) -> EvalResult:
         """`evaluate`, within float32. Args: options, the others of the function that measures."""
@@ -284,7 +295,7 @@ class ExportedModel(DetectingModel):
         raise UserError(f"{self.path} is exported: save the weights of the run that it is of")
 
 
-def introduce(what: str, manifest: Any, classes: list[str] | None, console: Console | None) -> None:
+def introduce(what: str, manifest: Any, classes: list[str] | None, console: Console | None, devices: int = 1) -> None:
     """Says what is measured on which data set.
 
     Args:
@@ -292,6 +303,7 @@ def introduce(what: str, manifest: Any, classes: list[str] | None, console: Cons
         manifest: of the data set.
         classes: of the model; None, or none, where they are not known.
         console: where to; None says nothing.
+        devices: how many detect.
 
     Raises:
         UserError: the data set has other classes.
@@ -304,7 +316,8 @@ def introduce(what: str, manifest: Any, classes: list[str] | None, console: Cons
         return
     from tfdet.terminal import shown
 
-    count = f"{manifest.num_images} images, {len(manifest.classes)} classes, one device"
+    used = "one device" if devices == 1 else f"{devices} devices"
+    count = f"{manifest.num_images} images, {len(manifest.classes)} classes, {used}"
     console.print(shown(f"{what} on {manifest.name}: {count}"))
     if classes and list(classes) != list(manifest.classes):
         console.print("the data set lists its classes in another order: they are compared by name")

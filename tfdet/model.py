@@ -257,15 +257,17 @@ class Model(DetectingModel):
 
     def _measure(self, eval_data: str | os.PathLike | None, console: Console | None, **options: Any) -> EvalResult:
         from tfdet.data.inputs import EvalInput
-        from tfdet.evaluate.run import evaluate
+        from tfdet.evaluate.run import detect_on, evaluate
         from tfdet.predict.augment import TestTimeAugmentation
+        from tfdet.training.on_devices import local_devices
 
         configuration = self.configured(None, {"EvalInput.data_dir": eval_data})
         eval_input, augmentation = (configuration.build(part) for part in (EvalInput, TestTimeAugmentation))
-        detector, detect = self.detector, self.predictor.detect
+        detector, devices = self.detector, [] if augmentation.is_on else local_devices()
+        detect = detect_on(detector, eval_input.resize.rule, devices) if len(devices) > 1 else self.predictor.detect
         named = self.given_classes is not None if self.weights is None else self.weights.named
         classes = self.classes if named else None
-        introduce(self.describe(), eval_input.manifest, classes, console)
+        introduce(self.describe(), eval_input.manifest, classes, console, max(1, len(devices)))
         if augmentation.is_on and console is not None:
             console.print(augmentation.describe())
         return evaluate(

@@ -273,12 +273,10 @@ def _train(
         if "tensorboard" in trainer.sinks and workers.is_chief:
             pictures = EvaluationReport(files.eval_events, eval_input.manifest.classes, warn)
         console = None if report is None else report.console
-        measured, trained = detector, None
-        if workers.count > 1:  # a copy of this worker's own, which no strategy holds
-            measured, trained = configuration.build(build_detector, num_classes=len(classes)), detector
-        parts = validation.of(measured, train_input, eval_input, trainer.seed)
+        devices = list(strategy.extended.worker_devices) if strategy.num_replicas_in_sync > 1 else None
+        parts = validation.of(detector, train_input, eval_input, trainer.seed, devices)
         evaluation = EvaluationDuringTraining(
-            measured, eval_input, pictures, console, classes=classes, validation=parts, trained=trained, workers=workers
+            detector, eval_input, pictures, console, classes=classes, validation=parts, devices=devices, workers=workers
         )
     shown = [] if report is None else [report]
     return train_detector(

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tfdet.evaluate.coco import METRIC_NAMES, CocoEvaluator
+from tfdet.evaluate.coco import CocoEvaluator, metric_names
 
 SIDE = 160
 IDS = [7, 2, 11, 30]
@@ -57,7 +57,7 @@ def _mask(box: np.ndarray) -> dict:
     return {"size": runs["size"], "counts": runs["counts"].decode()}
 
 
-def by_pycocotools(truth: dict, records: list[dict], kind: str) -> tuple[np.ndarray, list[float]]:
+def by_pycocotools(truth: dict, records: list[dict], kind: str, most: int) -> tuple[list[float], list[float]]:
     """The twelve figures, and AP of each class, the plain way."""
     if kind == "segm":  # `loadRes` takes the areas of boxes where there are any
         records = [{name: value for name, value in record.items() if name != "bbox"} for record in records]
@@ -66,26 +66,31 @@ def by_pycocotools(truth: dict, records: list[dict], kind: str) -> tuple[np.ndar
         plain.dataset = json.loads(json.dumps(truth))
         plain.createIndex()
         evaluation = COCOeval(plain, plain.loadRes(json.loads(json.dumps(records))), kind)
+        evaluation.params.maxDets = [1, 10, most]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+    # `summarize` gives AP of 100 detections, or -1, whatever the parameter is.
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    stats = [precision[precision > -1].mean() if (precision > -1).any() else -1.0, *evaluation.stats[1:]]
     places = [sorted(IDS).index(number) for number in IDS]
     classes = (evaluation.eval["precision"][:, :, place, 0, -1] for place in places)
-    return evaluation.stats, [float(ap[ap > -1].mean()) if (ap > -1).any() else -1 for ap in classes]
+    return stats, [float(ap[ap > -1].mean()) if (ap > -1).any() else -1 for ap in classes]
 
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
 def test_figures_are_those_of_pycocotools(seed, masks):
     truth, records = drawn(seed, masks)
-    evaluator = CocoEvaluator(truth, MANIFEST)
+    most = [100, 12, 300][seed % 3]  # an image has up to 20 here
+    evaluator = CocoEvaluator(truth, MANIFEST, max_detections=most)
     for image in truth["images"]:
         evaluator.add_records(image["id"], [record for record in records if record["image_id"] == image["id"]])
     result = evaluator.result()
     sides = [("bbox", result.metrics, result.per_class)]
     sides += [("segm", result.mask_metrics, result.mask_per_class)] if masks else []
     for kind, metrics, per_class in sides:
-        figures, classes = by_pycocotools(truth, records, kind)
-        np.testing.assert_allclose([metrics[name] for name in METRIC_NAMES], figures, rtol=0, atol=1e-12)
+        figures, classes = by_pycocotools(truth, records, kind, most)
+        np.testing.assert_allclose([metrics[name] for name in metric_names(most)], figures, rtol=0, atol=1e-12)
         np.testing.assert_allclose([one.ap for one in per_class], classes, rtol=0, atol=1e-12)
         assert per_class[-1].ap == -1 and 0 < metrics["AP"] < 1

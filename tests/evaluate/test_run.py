@@ -65,7 +65,8 @@ def test_a_detector_that_finds_nothing_has_figures():
 def test_a_data_set_without_boxes_or_images_has_figures(detector):
     result = evaluate(detector, PictureInput([(64, 64, {})]))
     assert result.metrics["AP"] == -1 and "AP -" in result.line()
-    assert set(result.scalars()) == {"images_per_second"}
+    assert {name for name in result.scalars() if not name.startswith("evaluation_seconds/")} == {"images_per_second"}
+    assert result.time_line().endswith(f"figures {result.parts['figures']:.1f}")
     empty = evaluate(detector, PictureInput([]))
     assert empty.num_images == 0 and empty.metrics["AP"] == -1 and empty.samples == []
 

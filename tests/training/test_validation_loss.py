@@ -58,6 +58,9 @@ def test_it_is_the_mean_of_the_losses_and_changes_nothing(kind):
     for variable, value in zip(detector.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
 
+    several = ValidationLoss(detector, Batches(), ["/device:CPU:0", "/device:CPU:1"])
+    several.prepare()
+    assert several() == several() == found
     names = [name for name in found if name.startswith("validation/loss/")]
     assert found["validation_loss"] == pytest.approx(sum(found[name] for name in names)) and len(names) >= 2
     expected = dict.fromkeys(names, 0.0)

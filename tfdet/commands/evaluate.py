@@ -1,7 +1,7 @@
 """Measure a trained detector with COCO's box metrics, and its masks where it and the data set have them.
 
 The run's folder gives the configuration and the class names; --gin_param changes single values, such as
-"PostProcess.score_threshold = 0.001". Evaluation runs on one device.
+"PostProcess.score_threshold = 0.001". It runs on all GPUs, or on the CPU.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure against this COCO json, whose image ids must be the data set's, and whose categories have its "
         "names; default: the data set's own boxes",
     )
+    parser.add_argument(
+        "--max_detections",
+        type=int,
+        metavar="N",
+        help="detections of each class in an image that count (default 100, COCO's); as many have to be found, see "
+        "PostProcess.max_detections",
+    )
     parser.add_argument("--results", metavar="FILE.jsonl", help="append the figures to this file (see `tfdet zoo`)")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw some images with truth and detections, as PNG")
     parser.add_argument("--num_pictures", type=int, default=8, metavar="N", help="how many (default 8)")
@@ -46,14 +53,17 @@ def run(args: argparse.Namespace) -> int:
         annotations=args.annotations,
         max_images=args.max_images,
         num_samples=args.num_pictures if args.pictures else 0,
+        max_detections=args.max_detections,
         console=console,
     )
-    console.print(class_table(result.per_class))
-    console.print(metrics_table(result.metrics))
+    counted = "" if args.max_detections is None else f", {result.max_detections} detections an image"
+    console.print(class_table(result.per_class, f"per class, %{counted}"))
+    console.print(metrics_table(result.metrics, f"COCO box metrics, %{counted}"))
     if result.mask_metrics is not None:
-        console.print(class_table(result.mask_per_class, "masks per class, %"))
-        console.print(metrics_table(result.mask_metrics, "COCO mask metrics, %"))
+        console.print(class_table(result.mask_per_class, f"masks per class, %{counted}"))
+        console.print(metrics_table(result.mask_metrics, f"COCO mask metrics, %{counted}"))
     console.say(result.line())
+    console.say(result.time_line())
     if args.output:
         result.save_detections(args.output)
         console.say(f"{len(result.detections)} detections written to {args.output}")

@@ -5,6 +5,7 @@ They are those of pycocotools, computed by faster-coco-eval in an eighth of the 
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfdet.arguments import whole_number
 from tfdet.data.formats.coco import load_coco
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown
@@ -22,7 +24,15 @@ from tfdet.predict.coco_records import coco_records
 
 #: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+#: Detections of an image that COCO's figures count: the best ones of each class.
+MAX_DETECTIONS = 100
 _SIDES = ("height", "width")
+_FEWEST = 10  # COCO's figures of 1 and 10 detections stay what they are
+
+
+def metric_names(max_detections: int = MAX_DETECTIONS) -> tuple[str, ...]:
+    """`METRIC_NAMES`, with `AR300` for `AR100` where so many detections count."""
+    return tuple(f"AR{max_detections}" if name == "AR100" else name for name in METRIC_NAMES)
 
 
 class ClassResult(NamedTuple):
@@ -90,16 +100,26 @@ class CocoEvaluator:
         their names; where they have none, by their ids.
       manifest: the data set's manifest: `name`, `classes` (names) and `category_ids`, both by class index.
       mask_paste: as in `to_records`; of a detector its `mask_paste`.
+      max_detections: detections of each class in an image that count, the best ones; 100 by COCO's definition. Other
+        numbers give other figures than those that are published: data sets of many objects an image use them.
 
     Attributes:
+      max_detections: likewise.
       report: a `ProblemReport`: what of the ground truth and of the detections could not be measured as it was.
 
     Raises:
       UserError: the categories of the ground truth are not those of the manifest, or it is no ground truth.
     """
 
-    def __init__(self, ground_truth: dict, manifest: Any, mask_paste: str = "simpledet"):
+    def __init__(
+        self,
+        ground_truth: dict,
+        manifest: Any,
+        mask_paste: str = "simpledet",
+        max_detections: int = MAX_DETECTIONS,
+    ):
         self._mask_paste = mask_paste
+        self.max_detections = whole_number("max_detections", max_detections, _FEWEST)
         self._classes = list(manifest.classes)
         self._category_ids = [int(category) for category in manifest.category_ids]
         if len(self._classes) != len(self._category_ids):
@@ -124,6 +144,15 @@ class CocoEvaluator:
         self._records: list[dict] = []
         self._known_masks = any(annotation["segmentation"] for annotation in self._annotations)
         self._found_masks = False
+        self._told = False
+
+    def anew(self) -> CocoEvaluator:
+        """One of the same ground truth, to which nothing was added. What was found wrong with that is told once."""
+        other = copy.copy(self)
+        other.report, other._seen, other._records, other._found_masks = ProblemReport(), {}, [], False
+        if not self._told:
+            self._told, other.report = True, self.report
+        return other
 
     def check_sizes(self, sizes: Mapping[int, tuple[int, int]]) -> None:
         """Looks whether the ground truth is of the data set's images: equal ids alone do not say so.
@@ -159,7 +188,13 @@ class CocoEvaluator:
           UserError: an image is not in the ground truth, or detections have masks and it has no size there.
           ValueError: an image came twice.
         """
+        for image_id, records in self.records_of(image_ids, detections):
+            self.add_records(image_id, records, detections.masks is not None)
+
+    def records_of(self, image_ids: Any, detections: Any) -> list[tuple[int, list[dict]]]:
+        """Detections of a batch as `add_records` takes them; several threads may call it. Args, Raises: as of `add`."""
         detections = type(detections)(*(None if field is None else np.asarray(field) for field in detections))
+        found = []
         for index, image_id in enumerate(int(number) for number in np.asarray(image_ids).reshape(-1)):
             if image_id < 0:
                 continue
@@ -168,16 +203,18 @@ class CocoEvaluator:
                 if "height" not in image or "width" not in image:
                     raise UserError(f"image {image_id} of the ground truth has no height and width, which masks need")
                 size = int(image["height"]), int(image["width"])
-            records = to_records(image_id, detections, index, self._category_ids, size, self._mask_paste)
-            self.add_records(image_id, records)
-        self._found_masks |= detections.masks is not None
+            found.append(
+                (image_id, to_records(image_id, detections, index, self._category_ids, size, self._mask_paste))
+            )
+        return found
 
-    def add_records(self, image_id: int, records: Sequence[dict]) -> None:
+    def add_records(self, image_id: int, records: Sequence[dict], masks: bool = False) -> None:
         """Adds the detections of one image, as `to_records` gives them.
 
         Args:
           image_id: id of the image.
           records: of this image alone; none where nothing was found.
+          masks: the detector finds masks, though this image may have none.
 
         Raises:
           UserError: the image is not in the ground truth.
@@ -194,7 +231,7 @@ class CocoEvaluator:
             reason = f"{len(records) - len(finite)} of {len(records)} detections are not finite"
             self.report.add("detection not finite", f"image id {image_id}", image_id, reason, "left out")
         self._records.extend(finite)
-        self._found_masks |= any("segmentation" in record for record in finite)
+        self._found_masks |= masks or any("segmentation" in record for record in finite)
 
     def _image(self, image_id: int) -> dict:
         if image_id not in self._images:
@@ -213,6 +250,10 @@ class CocoEvaluator:
     def images(self) -> list[int]:
         """Ids of the images added so far."""
         return list(self._seen)
+
+    def file_names(self) -> dict[int, str | None]:
+        """The file of every image of the ground truth by id, None where it does not say one."""
+        return {number: image.get("file_name") for number, image in self._images.items()}
 
     @property
     def num_images(self) -> int:
@@ -250,10 +291,11 @@ class CocoEvaluator:
         evaluation = COCOeval_faster(truth, detections, kind, print_function=lambda *_: None)
         evaluation.params.imgIds = sorted(self._seen)
         evaluation.params.catIds = self._category_ids
+        evaluation.params.maxDets = [1, 10, self.max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        metrics = {name: float(value) for name, value in zip(METRIC_NAMES, evaluation.stats)}
+        metrics = {name: float(value) for name, value in zip(metric_names(self.max_detections), evaluation.stats)}
         return CocoResult(metrics, self._per_class(evaluation, annotations))
 
     def _result_annotations(self, kind: str) -> list[dict]:

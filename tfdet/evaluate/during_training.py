@@ -7,12 +7,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfdet.cluster import Workers
 from tfdet.evaluate.classes import match_model
-from tfdet.evaluate.coco import METRIC_NAMES
-from tfdet.evaluate.run import EvalResult, evaluate
+from tfdet.evaluate.coco import METRIC_NAMES, CocoEvaluator
+from tfdet.evaluate.run import EvalResult, detect_on, evaluate, make_evaluator
 from tfdet.evaluate.validation import ValidationParts, beside
 from tfdet.predict.predictors import detect_function
 from tfdet.report.drawing import draw_samples
@@ -20,6 +18,7 @@ from tfdet.report.tensorboard import EventWriter
 from tfdet.text import one_line
 from tfdet.training.evaluation import Evaluation
 from tfdet.training.figures import TOTAL_LOSS, tag_of
+from tfdet.training.on_devices import OnDevices
 from tfdet.training.run_record import data_fingerprint
 
 _NUM_PICTURES = 8
@@ -37,8 +36,8 @@ class EvaluationDuringTraining(Evaluation):
       num_pictures: images whose detections are kept for `report`.
       classes: the detector's names by class, as in `evaluate`.
       validation: what is measured besides, of `Validation.of`.
-      trained: the detector that is trained, where `detector` is a copy of it: each evaluation begins with its weights.
-        Several workers need one, on their first device: reading what is trained can be a collective of them all.
+      devices: of this process that take the batches in turn, with copies of the weights, as in `detect_on`; None: one,
+        with the detector itself. Several workers need them: reading what is trained can be a collective of them all.
       workers: that train together, of which each detects on its part of the images.
 
     Attributes:
@@ -60,15 +59,17 @@ class EvaluationDuringTraining(Evaluation):
         num_pictures: int = _NUM_PICTURES,
         classes: Sequence[str] | None = None,
         validation: ValidationParts | None = None,
-        trained: Any = None,
+        devices: Sequence[str] | None = None,
         workers: Workers | None = None,
     ):
         match_model(detector.num_classes, classes, eval_input.manifest)
         self._classes = classes
-        self._detector, self._input, self._trained = detector, eval_input, trained
+        self._detector, self._input = detector, eval_input
+        self._evaluators: dict[int, CocoEvaluator] = {}  # by input: annotations are read once
         self._workers = workers or Workers()
         self._report, self._console, self._num_pictures = report, console, num_pictures
-        self._detect = detect_function(detector, eval_input.resize.rule)
+        rule = eval_input.resize.rule
+        self._detect = detect_function(detector, rule) if devices is None else detect_on(detector, rule, devices)
         self._validation = validation or ValidationParts()
         self.warnings = self._validation.warnings
         manifest = eval_input.manifest
@@ -86,7 +87,10 @@ class EvaluationDuringTraining(Evaluation):
         Raises:
           UserError: a part of `detect` refuses a value.
         """
-        self._detect.get_concrete_function()
+        if isinstance(self._detect, OnDevices):
+            self._detect.prepare()
+        else:
+            self._detect.get_concrete_function()
         if self._validation.loss is not None:
             self._validation.loss.prepare()
 
@@ -95,37 +99,34 @@ class EvaluationDuringTraining(Evaluation):
 
         Of several workers those of worker 0 count.
         """
-        if self._trained is not None:
-            for own, variable in zip(self._detector.variables, self._trained.variables, strict=True):
-                own.assign(np.asarray(variable.value))
-        truth = self._input.ground_truth()
-        result = self._evaluate(self._input, self._num_pictures if self._report else 0, truth)
+        result = self._evaluate(self._input, self._num_pictures if self._report else 0)
         figures = result.scalars()
         if self._validation.loss is not None and self._workers.is_chief:
             figures |= self._validation.loss()
         if self._validation.sample is not None:
-            figures |= beside(figures, self._evaluate(self._validation.sample, 0, None).scalars())
+            figures |= beside(figures, self._evaluate(self._validation.sample, 0).scalars())
         if self._report:
-            self._report(step, result, figures, _names(result, truth))
+            self._report(step, result, figures, self._names(result))
         return figures
 
-    def _evaluate(self, eval_input: Any, num_samples: int, truth: dict | None) -> EvalResult:
+    def _evaluate(self, eval_input: Any, num_samples: int) -> EvalResult:
+        if id(eval_input) not in self._evaluators:
+            self._evaluators[id(eval_input)] = make_evaluator(eval_input, self._detector.mask_paste)
         return evaluate(
             self._detector,
             eval_input,
             num_samples=num_samples,
-            ground_truth=truth,
             detect=self._detect,
             console=self._console,
             classes=self._classes,
             workers=self._workers,
+            evaluator=self._evaluators[id(eval_input)],
         )
 
-
-def _names(result: EvalResult, truth: Mapping) -> dict[int, str]:
-    """The files of the samples by image id; the id itself where the data set does not say one."""
-    files = {image["id"]: image.get("file_name") for image in truth["images"]}
-    return {sample.image_id: files.get(sample.image_id) or str(sample.image_id) for sample in result.samples}
+    def _names(self, result: EvalResult) -> dict[int, str]:
+        """The files of the samples by image id; the id itself where the data set does not say one."""
+        names = self._evaluators[id(self._input)].file_names()
+        return {sample.image_id: names.get(sample.image_id) or str(sample.image_id) for sample in result.samples}
 
 
 class EvaluationReport:

@@ -16,6 +16,8 @@ from tfdet.data.manifest import Manifest
 from tfdet.data.records import read_serialized, record_table
 from tfdet.errors import UserError
 from tfdet.evaluate.classes import in_data_classes, match_model
+from tfdet.evaluate.coco import MAX_DETECTIONS, CocoEvaluator
+from tfdet.evaluate.part_times import PartTimes
 from tfdet.evaluate.run import EvalResult, measure
 from tfdet.predict.exported import found_by_export
 from tfdet.predict.found import Found, Labels
@@ -58,6 +60,7 @@ def evaluate_found(
     num_samples: int = 0,
     ground_truth: dict | None = None,
     console: Any = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> EvalResult:
     """COCO's figures of what is found on every image of a data set, one after the other.
 
@@ -65,7 +68,7 @@ def evaluate_found(
         find: called with a serialised record, string [], and its image, uint8 [H, W, 3].
         labels: of the model; without names its classes are taken to be the data set's.
         data_dir: the data set's folder.
-        max_images, num_samples, ground_truth, console: as in `evaluate.run.evaluate`.
+        max_images, num_samples, ground_truth, console, max_detections: as in `evaluate.run.evaluate`.
 
     Raises:
         UserError: the data set is missing or damaged, or its classes are not the model's.
@@ -75,13 +78,17 @@ def evaluate_found(
     count = len(labels.classes) or len(manifest.classes)
     mapping = match_model(count, labels.classes, manifest, "the exported model")
 
+    times = PartTimes()
+
     def found(count: int) -> Iterator[tuple[Batch, Detections]]:
         table = record_table(manifest, index)
         try:
             for row in range(count):
-                serialized = read_serialized(table, tf.constant(row))
-                stored = decode_example(serialized, table.image_id[row], manifest.category_ids)
-                objects = find(serialized, stored.image.numpy())
+                with times.of("reading"):
+                    serialized = read_serialized(table, tf.constant(row))
+                    stored = decode_example(serialized, table.image_id[row], manifest.category_ids)
+                with times.of("detecting"):
+                    objects = find(serialized, stored.image.numpy())
                 height, width = objects.image.shape[:2]
                 batch = Batch(
                     images=stored.image[None],
@@ -104,4 +111,6 @@ def evaluate_found(
             raise explain_pipeline_error(error, manifest.folder) from error
 
     truth = ground_truth or coco_ground_truth(manifest, index)
-    return measure(found, manifest, truth, labels.mask_paste, max_images, num_samples, console, index.image_sizes())
+    evaluator = CocoEvaluator(truth, manifest, labels.mask_paste, max_detections)
+    evaluator.check_sizes(index.image_sizes())
+    return measure(found, manifest, evaluator, max_images, num_samples, console, times=times)

@@ -17,8 +17,6 @@ _MEANING = {
     "APm": "32\u00b2 to 96\u00b2",
     "APl": "area > 96\u00b2",
     "AR1": "1 detection an image",
-    "AR10": "10 detections an image",
-    "AR100": "100 detections an image",
     "ARs": "area < 32\u00b2",
     "ARm": "32\u00b2 to 96\u00b2",
     "ARl": "area > 96\u00b2",
@@ -47,7 +45,7 @@ def metrics_table(metrics: dict[str, float], title: str = "COCO box metrics, %")
     table.add_column("value", justify="right")
     table.add_column("meaning", style="dim")
     for name, value in metrics.items():
-        table.add_row(name, percent(value), _MEANING.get(name, ""))
+        table.add_row(name, percent(value), _MEANING.get(name) or f"{name.removeprefix('AR')} detections an image")
     return table
 
 

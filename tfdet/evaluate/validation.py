@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfdet.config import configurable
@@ -31,13 +31,21 @@ class Validation:
     def __init__(self, loss: bool = False, loss_images: PositiveInt | None = None, train_images: NonNegativeInt = 0):
         self.loss, self.loss_images, self.train_images = loss, loss_images, train_images
 
-    def of(self, detector: Any, train_input: TrainInput, eval_input: EvalInput, seed: int) -> ValidationParts:
+    def of(
+        self,
+        detector: Any,
+        train_input: TrainInput,
+        eval_input: EvalInput,
+        seed: int,
+        devices: Sequence[str] | None = None,
+    ) -> ValidationParts:
         """What is measured, for one run.
 
         Args:
             detector: that is trained.
             train_input, eval_input: of the run.
             seed: of the run; decides which training images are measured.
+            devices: as in `ValidationLoss`.
         """
         parts = ValidationParts()
         if not self.loss and not self.train_images:
@@ -54,7 +62,7 @@ class Validation:
                     f"the data set {eval_input.manifest.name!r} has no masks: the validation loss "
                     "is that of boxes alone"
                 )
-            parts.loss = ValidationLoss(detector, batches)
+            parts.loss = ValidationLoss(detector, batches, devices)
         if self.train_images:
             count = min(self.train_images, eval_input.manifest.num_images)
             parts.sample = SampledInput(eval_input, train_input, count, seed)

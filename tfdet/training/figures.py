@@ -14,6 +14,9 @@ LOSSES = "validation/loss/"
 TOTAL_LOSS = "validation_loss"
 """Their sum."""
 
+PART_SECONDS = "evaluation_seconds/"
+"""Before the name of each part of an evaluation whose time was measured."""
+
 
 def tag_of(name: str) -> str:
     """The tag of a figure of an evaluation; what stands before its `/` is its group in TensorBoard.
