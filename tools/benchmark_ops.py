@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import platform
 import shlex
 import sys
@@ -24,6 +25,8 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfdet.bench.results import machine  # noqa: E402
+from tfdet.data.canvas import Canvas  # noqa: E402
+from tfdet.data.resize import resize_image  # noqa: E402
 from tfdet.errors import EXIT_OK, UserError  # noqa: E402
 from tfdet.ops import native  # noqa: E402
 from tfdet.ops.anchors import cell_anchors, grid_anchors  # noqa: E402
@@ -58,6 +61,8 @@ class Sizes(NamedTuple):
     fpn_candidates: int = 2000  # a level, before suppression
     c4_candidates: int = 12000
     proposals: int = 2000
+    photo: tuple[int, int] = (480, 640)
+    short_side: int = 800
 
 
 FULL = Sizes()
@@ -117,6 +122,7 @@ def cases(sizes: Sizes = FULL) -> list[Case]:
         _match_boxes(rng, sizes),
         _proposals_fpn(rng, sizes),
         _proposals_c4(rng, sizes),
+        *_fit_image(rng, sizes),
     ]
 
 
@@ -317,6 +323,22 @@ def _match_boxes(rng, sizes: Sizes) -> Case:
 
     name = f"MatchBoxes, {anchors.shape[0]:,} anchors and {sizes.match_boxes} boxes"
     return Case(name, tuple(_both(match, anchors, gt)))
+
+
+def _fit_image(rng, sizes: Sizes) -> list[Case]:
+    """A decoded photo, mirrored, resized and padded."""
+    photo, mirror = tf.constant(rng.integers(0, 256, (*sizes.photo, 3)), tf.uint8), tf.constant(True)
+    height, width = (round(side * sizes.short_side / min(sizes.photo)) for side in sizes.photo)
+    canvas = Canvas(sizes.short_side, width + width // 8)
+
+    def fit(photo, mirror, rule):
+        return resize_image(photo, sizes.short_side, 10 * sizes.short_side, rule, mirror, canvas)[0]
+
+    title = f"{sizes.photo[0]}x{sizes.photo[1]} to {height}x{width} on {canvas.height}x{canvas.width}"
+    return [
+        Case(f"FitImage ({rule}), {title}", tuple(_both(functools.partial(fit, rule=rule), photo, mirror)))
+        for rule in ("simpledet", "detectron2", "torchvision")
+    ]
 
 
 def _rpn_outputs(rng, sizes: Sizes, height: int, width: int, anchors: int) -> tuple[tf.Tensor, tf.Tensor]:

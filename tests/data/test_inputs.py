@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdet.data.canvas import Canvas
+from tfdet.data.example import fit_example
 from tfdet.data.inputs import EvalInput, TrainInput
 from tfdet.data.resize import Resize
 from tfdet.errors import UserError
+from tfdet.ops import native
+from tfdet.structures import Example
 
 SIDES = {"short_side": 24, "long_side": 36}
 
@@ -174,6 +178,27 @@ def test_nearly_square_images_fit_their_canvas(tmp_path, make_set):
     make_set(tmp_path / "set", [(100, 101), (60, 90)], num_shards=1)
     (batch,) = take(TrainInput(tmp_path / "set", flip=False, **SIDES).dataset(1), 1)
     assert batch.images.shape == (2, 24, 36, 3)
+
+
+def test_an_image_larger_than_its_canvas_is_named(implementation):
+    """Of a record that lies about its size."""
+    nothing = tf.zeros([0, 4]), tf.zeros([0], tf.int32), tf.zeros([0, 4]), tf.zeros([0, 2], tf.int32)
+    example = Example(tf.zeros([30, 40, 3], tf.uint8), tf.constant(17, tf.int64), *nothing)
+    assert fit_example(example, Resize(24, 36), None, canvas=Canvas(24, 36)).images.shape == (24, 36, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image id 17 decodes to a size .*: \[24 32\]"):
+        fit_example(example, Resize(24, 36), None, canvas=Canvas(36, 24))
+
+
+def test_the_custom_op_makes_the_same_batches(mixed_set):
+    if native.state().library is None:
+        pytest.skip(f"custom ops: {native.state().reason}")
+    found = []
+    for name in ("python", "native"):
+        with native.implementation(name):
+            training = TrainInput(mixed_set, (17, 24), 36, order="mixed").dataset(2, seed=3)
+            evaluation = EvalInput(mixed_set, 24, 60, images_per_batch=5).dataset()
+            found.append([*take(training, 12), *take(evaluation, 9)])
+    assert_same(*found)
 
 
 def test_evaluation_reads_every_image_in_order(mixed_set):

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfdet.data.canvas import Canvas, pad_to_canvas
 from tfdet.data.pillow_resize import resize_as_pillow
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image, resized_size, scale_bilinear, view_signature
+from tfdet.data.resize import Resize, resize_image, resized_size, scale_bilinear, view_signature
 from tfdet.errors import UserError
 from tfdet.ops import native
 
@@ -89,7 +90,7 @@ def test_works_in_a_graph_with_unknown_size():
 
 
 def test_pad_to_canvas():
-    padded = pad_to_canvas(tf.ones([2, 3, 1]), tf.constant(4), tf.constant(5)).numpy()[..., 0]
+    padded = pad_to_canvas(tf.ones([2, 3, 1]), Canvas(tf.constant(4), tf.constant(5))).numpy()[..., 0]
     assert padded.shape == (4, 5)
     assert padded[:2, :3].all() and padded.sum() == 6
 

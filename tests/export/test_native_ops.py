@@ -64,7 +64,7 @@ def test_custom_ops_are_exported_on_demand_alone(detector, tmp_path):
         return
     with native.implementation("native"):
         ops = exported(detector, native_ops, implementation="native")
-        assert {"TfdetRoiAlign", "TfdetGenerateProposals", "TfdetBatchedNms"} <= ops
+        assert {"TfdetFitImage", "TfdetRoiAlign", "TfdetGenerateProposals", "TfdetBatchedNms"} <= ops
         image = tf.io.encode_png(picture(70, 100, {0: (10, 8, 60, 47), 1: (60, 4, 95, 43)}, noise_seed=1)).numpy()
         predictor = CheckpointPredictor(detector, RESIZE, CLASSES, IDS)
         for entry in verify(predictor, str(native_ops), [image]):

@@ -59,7 +59,19 @@ def deform(batch, height, width, channels, out=None, **options):
         tf.zeros([batch, height, width, channels]), tf.zeros(out), [], **DEFORM | options)
 
 
+def fit(size=(8, 8), canvas=(8, 8), shape=(4, 4, 3), channels=3, window=(0, 0, 1, 1)):
+    options = dict(scale=1.0, mirror=False, window=window, place=[0, 0], fill=tf.zeros([channels], tf.uint8))
+    return ops.tfdet_fit_image(
+        image=tf.zeros(shape, tf.uint8), size=size, canvas=canvas, T=tf.uint8, rule="simpledet", **options)
+
+
 CASES = {
+    "fit: canvas": lambda: fit(canvas=(SIDE, SIDE)),
+    "fit: result": lambda: fit(size=(SIDE, SIDE)),
+    "fit: negative": lambda: fit(canvas=(-8, -8)),
+    "fit: channels": lambda: fit(shape=(0, 0, HUGE), channels=0),
+    "fit: window": lambda: fit(window=(SIDE, SIDE, SIDE, SIDE)),
+    "fit: rank": lambda: fit(shape=(4, 4)),
     "deform: batch": lambda: deform(HUGE, 0, 0, 4),
     "deform: side": lambda: deform(1, 0, HUGE, 4),
     "deform: offsets": lambda: deform(1 << 20, 0, 0, 4, [1 << 20, 1 << 17, 1 << 17, 0], padding=[1 << 16, 1 << 16]),
@@ -91,6 +103,7 @@ CASES = {
     "gradient: rank": lambda: pool_gradient([1, 8, 8]),
 }
 FINE = {
+    "fit: no channel": lambda: fit(shape=(4, 4, 0), channels=0),
     "deform: nothing": lambda: deform(0, 5, 6, 4),
     "deform: no channel": lambda: deform(2, 5, 6, 0),
     "deform: more padding than map": lambda: deform(1, 0, 0, 4, [1, 6, 6, 18], padding=[4, 4]),

@@ -25,6 +25,8 @@ TINY = ops.Sizes(
     fpn_candidates=20,
     c4_candidates=50,
     proposals=10,
+    photo=(12, 16),
+    short_side=20,
 )
 
 
@@ -35,12 +37,12 @@ def cases():
 
 def test_the_sides_of_every_case_give_the_same(cases):
     found = measure(cases, 1)
-    assert len({m.case for m in found}) == 10
+    assert len({m.case for m in found}) == 13
     for m in found:
         assert m.difference < 1e-4, (m.case, m.side)
         assert m.wall > 0
     custom = {m.case for m in found if m.side == ops.NATIVE}
-    assert len(custom) == (0 if native.state().library is None else 10)
+    assert len(custom) == (0 if native.state().library is None else 13)
     assert bool(custom) != any("custom ops" in note for note in ops.notes())
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 import tensorflow as tf
 
+from tfdet.data.canvas import Canvas
 from tfdet.data.mask_schema import parse_rings, ring_edges
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image
+from tfdet.data.resize import Resize, resize_image, resized_size
 from tfdet.data.schema import decode_rgb, parse_record, training_boxes
 from tfdet.ops.boxes import box_scale
 from tfdet.structures import Batch, Example
@@ -64,31 +65,37 @@ def decode_example(
     return Example(image, image_id, boxes, classes, edges, owners)
 
 
-def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Profile = "first_release") -> Batch:
-    """Resizes an example and mirrors it when asked.
+def fit_example(
+    example: Example,
+    resize: Resize,
+    flip: tf.Tensor | None,
+    profile: Profile = "first_release",
+    canvas: Canvas | None = None,
+) -> Batch:
+    """Resizes an example, mirrors it when asked and lays it on a canvas.
 
-    The image is mirrored before the resize, on fewer pixels; the grid of source coordinates is symmetric, so this
-    equals mirroring afterwards up to rounding where the scaled width is not whole. Detectron2 mirrors afterwards, and
-    so its rows do. Boxes follow SimpleDet: times scale (see `resize_image`), clipped, then mirrored in the resized
-    image: x1' = (w' - 1) - x2. Edges of masks are scaled and mirrored alike, not clipped.
+    Boxes follow SimpleDet: times scale (see `resize_image`), clipped, then mirrored in the resized image:
+    x1' = (w' - 1) - x2. Edges of masks are scaled and mirrored alike, not clipped.
 
     Args:
         example: a decoded image.
         resize: the sides and the rule.
-        flip: bool [], mirror left to right.
+        flip: bool [], mirror left to right; None: not.
         profile: where boxes are clipped after scaling: "first_release" of SimpleDet, which the zoo is of, to the
             canvas, [0, long] x [0, short] by orientation; "later_revision" to the image, [0, w' - 1] x [0, h' - 1].
             "continuous" is for detectors of continuous boxes: x2 and y2 are edges, one pixel of the stored image
             further, clipped to [0, w'] x [0, h'], and mirrored x' = w' - x, polygons too.
+        canvas: what the image is padded to; None: it has its own size.
 
     Returns:
-        A `Batch` without the batch axis and without padding.
+        A `Batch` without the batch axis.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the image is larger than the canvas (its record lies about its size), when the
+            op runs.
     """
-    if resize.rule == "detectron2":
-        image, info = resize_image(example.image, *resize)
-        image = _mirror_if(flip, image)
-    else:
-        image, info = resize_image(_mirror_if(flip, example.image), *resize)
+    with tf.control_dependencies([] if canvas is None else _fits(example, resize, canvas)):
+        image, info = resize_image(example.image, *resize, flip, canvas)
     height, width, scale = info[0], info[1], box_scale(info[None])
     if profile == "continuous":
         # Inclusive corners name pixels: the right and lower edges lie one pixel of the stored image further.
@@ -98,55 +105,45 @@ def fit_example(example: Example, resize: Resize, flip: tf.Tensor, profile: Prof
         boxes, mirrored_from = example.boxes * scale, width - 1.0
     if profile == "first_release":
         shape = tf.shape(example.image)
-        canvas = canvas_size(shape[0] >= shape[1], resize.short_side, resize.long_side)
-        limit_y, limit_x = tf.cast(canvas[0], tf.float32), tf.cast(canvas[1], tf.float32)
+        limits = canvas_of(shape[0] >= shape[1], resize.short_side, resize.long_side)
+        limit_y, limit_x = tf.cast(limits.height, tf.float32), tf.cast(limits.width, tf.float32)
     elif profile == "later_revision":
         limit_y, limit_x = height - 1.0, width - 1.0
     x1, y1, x2, y2 = tf.unstack(tf.maximum(0.0, boxes), axis=-1)
     x1, x2 = tf.minimum(x1, limit_x), tf.minimum(x2, limit_x)
     y1, y2 = tf.minimum(y1, limit_y), tf.minimum(y2, limit_y)
-    x1, x2 = tf.cond(flip, lambda: (mirrored_from - x2, mirrored_from - x1), lambda: (x1, x2))
+    edges = example.edges * scale
+    if flip is not None:
+        x1, x2 = tf.cond(flip, lambda: (mirrored_from - x2, mirrored_from - x1), lambda: (x1, x2))
+        edges = tf.cond(flip, lambda: _mirror_edges(edges, mirrored_from), lambda: edges)
     boxes = tf.stack([x1, y1, x2, y2], axis=-1)
-    edges = _fit_edges(example.edges, mirrored_from, scale, flip)
     return Batch(image, info, boxes, example.classes, example.image_id, edges, example.edge_owners)
 
 
-def _mirror_if(flip: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    return tf.cond(flip, lambda: tf.reverse(image, axis=[1]), lambda: image)
+def _fits(example: Example, resize: Resize, canvas: Canvas) -> list[tf.Operation]:
+    """What stops an image that is larger than its canvas; nothing of an eager one that is not."""
+    shape = tf.shape(example.image)
+    size = tf.stack(resized_size(shape[0], shape[1], *resize)[:2])
+    message = tf.strings.format("image id {} " + WRONG_SIZE + ": {}", (example.image_id, size))
+    check = tf.debugging.Assert(tf.reduce_all(size <= tf.stack([canvas.height, canvas.width])), [message])
+    return [check] if check is not None else []
 
 
-def _fit_edges(edges: tf.Tensor, mirrored_from: tf.Tensor, scale: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
-    """Edges float32 [E, 4] of the stored image in the resized one; mirrored x' = mirrored_from - x.
+def _mirror_edges(edges: tf.Tensor, mirrored_from: tf.Tensor) -> tf.Tensor:
+    """Edges float32 [E, 4] of the resized image, mirrored: x' = mirrored_from - x.
 
     Source: SimpleDet models/maskrcnn/input.py: times scale, not clipped; mirrored x' = w' - x - 1 (a pixel further left
     than continuous coordinates have it, kept for its rows as it is what the zoo was trained with).
     """
-    edges = edges * scale
     mirror = tf.constant([-1.0, 1.0, -1.0, 1.0])
     shift = mirrored_from * tf.constant([1.0, 0.0, 1.0, 0.0])
-    return tf.cond(flip, lambda: shift + edges * mirror, lambda: edges)
+    return shift + edges * mirror
 
 
-def canvas_size(
-    portrait: tf.Tensor, short_side: int | tf.Tensor, long_side: int | tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width (int32 []) of the canvas of an orientation."""
+def canvas_of(portrait: tf.Tensor, short_side: int | tf.Tensor, long_side: int | tf.Tensor) -> Canvas:
+    """The canvas of an orientation, bool []: height and width are int32 []."""
     high, low = tf.convert_to_tensor(long_side, tf.int32), tf.convert_to_tensor(short_side, tf.int32)
-    return tf.where(portrait, high, low), tf.where(portrait, low, high)
-
-
-def put_on_canvas(item: Batch, height: tf.Tensor, width: tf.Tensor) -> Batch:
-    """Pads the image of an item (without batch axis) to a canvas.
-
-    Raises:
-        tf.errors.InvalidArgumentError: the image is larger (its record lies about its size), when the op runs.
-    """
-    shape = tf.shape(item.images)
-    fits = (shape[0] <= height) & (shape[1] <= width)
-    message = tf.strings.format("image id {} " + WRONG_SIZE + ": {}", (item.image_ids, shape))
-    check = tf.debugging.Assert(fits, [message])
-    with tf.control_dependencies([check] if check is not None else []):
-        return item._replace(images=pad_to_canvas(item.images, height, width))
+    return Canvas(tf.where(portrait, high, low), tf.where(portrait, low, high))
 
 
 def batch_items(dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:

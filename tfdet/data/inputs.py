@@ -20,7 +20,7 @@ from tfdet.data.augmentation.augmentation import Augmentation
 from tfdet.data.doctor import explain_pipeline_error
 from tfdet.data.draws import epoch_draws, filled
 from tfdet.data.epochs import EpochOrder
-from tfdet.data.example import Profile, batch_items, canvas_size, fit_example, put_on_canvas
+from tfdet.data.example import Profile, batch_items, canvas_of, fit_example
 from tfdet.data.ground_truth import coco_ground_truth, image_files
 from tfdet.data.jitter import LargeScaleJitter
 from tfdet.data.manifest import Manifest
@@ -271,7 +271,7 @@ class TrainInput:
             return read(tf.gather(usable, tf.cast(number * len(usable), tf.int32)))
 
         def load(entry, draw, own_seed, portrait, done) -> tuple[Batch, tf.Tensor]:
-            row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, tf.constant(False))
+            row, flip = (entry // 2, entry % 2 == 1) if self.flip else (entry, None)
             example, words = read(row), tf.constant("")
             if self.augmentation is not None:
                 example, words = self.augmentation(example, own_seed, done, read_any)
@@ -285,8 +285,8 @@ class TrainInput:
             resize = Resize(short_side, self.long_side, self.resize)
             if self.augmentation is not None:
                 resize = resize.within(example.image, portrait)
-            item = fit_example(example, resize, flip, self.profile)
-            return put_on_canvas(item, *canvas_size(portrait, self.short_side, self.long_side)), words
+            canvas = canvas_of(portrait, self.short_side, self.long_side)
+            return fit_example(example, resize, flip, self.profile, canvas), words
 
         return load
 
@@ -354,7 +354,7 @@ class EvalInput:
 
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
-            return fit_example(read_example(self.manifest, table, row), resize, tf.constant(False))
+            return fit_example(read_example(self.manifest, table, row), resize, None)
 
         rows = tf.data.Dataset.range(self.manifest.num_images)
         if part != (0, 1):

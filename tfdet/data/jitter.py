@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfdet.config import configurable
 from tfdet.config.ranges import PositiveFloat, Range, Side
+from tfdet.data.canvas import Canvas
 from tfdet.data.pillow_resize import Window, resize_as_pillow
 from tfdet.data.resize import Rule
 from tfdet.data.visible import edges_of_kept, visible_mask_boxes
@@ -65,14 +66,19 @@ class LargeScaleJitter:
         self.padding, self.refit = tuple(padding), refit
 
     def __call__(
-        self, example: Example, draws: tf.Tensor, flip: tf.Tensor, rule: Rule = "detectron2", legacy: bool = False
+        self,
+        example: Example,
+        draws: tf.Tensor,
+        flip: tf.Tensor | None,
+        rule: Rule = "detectron2",
+        legacy: bool = False,
     ) -> Batch:
         """One image.
 
         Args:
             example: a decoded image.
             draws: float64 [2] in [0, 1): of the scale and of the window's place.
-            flip: bool [], mirror the window left to right.
+            flip: bool [], mirror the window left to right; None: not.
             rule: whose sizes: "torchvision" rounds sides and places down, the others to the nearest, half to even.
             legacy: boxes are of whole pixels, x2 and y2 the last one; else they are edges.
 
@@ -88,10 +94,7 @@ class LargeScaleJitter:
 
         size_px, place_px = tf.cast(size, tf.int32), tf.cast(place, tf.int32)
         seen = tf.minimum(size_px, [self.height, self.width])
-        image = resize_as_pillow(
-            example.image, size_px[0], size_px[1], Window(*tf.unstack(place_px), *tf.unstack(seen))
-        )
-        image = self._pad(image, seen)
+        image = self._draw(example.image, size_px, Window(*tf.unstack(place_px), *tf.unstack(seen)), flip)
 
         ratio = tf.cast(size / stored, tf.float32)
         by_axis, offset = tf.gather(ratio, [1, 0, 1, 0]), tf.cast(tf.gather(place, [1, 0, 1, 0]), tf.float32)
@@ -102,19 +105,20 @@ class LargeScaleJitter:
         boxes = tf.boolean_mask(boxes, keep)
         edges, owners = edges_of_kept(keep, edges, example.edge_owners)
 
-        image = tf.cond(flip, lambda: tf.reverse(image, axis=[1]), lambda: image)
-        boxes = tf.cond(flip, lambda: self._mirror(boxes, [2, 1, 0, 3]), lambda: boxes)
-        edges = tf.cond(flip, lambda: self._mirror(edges, [0, 1, 2, 3]), lambda: edges)
+        if flip is not None:
+            boxes = tf.cond(flip, lambda: self._mirror(boxes, [2, 1, 0, 3]), lambda: boxes)
+            edges = tf.cond(flip, lambda: self._mirror(edges, [0, 1, 2, 3]), lambda: edges)
         if legacy:
             boxes -= tf.constant([0.0, 0.0, 1.0, 1.0])
         info = tf.concat([[float(self.height), float(self.width)], ratio], axis=0)
         return Batch(image, info, boxes, tf.boolean_mask(example.classes, keep), example.image_id, edges, owners)
 
-    def _pad(self, image: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
-        colour = tf.constant([round(value) for value in self.padding], tf.uint8)
-        rows, columns = (tf.range(side) < seen[axis] for axis, side in enumerate((self.height, self.width)))
-        image = tf.pad(image, [[0, self.height - seen[0]], [0, self.width - seen[1]], [0, 0]])
-        image = tf.where((rows[:, None] & columns[None])[..., None], image, colour)
+    def _draw(self, image: tf.Tensor, size: tf.Tensor, seen: Window, flip: tf.Tensor | None) -> tf.Tensor:
+        """uint8 [height, width, 3]: what of the resized image is seen, padded; mirrored, padding and all."""
+        left = 0 if flip is None else tf.where(flip, self.width - seen.width, 0)
+        colour = tuple(round(value) for value in self.padding)
+        canvas = Canvas(self.height, self.width, 0, left, colour)
+        image = resize_as_pillow(image, size[0], size[1], seen, flip, canvas)
         return tf.ensure_shape(image, [self.height, self.width, 3])
 
     def _see(self, boxes: tf.Tensor, edges: tf.Tensor, owners: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -58,7 +58,7 @@ class LossInput:
         @tf.autograph.experimental.do_not_convert
         def load(row: tf.Tensor) -> Batch:
             example = read_example(self._manifest, table, row, self.has_masks)
-            return fit_example(example, self._input.resize, tf.constant(False), self._profile)
+            return fit_example(example, self._input.resize, None, self._profile)
 
         dataset = tf.data.Dataset.from_tensor_slices(np.array(rows, np.int64))
         dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -1,4 +1,4 @@
-"""Pillow's bilinear resize of 8-bit images in TensorFlow's own ops, bit for bit.
+"""Pillow's bilinear resize of 8-bit images, bit for bit: by the custom op, or in TensorFlow's own ops.
 
 Pillow makes one pass an axis. A pass has weights of 22 bits after the point, sums in integers and rounds to whole
 levels, so that the order of the passes shows in the result.
@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdet.data.canvas import Canvas, mirror_if, pad_to_canvas
 from tfdet.ops import native
+from tfdet.ops.fit_image import fit_image
 
 _WEIGHT_BITS = 22  # after the point: PRECISION_BITS
 
@@ -26,7 +28,14 @@ class Window(NamedTuple):
     width: tf.Tensor | int
 
 
-def resize_as_pillow(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, window: Window | None = None) -> tf.Tensor:
+def resize_as_pillow(
+    image: tf.Tensor,
+    height: tf.Tensor,
+    width: tf.Tensor,
+    window: Window | None = None,
+    mirror: tf.Tensor | None = None,
+    canvas: Canvas | None = None,
+) -> tf.Tensor:
     """What `Image.resize((width, height), Resampling.BILINEAR)` of Pillow returns, to the bit.
 
     An image is resized along its rows first, as every version of Pillow does with nearly all images; where it loses
@@ -37,12 +46,25 @@ def resize_as_pillow(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, wind
         image: uint8 [H, W, C].
         height, width: int32 [], size of the result.
         window: of the result, in it; nothing else is computed then.
+        mirror: bool [], mirror what is in the window left to right; None: not.
+        canvas: lay that on a canvas.
 
     Returns:
-        uint8 [height, width, C], or what of it is in the window.
+        uint8 [height, width, C], or what of it is in the window, or the canvas.
     """
-    shape = tf.shape(image)
     window = window or Window(0, 0, height, width)
+    if native.in_use():
+        laid = canvas or Canvas(window.height, window.width)
+        return fit_image(
+            image, (height, width), "detectron2", mirror=mirror is not None and mirror, window=window,
+            canvas=(laid.height, laid.width), place=(laid.top, laid.left), fill=laid.fill,
+        )  # fmt: skip
+    resized = mirror_if(mirror, _resize(image, height, width, window))
+    return resized if canvas is None else pad_to_canvas(resized, canvas)
+
+
+def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, window: Window) -> tf.Tensor:
+    shape = tf.shape(image)
     rows, columns = (height, window.top, window.height), (width, window.left, window.width)
     rows_lost, columns_lost = shape[0] - height, shape[1] - width
     return tf.cond(

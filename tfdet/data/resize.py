@@ -1,5 +1,5 @@
-"""The resize of images in TensorFlow graph ops, for the input pipeline and for exported models: SimpleDet's, and those
-of the two programs whose trained detectors are read too.
+"""The resize of images, for the input pipeline and for exported models: SimpleDet's, and those of the two programs
+whose trained detectors are read too. By the custom op, or in TensorFlow's own ops, with the same bits.
 
 Sources: SimpleDet core/detection_input.py, ResizeRoiRec: cv2.resize(fx=scale, fy=scale, INTER_LINEAR); Detectron2
 data/transforms/augmentation_impl.py, ResizeShortestEdge, with Pillow's Image.resize(BILINEAR); torchvision
@@ -12,8 +12,11 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
+from tfdet.data.canvas import Canvas, mirror_if, pad_to_canvas
 from tfdet.data.pillow_resize import resize_as_pillow
 from tfdet.errors import UserError
+from tfdet.ops import native
+from tfdet.ops.fit_image import fit_image
 
 Rule = Literal["simpledet", "detectron2", "torchvision"]
 
@@ -107,7 +110,12 @@ def resized_size(
 
 
 def resize_image(
-    image: tf.Tensor, short_side: int | tf.Tensor, long_side: int | tf.Tensor, rule: Rule = "simpledet"
+    image: tf.Tensor,
+    short_side: int | tf.Tensor,
+    long_side: int | tf.Tensor,
+    rule: Rule = "simpledet",
+    mirror: tf.Tensor | None = None,
+    canvas: Canvas | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Resizes one image: bilinear, half-pixel centres.
 
@@ -124,6 +132,10 @@ def resize_image(
     Args:
         image: uint8 [H, W, C].
         short_side, long_side, rule: of `Resize`.
+        mirror: bool [], mirror left to right; None: not. Before the resize, on fewer pixels: the grid of source
+            coordinates is symmetric, so this equals mirroring afterwards up to rounding where the scaled width is not
+            whole. Detectron2 mirrors afterwards, and so its rule does.
+        canvas: lay the result on a canvas; None: it is returned as it is.
 
     Returns:
         image uint8 [H', W', C], with "torchvision" float32 in 0..255. image_info float32: with "simpledet" [3], H', W'
@@ -133,14 +145,23 @@ def resize_image(
     shape = tf.shape(image)
     height, width, scale = resized_size(shape[0], shape[1], short_side, long_side, rule)
     size = tf.stack([height, width])
+    scales = scale[None] if rule == "simpledet" else size / shape[:2]
+    info = tf.concat([tf.cast(size, tf.float32), tf.cast(scales, tf.float32)], axis=0)
     if rule == "detectron2":
-        resized = resize_as_pillow(image, height, width)
-    elif rule == "torchvision":
+        return resize_as_pillow(image, height, width, mirror=mirror, canvas=canvas), info
+    if native.in_use():
+        laid = canvas or Canvas(height, width)
+        resized = fit_image(
+            image, (height, width), rule, scale, mirror is not None and mirror,
+            canvas=(laid.height, laid.width), place=(laid.top, laid.left), fill=laid.fill,
+        )  # fmt: skip
+        return resized, info
+    image = mirror_if(mirror, image)
+    if rule == "torchvision":
         resized = _interpolate(image, _taps_of_torch(shape[0], height), _taps_of_torch(shape[1], width))
     else:
         resized = tf.cast(tf.round(scale_bilinear(image, height, width, scale)), tf.uint8)
-    scales = scale[None] if rule == "simpledet" else size / shape[:2]
-    return resized, tf.concat([tf.cast(size, tf.float32), tf.cast(scales, tf.float32)], axis=0)
+    return (resized if canvas is None else pad_to_canvas(resized, canvas)), info
 
 
 def scale_bilinear(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -156,20 +177,6 @@ def scale_bilinear(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, scale:
     """
     shape = tf.shape(image)
     return _interpolate(image, _taps(shape[0], height, scale), _taps(shape[1], width, scale))
-
-
-def pad_to_canvas(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Puts an image at the top left of a canvas of zeros.
-
-    Args:
-        image: [H, W, C], not larger than the canvas.
-        height, width: int32 [], size of the canvas.
-
-    Returns:
-        [height, width, C], type of `image`.
-    """
-    shape = tf.shape(image)
-    return tf.pad(image, [[0, height - shape[0]], [0, width - shape[1]], [0, 0]])
 
 
 Taps = tuple[tf.Tensor, tf.Tensor, tf.Tensor]

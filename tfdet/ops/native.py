@@ -28,6 +28,7 @@ OPS = (
     "TfdetMatchBoxes",
     "TfdetDeformColumns",
     "TfdetDeformColumnsGrad",
+    "TfdetFitImage",
 )
 BUILD = "Build it with `make ops` (`make ops CUDA=1` for GPUs) in tfdet's source folder."
 

@@ -20,6 +20,7 @@ from tfdet.data.augmentation.geometry import (
 )
 from tfdet.data.augmentation.mosaic import joined_objects
 from tfdet.data.augmentation.spans import edges_of_spans, spans_of_edges, without
+from tfdet.data.canvas import Canvas
 from tfdet.data.pillow_resize import Window, resize_as_pillow
 from tfdet.structures import Example
 
@@ -174,6 +175,5 @@ def _laid(image: tf.Tensor, size: tf.Tensor, offset: tf.Tensor, sides: tf.Tensor
     low, high = tf.maximum(offset, 0.0), tf.minimum(offset + size, sides)
     place, seen = tf.cast(low - offset, tf.int32), tf.cast(high - low, tf.int32)
     height, width = tf.unstack(tf.cast(size, tf.int32))
-    window = resize_as_pillow(image, height, width, Window(*tf.unstack(place), *tf.unstack(seen)))
-    beside = tf.cast(tf.stack([low, sides - high], axis=1), tf.int32)
-    return tf.pad(window, tf.concat([beside, [[0, 0]]], axis=0))
+    canvas = Canvas(*tf.unstack(tf.cast(sides, tf.int32)), *tf.unstack(tf.cast(low, tf.int32)))
+    return resize_as_pillow(image, height, width, Window(*tf.unstack(place), *tf.unstack(seen)), canvas=canvas)

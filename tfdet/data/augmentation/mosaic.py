@@ -14,6 +14,7 @@ from tfdet.config import configurable
 from tfdet.config.ranges import Fraction, PositiveFloat, Range
 from tfdet.data.augmentation.draws import ReadImage, between, check_order, is_open, own_seed, uniform
 from tfdet.data.augmentation.geometry import move_objects, sides_of
+from tfdet.data.canvas import Canvas
 from tfdet.data.pillow_resize import Window, resize_as_pillow
 from tfdet.structures import Example
 
@@ -103,11 +104,10 @@ class Mosaic:
 
         height, width = tf.unstack(tf.cast(size, tf.int32))
         top, left = tf.unstack(tf.cast(low - offset, tf.int32))
-        image = resize_as_pillow(quarter.image, height, width, Window(top, left, *tf.unstack(tf.cast(seen, tf.int32))))
-        empty = tf.cast(room - seen, tf.int32)
-        before = tf.where(is_first, empty, 0)
-        padding = tf.concat([tf.stack([before, empty - before], axis=1), [[0, 0]]], axis=0)
-        return moved, tf.pad(image, padding, constant_values=tf.constant(self.padding, tf.uint8))
+        room, seen = tf.cast(room, tf.int32), tf.cast(seen, tf.int32)
+        canvas = Canvas(*tf.unstack(room), *tf.unstack(tf.where(is_first, room - seen, 0)), (self.padding,))
+        image = resize_as_pillow(quarter.image, height, width, Window(top, left, *tf.unstack(seen)), canvas=canvas)
+        return moved, image
 
 
 def joined_objects(first: Example, parts: list[Example]) -> Example:

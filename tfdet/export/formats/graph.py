@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tfdet.data.resize import Resize, pad_to_canvas, resize_image, resized_size, view_signature
+from tfdet.data.resize import Resize, resize_image, resized_size, view_signature
 from tfdet.errors import UserError
 from tfdet.export.saved_model import serving_outputs
 from tfdet.ops import native
@@ -147,7 +147,8 @@ def on_canvas(image: np.ndarray, resize: Resize, canvas: Canvas) -> tuple[np.nda
         scale = min(canvas.height / height, canvas.width / width)
         own = resize._replace(short_side=max(1, int(min(height, width) * scale)), long_side=max(canvas))
     resized, info = (value.numpy() for value in resize_image(tf.constant(image), *own))
-    placed = pad_to_canvas(np.rint(resized).astype(np.uint8), *canvas).numpy()
+    placed = np.zeros((*canvas, 3), np.uint8)
+    placed[: resized.shape[0], : resized.shape[1]] = np.rint(resized)
     rows = [[height, width], info[:2], [info[2], info[-1]], [0.0, 0.0]]
     return placed[None], np.array([rows], np.float32)
 
