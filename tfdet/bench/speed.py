@@ -84,7 +84,11 @@ def benchmark_training(
 
 
 def benchmark_limit(
-    configuration: Configuration, num_classes: int, repeats: int, progress: Callable[[str], None]
+    configuration: Configuration,
+    num_classes: int,
+    repeats: int,
+    progress: Callable[[str], None],
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """The figures of a training step beside those of its convolutions and matrix products alone, on one random batch.
 
@@ -93,9 +97,14 @@ def benchmark_limit(
         num_classes: C, without background.
         repeats: measured steps, in turn with the products.
         progress: is told what is being measured.
+        threads: that TensorFlow computes with; None: as in training. With one, ops do not overlap, and what the parts
+            take adds up.
+
+    Returns:
+        The figures; "parts" has those of every part, what takes most beyond its products first.
 
     Raises:
-        UserError: the step is one of several replicas, or of several batches.
+        UserError: the step is one of several replicas, or of several batches; TensorFlow has begun with other threads.
     """
     import tensorflow as tf
 
@@ -104,6 +113,8 @@ def benchmark_limit(
     from tfdet.training.trainer import Trainer
     from tfdet.training.update import make_parts, make_step
 
+    if threads is not None:
+        set_threads(threads)
     trainer = configuration.build(Trainer)
     strategy = trainer.prepare()
     if strategy.num_replicas_in_sync * trainer.accumulate > 1:
@@ -129,15 +140,36 @@ def benchmark_limit(
         "images": images,
         "image": f"{short_side}x{long_side}",
         "precision": trainer.precision,
+        "threads": threads or "as in training",
         "products": limit.products,
-        "step_cpu_seconds": round(limit.step_cpu, 3),
-        "limit_cpu_seconds": round(limit.limit_cpu, 3),
-        "step_of_limit": round(limit.step_cpu / limit.limit_cpu, 3),
-        "step_seconds": round(limit.step_wall, 3),
-        "limit_seconds": round(limit.limit_wall, 3),
-        **{f"limit_of_{kind}_cpu_seconds": round(seconds, 3) for kind, seconds in limit.by_kind.items()},
+        "step_cpu_seconds": round(limit.step.cpu, 3),
+        "limit_cpu_seconds": round(limit.limit.cpu, 3),
+        "step_of_limit": round(limit.step.cpu / limit.limit.cpu, 3),
+        "step_seconds": round(limit.step.wall, 3),
+        "limit_seconds": round(limit.limit.wall, 3),
+        "step_of_limit_by_the_clock": round(limit.step.wall / limit.limit.wall, 3),
+        "memory_peak_gb": round(limit.memory_peak / 1e9, 2),
         "repeats": repeats,
+        "parts": {
+            name: {field: round(seconds, 4) for field, seconds in part._asdict().items()}
+            for name, part in limit.parts.items()
+        },
     }
+
+
+def set_threads(threads: int) -> None:
+    """Makes TensorFlow compute with so many threads. Call it before anything is computed.
+
+    Raises:
+        UserError: TensorFlow has begun already.
+    """
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise UserError("--threads: TensorFlow computes already, and keeps the threads that it began with") from error
 
 
 def benchmark_inference(
