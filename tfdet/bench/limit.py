@@ -172,22 +172,22 @@ def measure_limit(
     """
     progress("the first steps")
     for _ in range(_WARM_UP):
-        _timed(step)
+        timed(step)
     memory = process_peak()
     progress("the products of a step")
     products = products_of(gradients)
     sides = {"step": step, "limit": compute(products)}
-    _timed(sides["limit"])
+    timed(sides["limit"])
     measured: dict[str, list[Took]] = collections.defaultdict(list)
     for number in range(repeats):
         progress(f"step and limit, {number + 1} of {repeats}")
         for name, run in sides.items():
-            measured[name].append(_timed(run))
+            measured[name].append(timed(run))
     ops: dict[str, list[OpTimes]] = collections.defaultdict(list)
     for number in range(min(repeats, _PROFILED)):
         progress(f"their ops, {number + 1} of {min(repeats, _PROFILED)}")
         for name, run in sides.items():
-            ops[name].append(profiled(lambda run=run: _timed(run)))
+            ops[name].append(profiled(lambda run=run: timed(run)))
     least = {name: Took(*map(min, zip(*figures, strict=True))) for name, figures in measured.items()}
     parts = by_part(_least(ops["step"]), _least(ops["limit"]))
     return StepLimit(sum(products.values()), least["step"], least["limit"], memory, parts)
@@ -216,7 +216,8 @@ def by_part(step: OpTimes, limit: OpTimes) -> dict[str, PartTimes]:
     return dict(sorted(parts.items(), key=lambda item: -item[1].between))
 
 
-def _timed(run: Callable[[], object]) -> Took:
+def timed(run: Callable[[], object]) -> Took:
+    """Seconds that a call took whose tensors are waited for."""
     cpu, wall = time.process_time(), time.perf_counter()
     for value in tf.nest.flatten(run()):
         if value is not None:

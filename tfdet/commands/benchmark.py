@@ -3,7 +3,7 @@
 `train` takes steps as training would, on random pictures or on a data set, and then measures the parts of a step;
 `inference` detects on random pictures or on a data set. Both take the configuration of a gin file, or of a run.
 `limit` takes steps on random pictures, in turn with their convolutions and matrix products alone, the least that a step
-can take.
+can take. `peers` takes them in turn with those of torchvision and Detectron2.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, metavar="N", help="of TensorFlow (default: all); 1: what parts take adds up"
     )
     _add_measuring(limit, "steps")
+    peers = what.add_parser("peers", help="a step beside torchvision's and Detectron2's, in turn", allow_abbrev=False)
+    flags.add_config(peers)
+    peers.add_argument("--inference", action="store_true", help="detection of one image in place of training steps")
+    peers.add_argument("--num_classes", type=int, default=80, metavar="C", help="classes of tfdet's (default 80)")
+    peers.add_argument("--threads", type=int, metavar="N", help="of each side (default: as each chooses)")
+    _add_measuring(peers, "steps")
     inference = what.add_parser("inference", help="detection: img/s, latency, memory", allow_abbrev=False)
     flags.add_config(inference)
     flags.add_model_dir(inference, required=False)
@@ -53,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("repeats", "batch", "num_classes", "threads"):
         if (getattr(args, flag, None) if getattr(args, flag, None) is not None else 1) < 1:
             raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
-    return {"train": _train, "limit": _limit, "inference": _inference}[args.what](args)
+    return {"train": _train, "limit": _limit, "peers": _peers, "inference": _inference}[args.what](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -84,6 +90,21 @@ def _limit(args: argparse.Namespace) -> int:
     )
     _show_parts(console, figures)
     return _show(console, "step and limit", flags.row_name(args), figures, args.results)
+
+
+def _peers(args: argparse.Namespace) -> int:
+    configuration = flags.configure(args)
+    from tfdet.bench import speed
+    from tfdet.terminal import Console
+
+    console = Console(soft_wrap=True)
+
+    def say(name: str) -> None:
+        console.say(f"measuring {name}")
+
+    figures = speed.benchmark_peers(configuration, args.inference, args.num_classes, args.repeats, say, args.threads)
+    kind = "inference beside peers" if args.inference else "step beside peers"
+    return _show(console, kind, flags.row_name(args), figures, args.results)
 
 
 def _show_parts(console, figures: dict) -> None:
