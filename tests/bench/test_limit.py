@@ -7,12 +7,12 @@ import collections
 import numpy as np
 import tensorflow as tf
 
-from tfdet.bench.limit import Product, compute, measure_limit, products_of
+from tfdet.bench.limit import Product, by_part, compute, measure_limit, products_of
 
 
 def a_step():
     """A convolution of a frozen kernel, two equal ones of a trained kernel, a product; no gradient by the image."""
-    image = tf.ones([2, 8, 8, 3])
+    image = tf.random.uniform([2, 8, 8, 3])  # nothing that TensorFlow could compute beforehand
     frozen, kernel, matrix = tf.ones([3, 3, 3, 4]), tf.ones([3, 3, 4, 4]), tf.ones([256, 5])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([kernel, matrix])
@@ -48,12 +48,32 @@ def test_the_products_alone_are_computed_every_one():
     np.testing.assert_allclose(run(), wanted, rtol=1e-5)
 
 
-def test_both_sides_are_measured():
-    limit = measure_limit(a_step, tf.function(a_step), repeats=1)
-    assert limit.products == 9 and sorted(limit.by_kind) == [
-        "Conv2D",
-        "Conv2DBackpropFilter",
-        "Conv2DBackpropInput",
-        "MatMul",
-    ]
-    assert min(limit.step_cpu, limit.step_wall, limit.limit_cpu, limit.limit_wall) > 0
+def test_both_sides_are_measured_and_their_ops_added_up_by_part():
+    def step():
+        with tf.name_scope("update"):
+            return [tf.sort(tf.random.uniform([100_000])), *a_step()]
+
+    limit = measure_limit(a_step, tf.function(step), repeats=1)
+    assert limit.products == 9 and min(*limit.step, *limit.limit, limit.memory_peak) > 0
+    assert limit.parts["update"].others > 0
+    assert sum(part.limit for part in limit.parts.values()) > 0 < sum(part.products for part in limit.parts.values())
+    between = [part.between for part in limit.parts.values()]
+    assert between == sorted(between, reverse=True)
+
+
+def test_ops_are_added_up_by_their_outermost_scope():
+    step = {
+        ("gradient_tape/neck_1/p2_1/Conv2DBackpropFilter", "_MklNativeConv2DBackpropFilter"): 2.0,
+        ("neck/p2/BiasAdd", "_MklNativeFusedConv2D"): 3.0,
+        ("update/cond/then/_7/update/cond/Apply_3", "ResourceApplyKerasMomentum"): 0.5,
+        ("ArithmeticOptimizer/Reorder_neck/Cast", "Cast"): 0.25,
+        ("AddN_3", "AddN"): 0.125,
+        ("stray/Pack", "Pack"): 1e-6,
+    }
+    limit = {("neck/Conv2D", "_MklNativeConv2D"): 4.0, ("neck/strided_slice", "StridedSlice"): 1.0}
+    assert by_part(step, limit) == {
+        "neck": (4.0, 5.0, 0.0),
+        "update": (0.0, 0.0, 0.5),
+        "Reorder_neck": (0.0, 0.0, 0.25),
+        "other": (0.0, 0.0, 0.125 + 1e-6),
+    }

@@ -8,12 +8,14 @@ has no gradient and so no product of the backward pass.
 from __future__ import annotations
 
 import collections
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from tfdet.bench.measure import process_peak
+from tfdet.bench.op_times import OpTimes, is_product, part_of, profiled
 
 _KINDS = {
     "Conv2D": ("input", "filter"),
@@ -41,29 +43,43 @@ class Product(NamedTuple):
         kind: type of the op.
         inputs: shape and type of each input, or the values of an input that is a shape.
         attributes: name and value.
+        part: of the step, as `part_of` has it.
     """
 
     kind: str
     inputs: tuple[tuple[Any, ...], ...]
     attributes: tuple[tuple[str, Any], ...]
+    part: str = ""
+
+
+class Took(NamedTuple):
+    """Seconds of one side, each the least of all measured."""
+
+    cpu: float  # of all threads of the process
+    wall: float
+
+
+class PartTimes(NamedTuple):
+    """Seconds of the ops of one part of a step from their start to their end, each op's least, added up."""
+
+    limit: float  # its products alone
+    products: float  # the same products within a step, with what TensorFlow fuses into them
+    others: float  # all other ops of it
+
+    @property
+    def between(self) -> float:
+        """What the part takes beyond its products alone."""
+        return self.products + self.others - self.limit
 
 
 class StepLimit(NamedTuple):
-    """What `measure_limit` finds; medians, in seconds of CPU of all threads, and of wall-clock time.
+    """What `measure_limit` finds."""
 
-    Attributes:
-        products: in a step.
-        step_cpu, step_wall: a step as training takes it, the update included.
-        limit_cpu, limit_wall: its products alone.
-        by_kind: CPU seconds of the products of each kind of op.
-    """
-
-    products: int
-    step_cpu: float
-    step_wall: float
-    limit_cpu: float
-    limit_wall: float
-    by_kind: dict[str, float]
+    products: int  # in a step
+    step: Took  # as training takes it, the update included
+    limit: Took  # its products alone
+    memory_peak: int  # bytes that the process held at most when the steps were warm, before the products ran alone
+    parts: dict[str, PartTimes]  # of each part of the step, what takes most beyond its products first
 
 
 def products_of(step: Callable[[], object]) -> collections.Counter[Product]:
@@ -99,7 +115,8 @@ def _product(op: tf.Operation, sizes: list[list[int]]) -> Product:
     kinds = ("sizes" if given.dtype == tf.int32 else given.dtype.name for given in op.inputs)
     known = set(op.node_def.attr)
     attributes = ((name, _plain(op.get_attr(name))) for name in _ATTRIBUTES if name in known)
-    return Product(op.type, tuple((kind, *size) for kind, size in zip(kinds, sizes, strict=True)), tuple(attributes))
+    given = tuple((kind, *size) for kind, size in zip(kinds, sizes, strict=True))
+    return Product(op.type, given, tuple(attributes), part_of(op.name))
 
 
 def _plain(value: Any) -> Any:
@@ -123,7 +140,7 @@ def compute(products: collections.Counter[Product]) -> Callable[[], tf.Tensor]:
             for _ in range(count):
                 # In a chain: each waits for the one before, so that equal ones are not computed once, and is part of
                 # the sum, so that none is cut from the graph as unused.
-                with tf.control_dependencies([last]):
+                with tf.control_dependencies([last]), tf.name_scope(product.part or "products"):
                     result = _result(product, values)
                 last += tf.cast(result[(0,) * result.shape.rank], tf.float32)
         return last
@@ -145,39 +162,64 @@ def measure_limit(
     repeats: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> StepLimit:
-    """Takes a step and its products alone, in turn.
+    """Takes a step and its products alone, in turn, then both again with a look at every op.
 
     Args:
         gradients: computes the gradients of the step, as `products_of` has it.
         step: takes the step and returns tensors.
-        repeats: of each side, after one that traces.
+        repeats: of each side, after those that trace and fill caches.
         progress: is told what is being measured.
     """
+    progress("the first steps")
+    for _ in range(_WARM_UP):
+        timed(step)
+    memory = process_peak()
     progress("the products of a step")
     products = products_of(gradients)
     sides = {"step": step, "limit": compute(products)}
-    kinds = {kind: compute(_of_kind(products, kind)) for kind in dict.fromkeys(product.kind for product in products)}
-    measured: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
-    for number in range(repeats + 1):
-        progress(f"step and limit, {number} of {repeats}" if number else "tracing")
-        for name, run in (sides | kinds).items():
-            figures = _timed(run)
-            if number:
-                measured[name].append(figures)
-    cpu, wall = ({name: statistics.median(f[i] for f in figures) for name, figures in measured.items()} for i in (0, 1))
-    count = sum(products.values())
-    by_kind = {kind: cpu[kind] for kind in kinds}
-    return StepLimit(count, cpu["step"], wall["step"], cpu["limit"], wall["limit"], by_kind)
+    timed(sides["limit"])
+    measured: dict[str, list[Took]] = collections.defaultdict(list)
+    for number in range(repeats):
+        progress(f"step and limit, {number + 1} of {repeats}")
+        for name, run in sides.items():
+            measured[name].append(timed(run))
+    ops: dict[str, list[OpTimes]] = collections.defaultdict(list)
+    for number in range(min(repeats, _PROFILED)):
+        progress(f"their ops, {number + 1} of {min(repeats, _PROFILED)}")
+        for name, run in sides.items():
+            ops[name].append(profiled(lambda run=run: timed(run)))
+    least = {name: Took(*map(min, zip(*figures, strict=True))) for name, figures in measured.items()}
+    parts = by_part(_least(ops["step"]), _least(ops["limit"]))
+    return StepLimit(sum(products.values()), least["step"], least["limit"], memory, parts)
 
 
-def _of_kind(products: collections.Counter[Product], kind: str) -> collections.Counter[Product]:
-    return collections.Counter({product: count for product, count in products.items() if product.kind == kind})
+_WARM_UP, _PROFILED = 2, 5
 
 
-def _timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of CPU time of this process and of wall-clock time."""
+def _least(runs: list[OpTimes]) -> OpTimes:
+    """Of each op the least time that one of the runs took for it."""
+    return {op: min(run[op] for run in runs if op in run) for op in runs[0]}
+
+
+def by_part(step: OpTimes, limit: OpTimes) -> dict[str, PartTimes]:
+    """The ops of a step and of its products alone, added up by part."""
+    sums: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0, 0.0])
+    for (name, kind), seconds in limit.items():
+        if is_product(kind):
+            sums[part_of(name)][0] += seconds
+    for (name, kind), seconds in step.items():
+        sums[part_of(name)][1 if is_product(kind) else 2] += seconds
+    whole = sum(map(sum, sums.values()))
+    for part in [part for part, seconds in sums.items() if part != "other" and sum(seconds) < whole / 10_000]:
+        sums["other"] = [a + b for a, b in zip(sums["other"], sums.pop(part), strict=True)]  # a scope of few ops
+    parts = {part: PartTimes(*seconds) for part, seconds in sums.items()}
+    return dict(sorted(parts.items(), key=lambda item: -item[1].between))
+
+
+def timed(run: Callable[[], object]) -> Took:
+    """Seconds that a call took whose tensors are waited for."""
     cpu, wall = time.process_time(), time.perf_counter()
     for value in tf.nest.flatten(run()):
         if value is not None:
             tf.reduce_any(tf.shape(value) > 0).numpy()  # waits
-    return time.process_time() - cpu, time.perf_counter() - wall
+    return Took(time.process_time() - cpu, time.perf_counter() - wall)

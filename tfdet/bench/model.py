@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from tfdet.bench.op_times import part_of
 
 _STATISTICS = ("moving_mean", "moving_variance")
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
@@ -56,7 +57,7 @@ def _multiply_adds(detector, height: int, width: int) -> dict[str, int]:
     for op in graph.get_operations():
         cost = _cost(op)
         if cost:
-            counts[_part(op.name)] += cost
+            counts[part_of(op.name)] += cost
     return dict(counts)
 
 
@@ -77,8 +78,3 @@ def _product(op: tf.Operation, sizes) -> int:
     if any(size is None for size in sizes):
         raise ValueError(f"{op.name}: the shape {list(sizes)} depends on the image's content")
     return math.prod(sizes)
-
-
-def _part(name: str) -> str:
-    """The layer at the top of an op's name. Keras numbers the calls of a layer: `backbone_1` is `backbone`."""
-    return re.sub(r"_\d+$", "", next(word for word in name.split("/") if word != "detector"))

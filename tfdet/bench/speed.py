@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,7 +84,11 @@ def benchmark_training(
 
 
 def benchmark_limit(
-    configuration: Configuration, num_classes: int, repeats: int, progress: Callable[[str], None]
+    configuration: Configuration,
+    num_classes: int,
+    repeats: int,
+    progress: Callable[[str], None],
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """The figures of a training step beside those of its convolutions and matrix products alone, on one random batch.
 
@@ -93,51 +97,161 @@ def benchmark_limit(
         num_classes: C, without background.
         repeats: measured steps, in turn with the products.
         progress: is told what is being measured.
+        threads: that TensorFlow computes with; None: as in training. With one, ops do not overlap, and what the parts
+            take adds up.
+
+    Returns:
+        The figures; "parts" has those of every part, what takes most beyond its products first.
 
     Raises:
-        UserError: the step is one of several replicas, or of several batches.
+        UserError: the step is one of several replicas, or of several batches; TensorFlow has begun with other threads.
     """
+    from tfdet.bench.limit import measure_limit
+
+    step = _one_step(configuration, num_classes, threads)
+    limit = measure_limit(step.gradients, step.run, repeats, progress)
+    return {
+        **step.described,
+        "threads": threads or "as in training",
+        "products": limit.products,
+        "step_cpu_seconds": round(limit.step.cpu, 3),
+        "limit_cpu_seconds": round(limit.limit.cpu, 3),
+        "step_of_limit": round(limit.step.cpu / limit.limit.cpu, 3),
+        "step_seconds": round(limit.step.wall, 3),
+        "limit_seconds": round(limit.limit.wall, 3),
+        "step_of_limit_by_the_clock": round(limit.step.wall / limit.limit.wall, 3),
+        "memory_peak_gb": round(limit.memory_peak / 1e9, 2),
+        "repeats": repeats,
+        "parts": {
+            name: {field: round(seconds, 4) for field, seconds in part._asdict().items()}
+            for name, part in limit.parts.items()
+        },
+    }
+
+
+def benchmark_peers(
+    configuration: Configuration,
+    inference: bool,
+    num_classes: int,
+    repeats: int,
+    progress: Callable[[str], None],
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """The figures of a training step, or of a detection of one image, beside other programs' of the same family.
+
+    Args:
+        configuration: of the row.
+        inference: detect; otherwise train.
+        num_classes: C, without background; the other programs have 80.
+        repeats: of each side, in turn.
+        progress: is told what is being measured.
+        threads: of each side; None: as each chooses.
+
+    Raises:
+        UserError: no other program has the family or is installed; otherwise as `benchmark_limit`.
+    """
+    from tfdet.bench.peers import family_of, measure_peers
+
+    if inference:
+        work = _one_detection(configuration, num_classes, threads)
+    else:
+        work = _one_step(configuration, num_classes, threads)
+    family, what = family_of(work.detector), "inference" if inference else "train"
+    sides = measure_peers(work.run, family, what, work.image, work.images, repeats, threads, progress)
+    own = sides["tfdet"]
+    figures = {**work.described, "family": family, "threads": threads or "as each program chooses"}
+    for name, side in sides.items():
+        figures[f"{name}_cpu_seconds"] = round(side.took.cpu, 3)
+        figures[f"{name}_seconds"] = round(side.took.wall, 3)
+        figures[f"{name}_memory_peak_gb"] = round(side.memory_peak / 1e9, 2)
+        figures[f"{name}_versions"] = side.versions
+        if name != "tfdet":
+            figures[f"tfdet_of_{name}_cpu"] = round(own.took.cpu / side.took.cpu, 3)
+            figures[f"tfdet_of_{name}_clock"] = round(own.took.wall / side.took.wall, 3)
+            figures[f"tfdet_of_{name}_memory"] = round(own.memory_peak / side.memory_peak, 3) if side.memory_peak else 0
+    return figures | {"repeats": repeats}
+
+
+class _Work(NamedTuple):
+    """A training step, or a detection, that can be taken again and again."""
+
+    run: Callable[[], object]
+    detector: Any
+    image: tuple[int, int]  # height and width in pixels
+    images: int
+    described: dict[str, Any]
+    gradients: Callable[[], object] | None = None  # of a step, without the update
+
+
+def _described(image: tuple[int, int], images: int, precision: str) -> dict[str, Any]:
+    return {"images": images, "image": f"{image[0]}x{image[1]}", "precision": precision}
+
+
+def _one_step(configuration: Configuration, num_classes: int, threads: int | None) -> _Work:
+    """A training step on one random batch. Raises: as `benchmark_limit`."""
     import tensorflow as tf
 
-    from tfdet.bench.limit import measure_limit
     from tfdet.bench.training import gradients_of, tame_random_weights
     from tfdet.training.trainer import Trainer
     from tfdet.training.update import make_parts, make_step
 
+    if threads is not None:
+        set_threads(threads)
     trainer = configuration.build(Trainer)
     strategy = trainer.prepare()
     if strategy.num_replicas_in_sync * trainer.accumulate > 1:
         raise UserError(
-            "benchmark limit measures a step of one batch: give --gin_param='Trainer.replicas = 1' and "
+            "this benchmark measures a step of one batch: give --gin_param='Trainer.replicas = 1' and "
             "--gin_param='Trainer.accumulate = 1'"
         )
-    images = configuration.value("TrainInput.images_per_replica")
-    short_side, long_side = sides(configuration, "TrainInput")
+    images, image = configuration.value("TrainInput.images_per_replica"), sides(configuration, "TrainInput")
     with strategy.scope():
         detector = configuration.build(build_detector, num_classes=num_classes)
     tame_random_weights(detector)
     parts = make_parts(strategy, detector, trainer)
     gradient = gradients_of(detector, parts.optimizer, tf.constant([0, 0]))
-    dataset = synthetic_batches(images, short_side, long_side, num_classes)
+    dataset = synthetic_batches(images, *image, num_classes)
     (batch,) = dataset.take(1)
     # A rate of zero: each step has as many objects among its RoIs as the one whose products are counted.
     step = make_step(strategy, detector, parts, lambda _: tf.constant(0.0), trainer)
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     train = step.compile(iterator.element_spec)
-    limit = measure_limit(lambda: gradient(batch), lambda: train(next(iterator)), repeats, progress)
-    return {
-        "images": images,
-        "image": f"{short_side}x{long_side}",
-        "precision": trainer.precision,
-        "products": limit.products,
-        "step_cpu_seconds": round(limit.step_cpu, 3),
-        "limit_cpu_seconds": round(limit.limit_cpu, 3),
-        "step_of_limit": round(limit.step_cpu / limit.limit_cpu, 3),
-        "step_seconds": round(limit.step_wall, 3),
-        "limit_seconds": round(limit.limit_wall, 3),
-        **{f"limit_of_{kind}_cpu_seconds": round(seconds, 3) for kind, seconds in limit.by_kind.items()},
-        "repeats": repeats,
-    }
+    described = _described(image, images, trainer.precision)
+    return _Work(lambda: train(next(iterator)), detector, image, images, described, lambda: gradient(batch))
+
+
+def _one_detection(configuration: Configuration, num_classes: int, threads: int | None) -> _Work:
+    """A detection of one random picture with initial weights."""
+    import tensorflow as tf
+
+    from tfdet.predict.predictors import detect_function
+    from tfdet.training import precision
+    from tfdet.training.trainer import Trainer
+
+    if threads is not None:
+        set_threads(threads)
+    trainer, image = configuration.build(Trainer), sides(configuration, "EvalInput")
+    precision.set_policy(trainer.precision)
+    detector = configuration.build(build_detector, num_classes=num_classes)
+    detect = detect_function(detector)
+    (batch,) = synthetic_batches(1, *image, num_classes).take(1)
+    given = tf.constant(batch.images), tf.constant(batch.image_info)
+    return _Work(lambda: detect(*given), detector, image, 1, _described(image, 1, trainer.precision))
+
+
+def set_threads(threads: int) -> None:
+    """Makes TensorFlow compute with so many threads. Call it before anything is computed.
+
+    Raises:
+        UserError: TensorFlow has begun already.
+    """
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise UserError("--threads: TensorFlow computes already, and keeps the threads that it began with") from error
 
 
 def benchmark_inference(

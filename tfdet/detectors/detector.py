@@ -132,7 +132,8 @@ class Detector(keras.Model):
 
     def normalize(self, images: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
         """Images [B, H, W, 3] with `image_info` [B, 3 or 4], see `Batch` -> float32, zeros on the padding."""
-        normalized = normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
+        with tf.name_scope("normalize"):
+            normalized = normalize_images(images, image_info, self.pixel_mean, self.pixel_std)
         return pad_to_multiple(normalized, self.size_divisor) if self.size_divisor > 1 else normalized
 
     def pyramid(self, inputs: tf.Tensor, training: bool) -> tuple[list[tf.Tensor], list[int]]:

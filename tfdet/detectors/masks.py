@@ -124,12 +124,15 @@ class MaskBranch:
             every = tf.reshape(box_map, [-1, tf.shape(samples.boxes)[1], *box_map.shape[1:]])
             features = tf.reshape(every[:, :rows], [-1, *box_map.shape[1:]])
         else:
-            features = self.roi_extractor(roi_maps, boxes)
+            with tf.name_scope("roi_align"):
+                features = self.roi_extractor(roi_maps, boxes)
         logits = self._by_roi(self._train_head(features, tf.reshape(classes, [-1])), boxes)
-        foreground = tf.where(classes >= 0, matched, -1)
-        _, edge_counts = edges_of_objects(foreground, edge_owners)
-        targets = self.draw_targets(boxes, foreground, edges, edge_owners, image_info, size=logits.shape[2])
-        return mask_loss(logits, targets, edge_counts > 0)
+        with tf.name_scope("mask_targets"):
+            foreground = tf.where(classes >= 0, matched, -1)
+            _, edge_counts = edges_of_objects(foreground, edge_owners)
+            targets = self.draw_targets(boxes, foreground, edges, edge_owners, image_info, size=logits.shape[2])
+        with tf.name_scope("mask_losses"):
+            return mask_loss(logits, targets, edge_counts > 0)
 
     def predict(self, roi_maps: Sequence[tf.Tensor], rois: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """Probabilities float32 [B, D, M, M] inside final boxes, each of its class; zeros where padded.

@@ -119,21 +119,23 @@ class RetinaDetector(Detector):
         with drop_seed(seed):
             predictions = self.predict_maps(batch.images, batch.image_info, training=True)
         maps = [cls for cls, _ in predictions]
-        labels, box_targets = self.assign_targets(maps, None, batch, None)
+        with tf.name_scope("targets"):
+            labels, box_targets = self.assign_targets(maps, None, batch, None)
         images = tf.shape(batch.images)[0]
-        cls, box = retina_losses(
-            [tf.reshape(logits, [images, -1, self.num_classes]) for logits, _ in predictions],
-            [tf.reshape(deltas, [images, -1, 4]) for _, deltas in predictions],
-            labels,
-            box_targets,
-            self.focal_alpha,
-            self.focal_gamma,
-            self.box_sigma,
-            self._divisor(labels),
-            self.box_loss,
-            tf.concat(self.anchors.grid(maps), axis=0),
-            self.convention,
-        )
+        with tf.name_scope("losses"):
+            cls, box = retina_losses(
+                [tf.reshape(logits, [images, -1, self.num_classes]) for logits, _ in predictions],
+                [tf.reshape(deltas, [images, -1, 4]) for _, deltas in predictions],
+                labels,
+                box_targets,
+                self.focal_alpha,
+                self.focal_gamma,
+                self.box_sigma,
+                self._divisor(labels),
+                self.box_loss,
+                tf.concat(self.anchors.grid(maps), axis=0),
+                self.convention,
+            )
         return {"cls": cls, "box": box}
 
     def _divisor(self, labels: tf.Tensor) -> tf.Tensor | str | None:

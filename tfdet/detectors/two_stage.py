@@ -17,7 +17,7 @@ from tfdet.detectors.postprocess import PostProcess
 from tfdet.errors import ParameterError
 from tfdet.heads.proposals import AnchorGenerator, ProposalGenerator
 from tfdet.heads.roi_extractor import RoiExtractor
-from tfdet.heads.rpn import split_logits
+from tfdet.heads.rpn import flatten_levels
 from tfdet.layers import drop_seed, on_existing
 from tfdet.losses.bbox import BoxLoss
 from tfdet.losses.rpn import RpnLoss
@@ -190,7 +190,8 @@ class TwoStageDetector(Detector):
         with drop_seed(tf.random.experimental.stateless_fold_in(seed, 2)):
             first = self.first_stage(batch.images, batch.image_info, training=True)
         rpn_cls, rpn_box = self._rpn_losses(first, batch, seeds[0])
-        proposals = self.propose(first, batch.image_info, training=True)
+        with tf.name_scope("proposals"):
+            proposals = self.propose(first, batch.image_info, training=True)
         return {"rpn_cls": rpn_cls, "rpn_box": rpn_box, **self._box_losses(first, proposals, batch, seeds[1])}
 
     def assign_targets(self, maps: list[tf.Tensor], rois: tf.Tensor, batch: Batch, seed: tf.Tensor):
@@ -207,11 +208,13 @@ class TwoStageDetector(Detector):
         return self.rpn_targets(anchors, batch.image_info, batch.boxes, batch.classes, seed, ranges)
 
     def _rpn_losses(self, first: RpnOutputs, batch: Batch, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        labels, box_targets = self._rpn_targets(first.features, batch, seed)
-        logits, deltas = _flatten_levels(first.rpn)
-        anchors = tf.concat(self.anchors.grid(first.features), axis=0)
-        batch_per_image = self.rpn_targets.batch_per_image
-        return self.rpn_loss(logits, deltas, labels, box_targets, batch_per_image, anchors, self.convention)
+        with tf.name_scope("rpn_targets"):
+            labels, box_targets = self._rpn_targets(first.features, batch, seed)
+        with tf.name_scope("rpn_losses"):
+            logits, deltas = flatten_levels(first.rpn)
+            anchors = tf.concat(self.anchors.grid(first.features), axis=0)
+            batch_per_image = self.rpn_targets.batch_per_image
+            return self.rpn_loss(logits, deltas, labels, box_targets, batch_per_image, anchors, self.convention)
 
     def _box_losses(
         self, first: RpnOutputs, proposals: Proposals, batch: Batch, seed: tf.Tensor
@@ -224,22 +227,26 @@ class TwoStageDetector(Detector):
         losses, rois, area_range = {}, proposals.boxes, self._area_range(batch.image_info)
         for index, (name, head, targets, weight) in enumerate(self.stages):
             own_seed = seed if index == 0 else tf.random.experimental.stateless_fold_in(seed, index)
-            samples = targets(rois, boxes, classes, own_seed, area_range)
-            features = self._roi_features(first, samples.boxes, training=True)
+            with tf.name_scope("roi_targets"):
+                samples = targets(rois, boxes, classes, own_seed, area_range)
+            with tf.name_scope("roi_align"):
+                features = self._roi_features(first, samples.boxes, training=True)
             with_mask = index == 0 and self.masks is not None
             shares = with_mask and self.masks.shares_box_features
             cls_logits, deltas, *box_map = _classify(
                 head, features, samples.boxes, training=True, return_map=shares, exists=samples.classes >= -1
             )
-            bbox_cls, bbox_reg = self.box_loss(
-                cls_logits, deltas, samples, head.class_agnostic, targets.box_std, self.convention
-            )
+            with tf.name_scope("box_losses"):
+                bbox_cls, bbox_reg = self.box_loss(
+                    cls_logits, deltas, samples, head.class_agnostic, targets.box_std, self.convention
+                )
             losses |= {f"bbox_cls{name}": weight * bbox_cls, f"bbox_reg{name}": weight * bbox_reg}
             if with_mask:
                 foreground = targets.max_foreground(samples.boxes.shape[1])
                 losses["mask"] = self.masks.loss(first.roi_features, samples, foreground, *edges, image_info, *box_map)
             if index + 1 < len(self.stages):
-                rois = self._refine(samples.boxes, deltas, image_info, targets)
+                with tf.name_scope("roi_targets"):
+                    rois = self._refine(samples.boxes, deltas, image_info, targets)
         return losses
 
     def predict_boxes(self, first: RpnOutputs, rois: tf.Tensor, image_info: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -387,14 +394,3 @@ def _make_stages(num_classes, bbox_head, targets, loss_weights, postprocess) -> 
     if not all(head.class_agnostic for head in heads):
         raise ParameterError("Expected a class-agnostic bbox_head in a cascade: its stages hand one box a RoI on")
     return [BoxStage(*fields) for fields in zip(names, heads, targets, loss_weights, strict=True)]
-
-
-def _flatten_levels(rpn: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
-    """RPN maps -> logits [B, N, 2 or 1] and deltas [B, N, 4], in the order of the concatenated anchor grids."""
-    batch = tf.shape(rpn[0][0])[0]
-    if rpn[0][0].shape[-1] * 4 == rpn[0][1].shape[-1]:  # one logit an anchor
-        logits = [tf.reshape(cls, [batch, -1, 1]) for cls, _ in rpn]
-    else:
-        logits = [tf.reshape(split_logits(cls), [batch, -1, 2]) for cls, _ in rpn]
-    deltas = [tf.reshape(box, [batch, -1, 4]) for _, box in rpn]
-    return tf.concat(logits, axis=1), tf.concat(deltas, axis=1)

@@ -81,3 +81,14 @@ def split_logits(cls_logits: tf.Tensor) -> tf.Tensor:
     anchors = cls_logits.shape[-1] // 2
     blocks = tf.reshape(cls_logits, [shape[0], shape[1], shape[2], 2, anchors])
     return tf.transpose(blocks, [0, 1, 2, 4, 3])
+
+
+def flatten_levels(rpn: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
+    """RPN maps -> logits [B, N, 2 or 1] and deltas [B, N, 4], in the order of the concatenated anchor grids."""
+    batch = tf.shape(rpn[0][0])[0]
+    if rpn[0][0].shape[-1] * 4 == rpn[0][1].shape[-1]:  # one logit an anchor
+        logits = [tf.reshape(cls, [batch, -1, 1]) for cls, _ in rpn]
+    else:
+        logits = [tf.reshape(split_logits(cls), [batch, -1, 2]) for cls, _ in rpn]
+    deltas = [tf.reshape(box, [batch, -1, 4]) for _, box in rpn]
+    return tf.concat(logits, axis=1), tf.concat(deltas, axis=1)

@@ -43,26 +43,35 @@ def focal_loss(logits, labels, alpha: float = 0.25, gamma: float = 2.0, image_we
     def summed(z):
         counted = (labels >= -1)[..., None]
 
-        def weighted(values, images=None):
+        def weighted(values):
             if image_weights is None:
                 return values
-            return values * (image_weights[:, None, None] if images is None else tf.gather(image_weights, images))
+            return values * tf.reshape(image_weights, [-1] + [1] * (values.shape.rank - 1))
 
-        own = tf.cast(tf.where(labels >= 0), tf.int32)
-        own = tf.concat([own, tf.gather_nd(labels, own)[:, None]], axis=1)  # [K, 3]: image, anchor, class
-        own_logits = tf.gather_nd(z, own)
-        images = own[:, 0]
+        # Of every anchor the logit of its own class; of one without a class that of the first, which does not count.
+        # A list of those that have one would be shorter, but its length depends on the image: a GPU would have to tell
+        # it to the host in the middle of a step.
+        has_own, own = labels >= 0, tf.maximum(labels, 0)
+        own_logits = tf.gather(z, own, axis=2, batch_dims=2)
         others = weighted(tf.where(counted, _other_loss(z, alpha, gamma), 0.0))
-        loss = tf.reduce_sum(others) - tf.reduce_sum(weighted(_other_loss(own_logits, alpha, gamma), images))
+        difference = _own_loss(own_logits, alpha, gamma) - _other_loss(own_logits, alpha, gamma)
+        loss = tf.reduce_sum(others) + tf.reduce_sum(weighted(tf.where(has_own, difference, 0.0)))
 
         def gradient(upstream):
             to_logits = weighted(tf.where(counted, upstream * _other_gradient(z, alpha, gamma), 0.0))
-            to_own = weighted(upstream * _own_gradient(own_logits, alpha, gamma), images)
-            return tf.tensor_scatter_nd_update(to_logits, own, to_own)
+            to_own = weighted(upstream * _own_gradient(own_logits, alpha, gamma))
+            to_own = tf.where(has_own, to_own, tf.gather(to_logits, own, axis=2, batch_dims=2))
+            return tf.tensor_scatter_nd_update(to_logits, _places(own), to_own)
 
-        return loss + tf.reduce_sum(weighted(_own_loss(own_logits, alpha, gamma), images)), gradient
+        return loss, gradient
 
     return summed(tf.cast(logits, tf.float32))
+
+
+def _places(chosen: tf.Tensor) -> tf.Tensor:
+    """The places [B, N, 3] in a tensor [B, N, C] of one element of each row: image, row and `chosen`, int32 [B, N]."""
+    images, rows = tf.meshgrid(*(tf.range(size) for size in tf.unstack(tf.shape(chosen))), indexing="ij")
+    return tf.stack([images, rows, chosen], axis=-1)
 
 
 def retina_losses(

@@ -126,7 +126,8 @@ class TrainStep:
         gradients = self._optimizer.reduce(gradients)
         (values,) = replica_mean(tf.stack(list(losses.values())))
         moved = [tf.convert_to_tensor(variable) for variable in self._statistics]
-        metrics = self._update(gradients, values, statistics, moved)
+        with tf.name_scope("update"):
+            metrics = self._update(gradients, values, statistics, moved)
         return dict(zip(losses, tf.unstack(values), strict=True)) | metrics
 
     def _differentiate(self, batch: Batch, replica: tf.Tensor | int) -> tuple[dict[str, tf.Tensor], list]:
