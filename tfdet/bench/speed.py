@@ -254,6 +254,21 @@ def set_threads(threads: int) -> None:
         raise UserError("--threads: TensorFlow computes already, and keeps the threads that it began with") from error
 
 
+def reduced_bytes(configuration: Configuration, num_classes: int = 80) -> int:
+    """Bytes of the gradients, float32, that a replica gives to the mean over replicas in a step.
+
+    Args:
+        configuration: of the row.
+        num_classes: C.
+    """
+    from tfdet.training.trainer import Trainer
+    from tfdet.training.variables import select_trained
+
+    detector = configuration.build(build_detector, num_classes=num_classes)
+    trained = select_trained(detector, configuration.build(Trainer).frozen)
+    return 4 * sum(int(np.prod(variable.shape)) for variable in trained)
+
+
 def benchmark_inference(
     configuration: Configuration,
     model_dir: str | None,

@@ -3,14 +3,17 @@
 `train` takes steps as training would, on random pictures or on a data set, and then measures the parts of a step;
 `inference` detects on random pictures or on a data set. Both take the configuration of a gin file, or of a run.
 `limit` takes steps on random pictures, in turn with their convolutions and matrix products alone, the least that a step
-can take. `peers` takes them in turn with those of torchvision and Detectron2.
+can take. `peers` takes them in turn with those of torchvision and Detectron2. `input`, `evaluation` and `conversion`
+measure what surrounds the network, `scaling` training by several processes of this machine.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
-from tfdet.commands import flags
+from tfdet.commands import _benchmark_data, flags
 from tfdet.errors import EXIT_OK
 
 
@@ -43,10 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inference.add_argument("--num_classes", type=int, default=80, metavar="C", help="without a run (default 80)")
     inference.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch (default 1)")
     _add_measuring(inference, "batches")
+    _benchmark_data.add_arguments(what, _add_results)
 
 
 def _add_measuring(parser: argparse.ArgumentParser, unit: str) -> None:
     parser.add_argument("--repeats", type=int, default=20, metavar="N", help=f"measured {unit} (default 20)")
+    _add_results(parser)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", metavar="FILE.jsonl", help="append the figures to this file (tfdet zoo reads docs/results.jsonl)"
     )
@@ -59,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("repeats", "batch", "num_classes", "threads"):
         if (getattr(args, flag, None) if getattr(args, flag, None) is not None else 1) < 1:
             raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
-    return {"train": _train, "limit": _limit, "peers": _peers, "inference": _inference}[args.what](args)
+    of_networks = {"train": _train, "limit": _limit, "peers": _peers, "inference": _inference}
+    return of_networks[args.what](args) if args.what in of_networks else _benchmark_data.run(args, _show)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -132,7 +141,7 @@ def _inference(args: argparse.Namespace) -> int:
     return _show(Console(soft_wrap=True), "inference speed", flags.row_name(args), figures, args.results)
 
 
-def _show(console, kind: str, row: str, figures: dict, results: str | None) -> int:
+def _show(console: Any, kind: str, row: str, figures: Mapping[str, Any], results: str | None) -> int:
     from rich.table import Table
 
     from tfdet.bench.results import append_result, device, machine

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdet.arguments import whole_number
+from tfdet.collector import without_collector
 from tfdet.data.formats.coco import load_coco
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown
@@ -271,10 +272,11 @@ class CocoEvaluator:
           A `CocoResult`; every figure is -1 where there is no ground truth to measure it on, 0 where there is
           ground truth and no detection.
         """
-        boxes = self._measure("bbox")
-        if not (self._known_masks and self._found_masks):
-            return boxes
-        masks = self._measure("segm")
+        with without_collector():
+            boxes = self._measure("bbox")
+            if not (self._known_masks and self._found_masks):
+                return boxes
+            masks = self._measure("segm")
         return boxes._replace(mask_metrics=masks.metrics, mask_per_class=masks.per_class)
 
     def _measure(self, kind: str) -> CocoResult:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from tfdet.collector import without_collector
 from tfdet.data.annotations import AnnotationSet, Category, ImageAnnotation
 from tfdet.data.formats.coco_entries import AnnotationReader, is_text, read_images
 from tfdet.data.formats.source import AMBIGUOUS, ImageFinder, Source, Tree, split_of_word
@@ -116,7 +115,7 @@ def _read_file(
     file: pathlib.Path, folders: list[pathlib.Path], finder: _LateFinder, categories: dict[int, Category], report
 ) -> dict[int, ImageAnnotation]:
     """The images of one file with their objects, by number; its categories are added to those of the files before."""
-    with _without_collector():
+    with without_collector():
         content = load_coco(file)
         merge_categories(categories, content["categories"], file)
         images = read_images(content["images"], file.name, report)
@@ -138,18 +137,6 @@ class _LateFinder:
             self._finder = ImageFinder(Tree([self._folder] if self._folder is not None else []))
         found = self._finder.find(name, split=self._split)
         return found, "" if found is not None else self._finder.why_not(name, split=self._split)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Millions of lists appear, none in a circle: looking through them again and again takes longer than reading."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def read_categories(path) -> list[Category]:
