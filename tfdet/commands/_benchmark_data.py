@@ -119,14 +119,11 @@ def _scaling(args: argparse.Namespace, show: Shown) -> int:
         )
     )
     table = Table(title=f"{flags.row_name(args)}: scaling on this machine", title_justify="left")
-    for name in rows[0]:
-        table.add_column(
-            name.replace("_", " ").replace("sent mb per process and step", "MB sent a step"), justify="right"
-        )
+    for name in ("processes", "batch", "img/s", "of linear", "MB sent by each in a step"):
+        table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*map(str, row.values()))
     console.print(table)
-    figures: dict[str, Any] = {"reduced_mb": round(size / 1e6, 2), "steps": args.steps}
-    for row in rows:
-        figures |= {f"{name}_{row['processes']}": value for name, value in row.items() if name != "processes"}
+    by_count = {str(row["processes"]): row for row in rows}
+    figures = {"reduced_mb": round(size / 1e6, 2), "steps": args.steps, "by_processes": by_count}
     return show(console, "scaling", flags.row_name(args), figures, args.results)
