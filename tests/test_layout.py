@@ -23,6 +23,7 @@ ORDER = [
         "strict_json",
         "arguments",
         "interrupts",
+        "collector",
         "other_python",
         "native_stderr",
         "cluster",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from tfdet.evaluate.run import EvalResult
+    from tfdet.export.formats.predictor import GraphPredictor
     from tfdet.predict.finder import Finder
     from tfdet.predict.found import Found
     from tfdet.predict.predictors import CheckpointPredictor, SavedModelPredictor
@@ -54,7 +55,7 @@ class DetectingModel:
     category_ids: list[int]
 
     @property
-    def predictor(self) -> CheckpointPredictor | SavedModelPredictor:
+    def predictor(self) -> CheckpointPredictor | SavedModelPredictor | GraphPredictor:
         """Detects on one image: uint8 [H, W, 3], RGB -> `Found`."""
         raise NotImplementedError
 
@@ -237,13 +238,17 @@ def _frames_of(video: Video, finder: Finder, stride: int, most: int | None) -> I
 
 
 class ExportedModel(DetectingModel):
-    """A SavedModel that `Model.export` wrote, with `predict` and `evaluate`.
+    """What `Model.export` wrote, with `predict` and `evaluate`: a SavedModel, or ONNX, LiteRT or OpenVINO, which run by
+    ONNX Runtime, ai-edge-litert and OpenVINO on the CPU.
 
     Args:
-        folder: the SavedModel.
+        folder: of the export.
+
+    Attributes:
+        format: "saved_model", "onnx", "litert" or "openvino".
 
     Raises:
-        UserError: the folder is no SavedModel, or not one of a detector.
+        UserError: the folder is no export of a detector, or the program that runs it is not installed.
 
     Example:
         >>> import tfdet
@@ -253,10 +258,19 @@ class ExportedModel(DetectingModel):
     """
 
     def __init__(self, folder: str | os.PathLike):
-        from tfdet.predict.predictors import SavedModelPredictor
+        from tfdet.export.formats import format_of
 
         self.path = os.fspath(folder)
-        self._predictor = SavedModelPredictor(folder)
+        self.format = format_of(folder) or "saved_model"
+        self._predictor: SavedModelPredictor | GraphPredictor
+        if self.format == "saved_model":
+            from tfdet.predict.predictors import SavedModelPredictor
+
+            self._predictor = SavedModelPredictor(folder)
+        else:
+            from tfdet.export.formats.opened import open_export
+
+            self._predictor = open_export(folder)
         self.classes, self.category_ids, _ = self._predictor.labels
 
     def __repr__(self) -> str:
@@ -268,7 +282,7 @@ class ExportedModel(DetectingModel):
         return len(self.classes) or None
 
     @property
-    def predictor(self) -> SavedModelPredictor:
+    def predictor(self) -> SavedModelPredictor | GraphPredictor:
         """Detects on one image: uint8 [H, W, 3], RGB -> `Found`."""
         return self._predictor
 
@@ -278,13 +292,19 @@ class ExportedModel(DetectingModel):
 
     def _measure(self, eval_data: str | os.PathLike | None, console: Console | None, **options: Any) -> EvalResult:
         from tfdet.data.manifest import Manifest
-        from tfdet.evaluate.exported import evaluate_export
+        from tfdet.evaluate.exported import evaluate_export, evaluate_found
+        from tfdet.predict.predictors import SavedModelPredictor
 
         if eval_data is None:
             raise UserError("an exported model names no data set: give evaluate its folder")
         introduce(self.describe(), Manifest.load(eval_data), self.classes, console)
-        tf_example, labels = self._predictor.signatures["tf_example"], self._predictor.labels
-        return evaluate_export(tf_example, labels, eval_data, console=console, **options)
+        predictor = self._predictor
+        if isinstance(predictor, SavedModelPredictor):
+            tf_example = predictor.signatures["tf_example"]
+            return evaluate_export(tf_example, predictor.labels, eval_data, console=console, **options)
+        return evaluate_found(
+            lambda _, image: predictor(image), predictor.labels, eval_data, console=console, **options
+        )
 
     def export(self, folder: str | os.PathLike, **options: Any) -> NoReturn:
         """Not possible: it is exported."""

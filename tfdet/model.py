@@ -97,9 +97,11 @@ def load(
         >>> tfdet.load("runs/shapes").classes
         ['circle', 'square', 'triangle']
     """
+    from tfdet.export.formats import format_of
+
     folder = at_home(arguments.path("path", path))
     _choose_tensorflow()
-    if os.path.isfile(folder / "saved_model.pb"):
+    if os.path.isfile(folder / "saved_model.pb") or format_of(folder) is not None:
         if row is not None or checkpoint is not None or raw_weights or bindings:
             raise UserError(f"{path} is an exported model, with its own configuration and weights: name it alone")
         return ExportedModel(folder)

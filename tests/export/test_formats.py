@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import tfdet
 from tests.export.conftest import CARD, RESIZE
 from tests.fakes import CATEGORY_IDS, CLASSES, ColorDetector, MaskedColorDetector, picture
 from tfdet.data.resize import Resize
@@ -79,6 +82,11 @@ def test_each_program_finds_what_the_detector_finds(written, name):
     session = FORMATS[name].module(name).Session(folder / FORMATS[name].file, threads=1)
     predict = GraphPredictor(session, RESIZE, canvas, LABELS)
     found = predict(PICTURES[1])
+    opened = tfdet.load(folder)
+    (again,) = opened.predict(PICTURES[1])
+    np.testing.assert_array_equal(again.boxes, found.boxes)
+    np.testing.assert_array_equal(again.mask_probabilities, found.mask_probabilities)
+    assert opened.format == name and opened.classes == LABELS.classes and again.labels == found.labels
     assert found.class_ids.tolist() == [0, 1] and predict.unclean == 0
     np.testing.assert_allclose(found.boxes, [[20, 30, 100, 150], [5, 2, 61, 26]], atol=2.1)
     card = read_card(folder)
@@ -95,6 +103,25 @@ def test_each_program_finds_what_the_detector_finds(written, name):
     assert labels["canvas"] == card["format"]["canvas"]
     with pytest.raises(UserError, match="not empty"):
         export_and_compare(ColorDetector(), LABELS, RESIZE, Target(str(folder), name), None, CARD)
+
+
+def test_an_export_that_cannot_be_opened_is_one_line(written, tmp_path, monkeypatch):
+    folder = shutil.copytree(written("onnx")[0], tmp_path / "copy")
+    content = json.loads((folder / "labels.json").read_text())
+    for wrong, said in (({"resize": "other"}, "'resize' must be one of"), ({"canvas": [5]}, "two whole numbers")):
+        (folder / "labels.json").write_text(json.dumps(content | wrong))
+        with pytest.raises(UserError, match=said):
+            tfdet.load(folder)
+    (folder / "labels.json").unlink()
+    with pytest.raises(UserError, match="labels.json not found: it says the classes and the resize"):
+        tfdet.load(folder)
+    (folder / "labels.json").write_text(json.dumps(content))
+    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot load .*model.onnx: .*copy it again"):
+        tfdet.load(folder)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"model.onnx needs onnxruntime: pip install 'tfdet\[onnx\]'"):
+        tfdet.load(folder)
 
 
 def test_int8_is_measured_on_images_and_judged_by_ap(tmp_path):
@@ -164,7 +191,7 @@ def test_arguments_are_checked(monkeypatch):
         check_format("coreml", "float32")
     with pytest.raises(UserError, match="onnx is written in float32. Received: --precision int8"):
         check_format("onnx", "int8")
-    absent = Format("X", "x", ("tfdet_absent",), ("float32",), False)
+    absent = Format("X", "x", ("tfdet_absent",), "tfdet_absent", ("float32",), False)
     with pytest.raises(UserError, match=r"needs tfdet_absent: pip install 'tfdet\[onnx\]'"):
         absent.module("onnx")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,7 @@ from tfdet.ops.paste_masks import PASTE_RULES
 from tfdet.predict.found import Found, Labels
 from tfdet.strict_json import field, read_json
 
+_Read = TypeVar("_Read")
 _logger = logging.getLogger("tfdet")
 
 #: The signatures by name. `serving_default` is `image_bytes` once more.
@@ -106,19 +107,31 @@ class _Signature:
 
 def read_labels(folder: str | os.PathLike) -> Labels | None:
     """What the SavedModel in `folder` says of itself, or None where it has no `labels.json`; UserError: a wrong one."""
-    path = os.path.join(folder, LABELS_FILE)
+    return read_labels_file(os.path.join(folder, LABELS_FILE), labels_of)
+
+
+def read_labels_file(path: str, read: Callable[[Any], _Read]) -> _Read | None:
+    """What a labels file says, or None where there is none.
+
+    Args:
+      path: of the file.
+      read: of its content; ValueError says what is wrong with it.
+
+    Raises:
+      UserError: it is a wrong one.
+    """
     advice = "copy it from where the model was exported, or export the model again"
     try:
         content = read_json(path, "the labels", advice)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return _labels(content)
+        return read(content)
     except ValueError as error:
         raise UserError(f"cannot read the labels {path}: {error}; {advice}") from None
 
 
-def _labels(content: Any) -> Labels:
+def labels_of(content: Any) -> Labels:
     """The content of a labels file; ValueError says what is wrong with it."""
     named: dict[int, tuple[str, int]] = {}
     category_ids: set[int] = set()
