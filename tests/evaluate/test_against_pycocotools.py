@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from tfdet.evaluate import accumulate
 from tfdet.evaluate.coco import CocoEvaluator, metric_names
 
 SIDE = 160
@@ -80,8 +81,10 @@ def by_pycocotools(truth: dict, records: list[dict], kind: str, most: int) -> tu
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
-def test_figures_are_those_of_pycocotools(seed, masks):
+def test_figures_are_those_of_pycocotools(seed, masks, monkeypatch):
     truth, records = drawn(seed, masks)
+    if seed % 2:  # the classes one by one, as of data sets that are too large for all at once
+        monkeypatch.setattr(accumulate, "_MOST_CELLS", 1)
     most = [100, 12, 300][seed % 3]  # an image has up to 20 here
     evaluator = CocoEvaluator(truth, MANIFEST, max_detections=most)
     for image in truth["images"]:

@@ -19,6 +19,7 @@ from tfdet.data.formats.coco import load_coco
 from tfdet.data.problems import ProblemReport
 from tfdet.data.values import shown
 from tfdet.errors import UserError
+from tfdet.evaluate.accumulate import accumulated, mean_of_valid, summary
 from tfdet.evaluate.classes import with_data_ids
 from tfdet.evaluate.ground_truth import checked_ground_truth
 from tfdet.predict.coco_records import coco_records
@@ -281,24 +282,23 @@ class CocoEvaluator:
 
     def _measure(self, kind: str) -> CocoResult:
         """The figures of boxes (`kind` "bbox") or masks ("segm")."""
-        from faster_coco_eval import COCOeval_faster
-
         annotations = self.ground_truth()
-        wanted = set(self._category_ids)
-        annotations = [annotation for annotation in annotations if annotation["category_id"] in wanted]
-        found = self._result_annotations(kind)
         if kind == "segm":
             annotations = [{**a, "segmentation": a["segmentation"] or [_rectangle(a["bbox"])]} for a in annotations]
-        truth, detections = self._coco(annotations), self._coco(found)
-        evaluation = COCOeval_faster(truth, detections, kind, print_function=lambda *_: None)
-        evaluation.params.imgIds = sorted(self._seen)
-        evaluation.params.catIds = self._category_ids
-        evaluation.params.maxDets = [1, 10, self.max_detections]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-        metrics = {name: float(value) for name, value in zip(metric_names(self.max_detections), evaluation.stats)}
-        return CocoResult(metrics, self._per_class(evaluation, annotations))
+        ids = sorted(self._category_ids)
+        precision, recall = accumulated(
+            kind, annotations, self._result_annotations(kind), self._images, len(self._seen), ids, self.max_detections
+        )
+        counts = dict.fromkeys(ids, 0)
+        for annotation in annotations:
+            if annotation["category_id"] in counts:
+                counts[annotation["category_id"]] += not annotation["iscrowd"]
+        per_class = []
+        for name, number in zip(self._classes, self._category_ids):
+            own = precision[:, :, ids.index(number), 0, -1]  # of all areas, of as many detections as count
+            per_class.append(ClassResult(name, number, counts[number], mean_of_valid(own), mean_of_valid(own[:1])))
+        names = metric_names(self.max_detections)
+        return CocoResult(dict(zip(names, summary(precision, recall), strict=True)), per_class)
 
     def _result_annotations(self, kind: str) -> list[dict]:
         from pycocotools import mask as coco_mask
@@ -311,36 +311,6 @@ class CocoEvaluator:
         return [
             {**record, "id": number, "area": area, "iscrowd": 0}
             for number, (record, area) in enumerate(zip(self._records, areas), 1)
-        ]
-
-    def _coco(self, annotations: list[dict]):
-        from faster_coco_eval import COCO
-
-        coco = COCO()
-        coco.dataset = {
-            "images": [self._images[number] for number in self._seen],
-            "annotations": annotations,
-            "categories": [{"id": number, "name": name} for number, name in zip(self._category_ids, self._classes)],
-        }
-        coco.createIndex()
-        return coco
-
-    def _per_class(self, evaluation, annotations: list[dict]) -> list[ClassResult]:
-        counts = dict.fromkeys(self._category_ids, 0)
-        for annotation in annotations:
-            counts[annotation["category_id"]] += not annotation["iscrowd"]
-        # precision: [IoU threshold, recall, class, area range, maximum of detections]; all areas, 100 detections.
-        precision = evaluation.eval["precision"][:, :, :, 0, -1]
-        place = {int(number): index for index, number in enumerate(evaluation.params.catIds)}  # COCOeval sorts them
-        return [
-            ClassResult(
-                name,
-                number,
-                counts[number],
-                _mean_of_valid(precision[:, :, place[number]]),
-                _mean_of_valid(precision[:1, :, place[number]]),
-            )
-            for name, number in zip(self._classes, self._category_ids)
         ]
 
 
@@ -363,8 +333,3 @@ def _rectangle(box: list[float]) -> list[float]:
     """A COCO box as a polygon."""
     x, y, width, height = box
     return [x, y, x + width, y, x + width, y + height, x, y + height]
-
-
-def _mean_of_valid(values: np.ndarray) -> float:
-    valid = values[values > -1]
-    return float(valid.mean()) if valid.size else -1.0
