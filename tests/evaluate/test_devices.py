@@ -39,6 +39,14 @@ def test_several_devices_give_what_one_gives(one, devices):
     assert [record["image_id"] for record in few.detections] == [1000, 1007, 1014]
 
 
+def test_devices_with_unequal_numbers_of_images(one):
+    detector = MaskedColorDetector()
+    detect = detect_on(detector, "simpledet", cpus(4))
+    result = evaluate(detector, PictureInput(PICTURES, images_per_batch=1), detect=detect)  # 7 on 4
+    assert result.num_images == 7 and result.metrics == one.metrics and result.mask_metrics == one.mask_metrics
+    assert len({record["image_id"] for record in result.detections}) == 7
+
+
 def test_the_weights_of_replicas_are_read_without_the_replicas(mirrored):
     """A real detector, trained or not: the same bits as by the graph that reads its variables, and the newest ones."""
     strategy = mirrored(2)

@@ -72,8 +72,9 @@ def test_a_data_set_without_boxes_or_images_has_figures(detector):
 
 
 def test_max_images_measures_the_first_ones_alone(detector):
-    result = evaluate(detector, PictureInput(PICTURES, images_per_batch=3), max_images=2)
+    result = evaluate(detector, PictureInput(PICTURES, images_per_batch=3), max_images=2, max_detections=300)
     assert result.num_images == 2
+    assert "AR300 " in result.line() and "(2 images, up to 300 detections an image, " in result.line()
     assert {entry["image_id"] for entry in result.detections} == {1000, 1007}
     assert result.metrics["AP50"] == pytest.approx(1.0)
 

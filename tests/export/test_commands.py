@@ -91,9 +91,15 @@ def test_evaluate_prints_and_writes(run_folder, data, tmp_path, capsys):
 
     assert main(["evaluate", f"--model_dir={run_folder}", f"--annotations={data / 'truth.json'}"]) == EXIT_OK
     assert "AP 100.0" in capsys.readouterr().out
-    assert main(["evaluate", f"--model_dir={run_folder}", "--checkpoint=3", "--max_images=1"]) == EXIT_OK
+    results = tmp_path / "results.jsonl"
+    flags = ["--checkpoint=3", "--max_images=1", "--max_detections=300", f"--results={results}"]
+    assert main(["evaluate", f"--model_dir={run_folder}", *flags]) == EXIT_OK
     text = capsys.readouterr().out
     assert "AP 0.0" in text and "(1 images" in text
+    assert text.count(", %, of up to 300 detections an image") == 2 and " s: reading " in text
+    record = json.loads(results.read_text())
+    assert record["max_detections"] == 300 and "AR300" in record and "AR100" not in record
+    assert min(record[f"{part}_seconds"] for part in ("reading", "detecting", "collecting", "figures")) >= 0
 
 
 def test_evaluate_takes_overrides(run_folder, tmp_path, capsys):

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         max_detections=args.max_detections,
         console=console,
     )
-    counted = "" if args.max_detections is None else f", {result.max_detections} detections an image"
+    counted = "" if args.max_detections is None else f", of up to {result.max_detections} detections an image"
     console.print(class_table(result.per_class, f"per class, %{counted}"))
     console.print(metrics_table(result.metrics, f"COCO box metrics, %{counted}"))
     if result.mask_metrics is not None:
@@ -81,7 +81,6 @@ def _append(args: argparse.Namespace, result, step: int) -> None:
 
     figures = {name: round(value, 4) for name, value in result.metrics.items()}
     figures |= {f"mask_{name}": round(value, 4) for name, value in (result.mask_metrics or {}).items()}
-    speed = round(result.images_per_second, 2)
-    append_result(
-        args.results, "evaluate", flags.row_name(args), data=result.data, step=step, **figures, images_per_second=speed
-    )
+    figures |= {f"{part}_seconds": round(seconds, 2) for part, seconds in result.parts.items()}
+    figures |= {"max_detections": result.max_detections, "images_per_second": round(result.images_per_second, 2)}
+    append_result(args.results, "evaluate", flags.row_name(args), data=result.data, step=step, **figures)

@@ -87,7 +87,8 @@ class EvalResult:
             figures += "  masks: " + "  ".join(f"{name} {percent(self.mask_metrics[name])}" for name in names)
         found = ", ".join(f"{kind} {count}" for kind, count in self.findings.items())
         found = found and f"; not measured as it is: {found}"
-        return f"{figures}  ({self.num_images} images, {self.images_per_second:.1f} img/s{found})"
+        most = "" if self.max_detections == MAX_DETECTIONS else f", up to {self.max_detections} detections an image"
+        return f"{figures}  ({self.num_images} images{most}, {self.images_per_second:.1f} img/s{found})"
 
     def time_line(self) -> str:
         """Where the time went, such as `12.3 s: reading 0.4, detecting 10.9, collecting 0.2, figures 0.8`."""
