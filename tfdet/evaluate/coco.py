@@ -21,6 +21,7 @@ from tfdet.data.values import shown
 from tfdet.errors import UserError
 from tfdet.evaluate.classes import with_data_ids
 from tfdet.evaluate.ground_truth import checked_ground_truth
+from tfdet.evaluate.in_parts import coco_evaluation
 from tfdet.predict.coco_records import coco_records
 
 #: The twelve figures in the order of `COCOeval.stats`. The sizes are small (area < 32^2), medium and large (>= 96^2).
@@ -281,22 +282,14 @@ class CocoEvaluator:
 
     def _measure(self, kind: str) -> CocoResult:
         """The figures of boxes (`kind` "bbox") or masks ("segm")."""
-        from faster_coco_eval import COCOeval_faster
-
         annotations = self.ground_truth()
         wanted = set(self._category_ids)
         annotations = [annotation for annotation in annotations if annotation["category_id"] in wanted]
         found = self._result_annotations(kind)
         if kind == "segm":
             annotations = [{**a, "segmentation": a["segmentation"] or [_rectangle(a["bbox"])]} for a in annotations]
-        truth, detections = self._coco(annotations), self._coco(found)
-        evaluation = COCOeval_faster(truth, detections, kind, print_function=lambda *_: None)
-        evaluation.params.imgIds = sorted(self._seen)
-        evaluation.params.catIds = self._category_ids
-        evaluation.params.maxDets = [1, 10, self.max_detections]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+        images = [self._images[number] for number in self._seen]
+        evaluation = coco_evaluation(kind, images, self._category_ids, annotations, found, self.max_detections)
         metrics = {name: float(value) for name, value in zip(metric_names(self.max_detections), evaluation.stats)}
         return CocoResult(metrics, self._per_class(evaluation, annotations))
 
@@ -312,18 +305,6 @@ class CocoEvaluator:
             {**record, "id": number, "area": area, "iscrowd": 0}
             for number, (record, area) in enumerate(zip(self._records, areas), 1)
         ]
-
-    def _coco(self, annotations: list[dict]):
-        from faster_coco_eval import COCO
-
-        coco = COCO()
-        coco.dataset = {
-            "images": [self._images[number] for number in self._seen],
-            "annotations": annotations,
-            "categories": [{"id": number, "name": name} for number, name in zip(self._category_ids, self._classes)],
-        }
-        coco.createIndex()
-        return coco
 
     def _per_class(self, evaluation, annotations: list[dict]) -> list[ClassResult]:
         counts = dict.fromkeys(self._category_ids, 0)
