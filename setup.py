@@ -1,7 +1,8 @@
 """Installs tfdet: `pip install -e .` for work on the source, `pip install .` for use; both give the `tfdet` command.
 
 The gin files stand in `gin_configs/` beside the package and are installed as `tfdet/gin_configs/`, and the programs
-that run other networks for `tfdet convert_weights --verify`, in `tools/crosscheck/`, as `tfdet/crosscheck/`.
+that run other networks for `tfdet convert_weights --verify` and `tfdet benchmark peers`, in `tools/crosscheck/`, as
+`tfdet/crosscheck/`.
 """
 
 import re

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfdet import config
+from tfdet.bench import peers
 from tfdet.config import register_all
 from tfdet.errors import UserError
 from tfdet.weights import sources, verify, verify_maps
@@ -175,7 +176,8 @@ def test_a_program_gets_its_inputs_and_gives_its_outputs(tmp_path, monkeypatch):
 def test_the_programs_stand_in_the_source_tree_and_are_run_by_their_files():
     folder = verify.programs_folder()
     assert folder == Path(verify.__file__).parents[2] / "tools" / "crosscheck"
-    named = set(re.findall(r'"(run_\w+\.py)"', Path(verify.__file__).read_text()))
+    sources = [Path(verify.__file__), Path(peers.__file__)]
+    named = {name for source in sources for name in re.findall(r'"((?:run|time)_\w+\.py)"', source.read_text())}
     assert named == {path.name for path in folder.glob("*.py")}
 
 

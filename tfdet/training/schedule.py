@@ -241,7 +241,8 @@ class Schedule:
         formula = f" = {self.base_lr:g} x {total_batch} / {self.reference_batch}" if scaled else ""
         warmup = "none"
         if rate.warmup_steps:
-            warmup = f"{rate.warmup_steps} steps from {rate.warmup_from:.6g}"
+            unit = "step" if rate.warmup_steps == 1 else "steps"
+            warmup = f"{rate.warmup_steps} {unit} from {rate.warmup_from:.6g}"
             limited = self.warmup_at_most is not None and rate.warmup_steps < self._unlimited_warmup(total_batch)
             warmup += f" ({self.warmup_at_most:.0%} of the run)" if limited else self._warmup_formula(total_batch)
         decay = "none"
