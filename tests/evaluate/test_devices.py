@@ -1,7 +1,10 @@
 """Evaluation on several devices at once: the figures and the detections of one, whatever the ends are like."""
 
+import contextlib
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import tensorflow as tf
 
 from tests.detectors.small import small_detector
 from tests.fakes import MaskedColorDetector, PictureInput
+from tfdet.cluster import Cluster, Team
 from tfdet.errors import UserError
 from tfdet.evaluate.part_times import PartTimes
 from tfdet.evaluate.run import detect_on, evaluate
@@ -45,6 +49,44 @@ def test_devices_with_unequal_numbers_of_images(one):
     result = evaluate(detector, PictureInput(PICTURES, images_per_batch=1), detect=detect)  # 7 on 4
     assert result.num_images == 7 and result.metrics == one.metrics and result.mask_metrics == one.mask_metrics
     assert len({record["image_id"] for record in result.detections}) == 7
+
+
+class SharedInput(PictureInput):
+    """Batch by batch for each worker, as `EvalInput` has it."""
+
+    def dataset(self, resize=None, part=(0, 1)):
+        number, count = part
+        return super().dataset(resize)[number::count]
+
+
+@pytest.mark.parametrize("pictures", [PICTURES, PICTURES[:2]], ids=["uneven", "one_has_none"])
+def test_two_workers_give_what_one_gives(pictures):
+    """Four batches and no full last one; and a single batch, so that a worker has nothing to do."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        *ports, control = (server.getsockname()[1] for server in servers)
+    cluster = {"worker": tuple(f"127.0.0.1:{port}" for port in ports)}
+    detectors = [MaskedColorDetector() for _ in range(3)]
+    detects = [detect_function(detector) for detector in detectors]
+    for detect in detects:
+        detect.get_concrete_function()  # Keras' scopes are those of a thread
+
+    def work(number):
+        team = Team(Cluster(cluster, "worker", number, control), lambda text: None, 20.0)
+        source = SharedInput(pictures, images_per_batch=2)
+        found = evaluate(detectors[number], source, detect=detects[number], workers=team)
+        team.close()
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        chief, _ = pool.map(work, range(2))
+    alone = evaluate(detectors[2], SharedInput(pictures, images_per_batch=2), detect=detects[2])
+    by_image = {record["image_id"]: [] for record in alone.detections}
+    for record in chief.detections:
+        by_image[record["image_id"]].append(record)
+    assert [record for records in by_image.values() for record in records] == alone.detections
+    assert chief.metrics == alone.metrics and chief.mask_metrics == alone.mask_metrics
+    assert chief.num_images == alone.num_images == len(pictures)
 
 
 def test_the_weights_of_replicas_are_read_without_the_replicas(mirrored):

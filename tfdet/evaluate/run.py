@@ -17,6 +17,7 @@ from tfdet.cluster import Workers
 from tfdet.data.problems import ProblemReport
 from tfdet.data.resize import Resize, Rule, view_signature
 from tfdet.detectors.one_size import View
+from tfdet.errors import UserError
 from tfdet.evaluate.classes import in_data_classes, match_model
 from tfdet.evaluate.coco import MAX_DETECTIONS, ClassResult, CocoEvaluator
 from tfdet.evaluate.part_times import PartTimes
@@ -127,7 +128,7 @@ def evaluate(
     Args:
       detector: a model with `detect` and `num_classes`.
       eval_input: an `EvalInput`: `manifest`, `dataset()` of `Batch`, `ground_truth()`, `image_sizes()`.
-      max_images: stop after this many images and measure those alone; None: all.
+      max_images: stop after this many images and measure those alone; None: all, as several workers do.
       num_samples: images to keep for drawing, spread evenly over the data set, the same at each evaluation.
       ground_truth: a COCO annotation dict to measure against in place of the input's own; the image ids must be those
         of the data set, with images of its sizes, and the categories have its names.
@@ -234,8 +235,10 @@ def measure(
     num_samples = whole_number("num_samples", num_samples, 0)
     told = _tell(evaluator.report, console)
     workers, times = workers or Workers(), times or PartTimes()
-    total = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
-    total = -(-total // workers.count)  # of this worker, or a few more than it has
+    if max_images is not None and workers.count > 1:
+        raise UserError("max_images measures the first images of a data set: leave it out, or evaluate in one process")
+    most = manifest.num_images if max_images is None else min(max_images, manifest.num_images)
+    total = -(-most // workers.count)  # of this worker, more or less: it has whole batches
     wanted = set(np.linspace(0, total - 1, min(num_samples, total)).astype(int).tolist()) if total > 0 else set()
     samples: list[Sample] = []
     warm_images, start = 0, time.perf_counter()
@@ -246,7 +249,7 @@ def measure(
         return batch, detections, evaluator.records_of(batch.image_ids, detections)
 
     with _progress(console, total) as advance:
-        pairs = found(total) if total > 0 else ()
+        pairs = found(most) if most > 0 else ()
         for batch, detections, records in map_ahead(recorded, pairs, _ENCODERS, lambda: times.of("collecting")):
             position = evaluator.num_images
             for image_id, of_image in records:
